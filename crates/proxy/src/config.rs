@@ -1,0 +1,110 @@
+//! What an embedder decides, as plain structs. Nothing here is read from files or the
+//! environment: the program around the engine does that.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use traffic::rules::route::Rules;
+
+use crate::tls::authority::Authority;
+
+/// Everything the engine needs to run. There is no `Default`: trust and exposure are decided by
+/// whoever embeds it.
+#[derive(Clone, Debug)]
+pub struct ProxyConfig {
+    /// Where to listen. Port 0 lets the system choose; see `Proxy::local_address`.
+    pub listen: SocketAddr,
+    /// What is intercepted, tunnelled and blocked.
+    pub rules: Arc<Rules>,
+    /// The certificate authority whose leaves clients see on intercepted connections.
+    pub authority: Arc<Authority>,
+    /// Which upstream certificates are believed.
+    pub upstream_trust: UpstreamTrust,
+    /// Ports that a CONNECT request may name.
+    pub connect_ports: ConnectPorts,
+    /// Further addresses that are oriel's own (the admin port) and so never dialled; the
+    /// listening address itself is always among them.
+    pub own_addresses: Vec<SocketAddr>,
+    /// Bytes of each body that are reported to the watcher, from the start on. The wire is never
+    /// cut by it.
+    pub body_bytes_kept: u64,
+    /// How long the engine waits for its peers.
+    pub timeouts: Timeouts,
+    /// What is kept of idle upstream connections.
+    pub pool: Pool,
+}
+
+/// Which upstream certificates are believed.
+#[derive(Clone, Debug)]
+pub struct UpstreamTrust {
+    /// Whether the roots that the system trusts are trusted. They are loaded once, at start; the
+    /// bundled Mozilla roots stand in where the system has none.
+    pub system_roots: bool,
+    /// Roots trusted besides.
+    pub extra_roots: Vec<CertificateDer<'static>>,
+    /// Host patterns (see [`traffic::rules::pattern`]) whose certificates are not verified at all.
+    /// Every flow that such a connection carried is marked.
+    pub danger_accept_invalid: Vec<String>,
+}
+
+/// Ports that a CONNECT request may name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConnectPorts {
+    /// Every port.
+    Any,
+    /// These ports; all others are answered with 403.
+    Only(Vec<u16>),
+}
+
+/// How long the engine waits for its peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For name resolution and the TCP connection to an upstream, all addresses together.
+    pub connect: Duration,
+    /// For one TLS handshake, on either side.
+    pub tls: Duration,
+    /// For the whole of a message head once its first byte has come, and for the first bytes
+    /// after a CONNECT.
+    pub head: Duration,
+    /// How long a client connection may stay silent between two requests.
+    pub idle_client: Duration,
+    /// How long a body, a response or a tunnel may stand still.
+    pub idle_body: Duration,
+    /// How long flows may go on after a stop was asked for, before they are cut.
+    pub drain: Duration,
+}
+
+/// What is kept of idle upstream connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// How long an idle connection is kept.
+    pub idle: Duration,
+    /// Idle HTTP/1.1 connections per target.
+    pub idle_per_target_max: usize,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            tls: Duration::from_secs(10),
+            head: Duration::from_secs(15),
+            idle_client: Duration::from_secs(90),
+            // A model may think for minutes before the first byte of its answer.
+            idle_body: Duration::from_secs(600),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self {
+            // Below the 60 s after which common upstreams close an idle connection.
+            idle: Duration::from_secs(45),
+            idle_per_target_max: 32,
+        }
+    }
+}

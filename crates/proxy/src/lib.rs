@@ -1,0 +1,18 @@
+//! An intercepting HTTP and TLS proxy engine.
+//!
+//! Where it stands: it accepts client connections, learns whom they want, opens TLS where the
+//! rules allow it (or passes the bytes untouched), carries HTTP/1.1 and HTTP/2 to the upstream,
+//! and reports what it saw as [`traffic::Event`]s to a [`Watcher`]. It never stores anything,
+//! knows nothing of what a request means, and reads no file, variable or flag on its own.
+//!
+//! Read `connection.rs` first: it follows one connection from its first byte to its last.
+#![warn(missing_docs)]
+
+pub mod config;
+pub mod limits;
+pub mod tap;
+pub mod tls;
+
+pub use config::{ConnectPorts, Pool, ProxyConfig, Timeouts, UpstreamTrust};
+pub use tap::Watcher;
+pub use tls::authority::Authority;

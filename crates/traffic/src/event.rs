@@ -1,0 +1,177 @@
+//! What the engine reports, as a closed list. Events of one flow come in the order given here;
+//! events of different flows interleave.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    ConnectionFacts, Failure, FlowId, Head, Route, Scheme, Target, Timestamp, UpstreamFacts,
+};
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A flow began: a request head was read, or a tunnel was asked for.
+    FlowStarted(Box<FlowStarted>),
+    /// An upstream connection was chosen for the flow. Comes again if the request was retried.
+    UpstreamChosen {
+        /// The flow.
+        flow: FlowId,
+        /// When it was ready for this flow.
+        at: Timestamp,
+        /// True if the connection had served before.
+        reused: bool,
+        /// The connection.
+        upstream: Arc<UpstreamFacts>,
+    },
+    /// Payload of the request, as received (content-encoded, without transfer coding). At most
+    /// `body_bytes_kept` of each body are reported.
+    RequestData {
+        /// The flow.
+        flow: FlowId,
+        /// When it was seen.
+        at: Timestamp,
+        /// The bytes.
+        data: Bytes,
+    },
+    /// The request was sent on to its end.
+    RequestEnded {
+        /// The flow.
+        flow: FlowId,
+        /// When its last byte was sent on.
+        at: Timestamp,
+        /// How large the body was.
+        size: BodySize,
+        /// Trailer fields, where there were any.
+        trailers: Option<Head>,
+    },
+    /// An interim response (1xx) passed.
+    Informational {
+        /// The flow.
+        flow: FlowId,
+        /// When it was seen.
+        at: Timestamp,
+        /// Its head.
+        head: Head,
+    },
+    /// The head of the final response was read.
+    ResponseStarted {
+        /// The flow.
+        flow: FlowId,
+        /// When its first byte was seen.
+        at: Timestamp,
+        /// Its head.
+        head: Head,
+    },
+    /// Payload of the response; see [`Event::RequestData`].
+    ResponseData {
+        /// The flow.
+        flow: FlowId,
+        /// When it was seen.
+        at: Timestamp,
+        /// The bytes.
+        data: Bytes,
+    },
+    /// The response was sent on to its end.
+    ResponseEnded {
+        /// The flow.
+        flow: FlowId,
+        /// When its last byte was sent on.
+        at: Timestamp,
+        /// How large the body was.
+        size: BodySize,
+        /// Trailer fields, where there were any.
+        trailers: Option<Head>,
+    },
+    /// The flow is over; nothing more is reported of it.
+    FlowEnded {
+        /// The flow.
+        flow: FlowId,
+        /// When.
+        at: Timestamp,
+        /// How it ended.
+        outcome: Outcome,
+        /// For a tunnel: bytes passed from the client and from the upstream.
+        tunnelled: Option<(u64, u64)>,
+    },
+    /// Events were dropped because the watcher fell behind: a gap in the record.
+    Lost {
+        /// When the gap was noticed.
+        at: Timestamp,
+        /// Events dropped.
+        events: u64,
+    },
+}
+
+/// How a flow began.
+#[derive(Clone, Debug)]
+pub struct FlowStarted {
+    /// The flow.
+    pub flow: FlowId,
+    /// When the first byte of it was seen.
+    pub at: Timestamp,
+    /// A request with its response, or a tunnel.
+    pub kind: FlowKind,
+    /// The client's side.
+    pub connection: Arc<ConnectionFacts>,
+    /// The scheme of the URL; `Https` for a tunnel that begins with a ClientHello.
+    pub scheme: Scheme,
+    /// Whom the client asked for.
+    pub target: Target,
+    /// What was decided, and the rule that decided.
+    pub route: Arc<Route>,
+    /// The request head; for a tunnel the CONNECT request.
+    pub head: Head,
+}
+
+/// What a flow is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FlowKind {
+    /// One HTTP request with its response.
+    Http,
+    /// Bytes that passed unopened.
+    Tunnel,
+}
+
+/// How much of a body there was, in bytes of payload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BodySize {
+    /// Bytes that passed.
+    pub seen: u64,
+    /// Bytes that were reported, from the start on. Less than `seen`: the capture is truncated.
+    pub kept: u64,
+}
+
+/// How a flow ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Request and response passed whole, or the tunnel was closed in order.
+    Completed,
+    /// It did not.
+    Failed {
+        /// Why.
+        failure: Box<Failure>,
+        /// The status of the reply that oriel itself gave the client, where it could.
+        replied: Option<u16>,
+    },
+}
+
+impl Event {
+    /// The flow the event belongs to; none for a gap.
+    #[must_use]
+    pub fn flow(&self) -> Option<FlowId> {
+        match self {
+            Self::FlowStarted(started) => Some(started.flow),
+            Self::UpstreamChosen { flow, .. }
+            | Self::RequestData { flow, .. }
+            | Self::RequestEnded { flow, .. }
+            | Self::Informational { flow, .. }
+            | Self::ResponseStarted { flow, .. }
+            | Self::ResponseData { flow, .. }
+            | Self::ResponseEnded { flow, .. }
+            | Self::FlowEnded { flow, .. } => Some(*flow),
+            Self::Lost { .. } => None,
+        }
+    }
+}

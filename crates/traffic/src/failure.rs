@@ -1,0 +1,157 @@
+//! Why a flow did not complete: whose side, at which step, what kind. The lists are closed and
+//! their names are stable: records, JSON and metrics carry them.
+
+/// On whose side something failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// Between the client and oriel.
+    Client,
+    /// Between oriel and the upstream.
+    Upstream,
+    /// In oriel itself, by its own decision.
+    Oriel,
+}
+
+/// At which step something failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Reading whom the client wants.
+    Front,
+    /// Deciding what may pass.
+    Route,
+    /// Resolving the name.
+    Resolve,
+    /// Connecting.
+    Dial,
+    /// The TLS handshake.
+    Tls,
+    /// The request on its way.
+    Request,
+    /// The response on its way.
+    Response,
+    /// A tunnel while open.
+    Tunnel,
+}
+
+/// What kind of failure it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// The peer refused the connection.
+    Refused,
+    /// The peer reset the connection or the stream.
+    Reset,
+    /// A deadline passed.
+    TimedOut,
+    /// The peer closed before the message was whole.
+    ClosedEarly,
+    /// No route to the peer.
+    Unreachable,
+    /// The name has no address.
+    NameNotResolved,
+    /// A certificate has expired.
+    CertificateExpired,
+    /// A certificate is not valid yet.
+    CertificateNotYetValid,
+    /// A certificate is from an issuer that is not trusted; a self-signed one too.
+    CertificateUnknownIssuer,
+    /// A certificate is for another name.
+    CertificateWrongName,
+    /// A certificate was revoked.
+    CertificateRevoked,
+    /// A certificate is broken in another way.
+    CertificateInvalid,
+    /// The client does not trust the certificate that oriel showed it.
+    ClientDistrusts,
+    /// TLS could not be agreed on.
+    TlsProtocol,
+    /// The peer broke the rules of HTTP.
+    Malformed,
+    /// A limit on size was passed.
+    TooLarge,
+    /// The target is oriel itself.
+    Loop,
+    /// The port is not on the list of allowed ports.
+    PortNotAllowed,
+    /// A rule blocks it.
+    Blocked,
+    /// Something oriel does not speak.
+    Unsupported,
+    /// oriel is stopping.
+    ShuttingDown,
+    /// An input or output error of another kind.
+    Io,
+}
+
+/// Why a flow did not complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// On whose side.
+    pub side: Side,
+    /// At which step.
+    pub stage: Stage,
+    /// What kind.
+    pub kind: FailureKind,
+    /// One sentence for people, lower case, without a full stop.
+    pub text: String,
+}
+
+impl Side {
+    /// The stable name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+            Self::Oriel => "oriel",
+        }
+    }
+}
+
+impl Stage {
+    /// The stable name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Front => "front",
+            Self::Route => "route",
+            Self::Resolve => "resolve",
+            Self::Dial => "dial",
+            Self::Tls => "tls",
+            Self::Request => "request",
+            Self::Response => "response",
+            Self::Tunnel => "tunnel",
+        }
+    }
+}
+
+impl FailureKind {
+    /// The stable name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Reset => "reset",
+            Self::TimedOut => "timed_out",
+            Self::ClosedEarly => "closed_early",
+            Self::Unreachable => "unreachable",
+            Self::NameNotResolved => "name_not_resolved",
+            Self::CertificateExpired => "certificate_expired",
+            Self::CertificateNotYetValid => "certificate_not_yet_valid",
+            Self::CertificateUnknownIssuer => "certificate_unknown_issuer",
+            Self::CertificateWrongName => "certificate_wrong_name",
+            Self::CertificateRevoked => "certificate_revoked",
+            Self::CertificateInvalid => "certificate_invalid",
+            Self::ClientDistrusts => "client_distrusts",
+            Self::TlsProtocol => "tls_protocol",
+            Self::Malformed => "malformed",
+            Self::TooLarge => "too_large",
+            Self::Loop => "loop",
+            Self::PortNotAllowed => "port_not_allowed",
+            Self::Blocked => "blocked",
+            Self::Unsupported => "unsupported",
+            Self::ShuttingDown => "shutting_down",
+            Self::Io => "io",
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Wire codecs that more than one crate needs: bytes in, values out, in any chunking.
+
+pub mod client_hello;

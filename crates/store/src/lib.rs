@@ -1,1 +1,30 @@
-//! stub
+//! Turns the events of the engine into records that are kept, searched and read.
+//!
+//! Where it stands: [`Recorder::handle_events`] takes what the engine reports and returns at once;
+//! one writer thread assembles flows, masks credentials and writes batches into a SQLite file;
+//! [`Reader`] answers questions about that file, with or without a proxy running. It never sees a
+//! socket and never decides about traffic.
+#![warn(missing_docs)]
+
+mod error;
+mod id;
+mod record;
+mod recorder;
+mod run;
+mod store;
+
+pub mod json;
+pub mod limits;
+pub mod reader;
+
+pub use error::StoreError;
+pub use id::{FlowRef, RunId, UnknownId};
+pub use reader::{Changes, Cursor, Marker, Order, Page, Query, Reader, SortKey};
+pub use record::{
+    Body, CertificateView, ConnectionView, ErrorView, FlowDetail, FlowKind, FlowRow, FlowState,
+    HeadView, Message, TlsView, UpstreamView,
+};
+pub use recorder::{Losses, Recorder};
+pub use run::{EndRun, FailureGroup, HostCount, NewRun, Percentiles, Run, RunKind, RunSummary};
+pub use store::{Store, StoreOptions};
+pub use traffic::rules::redact::Redaction;

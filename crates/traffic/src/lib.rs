@@ -28,6 +28,7 @@ pub mod event;
 pub mod failure;
 pub mod head;
 pub mod rules;
+pub mod secret;
 pub mod wire;
 
 pub use connection::{CertificateFacts, ConnectionFacts, Front, NoTls, TlsFacts, UpstreamFacts};

@@ -1,4 +1,6 @@
 //! Decisions about traffic: compiled once, immutable, swapped whole.
 
+pub mod filter;
 pub mod pattern;
+pub mod redact;
 pub mod route;

@@ -1,0 +1,268 @@
+//! A stored flow as the reader hands it out: plain values, absent knowledge as `None`.
+
+use traffic::Timestamp;
+use traffic::rules::redact::Redaction;
+
+use crate::FlowRef;
+
+/// What a flow is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FlowKind {
+    /// One HTTP request with its response.
+    Http,
+    /// Bytes that passed unopened.
+    Tunnel,
+}
+
+/// How far a flow is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FlowState {
+    /// It has not ended.
+    Open,
+    /// It passed whole.
+    Completed,
+    /// It did not.
+    Failed,
+    /// The process that recorded it ended before the flow did.
+    Interrupted,
+}
+
+/// One of the two messages of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Message {
+    /// What the client sent.
+    Request,
+    /// What the upstream answered.
+    Response,
+}
+
+/// A flow as a list shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FlowRow {
+    /// The id people type.
+    pub id: FlowRef,
+    /// UUIDv7.
+    pub uuid: String,
+    /// What it is.
+    pub kind: FlowKind,
+    /// How far it is.
+    pub state: FlowState,
+    /// When its first byte was seen.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// From start to end; `None` while it is open.
+    pub duration_ms: Option<f64>,
+    /// From start to the first byte of the response.
+    pub first_byte_ms: Option<f64>,
+    /// The method; `CONNECT` for a tunnel that was asked for so.
+    pub method: String,
+    /// The URL with credentials masked; `host:port` for a tunnel.
+    pub url: String,
+    /// The host that was asked for.
+    pub host: String,
+    /// The port that was asked for.
+    pub port: u16,
+    /// The path of the URL without its query; empty for a tunnel.
+    pub path: String,
+    /// The status code of the final response.
+    pub status: Option<u16>,
+    /// The HTTP version the client spoke, for example `HTTP/2`.
+    pub client_version: Option<String>,
+    /// The HTTP version the upstream spoke.
+    pub upstream_version: Option<String>,
+    /// `intercept`, `tunnel` or `block`.
+    pub route_action: String,
+    /// The rule that decided.
+    pub route_rule: String,
+    /// Body bytes of the request that passed; for a tunnel the bytes from the client.
+    pub request_bytes: Option<u64>,
+    /// Body bytes of the response that passed; for a tunnel the bytes from the upstream.
+    pub response_bytes: Option<u64>,
+    /// Media type of the response body.
+    pub response_content_type: Option<String>,
+    /// True if a body was not kept whole.
+    pub truncated: bool,
+    /// Why it failed.
+    pub error: Option<ErrorView>,
+    /// True if the upstream's certificate was not verified.
+    pub danger_unverified: bool,
+    /// True if credentials were stored as they came.
+    pub redaction: Redaction,
+}
+
+/// Why a flow failed. The names are those of [`traffic::Failure`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorView {
+    /// On whose side.
+    pub side: String,
+    /// At which step.
+    pub stage: String,
+    /// What kind.
+    pub kind: String,
+    /// One sentence.
+    pub text: String,
+    /// The status of the reply that oriel itself gave.
+    pub replied_status: Option<u16>,
+}
+
+/// Everything that is known of a flow but its bodies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FlowDetail {
+    /// What a list shows.
+    pub row: FlowRow,
+    /// Scheme of the URL.
+    pub scheme: String,
+    /// The request's head; `None` if it could not be read.
+    pub request: HeadView,
+    /// The response's head.
+    pub response: Option<HeadView>,
+    /// Interim responses (1xx), in order.
+    pub informational: Vec<HeadView>,
+    /// Trailer fields of the request.
+    pub request_trailers: Vec<(String, String)>,
+    /// Trailer fields of the response.
+    pub response_trailers: Vec<(String, String)>,
+    /// Media type of the request body.
+    pub request_content_type: Option<String>,
+    /// Bytes of the request body that are stored.
+    pub request_kept_bytes: Option<u64>,
+    /// Bytes of the response body that are stored.
+    pub response_kept_bytes: Option<u64>,
+    /// When the upstream connection was ready for this flow.
+    pub upstream_ready_at: Option<Timestamp>,
+    /// True if the upstream connection had served before.
+    pub upstream_reused: Option<bool>,
+    /// When the last byte of the request was sent on.
+    pub request_sent_at: Option<Timestamp>,
+    /// When the first byte of the response was seen.
+    pub response_started_at: Option<Timestamp>,
+    /// When the last byte of the response was sent on.
+    pub response_ended_at: Option<Timestamp>,
+    /// The client's connection.
+    pub client: Option<ConnectionView>,
+    /// The upstream's connection.
+    pub upstream: Option<UpstreamView>,
+}
+
+/// The head of a message. A field value that is no UTF-8 is read as Latin-1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeadView {
+    /// The start line.
+    pub start_line: String,
+    /// Names and values in the order and case of the wire.
+    pub fields: Vec<(String, String)>,
+    /// Size of the head as received.
+    pub bytes: u64,
+}
+
+/// The client's connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionView {
+    /// How the client said whom it wants: `connect`, `absolute_form` or `origin_form`.
+    pub front: String,
+    /// Where the client connects from.
+    pub client_address: String,
+    /// Where oriel listens.
+    pub proxy_address: String,
+    /// When the connection was accepted.
+    pub accepted_at: Timestamp,
+    /// When the TLS handshake with the client was done.
+    pub tls_done_at: Option<Timestamp>,
+    /// TLS with the client.
+    pub tls: Option<TlsView>,
+    /// Why there is none: `plain_http`, `tunnelled` or `handshake_failed`.
+    pub no_tls: Option<String>,
+}
+
+/// The upstream's connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamView {
+    /// The address dialled.
+    pub address: String,
+    /// Our end of the connection.
+    pub local_address: String,
+    /// When resolving and dialling began.
+    pub dial_started_at: Timestamp,
+    /// When the TCP connection stood.
+    pub connected_at: Timestamp,
+    /// When the TLS handshake was done.
+    pub tls_done_at: Option<Timestamp>,
+    /// TLS with the upstream.
+    pub tls: Option<TlsView>,
+}
+
+/// What a TLS handshake settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsView {
+    /// For example `TLSv1.3`.
+    pub version: String,
+    /// The cipher suite.
+    pub cipher: String,
+    /// The name asked for.
+    pub sni: Option<String>,
+    /// The protocol chosen.
+    pub alpn: Option<String>,
+    /// The certificate shown.
+    pub certificate: Option<CertificateView>,
+    /// True if the certificate was not verified.
+    pub danger_unverified: bool,
+}
+
+/// A short view of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct CertificateView {
+    /// Distinguished name of the subject.
+    pub subject: String,
+    /// Distinguished name of the issuer.
+    pub issuer: String,
+    /// Valid from, in microseconds since the Unix epoch.
+    pub not_before: i64,
+    /// Valid to, in microseconds since the Unix epoch.
+    pub not_after: i64,
+    /// Names and addresses it is for.
+    pub names: Vec<String>,
+    /// SHA-256 of the certificate, in hexadecimal digits.
+    pub sha256: String,
+    /// Certificates the server sent.
+    pub chain_length: usize,
+}
+
+/// A body, as received: still content-encoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Body {
+    /// The bytes that were kept.
+    pub bytes: Vec<u8>,
+    /// How many bytes passed; `None` while it is not known.
+    pub seen: Option<u64>,
+    /// True if not all of them were kept.
+    pub truncated: bool,
+    /// Value of the content-encoding field, for example `gzip`; `None` if the body has none.
+    pub content_encoding: Option<String>,
+    /// Value of the content-type field.
+    pub content_type: Option<String>,
+}
+
+impl FlowKind {
+    /// The stable name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Tunnel => "tunnel",
+        }
+    }
+}
+
+impl FlowState {
+    /// The stable name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}

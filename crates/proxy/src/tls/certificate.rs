@@ -1,0 +1,85 @@
+//! Reads certificates, ours and those of upstreams: short facts for people and records.
+
+use rustls::pki_types::CertificateDer;
+use traffic::{CertificateFacts, Timestamp};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer;
+
+/// Names of a certificate that are kept. Some have a hundred.
+const NAMES_MAX: usize = 32;
+/// Longest text kept of a name in a certificate: names come from strangers.
+const NAME_CHARS_MAX: usize = 512;
+
+/// The short view of a chain as an upstream sent it; `None` if its leaf cannot be read.
+pub(crate) fn facts(chain: &[CertificateDer<'_>]) -> Option<CertificateFacts> {
+    let leaf = chain.first()?;
+    let certificate = parse(leaf)?;
+    Some(CertificateFacts {
+        subject: bounded(certificate.subject().to_string()),
+        issuer: bounded(certificate.issuer().to_string()),
+        not_before: timestamp(certificate.validity().not_before.timestamp()),
+        not_after: timestamp(certificate.validity().not_after.timestamp()),
+        names: names(&certificate),
+        sha256: sha256(leaf),
+        chain_length: chain.len(),
+    })
+}
+
+/// Reads a certificate; bytes after it are an error.
+pub(crate) fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
+    match X509Certificate::from_der(der.as_ref()) {
+        Ok(([], certificate)) => Some(certificate),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// SHA-256, from the provider that TLS uses.
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256 as SUITE;
+
+    let suite = SUITE.tls13().expect("its name begins with TLS13");
+    let digest = suite.common.hash_provider.hash(bytes);
+    digest
+        .as_ref()
+        .try_into()
+        .expect("SHA-256 gives 32 octets, and the suite's name ends with SHA256")
+}
+
+/// Seconds since the epoch, as certificates count, in our unit.
+pub(crate) fn timestamp(seconds: i64) -> Timestamp {
+    Timestamp(seconds.saturating_mul(1_000_000))
+}
+
+fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else {
+        return Vec::new();
+    };
+    extension
+        .value
+        .general_names
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            GeneralName::IPAddress(octets) => address(octets),
+            _ => None,
+        })
+        .take(NAMES_MAX)
+        .map(bounded)
+        .collect()
+}
+
+fn address(octets: &[u8]) -> Option<String> {
+    if let Ok(octets) = <[u8; 4]>::try_from(octets) {
+        return Some(std::net::Ipv4Addr::from(octets).to_string());
+    }
+    let octets = <[u8; 16]>::try_from(octets).ok()?;
+    Some(std::net::Ipv6Addr::from(octets).to_string())
+}
+
+fn bounded(text: String) -> String {
+    match text.char_indices().nth(NAME_CHARS_MAX) {
+        Some((end, _)) => text.chars().take(end.min(NAME_CHARS_MAX)).collect(),
+        None => text,
+    }
+}

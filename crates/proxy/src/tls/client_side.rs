@@ -1,0 +1,224 @@
+//! TLS towards clients: what oriel answers a ClientHello with.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
+use rustls::sign::CertifiedKey;
+use rustls::{AlertDescription, ServerConfig};
+use traffic::{FailureKind, Host, Timestamp};
+
+use super::leaf::LeafCache;
+use super::provider;
+
+/// Reads the wall clock.
+pub type Clock = fn() -> Timestamp;
+
+/// TLS 1.2 sessions without tickets that are remembered, over all names.
+const SESSIONS_MAX: usize = 1024;
+/// Configurations for addresses that are held ready; they are cheap to make again.
+const ADDRESSES_MAX: usize = 256;
+
+/// What the client is offered by ALPN (RFC 7301): what the upstream speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClientAlpn {
+    /// `http/1.1`.
+    Http11,
+    /// `h2`.
+    Http2,
+    /// `h2`, then `http/1.1`.
+    Both,
+    /// Nothing: the client's list is not answered.
+    None,
+}
+
+/// The configurations for TLS towards clients: one for each ALPN choice, sharing the key of
+/// session tickets and the memory of sessions.
+#[derive(Debug)]
+pub struct ClientSide {
+    leaves: Arc<LeafCache>,
+    clock: Clock,
+    http11: Arc<ServerConfig>,
+    http2: Arc<ServerConfig>,
+    both: Arc<ServerConfig>,
+    none: Arc<ServerConfig>,
+    by_address: Mutex<HashMap<(IpAddr, ClientAlpn), Arc<ServerConfig>>>,
+}
+
+impl ClientSide {
+    /// Makes the configurations.
+    #[must_use]
+    pub fn new(leaves: Arc<LeafCache>, clock: Clock) -> Self {
+        let resolver = Resolver {
+            leaves: Arc::clone(&leaves),
+            clock,
+            address: None,
+        };
+        let base = base_config(resolver);
+        let with_alpn = |alpn: ClientAlpn| {
+            let mut config = base.clone();
+            config.alpn_protocols = alpn.protocols();
+            Arc::new(config)
+        };
+        Self {
+            leaves,
+            clock,
+            http11: with_alpn(ClientAlpn::Http11),
+            http2: with_alpn(ClientAlpn::Http2),
+            both: with_alpn(ClientAlpn::Both),
+            none: with_alpn(ClientAlpn::None),
+            by_address: Mutex::default(),
+        }
+    }
+
+    /// The configuration for a client that asked for `host`. The certificate is the one for the
+    /// name in the client's SNI; a client that wants an address sends none and gets the one for
+    /// that address.
+    #[must_use]
+    pub fn server_config(&self, host: &Host, alpn: ClientAlpn) -> Arc<ServerConfig> {
+        match host {
+            Host::Name(_) => Arc::clone(self.for_names(alpn)),
+            Host::Ip(address) => self.for_address(*address, alpn),
+        }
+    }
+
+    fn for_names(&self, alpn: ClientAlpn) -> &Arc<ServerConfig> {
+        match alpn {
+            ClientAlpn::Http11 => &self.http11,
+            ClientAlpn::Http2 => &self.http2,
+            ClientAlpn::Both => &self.both,
+            ClientAlpn::None => &self.none,
+        }
+    }
+
+    fn for_address(&self, address: IpAddr, alpn: ClientAlpn) -> Arc<ServerConfig> {
+        let mut by_address = self.by_address.lock();
+        if let Some(config) = by_address.get(&(address, alpn)) {
+            return Arc::clone(config);
+        }
+        if by_address.len() >= ADDRESSES_MAX {
+            by_address.clear();
+        }
+        let mut config = ServerConfig::clone(self.for_names(alpn));
+        config.cert_resolver = Arc::new(Resolver {
+            leaves: Arc::clone(&self.leaves),
+            clock: self.clock,
+            address: Some(address),
+        });
+        let config = Arc::new(config);
+        by_address.insert((address, alpn), Arc::clone(&config));
+        config
+    }
+}
+
+impl ClientAlpn {
+    fn protocols(self) -> Vec<Vec<u8>> {
+        let names: &[&[u8]] = match self {
+            Self::Http11 => &[b"http/1.1"],
+            Self::Http2 => &[b"h2"],
+            Self::Both => &[b"h2", b"http/1.1"],
+            Self::None => &[],
+        };
+        names.iter().map(|name| name.to_vec()).collect()
+    }
+}
+
+fn base_config(resolver: Resolver) -> ServerConfig {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("the provider has suites for TLS 1.2 and 1.3")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(resolver));
+    config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
+    match rustls::crypto::aws_lc_rs::Ticketer::new() {
+        Ok(ticketer) => config.ticketer = ticketer,
+        Err(error) => tracing::warn!(%error, "no session tickets: sessions are kept in memory"),
+    }
+    // A client that resumes uses one ticket and gets one.
+    config.send_tls13_tickets = 1;
+    config
+}
+
+/// Finds the leaf for a ClientHello.
+#[derive(Debug)]
+struct Resolver {
+    leaves: Arc<LeafCache>,
+    clock: Clock,
+    /// For a client that sends no SNI.
+    address: Option<IpAddr>,
+}
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let host = match hello.server_name() {
+            Some(name) => Host::parse(name).ok()?,
+            None => Host::Ip(self.address?),
+        };
+        let now = (self.clock)();
+        self.leaves
+            .leaf(&host, now)
+            .inspect_err(|error| tracing::error!(%host, %error, "no certificate for a client"))
+            .ok()
+    }
+}
+
+/// Says why the handshake with a client failed. It is for errors after a whole ClientHello was
+/// read: a client that goes away then goes away because of our certificate, as far as it tells.
+#[must_use]
+pub fn client_failure(error: &io::Error) -> (FailureKind, String) {
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match (tls, error.kind()) {
+        (Some(rustls::Error::AlertReceived(alert)), _) => alert_from_client(*alert),
+        (Some(tls), _) => (
+            FailureKind::TlsProtocol,
+            format!("the TLS handshake with the client failed: {tls}"),
+        ),
+        (
+            None,
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe,
+        ) => (
+            FailureKind::ClientDistrusts,
+            "the client closed the connection when it saw oriel's certificate, without a reason"
+                .to_owned(),
+        ),
+        (None, io::ErrorKind::TimedOut) => (
+            FailureKind::TimedOut,
+            "the client did not finish the TLS handshake in time".to_owned(),
+        ),
+        (None, _) => (
+            FailureKind::Io,
+            format!("the TLS handshake with the client failed: {error}"),
+        ),
+    }
+}
+
+fn alert_from_client(alert: AlertDescription) -> (FailureKind, String) {
+    let name = alert.as_str().unwrap_or("unknown");
+    match alert {
+        AlertDescription::UnknownCA
+        | AlertDescription::BadCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::CertificateExpired
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::AccessDenied
+        | AlertDescription::BadCertificateStatusResponse
+        | AlertDescription::UserCanceled
+        | AlertDescription::CloseNotify => (
+            FailureKind::ClientDistrusts,
+            format!("the client does not trust oriel's certificate (alert {name})"),
+        ),
+        _ => (
+            FailureKind::TlsProtocol,
+            format!("the client ended the TLS handshake (alert {name})"),
+        ),
+    }
+}

@@ -1,0 +1,486 @@
+//! TLS towards upstreams: which certificates are believed, and what is said when one is not.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::Resumption;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, CommonState, DigitallySignedStruct, OtherError,
+    ProtocolVersion, RootCertStore, SignatureScheme,
+};
+use traffic::rules::pattern::{HostPatterns, PatternError};
+use traffic::{FailureKind, Target, TlsFacts};
+
+use super::der::Civil;
+use super::{certificate, provider};
+use crate::config::UpstreamTrust;
+
+/// Sessions remembered for resumption, per configuration. rustls keeps up to 8 per name, so this
+/// is for 512 names.
+const SESSIONS_MAX: usize = 4096;
+
+/// What we offer an upstream by ALPN (RFC 7301).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UpstreamAlpn {
+    /// `http/1.1`.
+    Http11,
+    /// `h2`.
+    Http2,
+    /// `h2`, then `http/1.1`.
+    Both,
+    /// Nothing.
+    None,
+}
+
+/// The configurations for TLS towards upstreams, one for each (verification, ALPN). Each has its
+/// own memory of sessions: one that was never verified is never resumed as a verified one.
+#[derive(Debug)]
+pub struct UpstreamTls {
+    danger_accept_invalid: HostPatterns,
+    verified: Configs,
+    danger_unverified: Configs,
+}
+
+/// Why the trust in upstreams cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// An extra root is not a certificate.
+    #[error("extra root {position} cannot be used as a trusted root")]
+    BadRoot {
+        /// Counted from 1.
+        position: usize,
+        /// What is wrong with it.
+        #[source]
+        source: rustls::Error,
+    },
+    /// Nothing is trusted at all.
+    #[error("no root certificates: the system's are turned off and there is no other")]
+    NoRoots,
+    /// An entry of `danger_accept_invalid` is not a pattern.
+    #[error("danger_accept_invalid_upstream: {0}")]
+    BadPattern(#[source] PatternError),
+    /// The verifier refused the roots.
+    #[error("the root certificates cannot be used")]
+    Verifier(#[source] rustls::client::VerifierBuilderError),
+}
+
+impl UpstreamTls {
+    /// Loads the roots. It reads files where the system's are asked for, and is to be called once.
+    pub fn new(trust: &UpstreamTrust) -> Result<Self, TrustError> {
+        let danger_accept_invalid =
+            HostPatterns::parse(&trust.danger_accept_invalid).map_err(TrustError::BadPattern)?;
+        let roots = load_roots(trust)?;
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+        let verifier = verifier.map_err(TrustError::Verifier)?;
+        Ok(Self {
+            danger_accept_invalid,
+            verified: Configs::new(Arc::new(Verifier(verifier))),
+            danger_unverified: Configs::new(Arc::new(DangerousVerifier)),
+        })
+    }
+
+    /// The configuration for a target, and whether it leaves the certificate unverified.
+    #[must_use]
+    pub fn client_config(&self, target: &Target, alpn: UpstreamAlpn) -> (Arc<ClientConfig>, bool) {
+        let danger_unverified = self.danger_accept_invalid.matches(target).is_some();
+        let configs = if danger_unverified {
+            &self.danger_unverified
+        } else {
+            &self.verified
+        };
+        (configs.for_alpn(alpn), danger_unverified)
+    }
+}
+
+/// One configuration for each ALPN choice, made when first needed.
+#[derive(Debug)]
+struct Configs {
+    verifier: Arc<dyn ServerCertVerifier>,
+    http11: OnceLock<Arc<ClientConfig>>,
+    http2: OnceLock<Arc<ClientConfig>>,
+    both: OnceLock<Arc<ClientConfig>>,
+    none: OnceLock<Arc<ClientConfig>>,
+}
+
+impl Configs {
+    fn new(verifier: Arc<dyn ServerCertVerifier>) -> Self {
+        Self {
+            verifier,
+            http11: OnceLock::new(),
+            http2: OnceLock::new(),
+            both: OnceLock::new(),
+            none: OnceLock::new(),
+        }
+    }
+
+    fn for_alpn(&self, alpn: UpstreamAlpn) -> Arc<ClientConfig> {
+        let (config, names): (_, &[&[u8]]) = match alpn {
+            UpstreamAlpn::Http11 => (&self.http11, &[b"http/1.1"]),
+            UpstreamAlpn::Http2 => (&self.http2, &[b"h2"]),
+            UpstreamAlpn::Both => (&self.both, &[b"h2", b"http/1.1"]),
+            UpstreamAlpn::None => (&self.none, &[]),
+        };
+        Arc::clone(config.get_or_init(|| self.make(names)))
+    }
+
+    fn make(&self, alpn: &[&[u8]]) -> Arc<ClientConfig> {
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("the provider has suites for TLS 1.2 and 1.3")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::clone(&self.verifier))
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
+        Arc::new(config)
+    }
+}
+
+fn load_roots(trust: &UpstreamTrust) -> Result<RootCertStore, TrustError> {
+    let mut roots = RootCertStore::empty();
+    if trust.system_roots {
+        let system = rustls_native_certs::load_native_certs();
+        for error in &system.errors {
+            tracing::warn!(%error, "some of the system's root certificates cannot be read");
+        }
+        let (added, ignored) = roots.add_parsable_certificates(system.certs);
+        tracing::debug!(added, ignored, "loaded the system's root certificates");
+        if added == 0 {
+            tracing::warn!(
+                "the system has no root certificates; using the bundled ones of Mozilla"
+            );
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+    }
+    for (index, root) in trust.extra_roots.iter().enumerate() {
+        let position = index + 1;
+        roots
+            .add(root.clone())
+            .map_err(|source| TrustError::BadRoot { position, source })?;
+    }
+    if roots.is_empty() {
+        return Err(TrustError::NoRoots);
+    }
+    Ok(roots)
+}
+
+/// Verifies as rustls does and remembers, where it refuses, what the certificate said: after the
+/// handshake failed nobody has the certificate any more.
+#[derive(Debug)]
+struct Verifier(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.0
+            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            .map_err(|error| match error {
+                rustls::Error::InvalidCertificate(error) => {
+                    let refused = Refused::new(&error, end_entity, intermediates.len());
+                    let refused = CertificateError::Other(OtherError(Arc::new(refused)));
+                    rustls::Error::InvalidCertificate(refused)
+                }
+                other => other,
+            })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+/// Believes every certificate. The handshake must still be signed by the key in it, so that a
+/// broken peer is told from an unverified one.
+#[derive(Debug)]
+struct DangerousVerifier;
+
+impl ServerCertVerifier for DangerousVerifier {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = provider().signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, &algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = provider().signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, &algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider()
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
+
+/// Which check a certificate failed, in words.
+#[derive(Debug)]
+struct Refused {
+    kind: FailureKind,
+    text: String,
+}
+
+impl std::error::Error for Refused {}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Refused {
+    fn new(error: &CertificateError, leaf: &CertificateDer<'_>, intermediates: usize) -> Self {
+        let (kind, text) = match error {
+            CertificateError::UnknownIssuer => (
+                FailureKind::CertificateUnknownIssuer,
+                unknown_issuer(leaf, intermediates),
+            ),
+            other => describe_certificate(other),
+        };
+        Self { kind, text }
+    }
+}
+
+fn unknown_issuer(leaf: &CertificateDer<'_>, intermediates: usize) -> String {
+    let chain = [leaf.clone()];
+    let Some(facts) = certificate::facts(&chain) else {
+        return "the upstream's certificate is from an issuer that is not trusted".to_owned();
+    };
+    let (subject, issuer) = (facts.subject, facts.issuer);
+    if subject == issuer {
+        return format!("the upstream's certificate is self-signed and not trusted: {subject}");
+    }
+    let sent = match intermediates {
+        0 => "; the upstream sent no intermediate certificate",
+        _ => "",
+    };
+    format!(
+        "the upstream's certificate for {subject} was issued by {issuer}, which is not \
+         trusted{sent}"
+    )
+}
+
+/// Says which kind of failure an error of a handshake with an upstream is, and in words what was
+/// checked and found. For any input or output error: those of TLS are found in it.
+#[must_use]
+pub fn describe(error: &io::Error) -> (FailureKind, String) {
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if let Some(tls) = tls {
+        return describe_tls(tls);
+    }
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => (
+            FailureKind::ClosedEarly,
+            "the upstream closed the connection during the TLS handshake".to_owned(),
+        ),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => (
+            FailureKind::Reset,
+            "the upstream reset the connection during the TLS handshake".to_owned(),
+        ),
+        io::ErrorKind::TimedOut => (
+            FailureKind::TimedOut,
+            "the TLS handshake with the upstream took too long".to_owned(),
+        ),
+        _ => (
+            FailureKind::Io,
+            format!("the TLS handshake with the upstream failed: {error}"),
+        ),
+    }
+}
+
+/// As [`describe`], for an error of rustls itself.
+#[must_use]
+pub fn describe_tls(error: &rustls::Error) -> (FailureKind, String) {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(other))) => {
+            match other.downcast_ref::<Refused>() {
+                Some(refused) => (refused.kind, refused.text.clone()),
+                None => (
+                    FailureKind::CertificateInvalid,
+                    format!("the upstream's certificate cannot be accepted: {other}"),
+                ),
+            }
+        }
+        rustls::Error::InvalidCertificate(error) => describe_certificate(error),
+        rustls::Error::NoCertificatesPresented => (
+            FailureKind::CertificateInvalid,
+            "the upstream sent no certificate".to_owned(),
+        ),
+        rustls::Error::AlertReceived(alert) => (
+            FailureKind::TlsProtocol,
+            format!(
+                "the upstream ended the TLS handshake (alert {})",
+                alert.as_str().unwrap_or("unknown")
+            ),
+        ),
+        rustls::Error::InvalidMessage(_) => (
+            FailureKind::TlsProtocol,
+            format!("the upstream did not answer in TLS: {error}"),
+        ),
+        other => (
+            FailureKind::TlsProtocol,
+            format!("no TLS with the upstream: {other}"),
+        ),
+    }
+}
+
+fn describe_certificate(error: &CertificateError) -> (FailureKind, String) {
+    match error {
+        CertificateError::ExpiredContext { time, not_after } => (
+            FailureKind::CertificateExpired,
+            format!(
+                "the upstream's certificate expired at {} (it is {} now)",
+                civil(*not_after),
+                civil(*time)
+            ),
+        ),
+        CertificateError::Expired => (
+            FailureKind::CertificateExpired,
+            "the upstream's certificate has expired".to_owned(),
+        ),
+        CertificateError::NotValidYetContext { time, not_before } => (
+            FailureKind::CertificateNotYetValid,
+            format!(
+                "the upstream's certificate is valid from {} on (it is {} now)",
+                civil(*not_before),
+                civil(*time)
+            ),
+        ),
+        CertificateError::NotValidYet => (
+            FailureKind::CertificateNotYetValid,
+            "the upstream's certificate is not valid yet".to_owned(),
+        ),
+        CertificateError::NotValidForNameContext {
+            expected,
+            presented,
+        } => (
+            FailureKind::CertificateWrongName,
+            wrong_name(&expected.to_str(), presented),
+        ),
+        CertificateError::NotValidForName => (
+            FailureKind::CertificateWrongName,
+            "the upstream's certificate is for another name".to_owned(),
+        ),
+        CertificateError::UnknownIssuer => (
+            FailureKind::CertificateUnknownIssuer,
+            "the upstream's certificate is from an issuer that is not trusted".to_owned(),
+        ),
+        CertificateError::Revoked => (
+            FailureKind::CertificateRevoked,
+            "the upstream's certificate was revoked".to_owned(),
+        ),
+        CertificateError::BadSignature => (
+            FailureKind::CertificateInvalid,
+            "a signature in the upstream's certificate chain is wrong".to_owned(),
+        ),
+        CertificateError::BadEncoding => (
+            FailureKind::CertificateInvalid,
+            "the upstream's certificate cannot be read".to_owned(),
+        ),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => (
+            FailureKind::CertificateInvalid,
+            "the upstream's certificate is not one for servers".to_owned(),
+        ),
+        other => (
+            FailureKind::CertificateInvalid,
+            format!("the upstream's certificate cannot be accepted: {other}"),
+        ),
+    }
+}
+
+fn wrong_name(expected: &str, presented: &[String]) -> String {
+    const SHOWN_MAX: usize = 5;
+
+    // webpki names them as `DnsName("a.com")`.
+    let plain = |name: &String| match name.split('"').nth(1) {
+        Some(inside) => inside.to_owned(),
+        None => name.clone(),
+    };
+    let shown: Vec<_> = presented.iter().take(SHOWN_MAX).map(plain).collect();
+    let more = presented.len().saturating_sub(SHOWN_MAX);
+    let names = match (shown.is_empty(), more) {
+        (true, _) => "no name at all".to_owned(),
+        (false, 0) => shown.join(", "),
+        (false, more) => format!("{} and {more} more", shown.join(", ")),
+    };
+    format!("the upstream's certificate is for {names} and not for {expected}")
+}
+
+fn civil(time: UnixTime) -> Civil {
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    Civil::from(certificate::timestamp(seconds))
+}
+
+/// What a finished handshake settled. For a connection to an upstream it reads the certificate,
+/// so call it once per connection.
+#[must_use]
+pub fn facts(connection: &CommonState, sni: Option<&str>, danger_unverified: bool) -> TlsFacts {
+    let cipher = connection.negotiated_cipher_suite();
+    let alpn = connection.alpn_protocol();
+    TlsFacts {
+        version: match connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            _ => "unknown",
+        },
+        cipher: cipher
+            .and_then(|suite| suite.suite().as_str())
+            .unwrap_or("unknown"),
+        sni: sni.map(str::to_owned),
+        alpn: alpn.map(|name| String::from_utf8_lossy(name).into_owned()),
+        certificate: connection.peer_certificates().and_then(certificate::facts),
+        danger_unverified,
+    }
+}

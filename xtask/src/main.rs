@@ -1,1 +1,52 @@
-fn main() {}
+//! The project's own commands: `cargo xtask ci`, `tidy`, `deny` and `bench`.
+//!
+//! Nothing here is shipped. What a check knows about the project stands in a table at the top of
+//! its file.
+
+mod ci;
+mod console;
+mod failure;
+mod tidy;
+
+use std::process::ExitCode;
+
+use crate::failure::Failure;
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  ci [--full]   what CI runs: fmt, tidy, clippy, docs, tests; --full adds deny
+  test          the tests alone
+  tidy          the project's own rules: crate edges, purity, names, licences, bans
+  deny          licences, bans and sources by cargo-deny
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            console::complain(&failure.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<(), Failure> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["ci"] => ci::run(ci::Scope::Usual),
+        ["ci", "--full"] => ci::run(ci::Scope::Full),
+        ["test"] => ci::test(),
+        ["tidy"] => tidy::run(),
+        ["deny"] => ci::deny(),
+        [] | ["help" | "--help" | "-h"] => {
+            console::say(USAGE);
+            Ok(())
+        }
+        _ => Err(Failure::new(format!(
+            "do not know `{}`\n\n{USAGE}",
+            words.join(" ")
+        ))),
+    }
+}

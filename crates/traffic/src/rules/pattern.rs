@@ -396,15 +396,24 @@ mod tests {
     #[test]
     fn says_how_to_write_it() {
         let problem = |text: &str| HostPattern::parse(text).unwrap_err().to_string();
-        insta::assert_snapshot!(
-                    [
-                        "", "https://api.openai.com/v1", "api.openai.com/v1", "api.*.com", "*openai.com",
-                        ".openai.com", "*.192.0.2.1", "192.0.2.0/33", "a.com:0", "a.com:http", "a b",
-                        "user@a.com", "*:0",
-                    ]
-                    .map(problem)
-                    .join("\n"),
-                    @r"
+        let problems = [
+            "",
+            "https://api.openai.com/v1",
+            "api.openai.com/v1",
+            "api.*.com",
+            "*openai.com",
+            ".openai.com",
+            "*.192.0.2.1",
+            "192.0.2.0/33",
+            "a.com:0",
+            "a.com:http",
+            "a b",
+            "user@a.com",
+            "*:0",
+        ]
+        .map(problem)
+        .join("\n");
+        insta::assert_snapshot!(problems, @r"
 `` is not a host pattern: it is empty; write a host such as `api.openai.com`, or `*` for every host
 `https://api.openai.com/v1` is not a host pattern: it is a URL; write only the host, `api.openai.com`
 `api.openai.com/v1` is not a host pattern: it has a path; patterns are about hosts, write `api.openai.com`
@@ -418,7 +427,6 @@ mod tests {
 `a b` is not a host pattern: the host has a character that no host name has
 `user@a.com` is not a host pattern: the authority has user information before the host
 `*:0` is not a host pattern: the port is not a number from 1 to 65535
-"
-                );
+");
     }
 }

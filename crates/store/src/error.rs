@@ -1,6 +1,8 @@
 //! What can go wrong with the store, one variant per thing the caller may do differently.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
 
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -11,8 +13,8 @@ pub enum StoreError {
         /// Where it was looked for.
         path: PathBuf,
     },
-    /// The folder or the file cannot be written.
-    #[error("cannot write to {}", path.display())]
+    /// The folder or the file cannot be created, read or written.
+    #[error("cannot open {}", path.display())]
     NotWritable {
         /// The folder or file.
         path: PathBuf,
@@ -30,7 +32,7 @@ pub enum StoreError {
         /// Newest schema this program knows.
         known: u32,
     },
-    /// The file is no SQLite database, is damaged, or its schema is not what its number says.
+    /// The file is no database of oriel, is damaged, or its schema is not what its number says.
     #[error("the database is damaged: {detail}")]
     Damaged {
         /// What was found.
@@ -55,4 +57,55 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl StoreError {
+    /// Whether a later try may succeed although nothing about the data changed.
+    pub(crate) fn is_trouble_of_the_place(&self) -> bool {
+        match self {
+            Self::Locked | Self::DiskFull | Self::NotWritable { .. } | Self::Damaged { .. } => true,
+            Self::Io { source } => source
+                .downcast_ref::<rusqlite::Error>()
+                .and_then(rusqlite::Error::sqlite_error_code)
+                .is_some_and(|code| {
+                    matches!(
+                        code,
+                        ErrorCode::SystemIoFailure
+                            | ErrorCode::OutOfMemory
+                            | ErrorCode::ReadOnly
+                            | ErrorCode::CannotOpen
+                            | ErrorCode::FileLockingProtocolFailed
+                            | ErrorCode::PermissionDenied
+                    )
+                }),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn opening(path: &Path, error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+                Self::NotWritable {
+                    path: path.to_owned(),
+                    source: std::io::Error::other(error),
+                }
+            }
+            _ => error.into(),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked,
+            Some(ErrorCode::DiskFull) => Self::DiskFull,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged {
+                detail: error.to_string(),
+            },
+            _ => Self::Io {
+                source: Box::new(error),
+            },
+        }
+    }
 }

@@ -6,8 +6,11 @@
 //! socket and never decides about traffic.
 #![warn(missing_docs)]
 
+mod database;
 mod error;
 mod id;
+mod ingest;
+mod process;
 mod record;
 mod recorder;
 mod run;

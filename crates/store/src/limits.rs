@@ -1,6 +1,55 @@
 //! Every bound of this crate, with its reason.
 
+use std::time::Duration;
+
 /// Bytes the queue between the engine and the writer may hold: about a second of a fast upstream.
 pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Events the same queue may hold: small events cost more than the bytes they carry.
-pub const QUEUE_EVENTS_MAX: usize = 1_000_000;
+/// Events the same queue may hold: small events cost more memory than the bytes they carry.
+pub const QUEUE_EVENTS_MAX: usize = 200_000;
+/// How long the writer gathers before it writes: one transaction per batch, and an answered flow is
+/// on disk well within 200 ms.
+pub const GATHER: Duration = Duration::from_millis(25);
+/// The writer stops gathering when the queue is this part full.
+pub const GATHER_FULL_PART: usize = 4;
+/// How long SQLite waits for another process that writes.
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// First pause after a write that failed; doubled each time.
+pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(50);
+/// Longest pause between two tries to write.
+pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// How long closing a store waits for what is queued.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Body bytes of open flows that stay in memory before they are moved to the database.
+pub const OPEN_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A body that was moved in parts is put together at its end up to this size; a larger one stays
+/// in parts.
+pub const REJOINED_BODY_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Flows open at once that are assembled; a further one is a gap. Each takes about a kilobyte.
+pub const OPEN_FLOWS_MAX: usize = 200_000;
+/// Interim responses that are kept of one flow.
+pub const INFORMATIONAL_MAX: usize = 16;
+/// Bytes of one head that are kept; the engine's own limit is lower.
+pub const HEAD_BYTES_MAX: usize = 1024 * 1024;
+
+/// A body below this is stored as it is: compressing it costs more than it saves.
+pub const COMPRESSED_BODY_BYTES_MIN: usize = 512;
+/// zstd level: the fastest one; bodies are mostly text that comes once.
+pub const ZSTD_LEVEL: i32 = 1;
+/// Hashes of stored bodies that are remembered, to not ask the database for them.
+pub const REMEMBERED_HASHES_MAX: usize = 8192;
+/// Small bodies that are remembered whole, to not hash them again.
+pub const REMEMBERED_BODIES_MAX: usize = 512;
+/// Largest body that is remembered whole; with the number above at most 8 MiB.
+pub const REMEMBERED_BODY_BYTES_MAX: usize = 8 * 1024;
+/// Connections that are remembered as stored already.
+pub const REMEMBERED_CONNECTIONS_MAX: usize = 4096;
+
+/// Rows of `flow_changes` that are kept for followers when a database is opened.
+pub const CHANGES_KEPT: i64 = 10_000;
+/// Rows that one page of a list has at most.
+pub const PAGE_ROWS_MAX: usize = 10_000;
+/// Rows that one look for changes gives at most.
+pub const CHANGES_ROWS_MAX: usize = 1000;
+/// Largest program a regular expression of a filter may compile to.
+pub const REGEX_BYTES_MAX: usize = 1024 * 1024;

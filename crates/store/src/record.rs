@@ -254,6 +254,17 @@ impl FlowKind {
     }
 }
 
+impl Message {
+    /// The stable name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Response => "response",
+        }
+    }
+}
+
 impl FlowState {
     /// The stable name.
     #[must_use]

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use traffic::Event;
 
+use crate::ingest::queue::Queue;
 use crate::{RunId, StoreError};
 
 /// Takes the events of one run. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Recorder {
     run: RunId,
-    queue: Arc<Mutex<Vec<Event>>>,
+    queue: Arc<Queue>,
 }
 
 /// What could not be recorded.
@@ -20,16 +20,13 @@ pub struct Recorder {
 pub struct Losses {
     /// Events dropped.
     pub events: u64,
-    /// Bytes of bodies in them.
+    /// Bytes of heads and bodies in them.
     pub body_bytes: u64,
 }
 
 impl Recorder {
-    pub(crate) fn new(run: RunId) -> Self {
-        Self {
-            run,
-            queue: Arc::default(),
-        }
+    pub(crate) fn new(run: RunId, queue: Arc<Queue>) -> Self {
+        Self { run, queue }
     }
 
     /// The run.
@@ -41,18 +38,24 @@ impl Recorder {
     /// Queues events for the writer; never waits for it. When the queue is full body bytes are
     /// dropped first, then whole batches; what is dropped is counted and stored as a gap.
     pub fn handle_events(&self, events: Vec<Event>) {
-        self.queue.lock().extend(events);
+        self.queue.push_events(self.run, events);
     }
 
-    /// Waits until all that was queued before is durable.
+    /// Waits until all that was queued before is durable, or was given up and counted.
     pub fn flush(&self, deadline: Duration) -> Result<(), StoreError> {
-        let _ = deadline;
-        Ok(())
+        self.queue.flush(deadline)
     }
 
     /// What could not be recorded so far, over all runs of this store.
     #[must_use]
     pub fn losses(&self) -> Losses {
-        Losses::default()
+        self.queue.losses()
+    }
+}
+
+impl Losses {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.events += other.events;
+        self.body_bytes += other.body_bytes;
     }
 }

@@ -162,4 +162,12 @@ impl RunKind {
             Self::Demo => "demo",
         }
     }
+    /// Reads the stable name; the schema guards against others.
+    pub(crate) fn from_name(name: &str) -> Self {
+        match name {
+            "serve" => Self::Serve,
+            "demo" => Self::Demo,
+            _ => Self::Run,
+        }
+    }
 }

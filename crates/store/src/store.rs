@@ -1,11 +1,23 @@
 //! The writing side: opens the database, owns the writer thread, begins and ends runs.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
+use parking_lot::Mutex;
+use rusqlite::{Connection, ErrorCode};
 use traffic::rules::redact::Redaction;
+use uuid::Uuid;
 
-use crate::limits::{QUEUE_BYTES_MAX, QUEUE_EVENTS_MAX};
-use crate::{EndRun, NewRun, Recorder, RunId, StoreError};
+use crate::database;
+use crate::ingest::queue::Queue;
+use crate::ingest::write_queue;
+use crate::limits::{CHANGES_KEPT, CLOSE_TIMEOUT, QUEUE_BYTES_MAX, QUEUE_EVENTS_MAX};
+use crate::process::ProcessMark;
+use crate::{EndRun, Losses, NewRun, Recorder, RunId, StoreError};
+
+/// Tries to find a run id that is free. There are a million of them.
+const RUN_ID_TRIES_MAX: usize = 1000;
 
 /// How a store behaves.
 #[derive(Clone, Debug)]
@@ -18,9 +30,14 @@ pub struct StoreOptions {
     pub queue_events_max: usize,
 }
 
-/// A database that is written to.
+/// A database that is written to. Several processes may write to one file at the same time.
 #[derive(Debug)]
-pub struct Store {}
+pub struct Store {
+    queue: Arc<Queue>,
+    /// For what is not flows; flows are written by the thread only.
+    connection: Mutex<Connection>,
+    writer: Option<JoinHandle<Result<(), StoreError>>>,
+}
 
 impl StoreOptions {
     /// The bounds of [`crate::limits`]; what is masked has no default.
@@ -35,32 +52,142 @@ impl StoreOptions {
 }
 
 impl Store {
-    /// Opens the database file, creating it and its folder (for the owner only) where needed.
+    /// Opens the database file, creating it and its folder (for the owner only) where needed, and
+    /// starts the writer thread.
     pub fn open(path: &Path, options: StoreOptions) -> Result<Self, StoreError> {
-        let _ = (path, options);
-        Ok(Self {})
+        let connection = database::open_for_writing(path)?;
+        mark_interrupted(&connection)?;
+        let writing = database::open_for_writing(path)?;
+        let queue = Arc::new(Queue::new(
+            options.queue_bytes_max,
+            options.queue_events_max,
+        ));
+        let writer = thread::Builder::new()
+            .name("oriel-store".to_owned())
+            .spawn({
+                let queue = Arc::clone(&queue);
+                move || write_queue(&writing, &queue, options.redaction)
+            });
+        let writer = writer.map_err(|error| StoreError::Io {
+            source: Box::new(error),
+        })?;
+        Ok(Self {
+            queue,
+            connection: Mutex::new(connection),
+            writer: Some(writer),
+        })
     }
 
     /// Begins a run and gives it an id.
     pub fn begin_run(&self, run: NewRun) -> Result<RunId, StoreError> {
-        let _ = run;
-        Ok(RunId::from_random(0))
+        let connection = self.connection.lock();
+        let mark = ProcessMark::own();
+        let argv = serde_json::to_string(&run.argv).expect("texts are JSON");
+        for _ in 0..RUN_ID_TRIES_MAX {
+            let uuid = Uuid::now_v7();
+            let id = RunId::from_random(uuid.as_u64_pair().1);
+            let inserted = connection.execute(
+                "INSERT INTO runs (id, uuid, kind, name, argv, pid, process_start, process_space, started_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                (
+                    id.as_str(),
+                    uuid.to_string(),
+                    run.kind.as_str(),
+                    &run.name,
+                    &argv,
+                    mark.pid,
+                    mark.start,
+                    &mark.space,
+                    run.started_at.0,
+                ),
+            );
+            match inserted {
+                Ok(_) => return Ok(id),
+                Err(error) if is_taken(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(StoreError::Damaged {
+            detail: "no run id is free".to_owned(),
+        })
     }
 
     /// Takes the events of a run that this store began.
     #[must_use]
     pub fn recorder(&self, run: RunId) -> Recorder {
-        Recorder::new(run)
+        Recorder::new(run, Arc::clone(&self.queue))
     }
 
-    /// Notes how a run ended. Flush its recorder first.
+    /// Notes how a run ended, behind all that was recorded of it, and waits until that is durable.
+    /// Flows that are still open are stored as interrupted.
     pub fn end_run(&self, run: RunId, end: EndRun) -> Result<(), StoreError> {
-        let _ = (run, end);
-        Ok(())
+        self.queue.push_end(run, end);
+        self.queue.flush(CLOSE_TIMEOUT)
+    }
+
+    /// What could not be recorded so far.
+    #[must_use]
+    pub fn losses(&self) -> Losses {
+        self.queue.losses()
     }
 
     /// Writes what is queued and joins the writer thread.
-    pub fn close(self) -> Result<(), StoreError> {
-        Ok(())
+    pub fn close(mut self) -> Result<(), StoreError> {
+        self.queue.close();
+        match self.writer.take().map(JoinHandle::join) {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(_)) => Err(StoreError::Io {
+                source: "the writer thread panicked".into(),
+            }),
+            None => Ok(()),
+        }
     }
+}
+
+impl Drop for Store {
+    /// Lets the writer thread end; only [`Store::close`] waits for it.
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+fn is_taken(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
+}
+
+/// Marks flows that a process left open when it died, and forgets old changes.
+fn mark_interrupted(connection: &Connection) -> Result<(), StoreError> {
+    let mut statement = connection.prepare(
+        "SELECT id, pid, process_start, process_space FROM runs
+         WHERE id IN (SELECT DISTINCT run_id FROM flows WHERE state = 'open')",
+    )?;
+    let runs: Vec<(String, ProcessMark)> = statement
+        .query_map((), |row| {
+            let mark = ProcessMark {
+                pid: row.get(1)?,
+                start: row.get(2)?,
+                space: row.get(3)?,
+            };
+            Ok((row.get(0)?, mark))
+        })?
+        .collect::<Result<_, _>>()?;
+    for (run, mark) in runs {
+        if mark.has_ended() {
+            let transaction = connection.unchecked_transaction()?;
+            transaction.execute(
+                "INSERT INTO flow_changes (flow) SELECT id FROM flows WHERE run_id = ?1 AND state = 'open'",
+                [&run],
+            )?;
+            transaction.execute(
+                "UPDATE flows SET state = 'interrupted' WHERE run_id = ?1 AND state = 'open'",
+                [&run],
+            )?;
+            transaction.commit()?;
+        }
+    }
+    connection.execute(
+        "DELETE FROM flow_changes WHERE change <= (SELECT max(change) FROM flow_changes) - ?1",
+        [CHANGES_KEPT],
+    )?;
+    Ok(())
 }

@@ -1,0 +1,185 @@
+//! The database file: how it is created, opened, and brought to the present schema.
+//!
+//! The file and its folder are for the owner only, since a record of traffic is as secret as the
+//! traffic. SQLite gives the `-wal` and `-shm` files the mode of the database file.
+
+use std::fs::{DirBuilder, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use crate::StoreError;
+use crate::limits::BUSY_TIMEOUT;
+
+/// Marks the file as ours: `oril` in ASCII.
+const APPLICATION_ID: i32 = 0x6f72_696c;
+
+/// All steps of the schema, in order. A step that was released is never edited.
+const MIGRATIONS: [Migration; 1] = [Migration {
+    name: "0001_flows",
+    sql: include_str!("../migrations/0001_flows.sql"),
+}];
+
+struct Migration {
+    name: &'static str,
+    sql: &'static str,
+}
+
+impl Migration {
+    fn checksum(&self) -> String {
+        blake3::hash(self.sql.as_bytes()).to_hex().to_string()
+    }
+}
+
+/// Opens a file for writing; creates it where it is missing.
+pub(crate) fn open_for_writing(path: &Path) -> Result<Connection, StoreError> {
+    create_private(path).map_err(|source| StoreError::NotWritable {
+        path: path.to_owned(),
+        source,
+    })?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)
+        .map_err(|error| StoreError::opening(path, error))?;
+    prepare(&connection)
+        .and_then(|()| migrate(&mut connection))
+        .map_err(|error| match error {
+            StoreError::Io { source } => match source.downcast::<rusqlite::Error>() {
+                Ok(error) => StoreError::opening(path, *error),
+                Err(source) => StoreError::Io { source },
+            },
+            error => error,
+        })?;
+    Ok(connection)
+}
+
+/// Opens an existing file for reading.
+pub(crate) fn open_for_reading(path: &Path) -> Result<Connection, StoreError> {
+    match path.try_exists() {
+        Ok(true) => {}
+        Ok(false) => {
+            return Err(StoreError::NotFound {
+                path: path.to_owned(),
+            });
+        }
+        Err(source) => {
+            return Err(StoreError::NotWritable {
+                path: path.to_owned(),
+                source,
+            });
+        }
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)
+        .map_err(|error| StoreError::opening(path, error))?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    check_known(&connection).map_err(|error| match error {
+        StoreError::Io { source } => match source.downcast::<rusqlite::Error>() {
+            Ok(error) => StoreError::opening(path, *error),
+            Err(source) => StoreError::Io { source },
+        },
+        error => error,
+    })?;
+    Ok(connection)
+}
+
+fn create_private(path: &Path) -> io::Result<()> {
+    if let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
+    }
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(())
+}
+
+fn prepare(connection: &Connection) -> Result<(), StoreError> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // With WAL, NORMAL keeps every commit when the process dies, and the file whole when the
+    // power goes; it does without an fsync per commit.
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    // Fewer, larger checkpoints: an index page that changed often is written once.
+    connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
+    connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+    connection.pragma_update(None, "cache_size", -16 * 1024)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    if check_known(connection)? == MIGRATIONS.len() {
+        return Ok(());
+    }
+    // Two processes may come here at once: the lock is taken before looking again.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let applied = check_known(&transaction)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.execute_batch(
+        "CREATE TABLE IF NOT EXISTS schema_migrations (
+           number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at INTEGER NOT NULL
+         ) STRICT",
+    )?;
+    for (number, migration) in MIGRATIONS.iter().enumerate().skip(applied) {
+        transaction.execute_batch(migration.sql)?;
+        transaction.execute(
+            "INSERT INTO schema_migrations VALUES (?1, ?2, ?3, CAST(unixepoch('subsec') * 1000000 AS INTEGER))",
+            (ordinal(number), migration.name, migration.checksum()),
+        )?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// How many migrations are applied; an error if they are not ours.
+fn check_known(connection: &Connection) -> Result<usize, StoreError> {
+    let application: i32 =
+        connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
+    if tables == 0 {
+        return Ok(0);
+    }
+    if application != APPLICATION_ID {
+        return Err(StoreError::Damaged {
+            detail: "it is a SQLite file of another program".to_owned(),
+        });
+    }
+    let mut statement = connection
+        .prepare("SELECT number, name, checksum FROM schema_migrations ORDER BY number")?;
+    let applied: Vec<(u32, String, String)> = statement
+        .query_map((), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<Result<_, _>>()?;
+    let known = ordinal(MIGRATIONS.len() - 1);
+    for (position, (number, name, checksum)) in applied.iter().enumerate() {
+        let Some(migration) = MIGRATIONS.get(position) else {
+            let found = applied.last().map_or(*number, |last| last.0);
+            return Err(StoreError::NewerSchema { found, known });
+        };
+        if *checksum != migration.checksum() {
+            return Err(StoreError::Damaged {
+                detail: format!("its schema step {name} is not the one this program knows"),
+            });
+        }
+    }
+    Ok(applied.len())
+}
+
+/// Migrations are numbered from one on.
+fn ordinal(position: usize) -> u32 {
+    u32::try_from(position + 1).expect("a handful of migrations")
+}

@@ -1,0 +1,193 @@
+//! The writer thread: takes events from the queue, assembles flows, writes them in batches.
+//!
+//! One batch is one transaction. When a write fails for a reason of the place (disk full, locked,
+//! no permission) the batch is kept and tried again, while the queue fills and then drops, counted;
+//! traffic never waits. Nothing but this thread writes flows.
+
+pub(crate) mod queue;
+
+mod assemble;
+pub(crate) mod bodies;
+mod connections;
+pub(crate) mod head;
+mod place;
+mod recent;
+mod rows;
+mod trace_id;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tracing::{error, info, warn};
+use traffic::FlowId;
+use traffic::rules::redact::Redaction;
+
+use self::assemble::Assembler;
+use self::queue::{Item, Queue, Taken, Trouble};
+use self::rows::Rows;
+use crate::limits::{OPEN_BODY_BYTES_MAX, RETRY_PAUSE_MAX, RETRY_PAUSE_MIN};
+use crate::recorder::Losses;
+use crate::{EndRun, Message, RunId, StoreError};
+
+/// Tries after the store began to close, before what is left is given up.
+const CLOSING_TRIES_MAX: u32 = 3;
+
+/// Runs until the queue is closed and empty, or what is left cannot be written.
+pub(crate) fn write_queue(
+    connection: &Connection,
+    queue: &Queue,
+    redaction: Redaction,
+) -> Result<(), StoreError> {
+    let mut writer = Writer {
+        rows: Rows::prepare(connection, redaction)?,
+        assembler: Assembler::default(),
+        ends: Vec::new(),
+    };
+    let mut empty = Vec::new();
+    let mut outcome = Ok(());
+    while let Some(Taken { mut items, ticket }) = queue.take(empty) {
+        for item in items.drain(..) {
+            writer.assemble(item);
+        }
+        empty = items;
+        let given_up = match writer.store(queue) {
+            Ok(()) => Losses::default(),
+            Err(error) => {
+                error!(%error, "a batch of flows could not be stored");
+                outcome = Err(error);
+                writer.ends.clear();
+                writer.assembler.give_up()
+            }
+        };
+        queue.settle(ticket, given_up);
+    }
+    outcome
+}
+
+struct Writer<'c> {
+    rows: Rows<'c>,
+    assembler: Assembler,
+    /// Runs that ended and whose row does not say so yet.
+    ends: Vec<(RunId, EndRun)>,
+}
+
+impl Writer<'_> {
+    fn assemble(&mut self, item: Item) {
+        match item {
+            Item::Events(run, events) => {
+                for event in events {
+                    self.assembler.handle_event(run, event);
+                }
+            }
+            Item::Gap(run, losses) => self.assembler.handle_gap(run, losses),
+            Item::End(run, end) => {
+                self.assembler.handle_run_end(run);
+                self.ends.push((run, end));
+            }
+        }
+    }
+
+    /// Writes what is pending; tries again as long as that may help.
+    fn store(&mut self, queue: &Queue) -> Result<(), StoreError> {
+        let mut pause = RETRY_PAUSE_MIN;
+        let mut closing_tries = 0;
+        loop {
+            let error = match self.store_once() {
+                Ok(()) => {
+                    if pause > RETRY_PAUSE_MIN {
+                        info!("flows are stored again");
+                    }
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            self.rows.undo();
+            if !error.is_trouble_of_the_place() {
+                return Err(error);
+            }
+            warn!(%error, pause_ms = pause.as_millis(), "flows cannot be stored now");
+            if queue.pause(trouble(&error), pause) {
+                closing_tries += 1;
+                if closing_tries >= CLOSING_TRIES_MAX {
+                    return Err(error);
+                }
+            }
+            pause = next_pause(pause);
+        }
+    }
+
+    fn store_once(&mut self) -> Result<(), StoreError> {
+        self.rows.begin()?;
+        for flow in &self.assembler.ended {
+            self.rows.store_ended(flow)?;
+        }
+        let new_rows = self.store_open()?;
+        let moves = self.assembler.held_bytes() > OPEN_BODY_BYTES_MAX;
+        if moves {
+            self.move_bodies(&new_rows)?;
+        }
+        for flows in self.assembler.runs() {
+            for gap in &flows.gaps {
+                self.rows.insert_gap(flows.run, gap)?;
+            }
+        }
+        for (run, end) in &self.ends {
+            self.rows.end_run(*run, *end)?;
+        }
+        self.rows.commit()?;
+        self.ends.clear();
+        self.assembler.settle(&new_rows, moves);
+        Ok(())
+    }
+
+    /// Stores open flows that are new or changed; answers the rows of the new ones.
+    fn store_open(&mut self) -> Result<NewRows, StoreError> {
+        let mut new_rows = NewRows::new();
+        for flows in self.assembler.runs() {
+            for id in &flows.changed {
+                let Some(flow) = flows.open.get(id) else {
+                    continue;
+                };
+                match flow.row {
+                    Some(row) => self.rows.update_open(row, flow)?,
+                    None => {
+                        new_rows.insert((flows.run, *id), self.rows.insert_open(flow)?);
+                    }
+                }
+            }
+        }
+        Ok(new_rows)
+    }
+
+    /// Moves what memory holds of the bodies of open flows to the database.
+    fn move_bodies(&mut self, new_rows: &NewRows) -> Result<(), StoreError> {
+        for flows in self.assembler.runs() {
+            for (id, flow) in &flows.open {
+                let new_row = || new_rows.get(&(flows.run, *id)).copied();
+                let Some(row) = flow.row.or_else(new_row) else {
+                    continue;
+                };
+                self.rows.move_body(row, Message::Request, &flow.request)?;
+                self.rows
+                    .move_body(row, Message::Response, &flow.response)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Rows that open flows were given in this batch.
+type NewRows = HashMap<(RunId, FlowId), i64>;
+
+fn next_pause(pause: Duration) -> Duration {
+    (pause * 2).min(RETRY_PAUSE_MAX)
+}
+
+fn trouble(error: &StoreError) -> Trouble {
+    match error {
+        StoreError::Locked => Trouble::Locked,
+        StoreError::DiskFull => Trouble::DiskFull,
+        _ => Trouble::Other,
+    }
+}

@@ -1,0 +1,397 @@
+//! Puts the events of a flow together. Pure: events in, flows out, in any interleaving.
+//!
+//! What is open is bounded: the number of flows by `OPEN_FLOWS_MAX`, their bodies by moving them
+//! out (the caller asks [`Assembler::held_bytes`] and spills).
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use traffic::{BodySize, Event, FlowId, FlowStarted, Head, Outcome, Timestamp, UpstreamFacts};
+
+use crate::limits::{INFORMATIONAL_MAX, OPEN_FLOWS_MAX};
+use crate::recorder::Losses;
+use crate::{Message, RunId};
+
+/// Flows of all runs that one store records.
+#[derive(Debug, Default)]
+pub(crate) struct Assembler {
+    runs: Vec<RunFlows>,
+    /// Flows that ended, in the order of ending.
+    pub(crate) ended: Vec<Flow>,
+    /// Body bytes of open flows that are in memory.
+    held_bytes: usize,
+}
+
+/// What is known of one run's flows.
+#[derive(Debug)]
+pub(crate) struct RunFlows {
+    pub(crate) run: RunId,
+    pub(crate) open: HashMap<FlowId, Flow>,
+    /// Open flows that changed since they were stored; some may have ended since.
+    pub(crate) changed: Vec<FlowId>,
+    /// What is missing and was not stored yet.
+    pub(crate) gaps: Vec<Gap>,
+    next_seq: u64,
+}
+
+/// Something that is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Gap {
+    pub(crate) reason: GapReason,
+    pub(crate) losses: Losses,
+}
+
+/// Why something is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GapReason {
+    /// The writer fell behind.
+    QueueFull,
+    /// The engine said so.
+    Engine,
+    /// Events came of a flow whose beginning is missing.
+    FlowUnknown,
+}
+
+/// One flow as far as it is known.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    /// Its row, if it is stored already.
+    pub(crate) row: Option<i64>,
+    pub(crate) run: RunId,
+    pub(crate) seq: u64,
+    pub(crate) started: Box<FlowStarted>,
+    pub(crate) upstream: Option<Upstream>,
+    pub(crate) request: MessageState,
+    pub(crate) response_head: Option<(Timestamp, Head)>,
+    pub(crate) response: MessageState,
+    pub(crate) informational: Vec<Head>,
+    pub(crate) end: Option<End>,
+    /// It is in the list of changed flows.
+    listed: bool,
+}
+
+/// The upstream connection of a flow.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) at: Timestamp,
+    pub(crate) reused: bool,
+    pub(crate) facts: Arc<UpstreamFacts>,
+}
+
+/// How a flow ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// As the engine reported.
+    Reported {
+        at: Timestamp,
+        outcome: Outcome,
+        tunnelled: Option<(u64, u64)>,
+    },
+    /// Its run ended first.
+    Interrupted,
+}
+
+/// The body of one message and how it ended.
+#[derive(Debug, Default)]
+pub(crate) struct MessageState {
+    /// Bytes in memory.
+    pub(crate) chunks: Vec<Bytes>,
+    /// Bytes that were moved to the database before.
+    pub(crate) moved_bytes: u64,
+    /// Bytes in memory, summed up.
+    pub(crate) held_bytes: usize,
+    /// Something in the middle is missing: nothing behind it is kept.
+    holed: bool,
+    pub(crate) end: Option<MessageEnd>,
+}
+
+/// The end of a message.
+#[derive(Debug)]
+pub(crate) struct MessageEnd {
+    pub(crate) at: Timestamp,
+    pub(crate) size: BodySize,
+    pub(crate) trailers: Option<Head>,
+}
+
+impl Assembler {
+    /// Takes one event of a run.
+    pub(crate) fn handle_event(&mut self, run: RunId, event: Event) {
+        let index = self.index(run);
+        let Some(flows) = self.runs.get_mut(index) else {
+            return;
+        };
+        match event {
+            Event::FlowStarted(started) => flows.start(started),
+            Event::FlowEnded {
+                flow,
+                at,
+                outcome,
+                tunnelled,
+            } => {
+                let Some(mut ended) = flows.open.remove(&flow) else {
+                    flows.note_gap(GapReason::FlowUnknown, one_event());
+                    return;
+                };
+                self.held_bytes -= ended.request.held_bytes + ended.response.held_bytes;
+                ended.end = Some(End::Reported {
+                    at,
+                    outcome,
+                    tunnelled,
+                });
+                self.ended.push(ended);
+            }
+            Event::Lost { events, .. } => {
+                let losses = Losses {
+                    events,
+                    body_bytes: 0,
+                };
+                flows.note_gap(GapReason::Engine, losses);
+                flows.hole_all();
+            }
+            event => self.held_bytes += flows.update(event),
+        }
+    }
+
+    /// Batches of a run were dropped here.
+    pub(crate) fn handle_gap(&mut self, run: RunId, losses: Losses) {
+        let index = self.index(run);
+        if let Some(flows) = self.runs.get_mut(index) {
+            flows.note_gap(GapReason::QueueFull, losses);
+            flows.hole_all();
+        }
+    }
+
+    /// A run is over: what is open of it will not end any more.
+    pub(crate) fn handle_run_end(&mut self, run: RunId) {
+        let index = self.index(run);
+        let Some(flows) = self.runs.get_mut(index) else {
+            return;
+        };
+        let mut left: Vec<Flow> = flows.open.drain().map(|(_, flow)| flow).collect();
+        flows.changed.clear();
+        left.sort_unstable_by_key(|flow| flow.seq);
+        for mut flow in left {
+            self.held_bytes -= flow.request.held_bytes + flow.response.held_bytes;
+            flow.end = Some(End::Interrupted);
+            self.ended.push(flow);
+        }
+    }
+
+    /// Body bytes of open flows that are in memory.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Runs with what is open of them.
+    pub(crate) fn runs(&self) -> &[RunFlows] {
+        &self.runs
+    }
+
+    /// Everything that was pending is stored: forget it. `rows` are the new rows of open flows,
+    /// `moved` says that their bodies went to the database.
+    pub(crate) fn settle(&mut self, rows: &HashMap<(RunId, FlowId), i64>, moved: bool) {
+        self.ended.clear();
+        for flows in &mut self.runs {
+            flows.gaps.clear();
+            for flow in flows.changed.drain(..) {
+                if let Some(flow) = flows.open.get_mut(&flow) {
+                    flow.listed = false;
+                }
+            }
+        }
+        for ((run, flow), row) in rows {
+            let flows = self.runs.iter_mut().find(|flows| flows.run == *run);
+            if let Some(flow) = flows.and_then(|flows| flows.open.get_mut(flow)) {
+                flow.row = Some(*row);
+            }
+        }
+        if moved {
+            self.held_bytes = 0;
+            for flow in self
+                .runs
+                .iter_mut()
+                .flat_map(|flows| flows.open.values_mut())
+            {
+                flow.request.forget_moved();
+                flow.response.forget_moved();
+            }
+        }
+    }
+
+    /// What is pending cannot be stored at all: forget it. Answers what that loses.
+    pub(crate) fn give_up(&mut self) -> Losses {
+        let flows = u64::try_from(self.ended.len()).unwrap_or(u64::MAX);
+        self.settle(&HashMap::new(), false);
+        Losses {
+            events: flows,
+            body_bytes: 0,
+        }
+    }
+
+    fn index(&mut self, run: RunId) -> usize {
+        match self.runs.iter().position(|flows| flows.run == run) {
+            Some(index) => index,
+            None => {
+                self.runs.push(RunFlows {
+                    run,
+                    open: HashMap::new(),
+                    changed: Vec::new(),
+                    gaps: Vec::new(),
+                    next_seq: 1,
+                });
+                self.runs.len() - 1
+            }
+        }
+    }
+}
+
+impl RunFlows {
+    fn start(&mut self, started: Box<FlowStarted>) {
+        if self.open.len() >= OPEN_FLOWS_MAX {
+            self.note_gap(GapReason::QueueFull, one_event());
+            return;
+        }
+        let flow = started.flow;
+        let Entry::Vacant(place) = self.open.entry(flow) else {
+            // The engine never does this; if it did, the flow that is known stays.
+            self.note_gap(GapReason::FlowUnknown, one_event());
+            return;
+        };
+        place.insert(Flow {
+            row: None,
+            run: self.run,
+            seq: self.next_seq,
+            started,
+            upstream: None,
+            request: MessageState::default(),
+            response_head: None,
+            response: MessageState::default(),
+            informational: Vec::new(),
+            end: None,
+            listed: true,
+        });
+        self.next_seq += 1;
+        self.changed.push(flow);
+    }
+
+    /// Takes an event in the middle of a flow; answers how many body bytes it brought.
+    fn update(&mut self, event: Event) -> usize {
+        let id = event.flow();
+        let Some((id, flow)) = id.and_then(|id| Some((id, self.open.get_mut(&id)?))) else {
+            self.note_gap(GapReason::FlowUnknown, one_event());
+            return 0;
+        };
+        let mut shown = false;
+        let mut held = 0;
+        match event {
+            Event::UpstreamChosen {
+                at,
+                reused,
+                upstream,
+                ..
+            } => {
+                flow.upstream = Some(Upstream {
+                    at,
+                    reused,
+                    facts: upstream,
+                });
+            }
+            Event::RequestData { data, .. } => held = flow.request.keep(data),
+            Event::ResponseData { data, .. } => held = flow.response.keep(data),
+            Event::RequestEnded {
+                at, size, trailers, ..
+            } => flow.request.end = Some(MessageEnd { at, size, trailers }),
+            Event::ResponseEnded {
+                at, size, trailers, ..
+            } => flow.response.end = Some(MessageEnd { at, size, trailers }),
+            Event::Informational { head, .. } => {
+                if flow.informational.len() < INFORMATIONAL_MAX {
+                    flow.informational.push(head);
+                }
+            }
+            Event::ResponseStarted { at, head, .. } => {
+                flow.response_head = Some((at, head));
+                shown = true;
+            }
+            Event::FlowStarted(_) | Event::FlowEnded { .. } | Event::Lost { .. } => {}
+        }
+        if shown && !flow.listed {
+            flow.listed = true;
+            self.changed.push(id);
+        }
+        held
+    }
+
+    /// Something is missing of an unknown flow: no body that is open can be relied on any more.
+    fn hole_all(&mut self) {
+        for flow in self.open.values_mut() {
+            flow.request.holed |= flow.request.end.is_none();
+            flow.response.holed |= flow.response.end.is_none();
+        }
+    }
+
+    fn note_gap(&mut self, reason: GapReason, losses: Losses) {
+        match self.gaps.iter_mut().find(|gap| gap.reason == reason) {
+            Some(gap) => gap.losses.add(losses),
+            None => self.gaps.push(Gap { reason, losses }),
+        }
+    }
+}
+
+impl Flow {
+    /// The body of one of its messages.
+    pub(crate) fn message(&self, message: Message) -> &MessageState {
+        match message {
+            Message::Request => &self.request,
+            Message::Response => &self.response,
+        }
+    }
+}
+
+impl MessageState {
+    /// Keeps a piece, unless one before it is missing; an empty piece says that one is.
+    fn keep(&mut self, data: Bytes) -> usize {
+        if data.is_empty() {
+            self.holed = true;
+        }
+        if self.holed {
+            return 0;
+        }
+        let length = data.len();
+        self.held_bytes += length;
+        self.chunks.push(data);
+        length
+    }
+
+    fn forget_moved(&mut self) {
+        self.moved_bytes += u64::try_from(self.held_bytes).unwrap_or(u64::MAX);
+        self.held_bytes = 0;
+        self.chunks = Vec::new();
+    }
+
+    /// Bytes kept so far, in memory and in the database.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.moved_bytes
+            .saturating_add(u64::try_from(self.held_bytes).unwrap_or(u64::MAX))
+    }
+}
+
+impl GapReason {
+    /// The stable name.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::Engine => "engine",
+            Self::FlowUnknown => "flow_unknown",
+        }
+    }
+}
+
+fn one_event() -> Losses {
+    Losses {
+        events: 1,
+        body_bytes: 0,
+    }
+}

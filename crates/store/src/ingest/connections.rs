@@ -1,0 +1,174 @@
+//! Stores the two connections of a flow, once each.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, Statement};
+use traffic::{CertificateFacts, ConnectionFacts, Front, NoTls, TlsFacts, UpstreamFacts};
+
+use super::recent::Recent;
+use crate::limits::REMEMBERED_CONNECTIONS_MAX;
+use crate::{CertificateView, RunId};
+
+/// Prepared statements and what is known to be stored.
+///
+/// A connection is known by the address of its facts: the engine makes them once per connection,
+/// and holding them here keeps the address from being used again.
+pub(crate) struct Connections<'c> {
+    insert_client: Statement<'c>,
+    insert_upstream: Statement<'c>,
+    clients: Recent<usize, Client>,
+    upstreams: Recent<usize, Upstream>,
+}
+
+/// A stored client connection.
+pub(crate) struct Client {
+    pub(crate) row: i64,
+    pub(crate) ip: String,
+    _facts: Arc<ConnectionFacts>,
+}
+
+/// A stored upstream connection.
+pub(crate) struct Upstream {
+    pub(crate) row: i64,
+    pub(crate) ip: String,
+    _facts: Arc<UpstreamFacts>,
+}
+
+impl<'c> Connections<'c> {
+    pub(crate) fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
+        Ok(Self {
+            insert_client: connection.prepare(
+                "INSERT INTO client_connections (
+                   run_id, front, client_address, proxy_address, accepted_at, tls_done_at, no_tls,
+                   tls_version, tls_cipher, tls_sni, tls_alpn, certificate
+                 ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            )?,
+            insert_upstream: connection.prepare(
+                "INSERT INTO upstream_connections (
+                   run_id, address, local_address, dial_started_at, connected_at, tls_done_at,
+                   http_version, tls_version, tls_cipher, tls_sni, tls_alpn, certificate,
+                   danger_unverified
+                 ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+            )?,
+            clients: Recent::new(REMEMBERED_CONNECTIONS_MAX),
+            upstreams: Recent::new(REMEMBERED_CONNECTIONS_MAX),
+        })
+    }
+
+    /// Forgets what is stored: a write was undone.
+    pub(crate) fn forget(&mut self) {
+        self.clients.clear();
+        self.upstreams.clear();
+    }
+
+    /// The row of a client connection.
+    pub(crate) fn client(
+        &mut self,
+        run: RunId,
+        facts: &Arc<ConnectionFacts>,
+    ) -> rusqlite::Result<&Client> {
+        let key = Arc::as_ptr(facts).addr();
+        if self.clients.find(&key).is_none() {
+            let client = Client {
+                row: self.store_client(run, facts)?,
+                ip: facts.client_address.ip().to_string(),
+                _facts: Arc::clone(facts),
+            };
+            self.clients.insert(key, client);
+        }
+        Ok(self.clients.find(&key).expect("it was just inserted"))
+    }
+
+    /// The row of an upstream connection.
+    pub(crate) fn upstream(
+        &mut self,
+        run: RunId,
+        facts: &Arc<UpstreamFacts>,
+    ) -> rusqlite::Result<&Upstream> {
+        let key = Arc::as_ptr(facts).addr();
+        if self.upstreams.find(&key).is_none() {
+            let upstream = Upstream {
+                row: self.store_upstream(run, facts)?,
+                ip: facts.address.ip().to_string(),
+                _facts: Arc::clone(facts),
+            };
+            self.upstreams.insert(key, upstream);
+        }
+        Ok(self.upstreams.find(&key).expect("it was just inserted"))
+    }
+
+    fn store_client(&mut self, run: RunId, facts: &ConnectionFacts) -> rusqlite::Result<i64> {
+        let tls = facts.tls.as_ref();
+        self.insert_client.insert((
+            run.as_str(),
+            front_name(facts.front),
+            facts.client_address.to_string(),
+            facts.proxy_address.to_string(),
+            facts.accepted_at.0,
+            facts.tls_done_at.map(|at| at.0),
+            tls.err().map(|reason| no_tls_name(*reason)),
+            tls.ok().map(|tls| tls.version),
+            tls.ok().map(|tls| tls.cipher),
+            tls.ok().and_then(|tls| tls.sni.as_deref()),
+            tls.ok().and_then(|tls| tls.alpn.as_deref()),
+            tls.ok().and_then(certificate_json),
+        ))
+    }
+
+    fn store_upstream(&mut self, run: RunId, facts: &UpstreamFacts) -> rusqlite::Result<i64> {
+        let tls = facts.tls.as_ref();
+        self.insert_upstream.insert((
+            run.as_str(),
+            facts.address.to_string(),
+            facts.local_address.to_string(),
+            facts.dial_started_at.0,
+            facts.connected_at.0,
+            facts.tls_done_at.map(|at| at.0),
+            facts.version.map(traffic::Version::as_str),
+            tls.map(|tls| tls.version),
+            tls.map(|tls| tls.cipher),
+            tls.and_then(|tls| tls.sni.as_deref()),
+            tls.and_then(|tls| tls.alpn.as_deref()),
+            tls.and_then(certificate_json),
+            tls.is_some_and(|tls| tls.danger_unverified),
+        ))
+    }
+}
+
+fn front_name(front: Front) -> &'static str {
+    match front {
+        Front::Connect => "connect",
+        Front::AbsoluteForm => "absolute_form",
+        Front::OriginForm => "origin_form",
+    }
+}
+
+fn no_tls_name(reason: NoTls) -> &'static str {
+    match reason {
+        NoTls::PlainHttp => "plain_http",
+        NoTls::Tunnelled => "tunnelled",
+        NoTls::HandshakeFailed => "handshake_failed",
+    }
+}
+
+fn certificate_json(tls: &TlsFacts) -> Option<String> {
+    let view = certificate_view(tls.certificate.as_ref()?);
+    Some(serde_json::to_string(&view).expect("texts and numbers are JSON"))
+}
+
+fn certificate_view(certificate: &CertificateFacts) -> CertificateView {
+    use std::fmt::Write as _;
+    let mut sha256 = String::with_capacity(64);
+    for byte in certificate.sha256 {
+        write!(sha256, "{byte:02x}").expect("a String takes all");
+    }
+    CertificateView {
+        subject: certificate.subject.clone(),
+        issuer: certificate.issuer.clone(),
+        not_before: certificate.not_before.0,
+        not_after: certificate.not_after.0,
+        names: certificate.names.clone(),
+        sha256,
+        chain_length: certificate.chain_length,
+    }
+}

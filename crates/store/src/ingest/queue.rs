@@ -1,0 +1,251 @@
+//! The queue between the engine's tasks and the writer thread. Bounded in bytes and in events;
+//! pushing never waits for the writer.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use traffic::Event;
+
+use crate::limits::{GATHER, GATHER_FULL_PART};
+use crate::recorder::Losses;
+use crate::{EndRun, RunId, StoreError};
+
+/// What one event takes in the queue besides the body bytes it carries: itself, its head and its
+/// share of what it points to.
+const EVENT_BYTES: usize = size_of::<Event>() + 64;
+
+/// What waits for the writer, in order.
+#[derive(Debug)]
+pub(crate) enum Item {
+    /// What the engine reported.
+    Events(RunId, Vec<Event>),
+    /// Batches were dropped here.
+    Gap(RunId, Losses),
+    /// The run is over.
+    End(RunId, EndRun),
+}
+
+/// The queue.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    /// Wakes the writer.
+    arrived: Condvar,
+    /// Wakes who waits for the writer.
+    settled: Condvar,
+    bytes_max: usize,
+    events_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    items: Vec<Item>,
+    bytes: usize,
+    events: usize,
+    /// Items pushed since the beginning.
+    pushed: u64,
+    /// Of these, items whose rows are durable, or were given up.
+    done: u64,
+    /// The writer waits to be woken; otherwise it looks by itself.
+    writer_sleeps: bool,
+    /// Someone waits: do not gather.
+    hurry: bool,
+    closing: bool,
+    losses: Losses,
+    trouble: Option<Trouble>,
+}
+
+/// Why the last try to write failed; kept as a word, since an error cannot be given out twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    Locked,
+    DiskFull,
+    Other,
+}
+
+/// What the writer took.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    /// Items in order.
+    pub(crate) items: Vec<Item>,
+    /// To be given to [`Queue::settle`].
+    pub(crate) ticket: u64,
+}
+
+impl Queue {
+    pub(crate) fn new(bytes_max: usize, events_max: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            arrived: Condvar::new(),
+            settled: Condvar::new(),
+            bytes_max,
+            events_max,
+        }
+    }
+
+    /// Queues events, or what of them fits: first without body bytes, then not at all.
+    pub(crate) fn push_events(&self, run: RunId, mut events: Vec<Event>) {
+        let mut bytes = events_bytes(&events);
+        let mut state = self.state.lock();
+        if state.bytes + bytes > self.bytes_max {
+            let dropped = drop_bodies(&mut events);
+            state.losses.add(dropped);
+            bytes = events_bytes(&events);
+        }
+        if state.bytes + bytes > self.bytes_max || state.events + events.len() > self.events_max {
+            state.drop_batch(run, &events);
+            return;
+        }
+        state.bytes += bytes;
+        state.events += events.len();
+        let full = state.bytes > self.bytes_max / GATHER_FULL_PART
+            || state.events > self.events_max / GATHER_FULL_PART;
+        self.push(state, Item::Events(run, events), full);
+    }
+
+    pub(crate) fn push_end(&self, run: RunId, end: EndRun) {
+        self.push(self.state.lock(), Item::End(run, end), true);
+    }
+
+    fn push(&self, mut state: MutexGuard<'_, State>, item: Item, hurry: bool) {
+        state.items.push(item);
+        state.pushed += 1;
+        let wake = state.writer_sleeps || (hurry && !state.hurry);
+        state.hurry |= hurry;
+        state.writer_sleeps = false;
+        drop(state);
+        if wake {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Waits until all that was pushed before is durable.
+    pub(crate) fn flush(&self, deadline: Duration) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        let ticket = state.pushed;
+        if state.done >= ticket {
+            return Ok(());
+        }
+        state.hurry = true;
+        state.writer_sleeps = false;
+        self.arrived.notify_one();
+        let timeout =
+            self.settled
+                .wait_while_for(&mut state, |state| state.done < ticket, deadline);
+        if !timeout.timed_out() {
+            return Ok(());
+        }
+        Err(match state.trouble {
+            Some(Trouble::Locked) => StoreError::Locked,
+            Some(Trouble::DiskFull) => StoreError::DiskFull,
+            Some(Trouble::Other) | None => StoreError::Deadline,
+        })
+    }
+
+    pub(crate) fn losses(&self) -> Losses {
+        self.state.lock().losses
+    }
+
+    pub(crate) fn close(&self) {
+        let mut state = self.state.lock();
+        state.closing = true;
+        state.hurry = true;
+        state.writer_sleeps = false;
+        self.arrived.notify_one();
+    }
+
+    /// For the writer: sleeps until something arrives, gathers a little, takes all. `None` when
+    /// the store closes and nothing is left. `empty` is a list to use again.
+    pub(crate) fn take(&self, empty: Vec<Item>) -> Option<Taken> {
+        let mut state = self.state.lock();
+        while state.items.is_empty() {
+            if state.closing {
+                return None;
+            }
+            state.writer_sleeps = true;
+            self.arrived.wait(&mut state);
+        }
+        state.writer_sleeps = false;
+        if !state.hurry {
+            self.arrived
+                .wait_while_for(&mut state, |state| !state.hurry, GATHER);
+        }
+        state.hurry = state.closing;
+        state.bytes = 0;
+        state.events = 0;
+        Some(Taken {
+            items: std::mem::replace(&mut state.items, empty),
+            ticket: state.pushed,
+        })
+    }
+
+    /// For the writer: all up to the ticket is durable or given up.
+    pub(crate) fn settle(&self, ticket: u64, given_up: Losses) {
+        let mut state = self.state.lock();
+        state.done = ticket;
+        state.trouble = None;
+        state.losses.add(given_up);
+        drop(state);
+        self.settled.notify_all();
+    }
+
+    /// For the writer: a write failed. Waits before the next try; true if the store closes.
+    pub(crate) fn pause(&self, trouble: Trouble, pause: Duration) -> bool {
+        let mut state = self.state.lock();
+        state.trouble = Some(trouble);
+        if !state.closing {
+            self.arrived
+                .wait_while_for(&mut state, |state| !state.closing, pause);
+        }
+        state.closing
+    }
+}
+
+impl State {
+    fn drop_batch(&mut self, run: RunId, events: &[Event]) {
+        let lost = Losses {
+            events: u64::try_from(events.len()).unwrap_or(u64::MAX),
+            body_bytes: u64::try_from(body_bytes(events)).unwrap_or(u64::MAX),
+        };
+        self.losses.add(lost);
+        // Gaps that follow each other are one, so that they cannot fill the queue either.
+        match self.items.last_mut() {
+            Some(Item::Gap(last, losses)) if *last == run => losses.add(lost),
+            _ => {
+                self.items.push(Item::Gap(run, lost));
+                self.pushed += 1;
+            }
+        }
+    }
+}
+
+fn body_bytes(events: &[Event]) -> usize {
+    let sizes = events.iter().map(|event| match event {
+        Event::RequestData { data, .. } | Event::ResponseData { data, .. } => data.len(),
+        Event::FlowStarted(started) => started.head.text.len(),
+        Event::ResponseStarted { head, .. } | Event::Informational { head, .. } => head.text.len(),
+        _ => 0,
+    });
+    sizes.sum()
+}
+
+fn events_bytes(events: &[Event]) -> usize {
+    events.len() * EVENT_BYTES + body_bytes(events)
+}
+
+/// Takes the bytes out of body events. An empty one stays: it tells that something is missing.
+fn drop_bodies(events: &mut [Event]) -> Losses {
+    let mut dropped = Losses::default();
+    for event in events {
+        let (Event::RequestData { data, .. } | Event::ResponseData { data, .. }) = event else {
+            continue;
+        };
+        if !data.is_empty() {
+            dropped.events += 1;
+            dropped.body_bytes += u64::try_from(data.len()).unwrap_or(u64::MAX);
+            *data = Bytes::new();
+        }
+    }
+    dropped
+}

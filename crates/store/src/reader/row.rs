@@ -1,0 +1,122 @@
+//! Reads a row of `flows` as a list shows it.
+
+use rusqlite::Row;
+use traffic::Timestamp;
+use traffic::rules::redact::Redaction;
+
+use crate::{ErrorView, FlowKind, FlowRef, FlowRow, FlowState, RunId, StoreError};
+
+/// The columns that [`read_row`] needs.
+pub(super) const ROW_COLUMNS: &str = "id, run_id, seq, trace_id, kind, state, start_time, end_time, \
+    duration_ms, response_started_at, method, url, host, port, path, status_code, request_version, \
+    response_version, route_action, route_rule, request_body_size, request_body_kept, \
+    response_body_size, response_body_kept, tunnel_bytes_sent, tunnel_bytes_received, \
+    response_content_type, error_side, error_stage, error_type, error_message, replied_status, \
+    danger_unverified, redaction";
+
+/// Reads a row that has the columns of [`ROW_COLUMNS`].
+pub(super) fn read_row(row: &Row<'_>) -> Result<FlowRow, StoreError> {
+    let started_at = row.get("start_time")?;
+    let response_started_at: Option<i64> = row.get("response_started_at")?;
+    let request_size = bytes(row, "request_body_size")?;
+    let response_size = bytes(row, "response_body_size")?;
+    let request_kept = bytes(row, "request_body_kept")?;
+    let response_kept = bytes(row, "response_body_kept")?;
+    Ok(FlowRow {
+        id: FlowRef {
+            run: run_id(row)?,
+            seq: bytes(row, "seq")?.unwrap_or(0),
+        },
+        uuid: row.get("trace_id")?,
+        kind: kind(row.get_ref("kind")?.as_str().unwrap_or_default()),
+        state: state(row.get_ref("state")?.as_str().unwrap_or_default()),
+        started_at: Timestamp(started_at),
+        ended_at: time(row, "end_time")?,
+        duration_ms: row.get("duration_ms")?,
+        first_byte_ms: response_started_at.map(|at| milliseconds(at.saturating_sub(started_at))),
+        method: row.get("method")?,
+        url: row.get("url")?,
+        host: row.get("host")?,
+        port: row.get("port")?,
+        path: row.get("path")?,
+        status: row.get("status_code")?,
+        client_version: row.get("request_version")?,
+        upstream_version: row.get("response_version")?,
+        route_action: row.get("route_action")?,
+        route_rule: row.get("route_rule")?,
+        request_bytes: bytes(row, "tunnel_bytes_sent")?.or(request_size),
+        response_bytes: bytes(row, "tunnel_bytes_received")?.or(response_size),
+        response_content_type: row.get("response_content_type")?,
+        truncated: is_cut(request_size, request_kept) || is_cut(response_size, response_kept),
+        error: error(row)?,
+        danger_unverified: row.get("danger_unverified")?,
+        redaction: match row.get_ref("redaction")?.as_str() {
+            Ok("none") => Redaction::None,
+            _ => Redaction::Basic,
+        },
+    })
+}
+
+/// The run of a row.
+pub(super) fn run_id(row: &Row<'_>) -> Result<RunId, StoreError> {
+    let text: String = row.get("run_id")?;
+    text.parse()
+        .map_err(|error: crate::UnknownId| StoreError::Damaged {
+            detail: error.to_string(),
+        })
+}
+
+/// A time that may be absent.
+pub(super) fn time(row: &Row<'_>, column: &str) -> Result<Option<Timestamp>, StoreError> {
+    let micros: Option<i64> = row.get(column)?;
+    Ok(micros.map(Timestamp))
+}
+
+/// A number of bytes that may be absent.
+pub(super) fn bytes(row: &Row<'_>, column: &str) -> Result<Option<u64>, StoreError> {
+    let number: Option<i64> = row.get(column)?;
+    Ok(number.and_then(|number| u64::try_from(number).ok()))
+}
+
+/// Whether fewer bytes were kept than passed.
+pub(super) fn is_cut(seen: Option<u64>, kept: Option<u64>) -> bool {
+    matches!((seen, kept), (Some(seen), Some(kept)) if kept < seen)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "2^53 microseconds are 285 years"
+)]
+pub(super) fn milliseconds(micros: i64) -> f64 {
+    micros as f64 / 1000.0
+}
+
+fn error(row: &Row<'_>) -> Result<Option<ErrorView>, StoreError> {
+    let side: Option<String> = row.get("error_side")?;
+    let Some(side) = side else {
+        return Ok(None);
+    };
+    Ok(Some(ErrorView {
+        side,
+        stage: row.get("error_stage")?,
+        kind: row.get("error_type")?,
+        text: row.get("error_message")?,
+        replied_status: row.get("replied_status")?,
+    }))
+}
+
+fn kind(name: &str) -> FlowKind {
+    match name {
+        "tunnel" => FlowKind::Tunnel,
+        _ => FlowKind::Http,
+    }
+}
+
+fn state(name: &str) -> FlowState {
+    match name {
+        "open" => FlowState::Open,
+        "completed" => FlowState::Completed,
+        "failed" => FlowState::Failed,
+        _ => FlowState::Interrupted,
+    }
+}

@@ -10,9 +10,25 @@
 
 pub mod config;
 pub mod limits;
-pub mod tap;
-pub mod tls;
 
+mod accept;
+mod clock;
+mod connection;
+mod deadline;
+mod error;
+mod first_bytes;
+pub mod http1;
+mod http2;
+mod refuse;
+mod shutdown;
+mod stream;
+mod tap;
+pub mod tls;
+mod translate;
+mod tunnel;
+mod upstream;
+
+pub use accept::{BindError, Drained, Proxy};
 pub use config::{ConnectPorts, Pool, ProxyConfig, Timeouts, UpstreamTrust};
 pub use tap::Watcher;
 pub use tls::authority::Authority;

@@ -1,4 +1,97 @@
 //! Every bound of the engine that is not a setting, with its reason.
 
+use std::time::Duration;
+
 /// Leaf certificates held ready. An agent talks to tens of hosts; 1,024 leaves take about 4 MiB.
 pub const LEAVES_MAX: usize = 1024;
+
+/// Client connections served at once; further ones wait in the kernel's accept queue. Each idle
+/// one costs tens of kilobytes, so the bound stands for about a gigabyte.
+pub const CONNECTIONS_MAX: usize = 16_384;
+
+/// Octets of a message head, start line included. The most generous of common servers (Node,
+/// nginx, Apache) stop between 8 and 64 KiB; agents carry long tokens.
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Octets of a request target. RFC 9110 section 4.1 asks for 8,000 at least.
+pub const TARGET_BYTES_MAX: usize = 32 * 1024;
+
+/// Field lines in one head.
+pub const FIELDS_MAX: usize = 256;
+
+/// Octets of the extensions of all chunks of one body. Nobody uses them; a peer that sends
+/// kilobytes of them wants to make us work (CVE-2023-39326 and its kind).
+pub const CHUNK_EXTENSION_BYTES_MAX: u64 = 16 * 1024;
+
+/// Octets of a trailer section.
+pub const TRAILER_BYTES_MAX: usize = 32 * 1024;
+
+/// Interim responses before the final one.
+pub const INFORMATIONAL_MAX: usize = 64;
+
+/// Octets of a ClientHello that is looked at; a larger one is refused as malformed.
+pub const FIRST_BYTES_MAX: usize = 72 * 1024;
+
+/// Octets asked from a socket in one read where the reader itself asks for little.
+pub const READ_AHEAD_BYTES: usize = 32 * 1024;
+
+/// A reader that asks for at least this much is handed to the socket directly.
+pub const READ_AHEAD_BYTES_MIN: usize = 8 * 1024;
+
+/// Room that a connection offers for one read of a message: one TLS record of plaintext.
+pub const READ_BYTES: usize = 16 * 1024;
+
+/// Octets that one direction of a tunnel holds between reading and writing.
+pub const TUNNEL_BYTES: usize = 64 * 1024;
+
+/// Events collected on a connection before they are handed to the watcher.
+pub const EVENTS_PER_BATCH: usize = 64;
+
+/// Concurrent streams that a client may open on one HTTP/2 connection. RFC 9113 section 6.5.2
+/// advises 100 at least.
+pub const HTTP2_STREAMS_MAX: u32 = 250;
+
+/// Streams that a client may reset before we saw them, and that we keep in memory for it
+/// (CVE-2023-44487).
+pub const HTTP2_RESETS_MAX: usize = 50;
+
+/// Flow-control window of one HTTP/2 stream towards either peer.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// Flow-control window of one HTTP/2 connection towards either peer.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+
+/// Octets that one HTTP/2 stream may hold for sending before the pump waits.
+pub const HTTP2_SEND_BUFFER_BYTES: usize = 256 * 1024;
+
+/// Hosts whose pools and protocols are remembered; the longest unused is forgotten first.
+pub const POOL_HOSTS_MAX: usize = 4096;
+
+/// HTTP/2 connections to one target. A second one is opened only when the first has no free
+/// stream.
+pub const HTTP2_CONNECTIONS_PER_TARGET_MAX: usize = 8;
+
+/// Pause between two connection attempts to the addresses of one name (RFC 8305 section 5).
+pub const DIAL_STAGGER: Duration = Duration::from_millis(250);
+
+/// Addresses tried for one name.
+pub const DIAL_ADDRESSES_MAX: usize = 8;
+
+/// Pause of the accept loop when the system has no descriptor left.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a closing connection is read further, so that the last reply is not lost to a reset
+/// (RFC 9112 section 9.6).
+pub const LINGER: Duration = Duration::from_millis(500);
+
+/// How long a flow goes on without progress once the client has ended its side. Some clients end
+/// their side after the request and still read; most that end it are gone, and what they asked
+/// for costs money.
+pub const HALF_CLOSED: Duration = Duration::from_secs(5);
+
+/// How long the first bytes after a CONNECT are waited for, before the client is taken for one
+/// whose server speaks first and is tunnelled.
+pub const FIRST_BYTES: Duration = Duration::from_secs(3);
+
+/// Pause between two looks at idle upstream connections.
+pub const POOL_SWEEP: Duration = Duration::from_secs(5);

@@ -1,6 +1,17 @@
-//! Where the engine reports: events leave here and the engine goes on.
+//! Where the engine reports: events are collected per connection and handed over in batches, and
+//! the engine goes on. Without a watcher all of it is one branch.
 
-use traffic::Event;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use traffic::{
+    BodySize, ConnectionFacts, Event, Failure, FailureKind, FlowId, FlowKind, FlowStarted, Head,
+    Outcome, Route, Scheme, Side, Stage, Target, Timestamp, UpstreamFacts, Version,
+};
+
+use crate::clock;
+use crate::limits::EVENTS_PER_BATCH;
 
 /// Takes what the engine reports.
 pub trait Watcher: Send + Sync + std::fmt::Debug + 'static {
@@ -9,4 +20,317 @@ pub trait Watcher: Send + Sync + std::fmt::Debug + 'static {
     /// It is called on the engine's own tasks and must return at once: queue, never wait. What
     /// cannot be queued is to be dropped, counted, and told as [`Event::Lost`].
     fn handle_events(&self, events: Vec<Event>);
+}
+
+/// The engine's end of the watcher, shared by all connections.
+#[derive(Debug)]
+pub(crate) struct Tap {
+    watcher: Option<Arc<dyn Watcher>>,
+    kept_max: u64,
+    flows: AtomicU64,
+}
+
+/// Events of one connection on their way to the watcher.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    tap: Arc<Tap>,
+    events: Vec<Event>,
+}
+
+/// What a flow begins with, apart from its number.
+pub(crate) struct Opening<'a> {
+    pub(crate) at: Timestamp,
+    pub(crate) kind: FlowKind,
+    pub(crate) connection: &'a Arc<ConnectionFacts>,
+    pub(crate) scheme: Scheme,
+    pub(crate) target: &'a Target,
+    pub(crate) route: &'a Arc<Route>,
+}
+
+/// Reports one flow. If it is dropped before its end was told, the flow was cut, and that is
+/// reported as its end.
+#[derive(Debug)]
+pub(crate) struct Flow<'r> {
+    reporter: &'r mut Reporter,
+    id: FlowId,
+    watched: bool,
+    ended: bool,
+    request: BodySize,
+    response: BodySize,
+}
+
+impl Tap {
+    pub(crate) fn new(watcher: Option<Arc<dyn Watcher>>, kept_max: u64) -> Arc<Self> {
+        Arc::new(Self {
+            watcher,
+            kept_max,
+            flows: AtomicU64::new(1),
+        })
+    }
+
+    pub(crate) fn reporter(self: &Arc<Self>) -> Reporter {
+        Reporter {
+            tap: Arc::clone(self),
+            events: Vec::new(),
+        }
+    }
+}
+
+impl Reporter {
+    /// Hands over what was collected.
+    pub(crate) fn hand_over(&mut self) {
+        if self.events.is_empty() {
+            return;
+        }
+        if let Some(watcher) = &self.tap.watcher {
+            watcher.handle_events(std::mem::take(&mut self.events));
+        }
+    }
+
+    /// Begins a flow; `head` is asked for only if someone watches.
+    pub(crate) fn start(&mut self, opening: &Opening<'_>, head: impl FnOnce() -> Head) -> Flow<'_> {
+        let watched = self.tap.watcher.is_some();
+        let id = FlowId(self.tap.flows.fetch_add(1, Ordering::Relaxed));
+        if watched {
+            self.events.push(Event::FlowStarted(Box::new(FlowStarted {
+                flow: id,
+                at: opening.at,
+                kind: opening.kind,
+                connection: Arc::clone(opening.connection),
+                scheme: opening.scheme,
+                target: opening.target.clone(),
+                route: Arc::clone(opening.route),
+                head: head(),
+            })));
+        }
+        Flow {
+            reporter: self,
+            id,
+            watched,
+            ended: false,
+            request: BodySize::default(),
+            response: BodySize::default(),
+        }
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        self.hand_over();
+    }
+}
+
+impl Flow<'_> {
+    fn push(&mut self, event: Event) {
+        self.reporter.events.push(event);
+        if self.reporter.events.len() >= EVENTS_PER_BATCH {
+            self.reporter.hand_over();
+        }
+    }
+
+    /// Hands over what was collected: the flow now waits for a peer.
+    pub(crate) fn hand_over(&mut self) {
+        self.reporter.hand_over();
+    }
+
+    pub(crate) fn upstream(&mut self, upstream: &Arc<UpstreamFacts>, reused: bool) {
+        if self.watched {
+            let upstream = Arc::clone(upstream);
+            self.push(Event::UpstreamChosen {
+                flow: self.id,
+                at: clock::now(),
+                reused,
+                upstream,
+            });
+        }
+    }
+
+    pub(crate) fn request_data(&mut self, data: &[u8]) {
+        if let Some(kept) = keep(&mut self.request, self.reporter.tap.kept_max, data.len())
+            && self.watched
+        {
+            let data = Bytes::copy_from_slice(data.get(..kept).unwrap_or(data));
+            self.push(Event::RequestData {
+                flow: self.id,
+                at: clock::now(),
+                data,
+            });
+        }
+    }
+
+    pub(crate) fn response_data(&mut self, data: &[u8]) {
+        if let Some(kept) = keep(&mut self.response, self.reporter.tap.kept_max, data.len())
+            && self.watched
+        {
+            let data = Bytes::copy_from_slice(data.get(..kept).unwrap_or(data));
+            self.push(Event::ResponseData {
+                flow: self.id,
+                at: clock::now(),
+                data,
+            });
+        }
+    }
+
+    /// As [`Flow::request_data`], sharing the bytes.
+    pub(crate) fn request_bytes(&mut self, data: &Bytes) {
+        if let Some(kept) = keep(&mut self.request, self.reporter.tap.kept_max, data.len())
+            && self.watched
+        {
+            let data = shared(data, kept);
+            self.push(Event::RequestData {
+                flow: self.id,
+                at: clock::now(),
+                data,
+            });
+        }
+    }
+
+    /// As [`Flow::response_data`], sharing the bytes.
+    pub(crate) fn response_bytes(&mut self, data: &Bytes) {
+        if let Some(kept) = keep(&mut self.response, self.reporter.tap.kept_max, data.len())
+            && self.watched
+        {
+            let data = shared(data, kept);
+            self.push(Event::ResponseData {
+                flow: self.id,
+                at: clock::now(),
+                data,
+            });
+        }
+    }
+
+    pub(crate) fn request_ended(&mut self, trailers: Option<Head>) {
+        if self.watched {
+            let size = self.request;
+            self.push(Event::RequestEnded {
+                flow: self.id,
+                at: clock::now(),
+                size,
+                trailers,
+            });
+        }
+    }
+
+    pub(crate) fn informational(&mut self, head: impl FnOnce() -> Head) {
+        if self.watched {
+            self.push(Event::Informational {
+                flow: self.id,
+                at: clock::now(),
+                head: head(),
+            });
+        }
+    }
+
+    pub(crate) fn response_started(&mut self, at: Timestamp, head: impl FnOnce() -> Head) {
+        if self.watched {
+            self.push(Event::ResponseStarted {
+                flow: self.id,
+                at,
+                head: head(),
+            });
+        }
+    }
+
+    pub(crate) fn response_ended(&mut self, trailers: Option<Head>) {
+        if self.watched {
+            let size = self.response;
+            self.push(Event::ResponseEnded {
+                flow: self.id,
+                at: clock::now(),
+                size,
+                trailers,
+            });
+        }
+    }
+
+    /// Ends the flow in order.
+    pub(crate) fn complete(self) {
+        self.end(Outcome::Completed, None);
+    }
+
+    /// Ends the flow with a failure; `replied` is the status that the client got from us.
+    pub(crate) fn fail(self, failure: Failure, replied: Option<u16>) {
+        self.end(
+            Outcome::Failed {
+                failure: Box::new(failure),
+                replied,
+            },
+            None,
+        );
+    }
+
+    /// Ends a tunnel with the bytes that passed from the client and from the upstream.
+    pub(crate) fn end_tunnel(self, failure: Option<Failure>, bytes: (u64, u64)) {
+        let outcome = match failure {
+            Some(failure) => Outcome::Failed {
+                failure: Box::new(failure),
+                replied: None,
+            },
+            None => Outcome::Completed,
+        };
+        self.end(outcome, Some(bytes));
+    }
+
+    fn end(mut self, outcome: Outcome, tunnelled: Option<(u64, u64)>) {
+        self.ended = true;
+        if self.watched {
+            self.push(Event::FlowEnded {
+                flow: self.id,
+                at: clock::now(),
+                outcome,
+                tunnelled,
+            });
+            self.hand_over();
+        }
+    }
+}
+
+impl Drop for Flow<'_> {
+    fn drop(&mut self) {
+        if self.ended || !self.watched {
+            return;
+        }
+        let failure = Failure {
+            side: Side::Client,
+            stage: Stage::Response,
+            kind: FailureKind::ClosedEarly,
+            text: "the client connection ended before the flow was whole".to_owned(),
+        };
+        let outcome = Outcome::Failed {
+            failure: Box::new(failure),
+            replied: None,
+        };
+        let at = clock::now();
+        self.push(Event::FlowEnded {
+            flow: self.id,
+            at,
+            outcome,
+            tunnelled: None,
+        });
+        self.hand_over();
+    }
+}
+
+/// Counts `length` bytes; says how many of them are to be kept, `None` for none.
+fn keep(size: &mut BodySize, kept_max: u64, length: usize) -> Option<usize> {
+    let room = kept_max.saturating_sub(size.kept);
+    let kept = length.min(usize::try_from(room).unwrap_or(usize::MAX));
+    size.seen += length as u64;
+    size.kept += kept as u64;
+    (kept > 0).then_some(kept)
+}
+
+/// A small slice is copied so that it does not pin the large buffer it is part of.
+fn shared(data: &Bytes, kept: usize) -> Bytes {
+    const COPIED_BYTES_MAX: usize = 4096;
+    if kept <= COPIED_BYTES_MAX {
+        Bytes::copy_from_slice(data.get(..kept).unwrap_or(data))
+    } else {
+        data.slice(..kept)
+    }
+}
+
+/// Trailer lines as an event carries them; `None` if there are none.
+pub(crate) fn trailers(version: Version, text: &[u8]) -> Option<Head> {
+    (!text.is_empty()).then(|| Head::trailers(version, text))
 }

@@ -67,7 +67,9 @@ impl Head {
     /// The field lines as name and value, in order, without the white space around the value.
     pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.lines().skip(1).map_while(|line| {
-            let colon = memchr::memchr(b':', line)?;
+            // The name of a pseudo-header field begins with a colon (RFC 9113 section 8.3).
+            let pseudo = usize::from(line.first() == Some(&b':'));
+            let colon = pseudo + memchr::memchr(b':', line.get(pseudo..)?)?;
             let (name, value) = line.split_at_checked(colon)?;
             Some((name, value.get(1..)?.trim_ascii()))
         })
@@ -126,6 +128,9 @@ mod tests {
         assert_eq!(head("HTTP/1.1 200 OK\r\n\r\n").status(), Some(200));
         assert_eq!(head("HTTP/2 103\r\n\r\n").status(), Some(103));
         assert_eq!(head("GET / HTTP/1.1\r\n\r\n").status(), None);
+        let pseudo = head("GET / HTTP/2\r\n:authority: x:1\r\na: b\r\n\r\n");
+        assert_eq!(pseudo.field(":authority"), Some(&b"x:1"[..]));
+        assert_eq!(pseudo.fields().count(), 2);
         let trailers = Head::trailers(Version::Http2, b"grpc-status: 0\r\n\r\n");
         assert_eq!(trailers.field("grpc-status"), Some(&b"0"[..]));
     }

@@ -1,0 +1,487 @@
+//! ONE client connection from its first byte to its last. Read this first.
+//!
+//! accepted → front (whom does the client want?) → first bytes, looked at and not consumed → route
+//! (pure) → block, tunnel or intercept → TLS → requests.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::BytesMut;
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsStream};
+use traffic::rules::route::{Facts, Opening as FirstBytes, Rules};
+use traffic::wire::client_hello::ClientHello;
+use traffic::{
+    Action, ConnectionFacts, ConnectionId, Failure, FailureKind, FlowKind, Front, Head, NoTls,
+    Route, Scheme, Side, Stage, Target,
+};
+
+use crate::clock;
+use crate::config::{ConnectPorts, Timeouts};
+use crate::error;
+use crate::first_bytes::{self, Begins};
+use crate::http1::connection::Http1;
+use crate::http1::serve::{self as http1, FrontFacts, Scope, Served};
+use crate::http2::serve as http2;
+use crate::limits::LINGER;
+use crate::refuse::Refusal;
+use crate::shutdown::Stop;
+use crate::stream::{Replay, Transport, Wire};
+use crate::tap::{Opening, Reporter, Tap};
+use crate::tls::client_side::{self, ClientAlpn, ClientSide};
+use crate::tls::upstream_side;
+use crate::tunnel;
+use crate::upstream::{HostKey, Lease, Offer, Speaks, Upstream, Upstreams};
+
+/// What all connections of one engine share.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) connect_ports: ConnectPorts,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) client_side: ClientSide,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) tap: Arc<Tap>,
+    pub(crate) stop: Stop,
+    pub(crate) connections: AtomicU64,
+}
+
+/// A connection that was opened to one target.
+#[derive(Debug)]
+pub(crate) struct Inside {
+    pub(crate) target: Target,
+    pub(crate) route: Arc<Route>,
+    pub(crate) connection: Arc<ConnectionFacts>,
+    pub(crate) upstream: Arc<Upstream>,
+    /// Why the upstream could not be reached when the connection was opened; the first request
+    /// is answered with it.
+    pub(crate) dial_failure: Mutex<Option<Failure>>,
+}
+
+/// A request for a tunnel, and the means to answer it.
+pub(crate) struct ConnectAsked {
+    pub(crate) target: Target,
+    pub(crate) head: Head,
+    pub(crate) facts: ConnectionFacts,
+    pub(crate) answer: ConnectAnswer,
+}
+
+/// Where the answer to a CONNECT goes.
+pub(crate) enum ConnectAnswer {
+    Http1(Box<Http1>),
+    Http2(http2::ConnectStream),
+}
+
+/// Follows one accepted connection to its end.
+pub(crate) async fn run(stream: TcpStream, client_address: SocketAddr, engine: Arc<Engine>) {
+    let Ok(proxy_address) = stream.local_addr() else {
+        return;
+    };
+    let facts = ConnectionFacts {
+        connection: ConnectionId(engine.connections.fetch_add(1, Ordering::Relaxed)),
+        client_address,
+        proxy_address,
+        accepted_at: clock::now(),
+        front: Front::Connect,
+        hello: None,
+        tls: Err(NoTls::PlainHttp),
+        tls_done_at: None,
+    };
+    let mut reporter = engine.tap.reporter();
+    front(
+        Replay::new(Wire::Tcp(stream)),
+        facts,
+        &engine,
+        &mut reporter,
+    )
+    .await;
+}
+
+/// Learns whom the client wants.
+pub(crate) async fn front(
+    mut wire: Replay,
+    facts: ConnectionFacts,
+    engine: &Arc<Engine>,
+    reporter: &mut Reporter,
+) {
+    let scope = Scope::Front(FrontFacts::new(&facts));
+    if first_bytes::is_http2(&mut wire, engine.timeouts.head).await {
+        http2::serve(Transport::Plain(wire), scope, Some(facts), engine).await;
+        return;
+    }
+    let client = Box::new(Http1::new(Transport::Plain(wire), BytesMut::new()));
+    match http1::serve(client, scope, engine, reporter).await {
+        Served::Closed => {}
+        Served::Connect {
+            client,
+            target,
+            head,
+        } => {
+            let answer = ConnectAnswer::Http1(client);
+            connect(
+                ConnectAsked {
+                    target,
+                    head,
+                    facts,
+                    answer,
+                },
+                engine,
+                reporter,
+            )
+            .await;
+        }
+    }
+}
+
+/// Answers a CONNECT: refuses it, tunnels it, or opens what comes through it.
+pub(crate) async fn connect(asked: ConnectAsked, engine: &Arc<Engine>, reporter: &mut Reporter) {
+    let route = engine.rules.route(&Facts {
+        target: &asked.target,
+        opening: FirstBytes::Unseen,
+    });
+    if let Some(failure) = refused(&asked.target, &route, engine) {
+        return refuse(asked, route, failure, engine, reporter).await;
+    }
+    match route.action {
+        Action::Block => {
+            let text = format!("{} is blocked by {}", asked.target, route.rule);
+            let failure = error::failure(Side::Oriel, Stage::Route, FailureKind::Blocked, text);
+            refuse(asked, route, failure, engine, reporter).await;
+        }
+        Action::Tunnel => tunnel_early(asked, route, engine, reporter).await,
+        Action::Intercept => intercept(asked, engine, reporter).await,
+    }
+}
+
+fn refused(target: &Target, route: &Route, engine: &Engine) -> Option<Failure> {
+    if engine.upstreams.dialer.is_own(target) {
+        let text = format!("{target} is oriel itself");
+        return Some(error::failure(
+            Side::Oriel,
+            Stage::Route,
+            FailureKind::Loop,
+            text,
+        ));
+    }
+    let allowed = match &engine.connect_ports {
+        ConnectPorts::Any => true,
+        ConnectPorts::Only(ports) => ports.contains(&target.port),
+    };
+    if allowed || route.action == Action::Block {
+        return None;
+    }
+    let text = format!("CONNECT to port {} is not allowed", target.port);
+    Some(error::failure(
+        Side::Oriel,
+        Stage::Route,
+        FailureKind::PortNotAllowed,
+        text,
+    ))
+}
+
+/// Tells the client no, before anything was opened.
+async fn refuse(
+    asked: ConnectAsked,
+    route: Route,
+    failure: Failure,
+    _engine: &Engine,
+    reporter: &mut Reporter,
+) {
+    let refusal = Refusal::new(&failure, Some(&asked.target));
+    let facts = Arc::new(asked.facts);
+    let route = Arc::new(route);
+    let opening = tunnel_opening(&facts, &asked.target, &route, Scheme::Https);
+    let flow = reporter.start(&opening, || asked.head.clone());
+    asked.answer.refuse(&refusal).await;
+    flow.fail(failure, Some(refusal.status));
+}
+
+/// Tunnels a host that is not to be opened: it is dialled first, so that the client hears of a
+/// host that cannot be reached.
+async fn tunnel_early(
+    mut asked: ConnectAsked,
+    route: Route,
+    engine: &Arc<Engine>,
+    reporter: &mut Reporter,
+) {
+    asked.facts.tls = Err(NoTls::Tunnelled);
+    let dialled = match engine.upstreams.dial(&asked.target).await {
+        Ok(dialled) => dialled,
+        Err(failure) => return refuse(asked, route, failure, engine, reporter).await,
+    };
+    let Ok(wire) = asked.answer.accept(engine.timeouts.head).await else {
+        return;
+    };
+    let facts = Arc::new(asked.facts);
+    let route = Arc::new(route);
+    let opening = tunnel_opening(&facts, &asked.target, &route, Scheme::Https);
+    pass(wire, dialled, &opening, &asked.head, engine, reporter).await;
+}
+
+/// Opens a connection that is to be seen, or finds that it cannot be.
+async fn intercept(asked: ConnectAsked, engine: &Arc<Engine>, reporter: &mut Reporter) {
+    let ConnectAsked {
+        target,
+        head,
+        mut facts,
+        answer,
+    } = asked;
+    let Ok(mut wire) = answer.accept(engine.timeouts.head).await else {
+        return;
+    };
+    let begins = first_bytes::read(&mut wire, engine.timeouts.head).await;
+    let route = engine.rules.route(&Facts {
+        target: &target,
+        opening: begins.opening(),
+    });
+    let scheme = if matches!(begins, Begins::PlainHttp | Begins::PlainHttp2) {
+        Scheme::Http
+    } else {
+        Scheme::Https
+    };
+    if let Begins::Tls(hello) = &begins {
+        facts.hello = Some(Arc::clone(hello));
+    }
+    let route = Arc::new(route);
+    match (begins, route.action) {
+        (Begins::Nothing, _) => {
+            let facts = Arc::new(facts);
+            let opening = tunnel_opening(&facts, &target, &route, scheme);
+            reporter.start(&opening, || head).end_tunnel(None, (0, 0));
+        }
+        (Begins::Unfinished, _) => {
+            let facts = Arc::new(facts);
+            let opening = tunnel_opening(&facts, &target, &route, scheme);
+            let what = "did not finish its ClientHello in time";
+            let failure = error::timed_out(Side::Client, Stage::Tls, what);
+            reporter.start(&opening, || head).fail(failure, None);
+        }
+        (_, Action::Block) => {
+            let facts = Arc::new(facts);
+            let opening = tunnel_opening(&facts, &target, &route, scheme);
+            let text = format!("{target} is blocked by {}", route.rule);
+            let failure = error::failure(Side::Oriel, Stage::Route, FailureKind::Blocked, text);
+            reporter.start(&opening, || head).fail(failure, None);
+        }
+        (Begins::Tls(hello), Action::Intercept) => {
+            let opened = Opened {
+                target,
+                head,
+                facts,
+                route,
+                hello,
+            };
+            open_tls(opened, wire, engine, reporter).await;
+        }
+        (begins @ (Begins::PlainHttp | Begins::PlainHttp2), Action::Intercept) => {
+            let inside = inside(&target, &target.host, scheme, facts, route, engine);
+            let http2 = matches!(begins, Begins::PlainHttp2);
+            serve_inside(Transport::Plain(wire), inside, http2, engine, reporter).await;
+        }
+        (_, Action::Tunnel | Action::Intercept) => {
+            facts.tls = Err(NoTls::Tunnelled);
+            let facts = Arc::new(facts);
+            let opening = tunnel_opening(&facts, &target, &route, scheme);
+            match engine.upstreams.dial(&target).await {
+                Ok(dialled) => pass(wire, dialled, &opening, &head, engine, reporter).await,
+                Err(failure) => reporter.start(&opening, || head).fail(failure, None),
+            }
+        }
+    }
+}
+
+/// A connection whose TLS is to be ended here.
+struct Opened {
+    target: Target,
+    head: Head,
+    facts: ConnectionFacts,
+    route: Arc<Route>,
+    hello: Arc<ClientHello>,
+}
+
+/// Ends TLS towards the client, offering what the upstream speaks.
+async fn open_tls(opened: Opened, wire: Replay, engine: &Arc<Engine>, reporter: &mut Reporter) {
+    let Opened {
+        target,
+        head,
+        mut facts,
+        route,
+        hello,
+    } = opened;
+    let server_name = match &hello.sni {
+        Some(name) => traffic::Host::parse(name).unwrap_or_else(|_error| target.host.clone()),
+        None => target.host.clone(),
+    };
+    let key = HostKey {
+        scheme: Scheme::Https,
+        target: target.clone(),
+        server_name: server_name.clone(),
+    };
+    let upstream = engine.upstreams.host(key);
+    let (alpn, dial_failure) = agree(&hello, &upstream, engine).await;
+    let config = engine.client_side.server_config(&server_name, alpn);
+    let handshake = TlsAcceptor::from(config).accept(wire);
+    let handshake = tokio::time::timeout(engine.timeouts.tls, handshake).await;
+    let failure = match handshake {
+        Ok(Ok(tls)) => {
+            let is_http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+            let sni = hello.sni.as_deref();
+            facts.tls = Ok(upstream_side::facts(tls.get_ref().1, sni, false));
+            facts.tls_done_at = Some(clock::now());
+            let inside = Arc::new(Inside {
+                target,
+                route,
+                connection: Arc::new(facts),
+                upstream,
+                dial_failure: Mutex::new(dial_failure),
+            });
+            let transport = Transport::Tls(Box::new(TlsStream::Server(tls)));
+            return serve_inside(transport, inside, is_http2, engine, reporter).await;
+        }
+        Ok(Err(error)) => {
+            let (kind, text) = client_side::client_failure(&error);
+            error::failure(Side::Client, Stage::Tls, kind, text)
+        }
+        Err(_) => error::timed_out(
+            Side::Client,
+            Stage::Tls,
+            "did not finish the TLS handshake in time",
+        ),
+    };
+    facts.tls = Err(NoTls::HandshakeFailed);
+    let facts = Arc::new(facts);
+    let opening = tunnel_opening(&facts, &target, &route, Scheme::Https);
+    reporter.start(&opening, || head).fail(failure, None);
+}
+
+/// Finds out what the upstream speaks, by dialling it if it is not known, and so what the client
+/// is offered. A connection may be opened by this; no byte of a request is sent.
+async fn agree(
+    hello: &ClientHello,
+    upstream: &Upstream,
+    engine: &Engine,
+) -> (ClientAlpn, Option<Failure>) {
+    if hello.alpn.is_empty() {
+        return (ClientAlpn::None, None);
+    }
+    if !hello.alpn.iter().any(|name| name == b"h2") {
+        return (ClientAlpn::Http11, None);
+    }
+    match upstream.speaks() {
+        Speaks::Http1 => (ClientAlpn::Http11, None),
+        Speaks::Http2 => (ClientAlpn::Both, None),
+        Speaks::Unknown => match engine.upstreams.acquire(upstream, Offer::Any).await {
+            Ok(Lease::Http1(lease)) => {
+                engine.upstreams.give_back(upstream, lease);
+                (ClientAlpn::Http11, None)
+            }
+            Ok(Lease::Http2(_)) => (ClientAlpn::Both, None),
+            Err(failure) => (ClientAlpn::Both, Some(failure)),
+        },
+    }
+}
+
+fn inside(
+    target: &Target,
+    server_name: &traffic::Host,
+    scheme: Scheme,
+    facts: ConnectionFacts,
+    route: Arc<Route>,
+    engine: &Engine,
+) -> Arc<Inside> {
+    let key = HostKey {
+        scheme,
+        target: target.clone(),
+        server_name: server_name.clone(),
+    };
+    Arc::new(Inside {
+        target: target.clone(),
+        route,
+        connection: Arc::new(facts),
+        upstream: engine.upstreams.host(key),
+        dial_failure: Mutex::new(None),
+    })
+}
+
+async fn serve_inside(
+    transport: Transport,
+    inside: Arc<Inside>,
+    is_http2: bool,
+    engine: &Arc<Engine>,
+    reporter: &mut Reporter,
+) {
+    if is_http2 {
+        http2::serve(transport, Scope::Inside(inside), None, engine).await;
+        return;
+    }
+    let client = Box::new(Http1::new(transport, BytesMut::new()));
+    let _closed = http1::serve(client, Scope::Inside(inside), engine, reporter).await;
+}
+
+fn tunnel_opening<'a>(
+    facts: &'a Arc<ConnectionFacts>,
+    target: &'a Target,
+    route: &'a Arc<Route>,
+    scheme: Scheme,
+) -> Opening<'a> {
+    let at = clock::now();
+    Opening {
+        at,
+        kind: FlowKind::Tunnel,
+        connection: facts,
+        scheme,
+        target,
+        route,
+    }
+}
+
+/// Passes bytes until both sides have ended.
+async fn pass(
+    wire: Replay,
+    (stream, dialled): (TcpStream, crate::upstream::Dialled),
+    opening: &Opening<'_>,
+    head: &Head,
+    engine: &Engine,
+    reporter: &mut Reporter,
+) {
+    let mut flow = reporter.start(opening, || head.clone());
+    flow.upstream(&dialled.facts(None, None), false);
+    flow.hand_over();
+    let mut passed = tunnel::Passed::default();
+    tunnel::run(wire, stream, engine.timeouts.idle_body, &mut passed).await;
+    flow.end_tunnel(passed.failure, (passed.from_client, passed.from_upstream));
+}
+
+impl ConnectAnswer {
+    /// Says yes and hands over the bytes that follow.
+    async fn accept(self, limit: std::time::Duration) -> Result<Replay, std::io::Error> {
+        match self {
+            Self::Http1(mut client) => {
+                client
+                    .output
+                    .extend_from_slice(b"HTTP/1.1 200 Connection established\r\n\r\n");
+                client.drain(limit).await?;
+                let (transport, input) = client.into_parts();
+                match transport {
+                    Transport::Plain(replay) => Ok(replay.put_back(input)),
+                    // A CONNECT inside an opened connection was refused before.
+                    Transport::Tls(_) => Err(std::io::ErrorKind::Unsupported.into()),
+                }
+            }
+            Self::Http2(stream) => stream.accept(),
+        }
+    }
+
+    /// Says no.
+    async fn refuse(self, refusal: &Refusal) {
+        match self {
+            Self::Http1(mut client) => {
+                refusal.write(false, true, &mut client.output);
+                client.close(LINGER).await;
+            }
+            Self::Http2(stream) => stream.refuse(refusal),
+        }
+    }
+}

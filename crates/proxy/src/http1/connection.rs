@@ -1,0 +1,258 @@
+//! One HTTP/1.1 connection, on either side: reads heads, holds what was read ahead and what is
+//! still to be written. It knows framing only through its callers.
+
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWrite};
+
+use crate::deadline::Deadline;
+use crate::http1::head::{self, HeadError, Line};
+use crate::limits::READ_BYTES;
+use crate::stream::Transport;
+
+/// A connection that speaks HTTP/1.1.
+#[derive(Debug)]
+pub(crate) struct Http1 {
+    io: Transport,
+    /// Read and not consumed.
+    pub(crate) input: BytesMut,
+    /// Octets of `input` in which no end of a head was found.
+    scanned: usize,
+    /// To be written, from `sent` on.
+    pub(crate) output: Vec<u8>,
+    sent: usize,
+    unflushed: bool,
+    /// Room for the lines of a head, reused from message to message.
+    pub(crate) lines: Vec<Line>,
+    pub(crate) deadline: Deadline,
+    /// The peer has ended its side.
+    pub(crate) read_ended: bool,
+    /// It did so without the words that TLS has for it, so something may be missing.
+    pub(crate) read_cut: bool,
+}
+
+/// Why no head came.
+#[derive(Debug)]
+pub(crate) enum ReadError {
+    /// The peer closed, after so many octets of a head.
+    Closed(usize),
+    /// It did not come in time; so many octets had come.
+    TimedOut(usize),
+    /// It cannot become a head.
+    Head(HeadError),
+    /// The connection broke.
+    Io(io::Error),
+}
+
+impl Http1 {
+    pub(crate) fn new(io: Transport, input: BytesMut) -> Self {
+        Self {
+            io,
+            input,
+            scanned: 0,
+            output: Vec::new(),
+            sent: 0,
+            unflushed: false,
+            lines: Vec::new(),
+            deadline: Deadline::after(Duration::from_secs(60)),
+            read_ended: false,
+            read_cut: false,
+        }
+    }
+
+    /// The transport and what was read from it; what was still to be written is dropped.
+    pub(crate) fn into_parts(self) -> (Transport, BytesMut) {
+        (self.io, self.input)
+    }
+
+    /// Waits for a whole head and says how many octets it has; it stays in `input`.
+    ///
+    /// `idle` bounds the wait for its first octet, `whole` the wait for the rest of it.
+    /// Dropping it loses nothing.
+    pub(crate) async fn read_head(
+        &mut self,
+        idle: Duration,
+        whole: Duration,
+    ) -> Result<usize, ReadError> {
+        self.deadline
+            .set(if self.input.is_empty() { idle } else { whole });
+        let mut begun = !self.input.is_empty();
+        std::future::poll_fn(|cx| {
+            loop {
+                if let Some(length) = self.find_head()? {
+                    return Poll::Ready(Ok(length));
+                }
+                if self.read_ended {
+                    return Poll::Ready(Err(ReadError::Closed(self.input.len())));
+                }
+                match self.poll_fill(cx) {
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(ReadError::Io(error))),
+                    Poll::Pending => {
+                        if !begun && !self.input.is_empty() {
+                            begun = true;
+                            self.deadline.set(whole);
+                        }
+                        ready!(self.deadline.poll_passed(cx));
+                        return Poll::Ready(Err(ReadError::TimedOut(self.input.len())));
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    /// The length of the head at the start of `input`, if it is there whole.
+    pub(crate) fn find_head(&mut self) -> Result<Option<usize>, ReadError> {
+        // Empty lines before a start line are ignored (RFC 9112 section 2.2).
+        while self.scanned < 3 && self.input.starts_with(b"\r\n") {
+            self.input.advance(2);
+            self.scanned = 0;
+        }
+        let found = head::find_end(&self.input, self.scanned).map_err(ReadError::Head)?;
+        self.scanned = if found.is_some() { 0 } else { self.input.len() };
+        Ok(found)
+    }
+
+    /// Consumes octets of `input`.
+    pub(crate) fn consume(&mut self, length: usize) {
+        self.input.advance(length);
+        self.scanned = 0;
+    }
+
+    /// Reads once; 0 means that the peer has ended its side, which is remembered.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.read_ended {
+            return Poll::Ready(Ok(0));
+        }
+        if self.input.capacity() - self.input.len() < READ_BYTES / 2 {
+            self.input.reserve(READ_BYTES);
+        }
+        let read = pin!(self.io.read_buf(&mut self.input)).poll(cx);
+        match read {
+            Poll::Ready(Ok(0)) => {
+                self.read_ended = true;
+                Poll::Ready(Ok(0))
+            }
+            Poll::Ready(Ok(length)) => Poll::Ready(Ok(length)),
+            // A TLS peer that leaves out close_notify. Where the framing says that the message is
+            // whole nothing is lost.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                self.read_ended = true;
+                self.read_cut = true;
+                Poll::Ready(Ok(0))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                if self.input.is_empty() {
+                    // An idle connection holds no buffer.
+                    self.input = BytesMut::new();
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Writes what waits in `output` and then octets of `more`, in one go where possible.
+    /// Returns how many octets of `more` were taken; `more` must not be empty.
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        more: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let waiting = self.output.get(self.sent..).unwrap_or_default();
+            let written = if waiting.is_empty() {
+                ready!(Pin::new(&mut self.io).poll_write(cx, more))?
+            } else {
+                let slices = [io::IoSlice::new(waiting), io::IoSlice::new(more)];
+                ready!(Pin::new(&mut self.io).poll_write_vectored(cx, &slices))?
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unflushed = true;
+            let of_waiting = written.min(waiting.len());
+            self.advance_output(of_waiting);
+            if written > of_waiting {
+                return Poll::Ready(Ok(written - of_waiting));
+            }
+        }
+    }
+
+    /// Writes all that waits in `output` and flushes.
+    pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.output.len() {
+            let waiting = self.output.get(self.sent..).unwrap_or_default();
+            let written = ready!(Pin::new(&mut self.io).poll_write(cx, waiting))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unflushed = true;
+            self.advance_output(written);
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes all that waits in `output` and flushes, within `limit`.
+    pub(crate) async fn drain(&mut self, limit: Duration) -> io::Result<()> {
+        let drained = std::future::poll_fn(|cx| self.poll_drain(cx));
+        match tokio::time::timeout(limit, drained).await {
+            Ok(result) => result,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    fn advance_output(&mut self, written: usize) {
+        self.sent += written;
+        if self.sent >= self.output.len() {
+            self.output.clear();
+            self.sent = 0;
+        }
+    }
+
+    /// Ends our side, reads what still comes for a moment and lets go, so that the peer can read
+    /// our last words before a reset (RFC 9112 section 9.6).
+    pub(crate) async fn close(mut self, linger: Duration) {
+        let deadline = tokio::time::Instant::now() + linger;
+        let shutdown = std::future::poll_fn(|cx| {
+            ready!(self.poll_drain(cx))?;
+            Pin::new(&mut self.io).poll_shutdown(cx)
+        });
+        if !matches!(
+            tokio::time::timeout_at(deadline, shutdown).await,
+            Ok(Ok(()))
+        ) {
+            return;
+        }
+        loop {
+            self.input.clear();
+            let more = std::future::poll_fn(|cx| self.poll_fill(cx));
+            match tokio::time::timeout_at(deadline, more).await {
+                Ok(Ok(length)) if length > 0 => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// Has the connection end with a reset when it is dropped, where it is a plain socket: an
+    /// orderly end would pass for the end of the message.
+    pub(crate) fn reset_on_drop(&self) {
+        self.io.reset_on_drop();
+    }
+
+    /// True if the connection is as an idle one should be: open, and the peer silent.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        self.input.is_empty() && !self.read_ended && self.poll_fill(&mut cx).is_pending()
+    }
+}

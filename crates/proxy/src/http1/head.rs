@@ -1,0 +1,532 @@
+//! Parses message heads (RFC 9112 sections 2 to 6), strictly, and writes them on.
+//!
+//! A parsed head is the bytes as they came and the places of its parts. Forwarding copies the raw
+//! lines and leaves out the hop-by-hop ones, so that order, case and duplicates survive by
+//! construction. Whatever two readers could understand in two ways is refused.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use traffic::Version;
+
+use crate::limits::{FIELDS_MAX, HEAD_BYTES_MAX, TARGET_BYTES_MAX};
+
+/// Why a head is refused. The text names what was wrong, for the peer and for the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeadError {
+    /// Not HTTP, or HTTP that breaks a rule.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// More octets or more fields than we take.
+    #[error("{0}")]
+    TooLarge(&'static str),
+    /// The request target alone is too long.
+    #[error("the request target is longer than 32 KiB")]
+    TargetTooLong,
+    /// A version other than 1.0 and 1.1.
+    #[error("the HTTP version is neither 1.0 nor 1.1")]
+    Version,
+    /// A transfer coding other than chunked.
+    #[error("a transfer coding other than chunked is not understood")]
+    TransferCoding,
+}
+
+impl HeadError {
+    /// The status that answers a request with such a head.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Malformed(_) | Self::TransferCoding => 400,
+            Self::TooLarge(_) => 431,
+            Self::TargetTooLong => 414,
+            Self::Version => 505,
+        }
+    }
+}
+
+/// How long a body is, as its head says (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLength {
+    /// There is none.
+    None,
+    /// So many octets.
+    Exactly(u64),
+    /// In chunks.
+    Chunked,
+    /// Until the connection is closed; responses only.
+    UntilClose,
+}
+
+/// One field line within a head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Where the name begins; the line ends where the next one begins.
+    pub start: usize,
+    /// End of the name.
+    pub name_end: usize,
+    /// The value without the white space around it.
+    pub value: Range<usize>,
+    /// One past the line's CRLF.
+    pub end: usize,
+    /// True if it concerns this connection only and is not sent on.
+    pub hop: bool,
+}
+
+/// A request head.
+#[derive(Clone, Debug)]
+pub struct RequestHead {
+    /// Octets of the head, the empty line included.
+    pub length: usize,
+    /// Where the method stands.
+    pub method: Range<usize>,
+    /// Where the request target stands.
+    pub target: Range<usize>,
+    /// 1.0 or 1.1.
+    pub version: Version,
+    /// The field lines.
+    pub lines: Vec<Line>,
+    /// The length of the body.
+    pub body: BodyLength,
+    /// True if the client keeps the connection open afterwards (RFC 9112 section 9.3).
+    pub keep_alive: bool,
+    /// The line with the Host field.
+    pub host: Option<usize>,
+    /// True if the client waits for `100 Continue`.
+    pub expects_continue: bool,
+    /// Where the value of an Upgrade field stands that Connection names.
+    pub upgrade: Option<Range<usize>>,
+}
+
+/// A response head.
+#[derive(Clone, Debug)]
+pub struct ResponseHead {
+    /// Octets of the head, the empty line included.
+    pub length: usize,
+    /// The status code.
+    pub status: u16,
+    /// 1.0 or 1.1.
+    pub version: Version,
+    /// The field lines.
+    pub lines: Vec<Line>,
+    /// The length of the body.
+    pub body: BodyLength,
+    /// True if the upstream keeps the connection open afterwards.
+    pub keep_alive: bool,
+}
+
+/// Says whether a whole head stands at the start of `bytes`, looking only at what is new since
+/// `scanned` octets were there. Returns the octets of the head.
+///
+/// # Errors
+/// If no head of allowed size can come of it.
+pub fn find_end(bytes: &[u8], scanned: usize) -> Result<Option<usize>, HeadError> {
+    // The terminator may have begun in what was seen before.
+    let from = scanned.saturating_sub(3);
+    let fresh = bytes.get(from..).unwrap_or_default();
+    for at in memchr::memchr_iter(b'\n', fresh) {
+        let end = from + at + 1;
+        let before = bytes.get(..end).unwrap_or_default();
+        if before.ends_with(b"\r\n\r\n") {
+            return within_limit(end).map(Some);
+        }
+        if before.ends_with(b"\n\n") {
+            return Err(HeadError::Malformed(
+                "a line of the head ends in LF without CR",
+            ));
+        }
+    }
+    within_limit(bytes.len())?;
+    Ok(None)
+}
+
+fn within_limit(length: usize) -> Result<usize, HeadError> {
+    if length > HEAD_BYTES_MAX {
+        return Err(HeadError::TooLarge("the head is larger than 64 KiB"));
+    }
+    Ok(length)
+}
+
+/// Parses a request head of which `bytes` holds exactly all octets; `lines` is reused room.
+///
+/// # Errors
+/// See [`HeadError`]; nothing of such a request may be sent on.
+pub fn parse_request(bytes: &[u8], lines: Vec<Line>) -> Result<RequestHead, HeadError> {
+    check_line_ends(bytes)?;
+    let mut fields = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; FIELDS_MAX];
+    let mut parsed = httparse::Request::new(&mut []);
+    match parsed.parse_with_uninit_headers(bytes, &mut fields) {
+        Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
+        Ok(_) => return Err(HeadError::Malformed("the head ends before its empty line")),
+        Err(error) => return Err(from_httparse(error)),
+    }
+    let method = place(bytes, parsed.method.unwrap_or_default());
+    let target = place(bytes, parsed.path.unwrap_or_default());
+    if target.len() > TARGET_BYTES_MAX {
+        return Err(HeadError::TargetTooLong);
+    }
+    let version = version(parsed.version)?;
+    let mut lines = collect_lines(bytes, parsed.headers, lines);
+    let known = Known::read(bytes, &mut lines)?;
+    let connect = bytes.get(method.clone()) == Some(b"CONNECT");
+    if version == Version::Http11 && known.host.is_none() && !connect {
+        return Err(HeadError::Malformed(
+            "an HTTP/1.1 request has no Host field",
+        ));
+    }
+    if known.hosts > 1 {
+        return Err(HeadError::Malformed(
+            "the request has more than one Host field",
+        ));
+    }
+    let body = request_body(&known, version)?;
+    Ok(RequestHead {
+        length: bytes.len(),
+        method,
+        target,
+        version,
+        body,
+        keep_alive: known.keep_alive(version),
+        host: known.host,
+        expects_continue: known.expects_continue && version == Version::Http11,
+        upgrade: known.upgrade.filter(|_| known.connection_upgrade),
+        lines,
+    })
+}
+
+/// Parses a response head of which `bytes` holds exactly all octets; `request_method` decides
+/// with the status whether a body follows.
+///
+/// # Errors
+/// See [`HeadError`].
+pub fn parse_response(
+    bytes: &[u8],
+    request_method: &[u8],
+    lines: Vec<Line>,
+) -> Result<ResponseHead, HeadError> {
+    check_line_ends(bytes)?;
+    let mut fields = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; FIELDS_MAX];
+    let mut parsed = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    match config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut fields) {
+        Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
+        Ok(_) => return Err(HeadError::Malformed("the head ends before its empty line")),
+        Err(error) => return Err(from_httparse(error)),
+    }
+    let status = parsed.code.unwrap_or_default();
+    if status < 100 {
+        return Err(HeadError::Malformed("the status code is below 100"));
+    }
+    let version = version(parsed.version)?;
+    let mut lines = collect_lines(bytes, parsed.headers, lines);
+    let known = Known::read(bytes, &mut lines)?;
+    let body = response_body(&known, version, status, request_method)?;
+    let keep_alive = known.keep_alive(version) && body != BodyLength::UntilClose;
+    Ok(ResponseHead {
+        length: bytes.len(),
+        status,
+        version,
+        lines,
+        body,
+        keep_alive,
+    })
+}
+
+/// Writes a request head on: `start_line` (with its CRLF) and the lines of `head` that are not
+/// hop by hop. `host` replaces the value of the Host line.
+pub fn write_request(
+    head: &RequestHead,
+    bytes: &[u8],
+    start_line: &[&[u8]],
+    host: Option<&[u8]>,
+    out: &mut Vec<u8>,
+) {
+    for part in start_line {
+        out.extend_from_slice(part);
+    }
+    for (index, line) in head.lines.iter().enumerate() {
+        match host {
+            Some(host) if head.host == Some(index) => {
+                out.extend_from_slice(bytes.get(line.start..line.name_end).unwrap_or_default());
+                out.extend_from_slice(b": ");
+                out.extend_from_slice(host);
+                out.extend_from_slice(b"\r\n");
+            }
+            _ if line.hop => {}
+            _ => out.extend_from_slice(bytes.get(line.start..line.end).unwrap_or_default()),
+        }
+    }
+}
+
+/// Writes a response head on: its status line as it came and the lines that are not hop by hop.
+pub fn write_response(head: &ResponseHead, bytes: &[u8], out: &mut Vec<u8>) {
+    let first = head
+        .lines
+        .first()
+        .map_or(head.length.saturating_sub(2), |line| line.start);
+    out.extend_from_slice(bytes.get(..first).unwrap_or_default());
+    for line in &head.lines {
+        if !line.hop {
+            out.extend_from_slice(bytes.get(line.start..line.end).unwrap_or_default());
+        }
+    }
+}
+
+/// A bare LF is taken for a line end by some and for a part of the value by others (RFC 9112
+/// section 2.2), so it is refused; httparse would take it.
+fn check_line_ends(bytes: &[u8]) -> Result<(), HeadError> {
+    for at in memchr::memchr_iter(b'\n', bytes) {
+        let before = at.checked_sub(1).and_then(|at| bytes.get(at));
+        if before != Some(&b'\r') {
+            return Err(HeadError::Malformed(
+                "a line of the head ends in LF without CR",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn from_httparse(error: httparse::Error) -> HeadError {
+    match error {
+        httparse::Error::HeaderName => {
+            HeadError::Malformed("a field name has a character that no field name has")
+        }
+        httparse::Error::HeaderValue => {
+            HeadError::Malformed("a field value has a control character")
+        }
+        httparse::Error::NewLine => HeadError::Malformed("a line end is not CR LF"),
+        httparse::Error::Status => HeadError::Malformed("the status line cannot be read"),
+        httparse::Error::Token => HeadError::Malformed("the start line cannot be read"),
+        httparse::Error::TooManyHeaders => HeadError::TooLarge("the head has more than 256 fields"),
+        httparse::Error::Version => HeadError::Version,
+    }
+}
+
+fn version(minor: Option<u8>) -> Result<Version, HeadError> {
+    match minor {
+        Some(0) => Ok(Version::Http10),
+        Some(1) => Ok(Version::Http11),
+        _ => Err(HeadError::Version),
+    }
+}
+
+/// The place of `part` in `whole`, of which it is a slice.
+fn place(whole: &[u8], part: &str) -> Range<usize> {
+    let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
+    start..start + part.len()
+}
+
+fn collect_lines(bytes: &[u8], fields: &[httparse::Header<'_>], mut lines: Vec<Line>) -> Vec<Line> {
+    lines.clear();
+    for field in fields {
+        let name = place(bytes, field.name);
+        let value = (field.value.as_ptr() as usize).saturating_sub(bytes.as_ptr() as usize);
+        if let Some(last) = lines.last_mut() {
+            last.end = name.start;
+        }
+        lines.push(Line {
+            start: name.start,
+            name_end: name.end,
+            value: value..value + field.value.len(),
+            end: bytes.len().saturating_sub(2),
+            hop: false,
+        });
+    }
+    lines
+}
+
+/// What the fields say that matter to a proxy.
+#[derive(Default)]
+struct Known {
+    host: Option<usize>,
+    hosts: usize,
+    content_length: Option<u64>,
+    content_lengths: usize,
+    chunked: bool,
+    transfer_encodings: usize,
+    close: bool,
+    stay: bool,
+    connection_upgrade: bool,
+    upgrade: Option<Range<usize>>,
+    expects_continue: bool,
+}
+
+impl Known {
+    /// Reads the fields and marks the hop-by-hop lines (RFC 9110 section 7.6.1).
+    fn read(bytes: &[u8], lines: &mut [Line]) -> Result<Self, HeadError> {
+        let mut known = Self::default();
+        let mut names_options = false;
+        for (index, line) in lines.iter_mut().enumerate() {
+            let name = bytes.get(line.start..line.name_end).unwrap_or_default();
+            let value = bytes.get(line.value.clone()).unwrap_or_default();
+            match name.len() {
+                2 if name.eq_ignore_ascii_case(b"te") => {
+                    line.hop = !value.eq_ignore_ascii_case(b"trailers");
+                }
+                4 if name.eq_ignore_ascii_case(b"host") => {
+                    known.host = Some(index);
+                    known.hosts += 1;
+                }
+                6 if name.eq_ignore_ascii_case(b"expect") => {
+                    known.expects_continue = value.eq_ignore_ascii_case(b"100-continue");
+                }
+                7 if name.eq_ignore_ascii_case(b"upgrade") => {
+                    line.hop = true;
+                    known.upgrade = Some(line.value.clone());
+                }
+                10 if name.eq_ignore_ascii_case(b"connection") => {
+                    line.hop = true;
+                    names_options |= known.read_connection(value);
+                }
+                10 if name.eq_ignore_ascii_case(b"keep-alive") => line.hop = true,
+                14 if name.eq_ignore_ascii_case(b"content-length") => {
+                    known.read_content_length(value)?;
+                }
+                16 if name.eq_ignore_ascii_case(b"proxy-connection") => line.hop = true,
+                17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                    known.transfer_encodings += 1;
+                    known.chunked = value.eq_ignore_ascii_case(b"chunked");
+                    if !known.chunked || known.transfer_encodings > 1 {
+                        return Err(HeadError::TransferCoding);
+                    }
+                }
+                19 if name.eq_ignore_ascii_case(b"proxy-authorization") => line.hop = true,
+                _ => {}
+            }
+        }
+        if names_options {
+            mark_named_by_connection(bytes, lines);
+        }
+        Ok(known)
+    }
+
+    /// Reads the options of a Connection field; true if one names another field.
+    fn read_connection(&mut self, value: &[u8]) -> bool {
+        let mut names_field = false;
+        for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if option.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                self.stay = true;
+            } else if option.eq_ignore_ascii_case(b"upgrade") {
+                self.connection_upgrade = true;
+            } else if !option.is_empty() {
+                names_field = true;
+            }
+        }
+        names_field
+    }
+
+    fn read_content_length(&mut self, value: &[u8]) -> Result<(), HeadError> {
+        let text = std::str::from_utf8(value).unwrap_or_default();
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let length = match text.parse::<u64>() {
+            Ok(length) if digits => length,
+            _ => {
+                return Err(HeadError::Malformed(
+                    "Content-Length is not a decimal number",
+                ));
+            }
+        };
+        if self.content_length.is_some_and(|known| known != length) {
+            return Err(HeadError::Malformed(
+                "Content-Length is given twice and differs",
+            ));
+        }
+        self.content_length = Some(length);
+        self.content_lengths += 1;
+        Ok(())
+    }
+
+    fn keep_alive(&self, version: Version) -> bool {
+        !self.close && (version == Version::Http11 || self.stay)
+    }
+
+    fn both_lengths(&self) -> bool {
+        self.chunked && self.content_length.is_some()
+    }
+}
+
+/// Fields that Connection names are hop by hop, save those that a proxy must not lose: a peer
+/// could otherwise make us drop the framing or the Host field.
+fn mark_named_by_connection(bytes: &[u8], lines: &mut [Line]) {
+    const NEVER: [&[u8]; 6] = [
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"authorization",
+        b"content-type",
+        b"te",
+    ];
+    let named: Vec<Range<usize>> = lines
+        .iter()
+        .filter(|line| name_of(bytes, line).eq_ignore_ascii_case(b"connection"))
+        .map(|line| line.value.clone())
+        .collect();
+    for line in lines {
+        let name = name_of(bytes, line);
+        let kept = NEVER.iter().any(|never| name.eq_ignore_ascii_case(never));
+        let options = named.iter().filter_map(|value| bytes.get(value.clone()));
+        let is_named = options
+            .flat_map(|value| value.split(|byte| *byte == b','))
+            .any(|option| option.trim_ascii().eq_ignore_ascii_case(name));
+        if is_named && !kept {
+            line.hop = true;
+        }
+    }
+}
+
+fn name_of<'a>(bytes: &'a [u8], line: &Line) -> &'a [u8] {
+    bytes.get(line.start..line.name_end).unwrap_or_default()
+}
+
+fn request_body(known: &Known, version: Version) -> Result<BodyLength, HeadError> {
+    if known.content_lengths > 1 {
+        return Err(HeadError::Malformed(
+            "the request has more than one Content-Length field",
+        ));
+    }
+    if known.both_lengths() {
+        return Err(HeadError::Malformed(
+            "the request has Transfer-Encoding and Content-Length",
+        ));
+    }
+    if known.chunked && version == Version::Http10 {
+        return Err(HeadError::Malformed(
+            "Transfer-Encoding does not exist in HTTP/1.0",
+        ));
+    }
+    Ok(match known.content_length {
+        _ if known.chunked => BodyLength::Chunked,
+        Some(length) => BodyLength::Exactly(length),
+        None => BodyLength::None,
+    })
+}
+
+fn response_body(
+    known: &Known,
+    version: Version,
+    status: u16,
+    request_method: &[u8],
+) -> Result<BodyLength, HeadError> {
+    if request_method == b"HEAD" || status < 200 || matches!(status, 204 | 304) {
+        return Ok(BodyLength::None);
+    }
+    if known.both_lengths() {
+        return Err(HeadError::Malformed(
+            "the response has Transfer-Encoding and Content-Length",
+        ));
+    }
+    if known.chunked && version == Version::Http10 {
+        return Err(HeadError::Malformed(
+            "Transfer-Encoding does not exist in HTTP/1.0",
+        ));
+    }
+    Ok(match known.content_length {
+        _ if known.chunked => BodyLength::Chunked,
+        Some(length) => BodyLength::Exactly(length),
+        None => BodyLength::UntilClose,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,454 @@
+//! Carries one flow between two HTTP/1.1 connections, both ways at once, in one task.
+//!
+//! The framing is not touched: what the codec has accepted goes out as the bytes that came.
+//! Nothing is collected; a side that cannot be written to is not read from.
+
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use traffic::{Failure, FailureKind, Head, Side, Stage, Timestamp, Version};
+
+use crate::clock;
+use crate::error;
+use crate::http1::body::Framing;
+use crate::http1::connection::{Http1, ReadError};
+use crate::http1::head::{self, BodyLength, RequestHead};
+use crate::limits::{HALF_CLOSED, INFORMATIONAL_MAX, READ_BYTES};
+use crate::tap::{self, Flow};
+
+/// One flow under way. The request head stands in the upstream's output already and was consumed
+/// from the client's input.
+pub(crate) struct Relay<'a, 'r> {
+    client: &'a mut Http1,
+    upstream: &'a mut Http1,
+    flow: &'a mut Flow<'r>,
+    idle: Duration,
+    /// `HEAD`, or anything else: it decides whether a response has a body.
+    method: &'static [u8],
+    client_stays: bool,
+    request: Pump,
+    request_done: bool,
+    /// The upstream does not take the request any more; its response may still come.
+    request_refused: Option<Failure>,
+    response: Response,
+    first_byte_at: Option<Timestamp>,
+    informational: usize,
+    progress: bool,
+}
+
+/// One body on its way.
+struct Pump {
+    framing: Framing,
+    /// Octets at the start of the input that the framing has accepted.
+    accepted: usize,
+}
+
+enum Response {
+    Awaited,
+    Body {
+        pump: Pump,
+        until_close: bool,
+        upstream_stays: bool,
+    },
+    Done {
+        until_close: bool,
+        upstream_stays: bool,
+    },
+}
+
+/// What can be done with the connections after the flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reuse {
+    pub(crate) client: bool,
+    pub(crate) upstream: bool,
+}
+
+/// Why the flow did not become whole.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    pub(crate) failure: Failure,
+    /// True if the client has seen a part of the final response: then only cutting its connection
+    /// tells it that something is missing.
+    pub(crate) responded: bool,
+    /// True if the end of the connection would otherwise pass for the end of the body.
+    pub(crate) until_close: bool,
+    /// Why the stream was reset, where HTTP/2 said so.
+    pub(crate) reason: Option<h2::Reason>,
+}
+
+impl<'a, 'r> Relay<'a, 'r> {
+    pub(crate) fn new(
+        client: &'a mut Http1,
+        upstream: &'a mut Http1,
+        flow: &'a mut Flow<'r>,
+        request: &RequestHead,
+        is_head: bool,
+        idle: Duration,
+        client_stays: bool,
+    ) -> Self {
+        client.deadline.set(idle);
+        Self {
+            client,
+            upstream,
+            flow,
+            idle,
+            method: if is_head { b"HEAD" } else { b"GET" },
+            client_stays,
+            request: Pump {
+                framing: Framing::new(request.body),
+                accepted: 0,
+            },
+            request_done: false,
+            request_refused: None,
+            response: Response::Awaited,
+            first_byte_at: None,
+            informational: 0,
+            progress: false,
+        }
+    }
+
+    /// Runs to the end of the response. Dropping it leaves both connections in the middle of a
+    /// message: they must be closed then.
+    pub(crate) async fn run(mut self) -> Result<Reuse, Broken> {
+        let result = std::future::poll_fn(|cx| self.poll(cx)).await;
+        let (until_close, upstream_stays, responded) = match self.response {
+            Response::Awaited => (false, false, false),
+            Response::Body {
+                until_close,
+                upstream_stays,
+                ..
+            }
+            | Response::Done {
+                until_close,
+                upstream_stays,
+            } => (until_close, upstream_stays, true),
+        };
+        match result {
+            Ok(()) => Ok(Reuse {
+                client: self.client_stays && self.request_done && !until_close,
+                // Octets after the response would be taken for the answer to the next request.
+                upstream: upstream_stays && self.request_done && self.upstream.input.is_empty(),
+            }),
+            Err(failure) => Err(Broken {
+                failure,
+                responded,
+                until_close,
+                reason: None,
+            }),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let request = self.poll_request(cx)?;
+        let response = self.poll_response(cx)?;
+        if response.is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if request.is_pending() && matches!(self.response, Response::Awaited) {
+            self.flow.hand_over();
+        }
+        if self.progress {
+            self.progress = false;
+            self.client.deadline.set(if self.client.read_ended {
+                HALF_CLOSED
+            } else {
+                self.idle
+            });
+        }
+        ready!(self.client.deadline.poll_passed(cx));
+        Poll::Ready(Err(self.stalled()))
+    }
+
+    /// Who was waited for when nothing happened any more.
+    fn stalled(&self) -> Failure {
+        if self.client.read_ended {
+            return error::closed_early(Side::Client, Stage::Response, "and did not wait");
+        }
+        if self.request_done || self.request_refused.is_some() {
+            return error::timed_out(Side::Upstream, Stage::Response, "sent nothing for too long");
+        }
+        if self.request.accepted > 0 {
+            return error::timed_out(Side::Upstream, Stage::Request, "took nothing for too long");
+        }
+        error::timed_out(
+            Side::Client,
+            Stage::Request,
+            "sent nothing of the body for too long",
+        )
+    }
+
+    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        if self.request_done || self.request_refused.is_some() {
+            return self.poll_client_ended(cx);
+        }
+        loop {
+            if self.request.accepted > 0 {
+                let accepted = self
+                    .client
+                    .input
+                    .get(..self.request.accepted)
+                    .unwrap_or_default();
+                match ready!(self.upstream.poll_write(cx, accepted)) {
+                    Ok(written) => {
+                        self.client.consume(written);
+                        self.request.accepted -= written;
+                        self.progress = true;
+                        continue;
+                    }
+                    Err(error) => return self.request_refused(&error),
+                }
+            }
+            if self.request.framing.is_done() {
+                match ready!(self.upstream.poll_drain(cx)) {
+                    Ok(()) => {}
+                    Err(error) => return self.request_refused(&error),
+                }
+                self.request_done = true;
+                self.progress = true;
+                let trailers = self.request.framing.trailers();
+                self.flow
+                    .request_ended(tap::trailers(Version::Http11, trailers));
+                return self.poll_client_ended(cx);
+            }
+            if !self.client.input.is_empty() {
+                let flow = &mut *self.flow;
+                self.request
+                    .accept(&self.client.input, |payload| flow.request_data(payload))
+                    .map_err(|error| error::bad_body(Side::Client, Stage::Request, error))?;
+                continue;
+            }
+            match self.client.poll_fill(cx) {
+                Poll::Ready(Ok(0)) => {
+                    let failure = error::closed_early(
+                        Side::Client,
+                        Stage::Request,
+                        "in the middle of the body",
+                    );
+                    return Poll::Ready(Err(failure));
+                }
+                Poll::Ready(Ok(_)) => self.progress = true,
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Err(error::broken(Side::Client, Stage::Request, &error)));
+                }
+                Poll::Pending => {
+                    // The head leaves before the body is waited for.
+                    return match self.upstream.poll_drain(cx) {
+                        Poll::Ready(Err(error)) => self.request_refused(&error),
+                        Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+                    };
+                }
+            }
+        }
+    }
+
+    /// The upstream takes no more of the request. It may have answered before it stopped, so the
+    /// response is still read.
+    fn request_refused(&mut self, error: &std::io::Error) -> Poll<Result<(), Failure>> {
+        self.request_refused = Some(error::broken(Side::Upstream, Stage::Request, error));
+        Poll::Pending
+    }
+
+    /// After the request, the client's side is read on, so that a client that goes away ends the
+    /// flow; what it sends is its next request.
+    fn poll_client_ended(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        while !self.client.read_ended && self.client.input.len() < READ_BYTES {
+            match ready!(self.client.poll_fill(cx)) {
+                Ok(0) => self.client.deadline.set(HALF_CLOSED),
+                Ok(_) => {}
+                Err(error) => {
+                    return Poll::Ready(Err(error::broken(Side::Client, Stage::Response, &error)));
+                }
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        loop {
+            match &mut self.response {
+                Response::Awaited => ready!(self.poll_response_head(cx))?,
+                Response::Body { .. } => ready!(self.poll_response_body(cx))?,
+                Response::Done { .. } => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    fn poll_response_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        loop {
+            match self.upstream.find_head() {
+                Ok(Some(length)) => return Poll::Ready(self.handle_response_head(length)),
+                Ok(None) => {}
+                Err(ReadError::Head(error)) => {
+                    let failure = error::bad_head(Side::Upstream, Stage::Response, error);
+                    return Poll::Ready(Err(failure));
+                }
+                Err(ReadError::Closed(_) | ReadError::TimedOut(_) | ReadError::Io(_)) => {}
+            }
+            match self.upstream.poll_fill(cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.closed_before_response())),
+                Poll::Ready(Ok(_)) => {
+                    self.progress = true;
+                    self.first_byte_at.get_or_insert_with(clock::now);
+                }
+                Poll::Ready(Err(error)) => {
+                    let broken = error::broken(Side::Upstream, Stage::Response, &error);
+                    return Poll::Ready(Err(self.request_refused.take().unwrap_or(broken)));
+                }
+                Poll::Pending => {
+                    // An interim response leaves as it came.
+                    ready!(self.client.poll_drain(cx))
+                        .map_err(|error| error::broken(Side::Client, Stage::Response, &error))?;
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    fn closed_before_response(&mut self) -> Failure {
+        let place = if self.upstream.input.is_empty() {
+            "before it answered"
+        } else {
+            "in the middle of the response head"
+        };
+        let closed = error::closed_early(Side::Upstream, Stage::Response, place);
+        self.request_refused.take().unwrap_or(closed)
+    }
+
+    fn handle_response_head(&mut self, length: usize) -> Result<(), Failure> {
+        let bytes = self.upstream.input.get(..length).unwrap_or_default();
+        let lines = std::mem::take(&mut self.upstream.lines);
+        let head = head::parse_response(bytes, self.method, lines)
+            .map_err(|error| error::bad_head(Side::Upstream, Stage::Response, error))?;
+        let text = || Head {
+            version: head.version,
+            text: Bytes::copy_from_slice(bytes),
+        };
+        let at = self.first_byte_at.take().unwrap_or_else(clock::now);
+        if head.status < 200 {
+            self.informational += 1;
+            if head.status == 101 || self.informational > INFORMATIONAL_MAX {
+                return Err(error::failure(
+                    Side::Upstream,
+                    Stage::Response,
+                    FailureKind::Malformed,
+                    format!(
+                        "an interim response that was not asked for: {}",
+                        head.status
+                    ),
+                ));
+            }
+            self.flow.informational(text);
+            head::write_response(&head, bytes, &mut self.client.output);
+            self.client.output.extend_from_slice(b"\r\n");
+        } else {
+            self.flow.response_started(at, text);
+            let until_close = head.body == BodyLength::UntilClose;
+            self.client_stays &= head.version == Version::Http11 && !until_close;
+            head::write_response(&head, bytes, &mut self.client.output);
+            if !self.client_stays {
+                self.client
+                    .output
+                    .extend_from_slice(b"Connection: close\r\n");
+            }
+            self.client.output.extend_from_slice(b"\r\n");
+            self.response = Response::Body {
+                pump: Pump {
+                    framing: Framing::new(head.body),
+                    accepted: 0,
+                },
+                until_close,
+                upstream_stays: head.keep_alive,
+            };
+        }
+        self.upstream.lines = head.lines;
+        self.upstream.consume(length);
+        Ok(())
+    }
+
+    fn poll_response_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let Response::Body {
+            pump,
+            until_close,
+            upstream_stays,
+        } = &mut self.response
+        else {
+            return Poll::Ready(Ok(()));
+        };
+        let client_broke = |error| error::broken(Side::Client, Stage::Response, &error);
+        loop {
+            if pump.accepted > 0 {
+                let accepted = self.upstream.input.get(..pump.accepted).unwrap_or_default();
+                let written = ready!(self.client.poll_write(cx, accepted)).map_err(client_broke)?;
+                self.upstream.consume(written);
+                pump.accepted -= written;
+                self.progress = true;
+                continue;
+            }
+            if pump.framing.is_done() {
+                ready!(self.client.poll_drain(cx)).map_err(client_broke)?;
+                let trailers = pump.framing.trailers();
+                self.flow
+                    .response_ended(tap::trailers(Version::Http11, trailers));
+                let (until_close, upstream_stays) = (*until_close, *upstream_stays);
+                self.response = Response::Done {
+                    until_close,
+                    upstream_stays,
+                };
+                return Poll::Ready(Ok(()));
+            }
+            if !self.upstream.input.is_empty() {
+                let flow = &mut *self.flow;
+                pump.accept(&self.upstream.input, |payload| flow.response_data(payload))
+                    .map_err(|error| error::bad_body(Side::Upstream, Stage::Response, error))?;
+                continue;
+            }
+            match self.upstream.poll_fill(cx) {
+                Poll::Ready(Ok(0)) => {
+                    let whole = !self.upstream.read_cut && pump.framing.handle_end();
+                    if !whole {
+                        return Poll::Ready(Err(error::closed_early(
+                            Side::Upstream,
+                            Stage::Response,
+                            "in the middle of the body",
+                        )));
+                    }
+                }
+                Poll::Ready(Ok(_)) => self.progress = true,
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Err(error::broken(
+                        Side::Upstream,
+                        Stage::Response,
+                        &error,
+                    )));
+                }
+                Poll::Pending => {
+                    // What has come leaves at once; the watcher gets it before we sleep.
+                    self.flow.hand_over();
+                    ready!(self.client.poll_drain(cx)).map_err(client_broke)?;
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+impl Pump {
+    /// Accepts what of `input` belongs to the body and shows the payload in it.
+    fn accept(
+        &mut self,
+        input: &[u8],
+        mut show: impl FnMut(&[u8]),
+    ) -> Result<(), crate::http1::body::BodyError> {
+        while self.accepted < input.len() && !self.framing.is_done() {
+            let rest = input.get(self.accepted..).unwrap_or_default();
+            let step = self.framing.decode(rest)?;
+            let payload = rest.get(step.payload).unwrap_or_default();
+            if !payload.is_empty() {
+                show(payload);
+            }
+            self.accepted += step.consumed;
+        }
+        Ok(())
+    }
+}

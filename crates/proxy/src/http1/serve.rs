@@ -1,0 +1,597 @@
+//! Serves one client connection that speaks HTTP/1.1: reads its requests one after the other,
+//! finds whom each wants, and has it carried there.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use traffic::rules::route::{Facts, Opening as FirstBytes};
+use traffic::{
+    Action, ConnectionFacts, Failure, FailureKind, FlowKind, Front, Head, Route, Scheme, Side,
+    Stage, Target, Version,
+};
+
+use crate::clock;
+use crate::connection::{Engine, Inside};
+use crate::error;
+use crate::http1::connection::{Http1, ReadError};
+use crate::http1::head::{self, BodyLength, RequestHead};
+use crate::http1::relay::{Broken, Relay, Reuse};
+use crate::limits::LINGER;
+use crate::refuse::Refusal;
+use crate::tap::{Flow, Opening, Reporter};
+use crate::translate;
+use crate::upstream::{HostKey, Lease, Offer, Upstream};
+
+/// Where the requests of a connection go.
+pub(crate) enum Scope {
+    /// The proxy itself was addressed: every request names its target.
+    Front(FrontFacts),
+    /// A connection that was opened: all requests go to one target.
+    Inside(Arc<Inside>),
+}
+
+/// What is known of a connection to the proxy itself.
+pub(crate) struct FrontFacts {
+    pub(crate) absolute: Arc<ConnectionFacts>,
+    pub(crate) origin: Arc<ConnectionFacts>,
+}
+
+/// What a served connection ended with.
+pub(crate) enum Served {
+    /// It is closed.
+    Closed,
+    /// The client asked for a tunnel to a target; its head was consumed.
+    Connect {
+        client: Box<Http1>,
+        target: Target,
+        head: Head,
+    },
+}
+
+/// Where one request goes.
+struct Plan {
+    target: Target,
+    scheme: Scheme,
+    route: Arc<Route>,
+    connection: Arc<ConnectionFacts>,
+    upstream: Arc<Upstream>,
+    /// The path and query to ask for, as octets of the head.
+    path: std::ops::Range<usize>,
+    /// Path to ask for where the client named none.
+    bare: bool,
+    /// Replaces the Host field (RFC 9112 section 3.2.2).
+    host: Option<String>,
+}
+
+/// One request and where it goes.
+struct Asked {
+    request: RequestHead,
+    bytes: Bytes,
+    plan: Plan,
+}
+
+/// How a request ended for the client's connection.
+enum Next {
+    /// The next request may come.
+    Request,
+    /// It is closed in order.
+    Close,
+    /// It ends where it is: closing it in order would pass for a whole message.
+    Cut,
+}
+
+impl FrontFacts {
+    pub(crate) fn new(connection: &ConnectionFacts) -> Self {
+        let with = |front| {
+            Arc::new(ConnectionFacts {
+                front,
+                ..connection.clone()
+            })
+        };
+        Self {
+            absolute: with(Front::AbsoluteForm),
+            origin: with(Front::OriginForm),
+        }
+    }
+}
+
+/// Serves the connection to its end, or to a CONNECT.
+pub(crate) async fn serve(
+    mut client: Box<Http1>,
+    scope: Scope,
+    engine: &Arc<Engine>,
+    reporter: &mut Reporter,
+) -> Served {
+    let mut idle = engine.timeouts.head;
+    loop {
+        let length = tokio::select! {
+            biased;
+            read = client.read_head(idle, engine.timeouts.head) => read,
+            () = engine.stop.asked() => return Served::Closed,
+        };
+        let length = match length {
+            Ok(length) => length,
+            Err(error) => {
+                refuse_unread(*client, error).await;
+                return Served::Closed;
+            }
+        };
+        idle = engine.timeouts.idle_client;
+        let lines = std::mem::take(&mut client.lines);
+        let bytes = client.input.get(..length).unwrap_or_default();
+        let request = match head::parse_request(bytes, lines) {
+            Ok(request) => request,
+            Err(error) => {
+                refuse_unread(*client, ReadError::Head(error)).await;
+                return Served::Closed;
+            }
+        };
+        // One copy serves to forward from, to send again and to report.
+        let bytes = Bytes::copy_from_slice(bytes);
+        client.consume(length);
+        if bytes.get(request.method.clone()) == Some(b"CONNECT") {
+            match connect_target(&scope, &request, &bytes) {
+                Ok(target) => {
+                    let head = Head {
+                        version: request.version,
+                        text: bytes,
+                    };
+                    return Served::Connect {
+                        client,
+                        target,
+                        head,
+                    };
+                }
+                Err(failure) => {
+                    refuse_early(*client, &failure, None).await;
+                    return Served::Closed;
+                }
+            }
+        }
+        let plan = match plan(&scope, &request, &bytes, engine) {
+            Ok(plan) => plan,
+            Err(failure) => {
+                refuse_early(*client, &failure, None).await;
+                return Served::Closed;
+            }
+        };
+        let asked = Asked {
+            request,
+            bytes,
+            plan,
+        };
+        match forward(&mut client, asked, &scope, engine, reporter).await {
+            Next::Request => {}
+            Next::Close => {
+                client.close(LINGER).await;
+                return Served::Closed;
+            }
+            Next::Cut => return Served::Closed,
+        }
+    }
+}
+
+/// Answers what is no request, where there is something to answer.
+async fn refuse_unread(mut client: Http1, error: ReadError) {
+    let (failure, status) = match error {
+        ReadError::Closed(_) | ReadError::Io(_) | ReadError::TimedOut(0) => return,
+        ReadError::TimedOut(_) => {
+            let what = "did not finish the request head in time";
+            (error::timed_out(Side::Client, Stage::Front, what), 408)
+        }
+        ReadError::Head(error) => (
+            error::bad_head(Side::Client, Stage::Front, error),
+            error.status(),
+        ),
+    };
+    tracing::debug!(%failure.text, "refused a request");
+    Refusal::with_status(&failure, None, status).write(false, true, &mut client.output);
+    client.close(LINGER).await;
+}
+
+async fn refuse_early(mut client: Http1, failure: &Failure, target: Option<&Target>) {
+    tracing::debug!(%failure.text, "refused a request");
+    Refusal::new(failure, target).write(false, true, &mut client.output);
+    client.close(LINGER).await;
+}
+
+fn connect_target(scope: &Scope, request: &RequestHead, bytes: &[u8]) -> Result<Target, Failure> {
+    if matches!(scope, Scope::Inside(_)) {
+        return Err(error::failure(
+            Side::Oriel,
+            Stage::Front,
+            FailureKind::Unsupported,
+            "CONNECT inside an intercepted connection is not supported",
+        ));
+    }
+    if request.body != BodyLength::None {
+        return Err(malformed("a CONNECT request has no body"));
+    }
+    let target = utf8(bytes, request.target.clone())?;
+    Target::parse_with_port(target)
+        .map_err(|error| malformed(format!("CONNECT to {target:?}: {error}")))
+}
+
+/// Finds where the request goes and what decided it.
+fn plan(
+    scope: &Scope,
+    request: &RequestHead,
+    bytes: &[u8],
+    engine: &Engine,
+) -> Result<Plan, Failure> {
+    let target = utf8(bytes, request.target.clone())?;
+    match scope {
+        Scope::Inside(inside) => plan_inside(inside, request, target),
+        Scope::Front(facts) => plan_front(facts, request, bytes, target, engine),
+    }
+}
+
+fn plan_inside(inside: &Arc<Inside>, request: &RequestHead, target: &str) -> Result<Plan, Failure> {
+    let (path, host) = match Absolute::split(target)? {
+        None => (request.target.clone(), None),
+        Some(absolute) => {
+            let asked = absolute.target()?;
+            if asked != inside.target || absolute.scheme != inside.upstream.scheme() {
+                return Err(malformed(format!(
+                    "the request asks for {asked} on a connection to {}",
+                    inside.target
+                )));
+            }
+            (
+                absolute.path_within(&request.target),
+                Some(absolute.authority.to_owned()),
+            )
+        }
+    };
+    Ok(Plan {
+        target: inside.target.clone(),
+        scheme: inside.upstream.scheme(),
+        route: Arc::clone(&inside.route),
+        connection: Arc::clone(&inside.connection),
+        upstream: Arc::clone(&inside.upstream),
+        bare: path.is_empty(),
+        path,
+        host,
+    })
+}
+
+fn plan_front(
+    facts: &FrontFacts,
+    request: &RequestHead,
+    bytes: &[u8],
+    target: &str,
+    engine: &Engine,
+) -> Result<Plan, Failure> {
+    let (scheme, asked, path, host, connection) = match Absolute::split(target)? {
+        Some(absolute) => (
+            absolute.scheme,
+            absolute.target()?,
+            absolute.path_within(&request.target),
+            Some(absolute.authority.to_owned()),
+            &facts.absolute,
+        ),
+        None => {
+            let host = request.host.and_then(|at| request.lines.get(at));
+            let host = host.ok_or_else(|| malformed("the request names no host"))?;
+            let host = utf8(bytes, host.value.clone())?;
+            let asked = Target::parse(host, Scheme::Http.default_port())
+                .map_err(|error| malformed(format!("the Host field {host:?}: {error}")))?;
+            (
+                Scheme::Http,
+                asked,
+                request.target.clone(),
+                None,
+                &facts.origin,
+            )
+        }
+    };
+    let route = engine.rules.route(&Facts {
+        target: &asked,
+        opening: FirstBytes::PlainHttp,
+    });
+    let key = HostKey {
+        scheme,
+        server_name: asked.host.clone(),
+        target: asked.clone(),
+    };
+    Ok(Plan {
+        target: asked,
+        scheme,
+        route: Arc::new(route),
+        connection: Arc::clone(connection),
+        upstream: engine.upstreams.host(key),
+        bare: path.is_empty(),
+        path,
+        host,
+    })
+}
+
+/// A request target in absolute form.
+struct Absolute<'a> {
+    scheme: Scheme,
+    authority: &'a str,
+    path: &'a str,
+}
+
+impl<'a> Absolute<'a> {
+    /// `None` for the other forms.
+    fn split(target: &'a str) -> Result<Option<Self>, Failure> {
+        if target.starts_with('/') || target == "*" {
+            return Ok(None);
+        }
+        let Some((scheme, rest)) = target.split_once("://") else {
+            return Err(malformed("the request target is neither a path nor a URL"));
+        };
+        let scheme = if scheme.eq_ignore_ascii_case("http") {
+            Scheme::Http
+        } else if scheme.eq_ignore_ascii_case("https") {
+            Scheme::Https
+        } else {
+            return Err(malformed(format!(
+                "the scheme {scheme:?} is not http or https"
+            )));
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
+        Ok(Some(Self {
+            scheme,
+            authority,
+            path,
+        }))
+    }
+
+    fn target(&self) -> Result<Target, Failure> {
+        Target::parse(self.authority, self.scheme.default_port())
+            .map_err(|error| malformed(format!("the URL's host {:?}: {error}", self.authority)))
+    }
+
+    /// Where the path stands, given where the whole target stands.
+    fn path_within(&self, target: &std::ops::Range<usize>) -> std::ops::Range<usize> {
+        target.end - self.path.len()..target.end
+    }
+}
+
+/// Has one request carried to its upstream and its response back.
+async fn forward(
+    client: &mut Http1,
+    asked: Asked,
+    scope: &Scope,
+    engine: &Arc<Engine>,
+    reporter: &mut Reporter,
+) -> Next {
+    let Asked {
+        request,
+        bytes,
+        plan,
+    } = &asked;
+    let opening = Opening {
+        at: clock::now(),
+        kind: FlowKind::Http,
+        connection: &plan.connection,
+        scheme: plan.scheme,
+        target: &plan.target,
+        route: &plan.route,
+    };
+    let mut flow = reporter.start(&opening, || Head {
+        version: request.version,
+        text: bytes.clone(),
+    });
+    if let Some(failure) = refused(&asked, scope, engine) {
+        return answer(client, &asked, flow, failure).await;
+    }
+    let mut lease = engine.upstreams.acquire(&plan.upstream, Offer::Http1).await;
+    loop {
+        let mut held = match lease {
+            Ok(Lease::Http1(held)) if request.version == Version::Http11 => held,
+            Ok(other) => {
+                let message = translate::Http1Request {
+                    head: request,
+                    bytes,
+                    path: plan.path_text(bytes),
+                    target: &plan.target,
+                    scheme: plan.scheme,
+                };
+                let carried = translate::from_http1(
+                    client,
+                    message,
+                    other,
+                    &plan.upstream,
+                    &mut flow,
+                    engine,
+                );
+                return match carried.await {
+                    Ok(reuse) => finish(client, asked, flow, reuse),
+                    Err(broken) => broken_off(client, &asked, flow, broken).await,
+                };
+            }
+            Err(failure) => return answer(client, &asked, flow, failure).await,
+        };
+        flow.upstream(&held.facts, held.served);
+        write_head(&asked, &mut held.http1.output);
+        let stays = request.keep_alive && !engine.stop.is_asked();
+        let relay = Relay::new(
+            client,
+            &mut held.http1,
+            &mut flow,
+            request,
+            asked.is_head(),
+            engine.timeouts.idle_body,
+            stays,
+        );
+        match relay.run().await {
+            Ok(reuse) => {
+                if reuse.upstream {
+                    engine.upstreams.give_back(&plan.upstream, held);
+                }
+                return finish(client, asked, flow, reuse);
+            }
+            Err(broken) if held.served && asked.may_be_repeated() && is_stale(&broken) => {
+                lease = engine.upstreams.connect(&plan.upstream, Offer::Http1).await;
+            }
+            Err(broken) => return broken_off(client, &asked, flow, broken).await,
+        }
+    }
+}
+
+impl Asked {
+    fn is_head(&self) -> bool {
+        self.bytes.get(self.request.method.clone()) == Some(b"HEAD")
+    }
+
+    /// True if sending it twice does no more than sending it once (RFC 9110 section 9.2.1).
+    fn may_be_repeated(&self) -> bool {
+        let method = self.bytes.get(self.request.method.clone());
+        self.request.body == BodyLength::None
+            && matches!(method, Some(b"GET" | b"HEAD" | b"OPTIONS"))
+    }
+}
+
+impl Plan {
+    /// The path and query to ask for.
+    fn path_text(&self, bytes: &[u8]) -> String {
+        let path = String::from_utf8_lossy(bytes.get(self.path.clone()).unwrap_or_default());
+        match path.starts_with(['/', '*']) {
+            true => path.into_owned(),
+            false => format!("/{path}"),
+        }
+    }
+}
+
+/// True if a kept connection was closed by the upstream before it saw the request, as far as can
+/// be known; the request is safe to repeat (RFC 9110 section 9.2.2).
+fn is_stale(broken: &Broken) -> bool {
+    let closed = matches!(
+        broken.failure.kind,
+        FailureKind::Reset | FailureKind::ClosedEarly
+    );
+    closed && !broken.responded && broken.failure.side == Side::Upstream
+}
+
+/// Why a request is not even tried.
+fn refused(asked: &Asked, scope: &Scope, engine: &Engine) -> Option<Failure> {
+    let Asked {
+        request,
+        bytes,
+        plan,
+    } = asked;
+    if engine.upstreams.dialer.is_own(&plan.target) {
+        let text = format!("{} is oriel itself", plan.target);
+        return Some(error::failure(
+            Side::Oriel,
+            Stage::Route,
+            FailureKind::Loop,
+            text,
+        ));
+    }
+    if plan.route.action == Action::Block {
+        let text = format!("{} is blocked by {}", plan.target, plan.route.rule);
+        return Some(error::failure(
+            Side::Oriel,
+            Stage::Route,
+            FailureKind::Blocked,
+            text,
+        ));
+    }
+    if let Scope::Inside(inside) = scope
+        && let Some(failure) = inside.dial_failure.lock().take()
+    {
+        return Some(failure);
+    }
+    let upgrade = bytes.get(request.upgrade.clone()?)?;
+    upgrade.eq_ignore_ascii_case(b"websocket").then(|| {
+        let text = "WebSocket is not supported on intercepted connections yet";
+        error::failure(Side::Oriel, Stage::Front, FailureKind::Unsupported, text)
+    })
+}
+
+fn write_head(asked: &Asked, out: &mut Vec<u8>) {
+    let Asked {
+        request,
+        bytes,
+        plan,
+    } = asked;
+    let part = |range: std::ops::Range<usize>| bytes.get(range).unwrap_or_default();
+    let path = part(plan.path.clone());
+    // `OPTIONS http://host` asks about the server as a whole (RFC 9112 section 3.2.4).
+    let is_options = part(request.method.clone()) == b"OPTIONS";
+    let missing: &[u8] = match (plan.bare, is_options) {
+        (true, true) => b"*",
+        (true, false) => b"/",
+        (false, _) if path.starts_with(b"?") => b"/",
+        (false, _) => b"",
+    };
+    let start = [
+        part(request.method.clone()),
+        b" ",
+        missing,
+        path,
+        b" HTTP/1.1\r\n",
+    ];
+    let host = plan.host.as_deref().map(str::as_bytes);
+    head::write_request(request, bytes, &start, host, out);
+    if let Some(host) = host
+        && request.host.is_none()
+    {
+        out.extend_from_slice(b"Host: ");
+        out.extend_from_slice(host);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Ends a flow that went well.
+fn finish(client: &mut Http1, asked: Asked, flow: Flow<'_>, reuse: Reuse) -> Next {
+    flow.complete();
+    client.lines = asked.request.lines;
+    if reuse.client {
+        Next::Request
+    } else {
+        Next::Close
+    }
+}
+
+/// Ends a flow that broke off: with a reply of ours if the client has seen nothing yet, otherwise
+/// by cutting its connection.
+async fn broken_off(client: &mut Http1, asked: &Asked, flow: Flow<'_>, broken: Broken) -> Next {
+    let client_left =
+        broken.failure.side == Side::Client && broken.failure.kind != FailureKind::Malformed;
+    if client_left {
+        flow.fail(broken.failure, None);
+        return Next::Cut;
+    }
+    if broken.responded {
+        flow.fail(broken.failure, None);
+        // What came before the break still belongs to the client.
+        let _written = client.drain(LINGER).await;
+        if broken.until_close {
+            client.reset_on_drop();
+        }
+        return Next::Cut;
+    }
+    let refusal = Refusal::new(&broken.failure, Some(&asked.plan.target));
+    refusal.write(false, !asked.is_head(), &mut client.output);
+    flow.fail(broken.failure, Some(refusal.status));
+    Next::Close
+}
+
+/// Answers a request that was not sent on.
+async fn answer(client: &mut Http1, asked: &Asked, flow: Flow<'_>, failure: Failure) -> Next {
+    // What follows an unread body cannot be found.
+    let stays = asked.request.keep_alive && asked.request.body == BodyLength::None;
+    let refusal = Refusal::new(&failure, Some(&asked.plan.target));
+    refusal.write(stays, !asked.is_head(), &mut client.output);
+    flow.fail(failure, Some(refusal.status));
+    match client.drain(LINGER).await {
+        Ok(()) if stays => Next::Request,
+        _ => Next::Close,
+    }
+}
+
+fn utf8(bytes: &[u8], range: std::ops::Range<usize>) -> Result<&str, Failure> {
+    std::str::from_utf8(bytes.get(range).unwrap_or_default())
+        .map_err(|_error| malformed("the request target or Host field is not UTF-8"))
+}
+
+fn malformed(text: impl Into<String>) -> Failure {
+    error::failure(Side::Client, Stage::Front, FailureKind::Malformed, text)
+}

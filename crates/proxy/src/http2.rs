@@ -1,0 +1,6 @@
+//! HTTP/2 on both sides, with the `h2` crate driven directly: its streams run as futures inside
+//! the task of their client connection, an upstream connection has one task that drives it.
+
+pub(crate) mod client;
+pub(crate) mod serve;
+pub(crate) mod tunnel;

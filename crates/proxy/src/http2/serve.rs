@@ -1,0 +1,351 @@
+//! Serves one client connection that speaks HTTP/2. Its streams run as futures in this one task.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use h2::server::{Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use http::{Method, Request, Response, StatusCode};
+use traffic::rules::route::{Facts, Opening as FirstBytes};
+use traffic::{
+    Action, ConnectionFacts, Failure, FailureKind, FlowKind, Host, Route, Scheme, Side, Stage,
+    Target,
+};
+
+use crate::clock;
+use crate::connection::{self, ConnectAnswer, ConnectAsked, Engine};
+use crate::deadline::Deadline;
+use crate::error;
+use crate::http1::serve::Scope;
+use crate::http2::tunnel::Http2Tunnel;
+use crate::limits::{
+    HEAD_BYTES_MAX, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_RESETS_MAX, HTTP2_SEND_BUFFER_BYTES,
+    HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX,
+};
+use crate::refuse::Refusal;
+use crate::stream::{Replay, Transport, Wire};
+use crate::tap::{Flow, Opening};
+use crate::translate::{self, Broken, Http2Request, heads};
+use crate::upstream::{HostKey, Offer, Upstream};
+
+/// A CONNECT on a stream, to be answered.
+pub(crate) struct ConnectStream {
+    body: RecvStream,
+    respond: SendResponse<Bytes>,
+}
+
+/// Where one request goes.
+struct Plan {
+    target: Target,
+    scheme: Scheme,
+    route: Arc<Route>,
+    connection: Arc<ConnectionFacts>,
+    upstream: Arc<Upstream>,
+}
+
+/// Serves the connection to its end. `facts` are there where the proxy itself was addressed.
+///
+/// It is boxed: what comes through a tunnel on one of its streams may be HTTP/2 again, and the box
+/// ends the recursion of types.
+pub(crate) fn serve<'a>(
+    transport: Transport,
+    scope: Scope,
+    facts: Option<ConnectionFacts>,
+    engine: &'a Arc<Engine>,
+) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+    Box::pin(async move {
+        let handshake = h2::server::Builder::new()
+            .initial_window_size(HTTP2_STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+            .max_concurrent_streams(HTTP2_STREAMS_MAX)
+            .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
+            .max_send_buffer_size(HTTP2_SEND_BUFFER_BYTES)
+            .max_concurrent_reset_streams(HTTP2_RESETS_MAX)
+            .max_pending_accept_reset_streams(HTTP2_RESETS_MAX)
+            .handshake(transport);
+        match tokio::time::timeout(engine.timeouts.head, handshake).await {
+            Ok(Ok(connection)) => drive(connection, &scope, facts.as_ref(), engine).await,
+            Ok(Err(error)) => tracing::debug!(%error, "no HTTP/2 with a client"),
+            Err(_) => tracing::debug!("a client did not finish the HTTP/2 preface in time"),
+        }
+    })
+}
+
+/// Drives the connection and its streams until both are done.
+async fn drive(
+    mut connection: Connection<Transport, Bytes>,
+    scope: &Scope,
+    facts: Option<&ConnectionFacts>,
+    engine: &Arc<Engine>,
+) {
+    let mut streams = FuturesUnordered::new();
+    let mut deadline = Deadline::after(engine.timeouts.idle_client);
+    let mut stop = std::pin::pin!(engine.stop.asked());
+    let mut leaving = false;
+    std::future::poll_fn(|cx| {
+        loop {
+            if !leaving && stop.as_mut().poll(cx).is_ready() {
+                leaving = true;
+                connection.graceful_shutdown();
+            }
+            let mut moved = false;
+            loop {
+                match connection.poll_accept(cx) {
+                    Poll::Ready(Some(Ok((request, respond)))) => {
+                        moved = true;
+                        streams.push(stream(request, respond, scope, facts, engine));
+                    }
+                    // Streams that are left are cut with the connection.
+                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                    Poll::Pending => break,
+                }
+            }
+            while let Poll::Ready(Some(())) = streams.poll_next_unpin(cx) {
+                moved = true;
+            }
+            if !streams.is_empty() || moved {
+                deadline.set(engine.timeouts.idle_client);
+            }
+            if !moved {
+                return poll_idle(cx, &mut deadline, !leaving && streams.is_empty()).map(|()| {
+                    connection.graceful_shutdown();
+                });
+            }
+        }
+    })
+    .await;
+    // Says goodbye where it can still be said.
+    let closed = std::future::poll_fn(|cx| connection.poll_closed(cx));
+    let _said = tokio::time::timeout(crate::limits::LINGER, closed).await;
+}
+
+/// Ready once a connection without streams was idle for too long.
+fn poll_idle(cx: &mut Context<'_>, deadline: &mut Deadline, counts: bool) -> Poll<()> {
+    if !counts {
+        return Poll::Pending;
+    }
+    deadline.poll_passed(cx)
+}
+
+/// Serves one stream.
+async fn stream(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    scope: &Scope,
+    facts: Option<&ConnectionFacts>,
+    engine: &Arc<Engine>,
+) {
+    let mut reporter = engine.tap.reporter();
+    if request.method() == Method::CONNECT {
+        let asked = match (facts, connect_target(&request)) {
+            (Some(facts), Ok(target)) => {
+                let head = heads::request_text(request.method(), request.uri(), request.headers());
+                let answer = ConnectAnswer::Http2(ConnectStream {
+                    body: request.into_body(),
+                    respond,
+                });
+                ConnectAsked {
+                    target,
+                    head,
+                    facts: facts.clone(),
+                    answer,
+                }
+            }
+            (None, Ok(_)) => {
+                let text = "CONNECT inside an intercepted connection is not supported";
+                let failure =
+                    error::failure(Side::Oriel, Stage::Front, FailureKind::Unsupported, text);
+                return refuse(&mut respond, &Refusal::new(&failure, None));
+            }
+            (_, Err(failure)) => return refuse(&mut respond, &Refusal::new(&failure, None)),
+        };
+        return connection::connect(asked, engine, &mut reporter).await;
+    }
+    let plan = match plan(&request, scope, engine) {
+        Ok(plan) => plan,
+        Err(failure) => return refuse(&mut respond, &Refusal::new(&failure, None)),
+    };
+    let (parts, body) = request.into_parts();
+    let opening = Opening {
+        at: clock::now(),
+        kind: FlowKind::Http,
+        connection: &plan.connection,
+        scheme: plan.scheme,
+        target: &plan.target,
+        route: &plan.route,
+    };
+    let head = || heads::request_text(&parts.method, &parts.uri, &parts.headers);
+    let mut flow = reporter.start(&opening, head);
+    if let Some(failure) = refused(&plan, scope, engine) {
+        return answer(&mut respond, flow, failure, &plan);
+    }
+    let message = Http2Request {
+        parts,
+        body,
+        target: &plan.target,
+        scheme: plan.scheme,
+    };
+    let lease = engine.upstreams.acquire(&plan.upstream, Offer::Any).await;
+    let result = match lease {
+        Ok(lease) => {
+            translate::from_http2(
+                message,
+                &mut respond,
+                lease,
+                &plan.upstream,
+                &mut flow,
+                engine,
+            )
+            .await
+        }
+        Err(failure) => return answer(&mut respond, flow, failure, &plan),
+    };
+    match result {
+        Ok(()) => flow.complete(),
+        Err(broken) => broken_off(&mut respond, flow, broken, &plan),
+    }
+}
+
+fn connect_target(request: &Request<RecvStream>) -> Result<Target, Failure> {
+    let authority = request
+        .uri()
+        .authority()
+        .map_or("", |authority| authority.as_str());
+    Target::parse_with_port(authority)
+        .map_err(|error| malformed(format!("CONNECT to {authority:?}: {error}")))
+}
+
+/// Finds where the request goes and what decided it.
+fn plan(request: &Request<RecvStream>, scope: &Scope, engine: &Engine) -> Result<Plan, Failure> {
+    let front = match scope {
+        Scope::Inside(inside) => {
+            return Ok(Plan {
+                target: inside.target.clone(),
+                scheme: inside.upstream.scheme(),
+                route: Arc::clone(&inside.route),
+                connection: Arc::clone(&inside.connection),
+                upstream: Arc::clone(&inside.upstream),
+            });
+        }
+        Scope::Front(front) => front,
+    };
+    let scheme = match request.uri().scheme_str() {
+        Some("https") => Scheme::Https,
+        _ => Scheme::Http,
+    };
+    let host = request.headers().get(http::header::HOST);
+    let authority = match request.uri().authority() {
+        Some(authority) => authority.as_str(),
+        None => host.and_then(|host| host.to_str().ok()).unwrap_or_default(),
+    };
+    let target = Target::parse(authority, scheme.default_port())
+        .map_err(|error| malformed(format!("the authority {authority:?}: {error}")))?;
+    let route = engine.rules.route(&Facts {
+        target: &target,
+        opening: FirstBytes::PlainHttp,
+    });
+    let server_name: Host = target.host.clone();
+    let key = HostKey {
+        scheme,
+        target: target.clone(),
+        server_name,
+    };
+    Ok(Plan {
+        target,
+        scheme,
+        route: Arc::new(route),
+        connection: Arc::clone(&front.absolute),
+        upstream: engine.upstreams.host(key),
+    })
+}
+
+/// Why a request is not even tried.
+fn refused(plan: &Plan, scope: &Scope, engine: &Engine) -> Option<Failure> {
+    if engine.upstreams.dialer.is_own(&plan.target) {
+        let text = format!("{} is oriel itself", plan.target);
+        return Some(error::failure(
+            Side::Oriel,
+            Stage::Route,
+            FailureKind::Loop,
+            text,
+        ));
+    }
+    if plan.route.action == Action::Block {
+        let text = format!("{} is blocked by {}", plan.target, plan.route.rule);
+        return Some(error::failure(
+            Side::Oriel,
+            Stage::Route,
+            FailureKind::Blocked,
+            text,
+        ));
+    }
+    match scope {
+        Scope::Inside(inside) => inside.dial_failure.lock().take(),
+        Scope::Front(_) => None,
+    }
+}
+
+fn answer(respond: &mut SendResponse<Bytes>, flow: Flow<'_>, failure: Failure, plan: &Plan) {
+    let refusal = Refusal::new(&failure, Some(&plan.target));
+    refuse(respond, &refusal);
+    flow.fail(failure, Some(refusal.status));
+}
+
+/// Ends a flow that broke off: with a reply of ours if the client has seen nothing yet, otherwise
+/// by resetting its stream.
+fn broken_off(respond: &mut SendResponse<Bytes>, flow: Flow<'_>, broken: Broken, plan: &Plan) {
+    let client_left =
+        broken.failure.side == Side::Client && broken.failure.kind != FailureKind::Malformed;
+    if client_left || broken.responded {
+        respond.send_reset(broken.reason.unwrap_or(Reason::INTERNAL_ERROR));
+        return flow.fail(broken.failure, None);
+    }
+    if let Some(reason) = broken.reason {
+        // The upstream reset the stream before it answered: the client is told the same.
+        respond.send_reset(reason);
+        return flow.fail(broken.failure, None);
+    }
+    answer(respond, flow, broken.failure, plan);
+}
+
+/// Sends a reply of our own.
+fn refuse(respond: &mut SendResponse<Bytes>, refusal: &Refusal) {
+    let mut response = Response::builder()
+        .status(StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_GATEWAY));
+    for (name, value) in refusal.fields() {
+        response = response.header(name, value);
+    }
+    // The client may be gone; then nobody is to be told.
+    let Ok(response) = response.body(()) else {
+        return;
+    };
+    if let Ok(mut body) = respond.send_response(response, false) {
+        let _sent = body.send_data(Bytes::from(refusal.body.clone()), true);
+    }
+}
+
+fn malformed(text: impl Into<String>) -> Failure {
+    error::failure(Side::Client, Stage::Front, FailureKind::Malformed, text)
+}
+
+impl ConnectStream {
+    /// Says yes and hands over the bytes that follow.
+    pub(crate) fn accept(mut self) -> Result<Replay, std::io::Error> {
+        let outgoing = self
+            .respond
+            .send_response(Response::new(()), false)
+            .map_err(std::io::Error::other)?;
+        Ok(Replay::new(Wire::Http2(Http2Tunnel::new(
+            self.body, outgoing,
+        ))))
+    }
+
+    /// Says no.
+    pub(crate) fn refuse(mut self, refusal: &Refusal) {
+        refuse(&mut self.respond, refusal);
+    }
+}

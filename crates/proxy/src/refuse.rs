@@ -1,0 +1,223 @@
+//! Every reply that oriel makes itself: turns a failure into what the client sees.
+//!
+//! A reply says what failed, why, and how to allow or mend it; `Proxy-Status` (RFC 9209) says it
+//! to programs. The text may quote bytes of a peer, so it is always plain text and every control
+//! character is made visible.
+
+use traffic::{Failure, FailureKind, Side, Stage, Target};
+
+/// A reply of our own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    /// The value of the Proxy-Status field.
+    pub(crate) proxy_status: String,
+    pub(crate) body: String,
+}
+
+impl Refusal {
+    /// What a client is told about a failure.
+    pub(crate) fn new(failure: &Failure, target: Option<&Target>) -> Self {
+        Self::with_status(failure, target, status(failure))
+    }
+
+    /// The same with a status that is known better, for a head that cannot be read.
+    pub(crate) fn with_status(failure: &Failure, target: Option<&Target>, status: u16) -> Self {
+        let text = visible(&failure.text);
+        let details: String = text
+            .chars()
+            .filter(char::is_ascii)
+            .flat_map(escape_quoted)
+            .collect();
+        let proxy_status = format!(
+            "oriel; error={}; details=\"{details}\"",
+            error_type(failure)
+        );
+        let mut body = format!("oriel: {text}\n");
+        if let Some(fix) = fix(failure, target) {
+            body.push_str("fix: ");
+            body.push_str(&visible(&fix));
+            body.push('\n');
+        }
+        Self {
+            status,
+            proxy_status,
+            body,
+        }
+    }
+
+    /// The whole reply in HTTP/1.1, for a connection that is closed afterwards or kept.
+    pub(crate) fn write(&self, keep_alive: bool, with_body: bool, out: &mut Vec<u8>) {
+        let head = format!(
+            "HTTP/1.1 {} {}\r\nContent-Type: text/plain; charset=utf-8\r\n\
+             X-Content-Type-Options: nosniff\r\nProxy-Status: {}\r\nContent-Length: {}\r\n{}\r\n",
+            self.status,
+            reason(self.status),
+            self.proxy_status,
+            self.body.len(),
+            if keep_alive {
+                ""
+            } else {
+                "Connection: close\r\n"
+            },
+        );
+        out.extend_from_slice(head.as_bytes());
+        if with_body {
+            out.extend_from_slice(self.body.as_bytes());
+        }
+    }
+
+    /// The fields of the reply besides the status, for HTTP/2.
+    pub(crate) fn fields(&self) -> [(&'static str, String); 4] {
+        [
+            ("content-type", "text/plain; charset=utf-8".to_owned()),
+            ("x-content-type-options", "nosniff".to_owned()),
+            ("proxy-status", self.proxy_status.clone()),
+            ("content-length", self.body.len().to_string()),
+        ]
+    }
+}
+
+/// The status a failure is answered with.
+pub(crate) fn status(failure: &Failure) -> u16 {
+    match (failure.side, failure.kind) {
+        (_, FailureKind::Loop) => 508,
+        (_, FailureKind::PortNotAllowed | FailureKind::Blocked) => 403,
+        (_, FailureKind::Unsupported) => 501,
+        (_, FailureKind::ShuttingDown) => 503,
+        (Side::Client, FailureKind::TimedOut) => 408,
+        (Side::Client, FailureKind::TooLarge) => 431,
+        (Side::Client, _) => 400,
+        (_, FailureKind::TimedOut) => 504,
+        _ => 502,
+    }
+}
+
+/// The error type of RFC 9209 section 2.3.
+fn error_type(failure: &Failure) -> &'static str {
+    match (failure.side, failure.kind) {
+        (_, FailureKind::Loop) => "proxy_loop_detected",
+        (_, FailureKind::PortNotAllowed | FailureKind::Blocked) => "http_request_denied",
+        (_, FailureKind::Unsupported) => "proxy_configuration_error",
+        (_, FailureKind::ShuttingDown) => "proxy_internal_error",
+        (Side::Client, _) => "http_request_error",
+        (_, FailureKind::NameNotResolved) => "dns_error",
+        (_, FailureKind::Unreachable) => "destination_ip_unroutable",
+        (_, FailureKind::Refused) => "connection_refused",
+        (_, FailureKind::TimedOut) => match failure.stage {
+            Stage::Resolve => "dns_timeout",
+            Stage::Dial | Stage::Tls => "connection_timeout",
+            _ => "http_response_timeout",
+        },
+        (_, FailureKind::Reset | FailureKind::ClosedEarly | FailureKind::Io) => {
+            match failure.stage {
+                Stage::Response => "http_response_incomplete",
+                _ => "connection_terminated",
+            }
+        }
+        (_, FailureKind::TlsProtocol) => "tls_protocol_error",
+        (
+            _,
+            FailureKind::CertificateExpired
+            | FailureKind::CertificateNotYetValid
+            | FailureKind::CertificateUnknownIssuer
+            | FailureKind::CertificateWrongName
+            | FailureKind::CertificateRevoked
+            | FailureKind::CertificateInvalid,
+        ) => "tls_certificate_error",
+        (_, FailureKind::Malformed | FailureKind::TooLarge) => "http_protocol_error",
+        _ => "proxy_internal_error",
+    }
+}
+
+/// How to mend it, where there is a way.
+fn fix(failure: &Failure, target: Option<&Target>) -> Option<String> {
+    let host = target.map_or_else(|| "HOST".to_owned(), |target| target.host.to_string());
+    Some(match failure.kind {
+        FailureKind::CertificateUnknownIssuer => format!(
+            "if {host} uses a private authority, give its certificate: --upstream-ca FILE; \
+             or leave the connection closed to oriel: --bypass {host}"
+        ),
+        FailureKind::CertificateExpired
+        | FailureKind::CertificateNotYetValid
+        | FailureKind::CertificateWrongName
+        | FailureKind::CertificateRevoked
+        | FailureKind::CertificateInvalid => format!(
+            "mend the certificate of {host}; or accept it for this host alone: \
+             upstream.danger_accept_invalid = [\"{host}\"]; or do not open it: --bypass {host}"
+        ),
+        FailureKind::PortNotAllowed => {
+            let port = target.map_or(0, |target| target.port);
+            format!("allow the port: proxy.connect_ports = [443, 80, {port}]")
+        }
+        FailureKind::Blocked => {
+            format!("allow the host: --intercept {host}, --bypass {host} or --unlisted tunnel")
+        }
+        FailureKind::Loop => "ask for another address; this one is oriel's own".to_owned(),
+        _ => return None,
+    })
+}
+
+fn reason(status: u16) -> &'static str {
+    http::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("Error")
+}
+
+fn escape_quoted(character: char) -> impl Iterator<Item = char> {
+    let escape = matches!(character, '"' | '\\').then_some('\\');
+    escape.into_iter().chain([character])
+}
+
+/// The text with every control and direction-changing character written out.
+fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        let turns_direction = matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if character.is_control() || turns_direction {
+            shown.extend(character.escape_unicode());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(kind: FailureKind, text: &str) -> Refusal {
+        let failure = Failure {
+            side: Side::Upstream,
+            stage: Stage::Tls,
+            kind,
+            text: text.to_owned(),
+        };
+        Refusal::new(&failure, Some(&Target::parse("a.example", 443).unwrap()))
+    }
+
+    #[test]
+    fn says_what_and_how_to_mend() {
+        let refusal = refusal(FailureKind::CertificateExpired, "the certificate expired");
+        assert_eq!(refusal.status, 502);
+        assert_eq!(
+            refusal.proxy_status,
+            "oriel; error=tls_certificate_error; details=\"the certificate expired\""
+        );
+        assert!(
+            refusal
+                .body
+                .contains("danger_accept_invalid = [\"a.example\"]")
+        );
+    }
+
+    #[test]
+    fn bytes_of_a_peer_stay_inert() {
+        let refusal = refusal(FailureKind::Io, "a\"b\\c\r\nX: y\u{1b}[31m\u{202e}é");
+        assert!(!refusal.proxy_status.contains(['\r', '\n', '\u{1b}']));
+        assert!(refusal.proxy_status.contains("a\\\"b\\\\c"));
+        assert!(!refusal.body.contains(['\u{1b}', '\u{202e}']));
+    }
+}

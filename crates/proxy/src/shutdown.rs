@@ -1,0 +1,93 @@
+//! Who waits for whom: every task has a name and an owner that waits for it or ends it.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Tasks that one owner started.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks {
+    running: Mutex<JoinSet<()>>,
+}
+
+impl Tasks {
+    /// Starts a task. It is ended when the owner ends.
+    pub(crate) fn spawn(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let mut running = self.running.lock();
+        // Those that ended are taken out here, so that the set does not grow with the traffic.
+        while let Some(ended) = running.try_join_next() {
+            report(name, ended);
+        }
+        running.spawn(task);
+    }
+
+    /// Waits until all tasks have ended, at most for `limit`, and ends the others. Returns how
+    /// many had to be ended.
+    pub(crate) async fn drain(&self, limit: Duration) -> usize {
+        let mut running = std::mem::take(&mut *self.running.lock());
+        let deadline = tokio::time::Instant::now() + limit;
+        while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, running.join_next()).await {
+            report("drain", ended);
+        }
+        let cut = running.len();
+        running.shutdown().await;
+        cut
+    }
+}
+
+fn report(name: &'static str, ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(task = name, %error, "a task panicked");
+    }
+}
+
+/// Says that the engine is to stop. Cheap to ask, cheap to wait for.
+#[derive(Clone, Debug)]
+pub(crate) struct Stop {
+    asked: watch::Receiver<bool>,
+}
+
+/// The end that asks.
+#[derive(Debug)]
+pub(crate) struct Stopper {
+    asked: Arc<watch::Sender<bool>>,
+}
+
+impl Stopper {
+    pub(crate) fn new() -> (Self, Stop) {
+        let (sender, receiver) = watch::channel(false);
+        (
+            Self {
+                asked: Arc::new(sender),
+            },
+            Stop { asked: receiver },
+        )
+    }
+
+    pub(crate) fn stop(&self) {
+        self.asked.send_replace(true);
+    }
+}
+
+impl Stop {
+    pub(crate) fn is_asked(&self) -> bool {
+        *self.asked.borrow()
+    }
+
+    /// Waits until a stop is asked for, or the asking end is gone.
+    pub(crate) async fn asked(&self) {
+        let mut asked = self.asked.clone();
+        // An error means that the engine is gone, which is a stop as well.
+        let _gone = asked.wait_for(|asked| *asked).await;
+    }
+}

@@ -1,0 +1,235 @@
+//! The byte streams of the engine: raw ones whose first bytes can be looked at without being
+//! consumed, and the same with TLS on top.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
+
+use crate::http2::tunnel::Http2Tunnel;
+use crate::limits::{READ_AHEAD_BYTES, READ_AHEAD_BYTES_MIN};
+
+/// What carries the bytes beneath everything else.
+#[derive(Debug)]
+pub(crate) enum Wire {
+    /// A socket.
+    Tcp(TcpStream),
+    /// One stream of an HTTP/2 connection, opened by CONNECT.
+    Http2(Http2Tunnel),
+    /// Two ends in memory, for tests of the engine.
+    #[cfg(test)]
+    Memory(tokio::io::DuplexStream),
+}
+
+/// A wire with the bytes that were read from it and not consumed yet.
+///
+/// It serves two ends. First bytes are looked at and given back, so that a ClientHello can be read
+/// and then be passed on or be handed to TLS. And rustls asks for 4 KiB at a time, which would be
+/// five system calls for a full record: small reads are served from a larger one.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    wire: Wire,
+    ahead: BytesMut,
+}
+
+/// A connection as the HTTP codecs use it.
+#[derive(Debug)]
+pub(crate) enum Transport {
+    /// Without TLS.
+    Plain(Replay),
+    /// With TLS ended here.
+    Tls(Box<TlsStream<Replay>>),
+}
+
+impl Transport {
+    /// See [`crate::http1::connection::Http1::reset_on_drop`]. With TLS the missing close_notify
+    /// says as much.
+    pub(crate) fn reset_on_drop(&self) {
+        if let Self::Plain(Replay {
+            wire: Wire::Tcp(stream),
+            ..
+        }) = self
+        {
+            // If it cannot be set, the connection ends in order: nothing better is left.
+            let _set = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+        }
+    }
+}
+
+thread_local! {
+    /// Where small reads land first, so that an idle connection holds no buffer.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_AHEAD_BYTES]);
+}
+
+impl Replay {
+    pub(crate) fn new(wire: Wire) -> Self {
+        Self {
+            wire,
+            ahead: BytesMut::new(),
+        }
+    }
+
+    /// Puts bytes back that were taken out before all others.
+    pub(crate) fn put_back(mut self, mut before: BytesMut) -> Self {
+        if !before.is_empty() {
+            before.extend_from_slice(&self.ahead);
+            self.ahead = before;
+        }
+        self
+    }
+
+    /// What was read and not consumed.
+    pub(crate) fn ahead(&self) -> &[u8] {
+        &self.ahead
+    }
+
+    /// Reads more without consuming anything; 0 means the peer has ended its side.
+    ///
+    /// Dropping it loses nothing.
+    pub(crate) async fn read_ahead(&mut self) -> io::Result<usize> {
+        std::future::poll_fn(|cx| self.poll_read_ahead(cx)).await
+    }
+
+    fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut room = ReadBuf::new(scratch);
+            ready!(Pin::new(&mut self.wire).poll_read(cx, &mut room))?;
+            self.ahead.extend_from_slice(room.filled());
+            Poll::Ready(Ok(room.filled().len()))
+        })
+    }
+
+    /// The wire and what was read ahead of it.
+    pub(crate) fn into_parts(self) -> (Wire, BytesMut) {
+        (self.wire, self.ahead)
+    }
+}
+
+impl AsyncRead for Replay {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.ahead.is_empty() {
+            if buf.remaining() >= READ_AHEAD_BYTES_MIN {
+                return Pin::new(&mut this.wire).poll_read(cx, buf);
+            }
+            return SCRATCH.with_borrow_mut(|scratch| {
+                let mut room = ReadBuf::new(scratch);
+                ready!(Pin::new(&mut this.wire).poll_read(cx, &mut room))?;
+                let filled = room.filled();
+                let (now, later) = filled.split_at(filled.len().min(buf.remaining()));
+                buf.put_slice(now);
+                this.ahead.extend_from_slice(later);
+                Poll::Ready(Ok(()))
+            });
+        }
+        let length = this.ahead.len().min(buf.remaining());
+        buf.put_slice(&this.ahead[..length]);
+        this.ahead.advance(length);
+        if this.ahead.is_empty() {
+            // An idle connection holds no buffer.
+            this.ahead = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Writes `AsyncRead` and `AsyncWrite` for an enum by handing on to what its variants hold.
+macro_rules! hand_on {
+    (read $kind:ident { $($(#[$meta:meta])* $variant:ident),+ }) => {
+        impl AsyncRead for $kind {
+            fn poll_read(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                buf: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<()>> {
+                match self.get_mut() {
+                    $($(#[$meta])* Self::$variant(io) => Pin::new(io).poll_read(cx, buf),)+
+                }
+            }
+        }
+        hand_on!(write $kind { $($(#[$meta])* $variant),+ });
+    };
+    (write $kind:ident { $($(#[$meta:meta])* $variant:ident),+ }) => {
+        impl AsyncWrite for $kind {
+            fn poll_write(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                buf: &[u8],
+            ) -> Poll<io::Result<usize>> {
+                match self.get_mut() {
+                    $($(#[$meta])* Self::$variant(io) => Pin::new(io).poll_write(cx, buf),)+
+                }
+            }
+
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                bufs: &[io::IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                match self.get_mut() {
+                    $($(#[$meta])* Self::$variant(io) => Pin::new(io).poll_write_vectored(cx, bufs),)+
+                }
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                match self {
+                    $($(#[$meta])* Self::$variant(io) => io.is_write_vectored(),)+
+                }
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() {
+                    $($(#[$meta])* Self::$variant(io) => Pin::new(io).poll_flush(cx),)+
+                }
+            }
+
+            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() {
+                    $($(#[$meta])* Self::$variant(io) => Pin::new(io).poll_shutdown(cx),)+
+                }
+            }
+        }
+    };
+}
+
+hand_on!(read Wire { Tcp, Http2, #[cfg(test)] Memory });
+hand_on!(read Transport { Plain, Tls });
+
+impl AsyncWrite for Replay {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().wire).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().wire).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.wire.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().wire).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().wire).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,356 @@
+//! Bodies as pieces of payload: where they come from, where they go, and the loop between.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use h2::{Reason, RecvStream, SendStream};
+use http::HeaderMap;
+use parking_lot::Mutex;
+use traffic::{Failure, FailureKind, Head, Side, Stage, Version};
+
+use super::heads;
+use crate::error;
+use crate::http1::body::Framing;
+use crate::http1::connection::Http1;
+use crate::http2::client::from_h2;
+use crate::limits::READ_BYTES;
+
+/// Why a direction stopped; with the reason where HTTP/2 gave one.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    pub(crate) failure: Failure,
+    pub(crate) reason: Option<Reason>,
+}
+
+/// Where a body comes from.
+pub(super) enum Source<'a, 'c> {
+    Http1 {
+        connection: &'a Mutex<&'c mut Http1>,
+        framing: Framing,
+        side: Side,
+    },
+    Http2 {
+        body: RecvStream,
+        side: Side,
+    },
+}
+
+/// Where a body goes.
+pub(super) enum Sink<'a, 'c> {
+    Http1 {
+        connection: &'a Mutex<&'c mut Http1>,
+        coding: Coding,
+        side: Side,
+    },
+    Http2 {
+        stream: SendStream<Bytes>,
+        side: Side,
+    },
+}
+
+/// How HTTP/1 delimits a body that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// By its length or by the end of the connection.
+    AsItIs,
+    Chunked,
+}
+
+/// A part of a body.
+enum Piece {
+    Data(Bytes),
+    End(Option<HeaderMap>),
+}
+
+/// Passes a body on, piece by piece. `seen` is shown each piece, `waits` is called before the
+/// source is waited for. Returns the trailers.
+pub(super) async fn carry(
+    mut source: Source<'_, '_>,
+    mut sink: Sink<'_, '_>,
+    mut seen: impl FnMut(&Bytes),
+    waits: impl Fn(),
+) -> Result<Option<Head>, Fault> {
+    loop {
+        let piece = std::future::poll_fn(|cx| {
+            if let Poll::Ready(piece) = source.poll_piece(cx) {
+                return Poll::Ready(piece);
+            }
+            waits();
+            sink.poll_while_waiting(cx).map(Err)
+        });
+        match piece.await? {
+            Piece::Data(mut data) => {
+                seen(&data);
+                let length = data.len();
+                let ended = source.is_ended();
+                std::future::poll_fn(|cx| sink.poll_send(cx, &mut data, ended)).await?;
+                source.release(length)?;
+                if ended {
+                    std::future::poll_fn(|cx| sink.poll_end(cx, None)).await?;
+                    return Ok(None);
+                }
+            }
+            Piece::End(mut trailers) => {
+                let text = trailers.as_ref().map(heads::trailers_text);
+                std::future::poll_fn(|cx| sink.poll_end(cx, Some(trailers.take()))).await?;
+                return Ok(text);
+            }
+        }
+    }
+}
+
+impl Source<'_, '_> {
+    /// True once nothing more will come.
+    pub(super) fn is_ended(&self) -> bool {
+        match self {
+            Self::Http1 { framing, .. } => framing.is_done() && framing.trailers().is_empty(),
+            Self::Http2 { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Fault>> {
+        match self {
+            Self::Http1 {
+                connection,
+                framing,
+                side,
+            } => poll_http1_piece(&mut connection.lock(), framing, *side, cx),
+            Self::Http2 { body, side } => {
+                let fault = |error| Fault::from_h2(*side, stage(*side), &error);
+                match ready!(body.poll_data(cx)) {
+                    Some(data) => Poll::Ready(data.map(Piece::Data).map_err(fault)),
+                    None => body.poll_trailers(cx).map_ok(Piece::End).map_err(fault),
+                }
+            }
+        }
+    }
+
+    /// Gives flow-control capacity back once the data was taken on the other side, so that a slow
+    /// reader slows its own stream only.
+    fn release(&mut self, length: usize) -> Result<(), Fault> {
+        match self {
+            Self::Http1 { .. } => Ok(()),
+            Self::Http2 { body, side } => body
+                .flow_control()
+                .release_capacity(length)
+                .map_err(|error| Fault::from_h2(*side, stage(*side), &error)),
+        }
+    }
+}
+
+fn poll_http1_piece(
+    connection: &mut Http1,
+    framing: &mut Framing,
+    side: Side,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Piece, Fault>> {
+    loop {
+        if framing.is_done() {
+            return Poll::Ready(Ok(Piece::End(heads::trailers_map(framing.trailers()))));
+        }
+        if connection.input.is_empty() {
+            match ready!(connection.poll_fill(cx)) {
+                Ok(0) if !connection.read_cut && framing.handle_end() => {}
+                Ok(0) => {
+                    let failure =
+                        error::closed_early(side, stage(side), "in the middle of the body");
+                    return Poll::Ready(Err(failure.into()));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    return Poll::Ready(Err(error::broken(side, stage(side), &error).into()));
+                }
+            }
+            continue;
+        }
+        let step = framing
+            .decode(&connection.input)
+            .map_err(|error| error::bad_body(side, stage(side), error))?;
+        let after = step.consumed - step.payload.end;
+        connection.input.advance(step.payload.start);
+        let data = connection.input.split_to(step.payload.len()).freeze();
+        connection.consume(after);
+        if !data.is_empty() {
+            return Poll::Ready(Ok(Piece::Data(data)));
+        }
+    }
+}
+
+impl Sink<'_, '_> {
+    /// Sends `data` to its last octet; `last` says that the body ends with it.
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        data: &mut Bytes,
+        last: bool,
+    ) -> Poll<Result<(), Fault>> {
+        match self {
+            Self::Http1 {
+                connection,
+                coding,
+                side,
+            } => {
+                let mut held = connection.lock();
+                if !data.is_empty() {
+                    write_chunk(&mut held.output, data, *coding);
+                    data.clear();
+                }
+                held.poll_drain(cx).map_err(|error| io(*side, &error))
+            }
+            Self::Http2 { stream, side } => {
+                while !data.is_empty() {
+                    stream.reserve_capacity(data.len());
+                    while stream.capacity() == 0 {
+                        match ready!(stream.poll_capacity(cx)) {
+                            Some(Ok(_)) => {}
+                            Some(Err(error)) => {
+                                return Poll::Ready(Err(Fault::from_h2(
+                                    *side,
+                                    stage(*side),
+                                    &error,
+                                )));
+                            }
+                            None => return Poll::Ready(Err(stream_closed(*side))),
+                        }
+                    }
+                    let part = data.split_to(stream.capacity().min(data.len()));
+                    let ends = last && data.is_empty();
+                    stream
+                        .send_data(part, ends)
+                        .map_err(|error| Fault::from_h2(*side, stage(*side), &error))?;
+                }
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    /// Ends the body. `trailers` is `None` if the end went out with the last piece already.
+    fn poll_end(
+        &mut self,
+        cx: &mut Context<'_>,
+        trailers: Option<Option<HeaderMap>>,
+    ) -> Poll<Result<(), Fault>> {
+        match self {
+            Self::Http1 {
+                connection,
+                coding,
+                side,
+            } => {
+                let mut held = connection.lock();
+                if *coding == Coding::Chunked {
+                    // Polled again, only the rest is drained.
+                    *coding = Coding::AsItIs;
+                    held.output.extend_from_slice(b"0\r\n");
+                    if let Some(trailers) = trailers.flatten() {
+                        heads::write_fields(&trailers, &mut held.output);
+                    }
+                    held.output.extend_from_slice(b"\r\n");
+                }
+                held.poll_drain(cx).map_err(|error| io(*side, &error))
+            }
+            Self::Http2 { stream, side } => {
+                let sent = match trailers {
+                    None => Ok(()),
+                    Some(None) => stream.send_data(Bytes::new(), true),
+                    Some(Some(trailers)) => stream.send_trailers(trailers),
+                };
+                Poll::Ready(sent.map_err(|error| Fault::from_h2(*side, stage(*side), &error)))
+            }
+        }
+    }
+
+    /// While the source is waited for: writes what was held back and notices that the other end
+    /// has gone.
+    fn poll_while_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
+        match self {
+            Self::Http1 {
+                connection, side, ..
+            } => {
+                let mut held = connection.lock();
+                if let Poll::Ready(Err(error)) = held.poll_drain(cx) {
+                    return Poll::Ready(io(*side, &error));
+                }
+                if *side != Side::Client || held.read_ended || held.input.len() >= READ_BYTES {
+                    return Poll::Pending;
+                }
+                match held.poll_fill(cx) {
+                    Poll::Ready(Err(error)) => Poll::Ready(io(*side, &error)),
+                    Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
+                }
+            }
+            Self::Http2 { stream, side } => match ready!(stream.poll_reset(cx)) {
+                Ok(reason) if *side == Side::Client => Poll::Ready(super::client_reset(reason)),
+                Ok(reason) => {
+                    let mut fault = stream_closed(*side);
+                    fault.reason = Some(reason);
+                    Poll::Ready(fault)
+                }
+                Err(error) => Poll::Ready(Fault::from_h2(*side, stage(*side), &error)),
+            },
+        }
+    }
+
+    /// Writes the head where no body follows.
+    pub(super) async fn flush_head(self) -> Result<(), Fault> {
+        match self {
+            Self::Http1 {
+                connection, side, ..
+            } => std::future::poll_fn(|cx| connection.lock().poll_drain(cx))
+                .await
+                .map_err(|error| io(side, &error)),
+            Self::Http2 { .. } => Ok(()),
+        }
+    }
+}
+
+fn write_chunk(output: &mut Vec<u8>, data: &Bytes, coding: Coding) {
+    match coding {
+        Coding::AsItIs => output.extend_from_slice(data),
+        Coding::Chunked => {
+            output.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+            output.extend_from_slice(data);
+            output.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+/// The direction in which a side is the source of errors: requests come from clients.
+fn stage(side: Side) -> Stage {
+    match side {
+        Side::Client => Stage::Request,
+        Side::Upstream | Side::Oriel => Stage::Response,
+    }
+}
+
+fn io(side: Side, error: &std::io::Error) -> Fault {
+    error::broken(side, stage(side), error).into()
+}
+
+fn stream_closed(side: Side) -> Fault {
+    let text = format!("the {} closed the stream", side.as_str());
+    error::failure(side, stage(side), FailureKind::Reset, text).into()
+}
+
+impl Fault {
+    pub(super) fn from_h2(side: Side, stage: Stage, error: &h2::Error) -> Self {
+        let reason = error.is_reset().then(|| error.reason()).flatten();
+        Self {
+            failure: from_h2(side, stage, error),
+            reason,
+        }
+    }
+}
+
+impl From<Failure> for Fault {
+    fn from(failure: Failure) -> Self {
+        Self {
+            failure,
+            reason: None,
+        }
+    }
+}
+
+/// Trailers are a head without a start line.
+pub(super) fn trailers_head(text: &[u8]) -> Head {
+    Head::trailers(Version::Http2, text)
+}

@@ -1,0 +1,256 @@
+//! Heads from one version to the other, and HTTP/2 heads as text.
+
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, PROXY_AUTHORIZATION, TRANSFER_ENCODING,
+};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use traffic::{Failure, FailureKind, Head, Scheme, Side, Stage, Target, Version};
+
+use super::Http1Request;
+use super::body::{Coding, trailers_head};
+use crate::error;
+use crate::http1::head::{BodyLength, Line, ResponseHead};
+
+/// An HTTP/2 request head as text, pseudo-header fields included (RFC 9113 section 8.3.1).
+pub(crate) fn request_text(method: &Method, uri: &Uri, fields: &HeaderMap) -> Head {
+    let path = uri.path_and_query().map_or("*", PathAndQuery::as_str);
+    let mut text = Vec::with_capacity(256 + fields.len() * 32);
+    for part in [method.as_str(), " ", path, " HTTP/2\r\n"] {
+        text.extend_from_slice(part.as_bytes());
+    }
+    if let Some(authority) = uri.authority() {
+        text.extend_from_slice(b":authority: ");
+        text.extend_from_slice(authority.as_str().as_bytes());
+        text.extend_from_slice(b"\r\n");
+    }
+    write_fields(fields, &mut text);
+    text.extend_from_slice(b"\r\n");
+    Head {
+        version: Version::Http2,
+        text: text.into(),
+    }
+}
+
+/// An HTTP/2 response head as text.
+pub(super) fn response_text(status: StatusCode, fields: &HeaderMap) -> Head {
+    let mut text = Vec::with_capacity(128 + fields.len() * 32);
+    text.extend_from_slice(b"HTTP/2 ");
+    text.extend_from_slice(status.as_str().as_bytes());
+    text.extend_from_slice(b"\r\n");
+    write_fields(fields, &mut text);
+    text.extend_from_slice(b"\r\n");
+    Head {
+        version: Version::Http2,
+        text: text.into(),
+    }
+}
+
+/// Trailers as an event carries them.
+pub(super) fn trailers_text(trailers: &HeaderMap) -> Head {
+    let mut text = Vec::new();
+    write_fields(trailers, &mut text);
+    text.extend_from_slice(b"\r\n");
+    trailers_head(&text)
+}
+
+/// The trailers of a chunked body; `None` if there are none.
+pub(super) fn trailers_map(text: &[u8]) -> Option<HeaderMap> {
+    if text.is_empty() {
+        return None;
+    }
+    let head = trailers_head(text);
+    let fields = head.fields().filter_map(|(name, value)| {
+        Some((
+            HeaderName::from_bytes(name).ok()?,
+            HeaderValue::from_bytes(value).ok()?,
+        ))
+    });
+    Some(fields.collect())
+}
+
+/// Appends field lines.
+pub(super) fn write_fields(fields: &HeaderMap, out: &mut Vec<u8>) {
+    for (name, value) in fields {
+        write_field(name.as_str(), value.as_bytes(), out);
+    }
+}
+
+fn write_field(name: &str, value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// How long the body of an HTTP/2 request is.
+pub(super) fn body_length(fields: &HeaderMap, ended: bool) -> Result<BodyLength, Failure> {
+    let length = fields
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok());
+    match length.map(str::parse) {
+        Some(Ok(length)) => Ok(BodyLength::Exactly(length)),
+        Some(Err(_)) => Err(malformed("content-length is not a number")),
+        None if ended => Ok(BodyLength::None),
+        None => Ok(BodyLength::Chunked),
+    }
+}
+
+/// A request of an HTTP/2 client as it is sent on.
+pub(super) fn for_upstream(
+    mut parts: http::request::Parts,
+    target: &Target,
+    scheme: Scheme,
+) -> Result<Request<()>, Failure> {
+    parts.headers.remove(PROXY_AUTHORIZATION);
+    if parts.uri.authority().is_none() {
+        let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+        let authority = host.map_or_else(|| authority(target, scheme), str::to_owned);
+        let path = parts.uri.path_and_query().map_or("*", PathAndQuery::as_str);
+        parts.uri = uri(scheme, &authority, path)?;
+    }
+    if let Some(authority) = parts.uri.authority() {
+        // One of the two would be ignored by somebody (RFC 9113 section 8.3.1).
+        let agrees = |host: &HeaderValue| host.as_bytes() == authority.as_str().as_bytes();
+        if parts.headers.get(HOST).is_some_and(|host| !agrees(host)) {
+            return Err(malformed("the Host field differs from :authority"));
+        }
+    }
+    Ok(Request::from_parts(parts, ()))
+}
+
+/// A request of an HTTP/1 client in the terms of HTTP/2 (RFC 9113 section 8.3.1).
+pub(super) fn from_http1_request(message: &Http1Request<'_>) -> Result<Request<()>, Failure> {
+    let head = message.head;
+    let method = message.bytes.get(head.method.clone()).unwrap_or_default();
+    let method =
+        Method::from_bytes(method).map_err(|_error| malformed("the method is no token"))?;
+    let host = head
+        .host
+        .and_then(|at| head.lines.get(at))
+        .and_then(|line| std::str::from_utf8(message.bytes.get(line.value.clone())?).ok());
+    let authority = match host {
+        Some(host) if !host.is_empty() => host.to_owned(),
+        _ => authority(message.target, message.scheme),
+    };
+    let mut request = Request::new(());
+    *request.method_mut() = method;
+    *request.version_mut() = http::Version::HTTP_2;
+    *request.uri_mut() = uri(message.scheme, &authority, &message.path)?;
+    let fields = request.headers_mut();
+    copy_fields(&head.lines, message.bytes, fields)?;
+    fields.remove(HOST);
+    Ok(request)
+}
+
+/// A response of an HTTP/1 upstream in the terms of HTTP/2.
+pub(super) fn from_http1_response(
+    head: &ResponseHead,
+    bytes: &Bytes,
+) -> Result<Response<()>, Failure> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(head.status).map_err(|_error| {
+        let text = format!("the status {} does not exist", head.status);
+        error::failure(
+            Side::Upstream,
+            Stage::Response,
+            FailureKind::Malformed,
+            text,
+        )
+    })?;
+    copy_fields(&head.lines, bytes, response.headers_mut())?;
+    Ok(response)
+}
+
+fn copy_fields(lines: &[Line], bytes: &[u8], fields: &mut HeaderMap) -> Result<(), Failure> {
+    for line in lines.iter().filter(|line| !line.hop) {
+        let name = bytes.get(line.start..line.name_end).unwrap_or_default();
+        let value = bytes.get(line.value.clone()).unwrap_or_default();
+        let name =
+            HeaderName::from_bytes(name).map_err(|_error| malformed("a field name is no token"))?;
+        let value = HeaderValue::from_bytes(value)
+            .map_err(|_error| malformed("a field value has a control character"))?;
+        if name != TRANSFER_ENCODING && name != CONNECTION {
+            fields.append(name, value);
+        }
+    }
+    Ok(())
+}
+
+/// Writes a request in HTTP/1.1.
+pub(super) fn write_request(request: &Request<()>, coding: Coding, out: &mut Vec<u8>) {
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("/", PathAndQuery::as_str);
+    for part in [request.method().as_str(), " ", path, " HTTP/1.1\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    if let Some(authority) = request.uri().authority() {
+        write_field("Host", authority.as_str().as_bytes(), out);
+    }
+    let mut cookies: Vec<u8> = Vec::new();
+    for (name, value) in request.headers() {
+        if name == COOKIE {
+            // HTTP/2 may split what HTTP/1.1 must have in one line (RFC 9113 section 8.2.3).
+            if !cookies.is_empty() {
+                cookies.extend_from_slice(b"; ");
+            }
+            cookies.extend_from_slice(value.as_bytes());
+        } else if name != HOST {
+            write_field(name.as_str(), value.as_bytes(), out);
+        }
+    }
+    if !cookies.is_empty() {
+        write_field("cookie", &cookies, out);
+    }
+    if coding == Coding::Chunked {
+        write_field("Transfer-Encoding", b"chunked", out);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a response in HTTP/1.1.
+pub(super) fn write_response(
+    response: &Response<()>,
+    coding: Coding,
+    close: bool,
+    out: &mut Vec<u8>,
+) {
+    let status = response.status();
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.extend_from_slice(b" ");
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    write_fields(response.headers(), out);
+    if coding == Coding::Chunked {
+        write_field("Transfer-Encoding", b"chunked", out);
+    }
+    if close {
+        write_field("Connection", b"close", out);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn authority(target: &Target, scheme: Scheme) -> String {
+    if target.port == scheme.default_port() {
+        target.host.to_string()
+    } else {
+        target.to_string()
+    }
+}
+
+fn uri(scheme: Scheme, authority: &str, path: &str) -> Result<Uri, Failure> {
+    Uri::builder()
+        .scheme(scheme.as_str())
+        .authority(authority)
+        .path_and_query(path)
+        .build()
+        .map_err(|error| malformed(format!("the request target cannot be sent on: {error}")))
+}
+
+fn malformed(text: impl Into<String>) -> Failure {
+    error::failure(Side::Client, Stage::Front, FailureKind::Malformed, text)
+}

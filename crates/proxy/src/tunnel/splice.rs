@@ -1,0 +1,161 @@
+//! A tunnel between two sockets whose bytes stay in the kernel: `splice(2)` from a socket into a
+//! pipe and from the pipe into the other socket.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rustix::pipe::{PipeFlags, SpliceFlags};
+use tokio::io::{AsyncWriteExt, Interest};
+use tokio::net::TcpStream;
+use traffic::Side;
+
+use super::{End, LaneState, Passed, broken, idled};
+use crate::deadline::Deadline;
+use crate::error;
+use crate::limits::TUNNEL_BYTES;
+
+/// One direction.
+struct Lane {
+    pipe: Option<(OwnedFd, OwnedFd)>,
+    /// Octets that are in the pipe.
+    held: usize,
+    passed: u64,
+    state: LaneState,
+}
+
+pub(super) async fn run(
+    client: TcpStream,
+    ahead: BytesMut,
+    mut upstream: TcpStream,
+    idle: Duration,
+    passed: &mut Passed,
+) {
+    if !ahead.is_empty() {
+        if let Err(error) = upstream.write_all(&ahead).await {
+            passed.failure = Some(error::broken(
+                Side::Upstream,
+                traffic::Stage::Tunnel,
+                &error,
+            ));
+            return;
+        }
+        passed.from_client = ahead.len() as u64;
+    }
+    drop(ahead);
+    let before = passed.from_client;
+    let (mut up, mut down) = (Lane::new(), Lane::new());
+    let mut deadline = Deadline::after(idle);
+    passed.failure = std::future::poll_fn(|cx| {
+        let moved_before = up.passed + down.passed;
+        let going_up = up.poll(cx, &client, &upstream);
+        let coming_down = down.poll(cx, &upstream, &client);
+        (passed.from_client, passed.from_upstream) = (before + up.passed, down.passed);
+        match (going_up, coming_down) {
+            (Poll::Ready(Err((end, error))), _) => {
+                return Poll::Ready(Some(broken(end, Side::Client, &error)));
+            }
+            (_, Poll::Ready(Err((end, error)))) => {
+                return Poll::Ready(Some(broken(end, Side::Upstream, &error)));
+            }
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(None),
+            _ => {}
+        }
+        if up.passed + down.passed != moved_before {
+            deadline.set(idle);
+        }
+        ready!(deadline.poll_passed(cx));
+        Poll::Ready(Some(idled()))
+    })
+    .await;
+}
+
+impl Lane {
+    fn new() -> Self {
+        Self {
+            pipe: None,
+            held: 0,
+            passed: 0,
+            state: LaneState::Open,
+        }
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &TcpStream,
+        sink: &TcpStream,
+    ) -> Poll<Result<(), (End, io::Error)>> {
+        loop {
+            while self.held > 0 {
+                let moved = ready!(self.poll_out(cx, sink)).map_err(|error| (End::Sink, error))?;
+                self.held = self.held.saturating_sub(moved);
+                self.passed += moved as u64;
+            }
+            match self.state {
+                LaneState::Ended => return Poll::Ready(Ok(())),
+                LaneState::Ending => {
+                    // A peer that is gone already needs no telling.
+                    let _told = rustix::net::shutdown(sink, rustix::net::Shutdown::Write);
+                    self.pipe = None;
+                    self.state = LaneState::Ended;
+                    return Poll::Ready(Ok(()));
+                }
+                LaneState::Open => {}
+            }
+            match ready!(self.poll_in(cx, source)) {
+                Ok(0) => self.state = LaneState::Ending,
+                Ok(moved) => self.held = moved,
+                Err(error) => return Poll::Ready(Err((End::Source, error))),
+            }
+        }
+    }
+
+    fn poll_in(&mut self, cx: &mut Context<'_>, source: &TcpStream) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(source.poll_read_ready(cx))?;
+            let (_, into) = match &mut self.pipe {
+                Some(pipe) => pipe,
+                empty @ None => empty.insert(rustix::pipe::pipe_with(
+                    PipeFlags::CLOEXEC | PipeFlags::NONBLOCK,
+                )?),
+            };
+            let moved = source.try_io(Interest::READABLE, || {
+                let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+                Ok(rustix::pipe::splice(
+                    source,
+                    None,
+                    &*into,
+                    None,
+                    TUNNEL_BYTES,
+                    flags,
+                )?)
+            });
+            match moved {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    fn poll_out(&mut self, cx: &mut Context<'_>, sink: &TcpStream) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(sink.poll_write_ready(cx))?;
+            let Some((from, _)) = &self.pipe else {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            };
+            let moved = sink.try_io(Interest::WRITABLE, || {
+                let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+                Ok(rustix::pipe::splice(
+                    from, None, sink, None, self.held, flags,
+                )?)
+            });
+            match moved {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+}

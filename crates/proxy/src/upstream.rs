@@ -1,0 +1,455 @@
+//! Upstream connections: kept per host, reused, dialled where none is free.
+//!
+//! An HTTP/1.1 connection serves one flow at a time and is leased; an HTTP/2 connection serves
+//! many and is shared. What a host speaks is remembered, so that a later client can be offered the
+//! same without dialling first.
+
+pub(crate) mod dial;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use parking_lot::Mutex;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::{TlsConnector, TlsStream};
+use traffic::{
+    Failure, FailureKind, Host, Scheme, Side, Stage, Target, Timestamp, TlsFacts, UpstreamFacts,
+    Version,
+};
+
+use crate::clock;
+use crate::config::{Pool, Timeouts};
+use crate::http1::connection::Http1;
+use crate::http2::client::Http2Upstream;
+use crate::limits::{HTTP2_CONNECTIONS_PER_TARGET_MAX, POOL_HOSTS_MAX};
+use crate::shutdown::Tasks;
+use crate::stream::{Replay, Transport, Wire};
+use crate::tls::upstream_side::{self, UpstreamAlpn, UpstreamTls};
+use crate::upstream::dial::Dialer;
+
+/// All upstream connections of one engine.
+#[derive(Debug)]
+pub(crate) struct Upstreams {
+    pub(crate) dialer: Dialer,
+    tls: UpstreamTls,
+    pool: Pool,
+    timeouts: Timeouts,
+    tasks: Arc<Tasks>,
+    hosts: Mutex<HashMap<HostKey, Arc<Upstream>>>,
+}
+
+/// What makes two connections exchangeable.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct HostKey {
+    pub(crate) scheme: Scheme,
+    pub(crate) target: Target,
+    /// The name that TLS asks for and verifies; the client's SNI where it sent one.
+    pub(crate) server_name: Host,
+}
+
+/// The connections to one host.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    key: HostKey,
+    speaks: AtomicU8,
+    idle: Mutex<Vec<Http1Upstream>>,
+    shared: Mutex<Vec<Arc<Http2Upstream>>>,
+    /// Held while an HTTP/2 connection is dialled, so that a burst of streams dials one.
+    dialling: tokio::sync::Mutex<()>,
+    last_used: Mutex<Instant>,
+}
+
+/// What a host is known to speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    Unknown,
+    Http1,
+    Http2,
+}
+
+/// What the client's side can use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// HTTP/1.1; HTTP/2 only if the host speaks nothing else.
+    Http1,
+    /// Either.
+    Any,
+}
+
+/// An HTTP/1.1 connection to an upstream.
+#[derive(Debug)]
+pub(crate) struct Http1Upstream {
+    pub(crate) http1: Http1,
+    pub(crate) facts: Arc<UpstreamFacts>,
+    /// True if it served a flow before this one.
+    pub(crate) served: bool,
+    idle_since: Instant,
+}
+
+/// A connection to send one request on.
+#[derive(Debug)]
+pub(crate) enum Lease {
+    Http1(Box<Http1Upstream>),
+    Http2(Arc<Http2Upstream>),
+}
+
+/// When and where a TCP connection was made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dialled {
+    address: SocketAddr,
+    local_address: SocketAddr,
+    dial_started_at: Timestamp,
+    connected_at: Timestamp,
+}
+
+impl Upstreams {
+    pub(crate) fn new(
+        dialer: Dialer,
+        tls: UpstreamTls,
+        pool: Pool,
+        timeouts: Timeouts,
+        tasks: Arc<Tasks>,
+    ) -> Self {
+        Self {
+            dialer,
+            tls,
+            pool,
+            timeouts,
+            tasks,
+            hosts: Mutex::default(),
+        }
+    }
+
+    /// The connections to one host.
+    pub(crate) fn host(&self, key: HostKey) -> Arc<Upstream> {
+        let mut hosts = self.hosts.lock();
+        if let Some(upstream) = hosts.get(&key) {
+            *upstream.last_used.lock() = Instant::now();
+            return Arc::clone(upstream);
+        }
+        if hosts.len() >= POOL_HOSTS_MAX {
+            forget_longest_unused(&mut hosts);
+        }
+        let upstream = Arc::new(Upstream {
+            key: key.clone(),
+            speaks: AtomicU8::new(Speaks::Unknown as u8),
+            idle: Mutex::default(),
+            shared: Mutex::default(),
+            dialling: tokio::sync::Mutex::default(),
+            last_used: Mutex::new(Instant::now()),
+        });
+        hosts.insert(key, Arc::clone(&upstream));
+        upstream
+    }
+
+    /// A connection for one request: an idle or shared one, or a new one.
+    ///
+    /// Dropping it abandons a dial that it began.
+    pub(crate) async fn acquire(
+        &self,
+        upstream: &Upstream,
+        offer: Offer,
+    ) -> Result<Lease, Failure> {
+        if offer == Offer::Http1 || upstream.speaks() == Speaks::Http1 {
+            if let Some(lease) = self.idle(upstream) {
+                return Ok(Lease::Http1(Box::new(lease)));
+            }
+        }
+        if offer == Offer::Any || upstream.speaks() == Speaks::Http2 {
+            if let Some(shared) = upstream.shared() {
+                return Ok(Lease::Http2(shared));
+            }
+        }
+        self.connect(upstream, offer).await
+    }
+
+    /// Like [`Upstreams::acquire`], but always a new connection where it is HTTP/1.1: the request
+    /// found a kept one closed.
+    pub(crate) async fn connect(
+        &self,
+        upstream: &Upstream,
+        offer: Offer,
+    ) -> Result<Lease, Failure> {
+        if upstream.key.scheme == Scheme::Http {
+            return self.connect_plain(upstream).await;
+        }
+        match (offer, upstream.speaks()) {
+            (Offer::Http1, Speaks::Unknown | Speaks::Http1) => {
+                match self.connect_tls(upstream, UpstreamAlpn::Http11).await {
+                    Err(refused) if refused.alpn => self
+                        .connect_tls(upstream, UpstreamAlpn::Both)
+                        .await
+                        .map_err(Into::into),
+                    result => result.map_err(Into::into),
+                }
+            }
+            (Offer::Any, Speaks::Http1) => self
+                .connect_tls(upstream, UpstreamAlpn::Both)
+                .await
+                .map_err(Into::into),
+            (_, Speaks::Http2) | (Offer::Any, Speaks::Unknown) => {
+                let _single_flight = upstream.dialling.lock().await;
+                match upstream.shared() {
+                    Some(shared) => Ok(Lease::Http2(shared)),
+                    None => self
+                        .connect_tls(upstream, UpstreamAlpn::Both)
+                        .await
+                        .map_err(Into::into),
+                }
+            }
+        }
+    }
+
+    /// Takes a connection back after its flow; it may serve the next one.
+    pub(crate) fn give_back(&self, upstream: &Upstream, mut lease: Box<Http1Upstream>) {
+        lease.served = true;
+        lease.idle_since = Instant::now();
+        let mut idle = upstream.idle.lock();
+        if idle.len() < self.pool.idle_per_target_max {
+            idle.push(*lease);
+        }
+    }
+
+    /// Closes what was idle for too long. Called every few seconds.
+    pub(crate) fn sweep(&self) {
+        let hosts: Vec<Arc<Upstream>> = self.hosts.lock().values().cloned().collect();
+        for upstream in hosts {
+            let kept = |lease: &mut Http1Upstream| {
+                lease.idle_since.elapsed() < self.pool.idle && lease.http1.is_quiet()
+            };
+            upstream.idle.lock().retain_mut(kept);
+            let live = |shared: &mut Arc<Http2Upstream>| shared.stays(self.pool.idle);
+            upstream.shared.lock().retain_mut(live);
+        }
+    }
+
+    /// The most recently used idle connection that is still open.
+    fn idle(&self, upstream: &Upstream) -> Option<Http1Upstream> {
+        loop {
+            let mut lease = upstream.idle.lock().pop()?;
+            if lease.idle_since.elapsed() < self.pool.idle && lease.http1.is_quiet() {
+                return Some(lease);
+            }
+        }
+    }
+
+    async fn connect_plain(&self, upstream: &Upstream) -> Result<Lease, Failure> {
+        let (stream, dialled) = self.dial(&upstream.key.target).await?;
+        let facts = dialled.facts(None, Some(Version::Http11));
+        let transport = Transport::Plain(Replay::new(Wire::Tcp(stream)));
+        upstream.learn(Speaks::Http1);
+        Ok(Lease::Http1(Box::new(Http1Upstream::new(transport, facts))))
+    }
+
+    /// Connects to a target as it is, for a tunnel or as the ground of TLS.
+    pub(crate) async fn dial(&self, target: &Target) -> Result<(TcpStream, Dialled), Failure> {
+        let dial_started_at = clock::now();
+        let stream = self.dialer.dial(target).await?;
+        let connected_at = clock::now();
+        let addresses = stream
+            .peer_addr()
+            .and_then(|peer| Ok((peer, stream.local_addr()?)));
+        match addresses {
+            Ok((address, local_address)) => Ok((
+                stream,
+                Dialled {
+                    address,
+                    local_address,
+                    dial_started_at,
+                    connected_at,
+                },
+            )),
+            Err(error) => Err(Failure {
+                side: Side::Upstream,
+                stage: Stage::Dial,
+                kind: FailureKind::Reset,
+                text: format!("{target} closed the connection at once: {error}"),
+            }),
+        }
+    }
+
+    async fn connect_tls(&self, upstream: &Upstream, alpn: UpstreamAlpn) -> Result<Lease, Refused> {
+        let (stream, dialled) = self.dial(&upstream.key.target).await?;
+        let (config, danger) = self.tls.client_config(&upstream.key.target, alpn);
+        let name = server_name(&upstream.key.server_name)?;
+        let wire = Replay::new(Wire::Tcp(stream));
+        let handshake = TlsConnector::from(config).connect(name, wire);
+        let tls = match tokio::time::timeout(self.timeouts.tls, handshake).await {
+            Ok(Ok(tls)) => tls,
+            Ok(Err(error)) => {
+                let (kind, text) = upstream_side::describe(&error);
+                let text = format!("{}: {text}", upstream.key.target);
+                return Err(Refused {
+                    failure: failure(kind, text),
+                    alpn: is_about_alpn(&error),
+                });
+            }
+            Err(_) => {
+                let text = format!(
+                    "{} did not finish the TLS handshake within {} s",
+                    upstream.key.target,
+                    self.timeouts.tls.as_secs_f32()
+                );
+                return Err(failure(FailureKind::TimedOut, text).into());
+            }
+        };
+        let is_http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+        let sni = upstream.key.server_name.name();
+        let tls_facts = upstream_side::facts(tls.get_ref().1, sni, danger);
+        let version = if is_http2 {
+            Version::Http2
+        } else {
+            Version::Http11
+        };
+        let facts = dialled.facts(Some(tls_facts), Some(version));
+        let transport = Transport::Tls(Box::new(TlsStream::Client(tls)));
+        if !is_http2 {
+            // A host that was asked for HTTP/1.1 alone has not said what else it speaks.
+            if alpn == UpstreamAlpn::Both {
+                upstream.learn(Speaks::Http1);
+            }
+            return Ok(Lease::Http1(Box::new(Http1Upstream::new(transport, facts))));
+        }
+        let shared = Http2Upstream::connect(transport, facts, &self.timeouts, &self.tasks).await?;
+        upstream.learn(Speaks::Http2);
+        let shared = Arc::new(shared);
+        let mut connections = upstream.shared.lock();
+        connections.retain(|known| known.is_open());
+        connections.push(Arc::clone(&shared));
+        Ok(Lease::Http2(shared))
+    }
+}
+
+impl Upstream {
+    /// What the host is known to speak.
+    pub(crate) fn speaks(&self) -> Speaks {
+        match self.speaks.load(Ordering::Relaxed) {
+            1 => Speaks::Http1,
+            2 => Speaks::Http2,
+            _ => Speaks::Unknown,
+        }
+    }
+
+    /// Whom the connections lead to.
+    pub(crate) fn target(&self) -> &Target {
+        &self.key.target
+    }
+
+    /// The scheme that is spoken on them.
+    pub(crate) fn scheme(&self) -> Scheme {
+        self.key.scheme
+    }
+
+    fn learn(&self, speaks: Speaks) {
+        self.speaks.store(speaks as u8, Ordering::Relaxed);
+    }
+
+    /// A shared connection with a free stream; the fullest list is used as it is.
+    fn shared(&self) -> Option<Arc<Http2Upstream>> {
+        let mut connections = self.shared.lock();
+        connections.retain(|known| known.is_open());
+        let free = connections.iter().find(|known| known.has_room());
+        match free {
+            Some(free) => Some(Arc::clone(free)),
+            None if connections.len() >= HTTP2_CONNECTIONS_PER_TARGET_MAX => connections
+                .iter()
+                .min_by_key(|known| known.streams())
+                .map(Arc::clone),
+            None => None,
+        }
+    }
+}
+
+impl Http1Upstream {
+    fn new(transport: Transport, facts: Arc<UpstreamFacts>) -> Self {
+        Self {
+            http1: Http1::new(transport, bytes::BytesMut::new()),
+            facts,
+            served: false,
+            idle_since: Instant::now(),
+        }
+    }
+}
+
+impl Dialled {
+    /// What is known of the connection.
+    pub(crate) fn facts(
+        self,
+        tls: Option<TlsFacts>,
+        version: Option<Version>,
+    ) -> Arc<UpstreamFacts> {
+        Arc::new(UpstreamFacts {
+            address: self.address,
+            local_address: self.local_address,
+            dial_started_at: self.dial_started_at,
+            connected_at: self.connected_at,
+            tls_done_at: tls.is_some().then(clock::now),
+            tls,
+            version,
+        })
+    }
+}
+
+/// Why no TLS connection came about.
+struct Refused {
+    failure: Failure,
+    /// True if the upstream speaks none of the protocols offered (RFC 7301 section 3.2).
+    alpn: bool,
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self {
+            failure,
+            alpn: false,
+        }
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        refused.failure
+    }
+}
+
+fn is_about_alpn(error: &std::io::Error) -> bool {
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let alert = rustls::AlertDescription::NoApplicationProtocol;
+    matches!(inner, Some(rustls::Error::AlertReceived(known)) if *known == alert)
+}
+
+fn forget_longest_unused(hosts: &mut HashMap<HostKey, Arc<Upstream>>) {
+    let oldest = hosts
+        .iter()
+        .min_by_key(|(_, upstream)| *upstream.last_used.lock());
+    if let Some(key) = oldest.map(|(key, _)| key.clone()) {
+        hosts.remove(&key);
+    }
+}
+
+fn server_name(host: &Host) -> Result<ServerName<'static>, Failure> {
+    match host {
+        Host::Ip(ip) => Ok(ServerName::IpAddress((*ip).into())),
+        Host::Name(name) => ServerName::try_from(name.to_string()).map_err(|error| {
+            failure(
+                FailureKind::CertificateInvalid,
+                format!("{name} is no name for TLS: {error}"),
+            )
+        }),
+    }
+}
+
+fn failure(kind: FailureKind, text: String) -> Failure {
+    Failure {
+        side: Side::Upstream,
+        stage: Stage::Tls,
+        kind,
+        text,
+    }
+}

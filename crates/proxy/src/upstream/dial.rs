@@ -1,0 +1,232 @@
+//! The only place that connects: resolves a name, tries its addresses, refuses our own.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::net::TcpStream;
+use traffic::{Failure, FailureKind, Host, Side, Stage, Target};
+
+use crate::limits::{DIAL_ADDRESSES_MAX, DIAL_STAGGER};
+
+/// Connects to upstreams.
+#[derive(Debug)]
+pub(crate) struct Dialer {
+    own: Vec<SocketAddr>,
+    limit: Duration,
+}
+
+impl Dialer {
+    /// `own` are the addresses that are never dialled; `limit` bounds resolution and all attempts
+    /// together.
+    pub(crate) fn new(own: Vec<SocketAddr>, limit: Duration) -> Self {
+        Self { own, limit }
+    }
+
+    /// Connects to the first address of the target that answers (RFC 8305).
+    ///
+    /// Dropping it abandons all attempts.
+    pub(crate) async fn dial(&self, target: &Target) -> Result<TcpStream, Failure> {
+        match tokio::time::timeout(self.limit, self.attempt(target)).await {
+            Ok(result) => result,
+            Err(_) => Err(failure(
+                Stage::Dial,
+                FailureKind::TimedOut,
+                format!(
+                    "no connection to {target} within {} s",
+                    self.limit.as_secs_f32()
+                ),
+            )),
+        }
+    }
+
+    async fn attempt(&self, target: &Target) -> Result<TcpStream, Failure> {
+        let addresses = resolve(target).await?;
+        for address in &addresses {
+            self.refuse_own(target, *address)?;
+        }
+        let mut attempts = FuturesUnordered::new();
+        for (place, address) in (0u32..).zip(interleave(&addresses)) {
+            attempts.push(async move {
+                tokio::time::sleep(DIAL_STAGGER * place).await;
+                connect(address).await.map_err(|error| (address, error))
+            });
+        }
+        let mut last = None;
+        while let Some(result) = attempts.next().await {
+            match result {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(match last {
+            Some((address, error)) => from_connect(target, address, &error),
+            None => failure(
+                Stage::Resolve,
+                FailureKind::NameNotResolved,
+                format!("{} has no address", target.host),
+            ),
+        })
+    }
+
+    /// Says whether the target names oriel itself without asking the resolver, so that a client
+    /// can be told before anything else happens.
+    pub(crate) fn is_own(&self, target: &Target) -> bool {
+        match &target.host {
+            Host::Ip(ip) => self.owns(SocketAddr::new(*ip, target.port)),
+            Host::Name(_) if target.host.is_loopback() => [
+                IpAddr::V4(Ipv4Addr::LOCALHOST),
+                IpAddr::V6(Ipv6Addr::LOCALHOST),
+            ]
+            .into_iter()
+            .any(|ip| self.owns(SocketAddr::new(ip, target.port))),
+            Host::Name(_) => false,
+        }
+    }
+
+    fn refuse_own(&self, target: &Target, address: SocketAddr) -> Result<(), Failure> {
+        if !self.owns(address) {
+            return Ok(());
+        }
+        Err(Failure {
+            side: Side::Oriel,
+            stage: Stage::Dial,
+            kind: FailureKind::Loop,
+            text: format!("{target} is oriel itself ({address})"),
+        })
+    }
+
+    fn owns(&self, address: SocketAddr) -> bool {
+        let ip = address.ip().to_canonical();
+        self.own
+            .iter()
+            .filter(|own| own.port() == address.port())
+            .any(|own| {
+                let own = own.ip().to_canonical();
+                // A connection to the unspecified address reaches the loopback one.
+                own == ip
+                    || (ip.is_unspecified() && own.is_loopback())
+                    || (own.is_unspecified() && is_local(ip))
+            })
+    }
+}
+
+/// True if the address is one of this machine's: only those can be bound.
+fn is_local(ip: IpAddr) -> bool {
+    ip.is_loopback() || ip.is_unspecified() || UdpSocket::bind((ip, 0)).is_ok()
+}
+
+async fn resolve(target: &Target) -> Result<Vec<SocketAddr>, Failure> {
+    let name = match &target.host {
+        Host::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, target.port)]),
+        Host::Name(name) => name,
+    };
+    match tokio::net::lookup_host((&**name, target.port)).await {
+        Ok(addresses) => Ok(addresses.collect()),
+        Err(error) => Err(failure(
+            Stage::Resolve,
+            FailureKind::NameNotResolved,
+            format!("{name} cannot be resolved: {error}"),
+        )),
+    }
+}
+
+/// The families in turn, beginning with the one that the resolver prefers (RFC 8305 section 4).
+fn interleave(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let prefers_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) = addresses
+        .iter()
+        .partition(|address| address.is_ipv6() == prefers_v6);
+    let mut mixed = Vec::with_capacity(addresses.len());
+    let mut second = second.into_iter();
+    for address in first {
+        mixed.push(address);
+        mixed.extend(second.next());
+    }
+    mixed.extend(second);
+    mixed.truncate(DIAL_ADDRESSES_MAX);
+    mixed
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that connects")]
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    // Waiting for more to send costs 40 ms where the peer delays its acknowledgement.
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn from_connect(target: &Target, address: SocketAddr, error: &io::Error) -> Failure {
+    let kind = match error.kind() {
+        io::ErrorKind::ConnectionRefused => FailureKind::Refused,
+        io::ErrorKind::ConnectionReset => FailureKind::Reset,
+        io::ErrorKind::TimedOut => FailureKind::TimedOut,
+        io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::AddrNotAvailable => FailureKind::Unreachable,
+        _ => FailureKind::Io,
+    };
+    failure(
+        Stage::Dial,
+        kind,
+        format!("cannot connect to {target} at {address}: {error}"),
+    )
+}
+
+fn failure(stage: Stage, kind: FailureKind, text: String) -> Failure {
+    Failure {
+        side: Side::Upstream,
+        stage,
+        kind,
+        text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dialer(own: &str) -> Dialer {
+        Dialer::new(vec![own.parse().unwrap()], Duration::from_secs(1))
+    }
+
+    #[test]
+    fn knows_its_own_addresses() {
+        let is_own =
+            |own: &str, target: &str| dialer(own).is_own(&Target::parse_with_port(target).unwrap());
+        for target in [
+            "127.0.0.1:6743",
+            "localhost:6743",
+            "0.0.0.0:6743",
+            "[::ffff:127.0.0.1]:6743",
+        ] {
+            assert!(is_own("127.0.0.1:6743", target), "{target}");
+        }
+        for target in ["127.0.0.1:6742", "127.0.0.2:6743", "example.com:6743"] {
+            assert!(!is_own("127.0.0.1:6743", target), "{target}");
+        }
+        assert!(is_own("0.0.0.0:6743", "127.0.0.2:6743"));
+    }
+
+    #[test]
+    fn mixes_address_families() {
+        let addresses: Vec<SocketAddr> = ["[::1]:1", "[::2]:1", "1.1.1.1:1", "1.1.1.2:1"]
+            .map(|text| text.parse().unwrap())
+            .into();
+        let mixed: Vec<String> = interleave(&addresses)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(mixed, ["[::1]:1", "1.1.1.1:1", "[::2]:1", "1.1.1.2:1"]);
+    }
+
+    #[tokio::test]
+    async fn refuses_itself_after_resolving() {
+        let error = dialer("127.0.0.1:9")
+            .dial(&Target::parse("localhost:9", 0).unwrap())
+            .await;
+        assert_eq!(error.unwrap_err().kind, FailureKind::Loop);
+    }
+}

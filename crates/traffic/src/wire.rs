@@ -1,3 +1,4 @@
 //! Wire codecs that more than one crate needs: bytes in, values out, in any chunking.
 
 pub mod client_hello;
+pub mod encoding;

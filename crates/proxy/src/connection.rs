@@ -265,7 +265,7 @@ async fn intercept(asked: ConnectAsked, engine: &Arc<Engine>, reporter: &mut Rep
             let failure = error::failure(Side::Oriel, Stage::Route, FailureKind::Blocked, text);
             reporter.start(&opening, || head).fail(failure, None);
         }
-        (Begins::Tls(hello), Action::Intercept) => {
+        (Begins::Tls(hello), Action::Intercept) if speaks_http(&hello) => {
             let opened = Opened {
                 target,
                 head,
@@ -280,7 +280,11 @@ async fn intercept(asked: ConnectAsked, engine: &Arc<Engine>, reporter: &mut Rep
             let http2 = matches!(begins, Begins::PlainHttp2);
             serve_inside(Transport::Plain(wire), inside, http2, engine, reporter).await;
         }
-        (_, Action::Tunnel | Action::Intercept) => {
+        (_, action) => {
+            let route = match action {
+                Action::Intercept => Arc::new(not_http()),
+                Action::Tunnel | Action::Block => route,
+            };
             facts.tls = Err(NoTls::Tunnelled);
             let facts = Arc::new(facts);
             let opening = tunnel_opening(&facts, &target, &route, scheme);
@@ -289,6 +293,24 @@ async fn intercept(asked: ConnectAsked, engine: &Arc<Engine>, reporter: &mut Rep
                 Err(failure) => reporter.start(&opening, || head).fail(failure, None),
             }
         }
+    }
+}
+
+/// True if HTTP is among what the client wants to speak; a client that says nothing may.
+fn speaks_http(hello: &ClientHello) -> bool {
+    let is_http = |name: &Vec<u8>| {
+        matches!(
+            name.as_slice(),
+            b"h2" | b"http/1.1" | b"http/1.0" | b"http/0.9"
+        )
+    };
+    hello.alpn.is_empty() || hello.alpn.iter().any(is_http)
+}
+
+fn not_http() -> Route {
+    Route {
+        action: Action::Tunnel,
+        rule: "no HTTP in the ALPN of the ClientHello".to_owned(),
     }
 }
 
@@ -363,15 +385,19 @@ async fn agree(
     upstream: &Upstream,
     engine: &Engine,
 ) -> (ClientAlpn, Option<Failure>) {
-    if hello.alpn.is_empty() {
-        return (ClientAlpn::None, None);
-    }
-    if !hello.alpn.iter().any(|name| name == b"h2") {
-        return (ClientAlpn::Http11, None);
+    let offers = |protocol: &[u8]| hello.alpn.iter().any(|name| name == protocol);
+    if !offers(b"h2") {
+        // A client of HTTP/1.0 is served without a word about it.
+        let alpn = if offers(b"http/1.1") {
+            ClientAlpn::Http11
+        } else {
+            ClientAlpn::None
+        };
+        return (alpn, None);
     }
     match upstream.speaks() {
         Speaks::Http1 => (ClientAlpn::Http11, None),
-        Speaks::Http2 => (ClientAlpn::Both, None),
+        Speaks::Http2 | Speaks::OnlyHttp2 => (ClientAlpn::Both, None),
         Speaks::Unknown => match engine.upstreams.acquire(upstream, Offer::Any).await {
             Ok(Lease::Http1(lease)) => {
                 engine.upstreams.give_back(upstream, lease);

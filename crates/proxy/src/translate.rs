@@ -485,7 +485,7 @@ fn poll_http1_head<'a, 'c>(
             Ok(Some(length)) => break length,
             Ok(None) => {}
             Err(ReadError::Head(error)) => return Poll::Ready(Err(bad(error).into())),
-            Err(ReadError::Closed(_) | ReadError::TimedOut(_) | ReadError::Io(_)) => {}
+            Err(ReadError::Closed | ReadError::TimedOut(_) | ReadError::Broken) => {}
         }
         match ready!(held.poll_fill(cx)) {
             Ok(0) => {

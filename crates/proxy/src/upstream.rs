@@ -67,8 +67,12 @@ pub(crate) struct Upstream {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Speaks {
     Unknown,
+    /// HTTP/1.1, and not HTTP/2.
     Http1,
+    /// HTTP/2, and perhaps HTTP/1.1.
     Http2,
+    /// HTTP/2, and not HTTP/1.1.
+    OnlyHttp2,
 }
 
 /// What the client's side can use.
@@ -154,12 +158,13 @@ impl Upstreams {
         upstream: &Upstream,
         offer: Offer,
     ) -> Result<Lease, Failure> {
-        if offer == Offer::Http1 || upstream.speaks() == Speaks::Http1 {
+        let speaks = upstream.speaks();
+        if offer == Offer::Http1 || speaks == Speaks::Http1 {
             if let Some(lease) = self.idle(upstream) {
                 return Ok(Lease::Http1(Box::new(lease)));
             }
         }
-        if offer == Offer::Any || upstream.speaks() == Speaks::Http2 {
+        if offer == Offer::Any || speaks == Speaks::OnlyHttp2 {
             if let Some(shared) = upstream.shared() {
                 return Ok(Lease::Http2(shared));
             }
@@ -178,12 +183,12 @@ impl Upstreams {
             return self.connect_plain(upstream).await;
         }
         match (offer, upstream.speaks()) {
-            (Offer::Http1, Speaks::Unknown | Speaks::Http1) => {
+            (Offer::Http1, Speaks::Unknown | Speaks::Http1 | Speaks::Http2) => {
                 match self.connect_tls(upstream, UpstreamAlpn::Http11).await {
-                    Err(refused) if refused.alpn => self
-                        .connect_tls(upstream, UpstreamAlpn::Both)
-                        .await
-                        .map_err(Into::into),
+                    Err(refused) if refused.alpn => {
+                        upstream.learn(Speaks::OnlyHttp2);
+                        self.connect_shared(upstream).await
+                    }
                     result => result.map_err(Into::into),
                 }
             }
@@ -191,16 +196,21 @@ impl Upstreams {
                 .connect_tls(upstream, UpstreamAlpn::Both)
                 .await
                 .map_err(Into::into),
-            (_, Speaks::Http2) | (Offer::Any, Speaks::Unknown) => {
-                let _single_flight = upstream.dialling.lock().await;
-                match upstream.shared() {
-                    Some(shared) => Ok(Lease::Http2(shared)),
-                    None => self
-                        .connect_tls(upstream, UpstreamAlpn::Both)
-                        .await
-                        .map_err(Into::into),
-                }
+            (_, Speaks::OnlyHttp2) | (Offer::Any, Speaks::Http2 | Speaks::Unknown) => {
+                self.connect_shared(upstream).await
             }
+        }
+    }
+
+    /// Connects offering HTTP/2, once for a burst of flows that want it.
+    async fn connect_shared(&self, upstream: &Upstream) -> Result<Lease, Failure> {
+        let _single_flight = upstream.dialling.lock().await;
+        match upstream.shared() {
+            Some(shared) => Ok(Lease::Http2(shared)),
+            None => self
+                .connect_tls(upstream, UpstreamAlpn::Both)
+                .await
+                .map_err(Into::into),
         }
     }
 
@@ -315,7 +325,9 @@ impl Upstreams {
             return Ok(Lease::Http1(Box::new(Http1Upstream::new(transport, facts))));
         }
         let shared = Http2Upstream::connect(transport, facts, &self.timeouts, &self.tasks).await?;
-        upstream.learn(Speaks::Http2);
+        if upstream.speaks() != Speaks::OnlyHttp2 {
+            upstream.learn(Speaks::Http2);
+        }
         let shared = Arc::new(shared);
         let mut connections = upstream.shared.lock();
         connections.retain(|known| known.is_open());
@@ -330,13 +342,9 @@ impl Upstream {
         match self.speaks.load(Ordering::Relaxed) {
             1 => Speaks::Http1,
             2 => Speaks::Http2,
+            3 => Speaks::OnlyHttp2,
             _ => Speaks::Unknown,
         }
-    }
-
-    /// Whom the connections lead to.
-    pub(crate) fn target(&self) -> &Target {
-        &self.key.target
     }
 
     /// The scheme that is spoken on them.

@@ -39,14 +39,14 @@ pub(crate) struct Http1 {
 /// Why no head came.
 #[derive(Debug)]
 pub(crate) enum ReadError {
-    /// The peer closed, after so many octets of a head.
-    Closed(usize),
+    /// The peer closed.
+    Closed,
     /// It did not come in time; so many octets had come.
     TimedOut(usize),
     /// It cannot become a head.
     Head(HeadError),
     /// The connection broke.
-    Io(io::Error),
+    Broken,
 }
 
 impl Http1 {
@@ -88,11 +88,11 @@ impl Http1 {
                     return Poll::Ready(Ok(length));
                 }
                 if self.read_ended {
-                    return Poll::Ready(Err(ReadError::Closed(self.input.len())));
+                    return Poll::Ready(Err(ReadError::Closed));
                 }
                 match self.poll_fill(cx) {
                     Poll::Ready(Ok(_)) => {}
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(ReadError::Io(error))),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(ReadError::Broken)),
                     Poll::Pending => {
                         if !begun && !self.input.is_empty() {
                             begun = true;

@@ -283,7 +283,7 @@ impl<'a, 'r> Relay<'a, 'r> {
                     let failure = error::bad_head(Side::Upstream, Stage::Response, error);
                     return Poll::Ready(Err(failure));
                 }
-                Err(ReadError::Closed(_) | ReadError::TimedOut(_) | ReadError::Io(_)) => {}
+                Err(ReadError::Closed | ReadError::TimedOut(_) | ReadError::Broken) => {}
             }
             match self.upstream.poll_fill(cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.closed_before_response())),

@@ -174,7 +174,7 @@ pub(crate) async fn serve(
 /// Answers what is no request, where there is something to answer.
 async fn refuse_unread(mut client: Http1, error: ReadError) {
     let (failure, status) = match error {
-        ReadError::Closed(_) | ReadError::Io(_) | ReadError::TimedOut(0) => return,
+        ReadError::Closed | ReadError::Broken | ReadError::TimedOut(0) => return,
         ReadError::TimedOut(_) => {
             let what = "did not finish the request head in time";
             (error::timed_out(Side::Client, Stage::Front, what), 408)

@@ -159,16 +159,20 @@ async fn stream(
                 let text = "CONNECT inside an intercepted connection is not supported";
                 let failure =
                     error::failure(Side::Oriel, Stage::Front, FailureKind::Unsupported, text);
-                return refuse(&mut respond, &Refusal::new(&failure, None));
+                return refuse(&mut respond, &Refusal::new(&failure, None), true);
             }
-            (_, Err(failure)) => return refuse(&mut respond, &Refusal::new(&failure, None)),
+            (_, Err(failure)) => return refuse(&mut respond, &Refusal::new(&failure, None), true),
         };
         return connection::connect(asked, engine, &mut reporter).await;
     }
     let plan = match plan(&request, scope, engine) {
         Ok(plan) => plan,
-        Err(failure) => return refuse(&mut respond, &Refusal::new(&failure, None)),
+        Err(failure) => {
+            let with_body = request.method() != Method::HEAD;
+            return refuse(&mut respond, &Refusal::new(&failure, None), with_body);
+        }
     };
+    let is_head = request.method() == Method::HEAD;
     let (parts, body) = request.into_parts();
     let opening = Opening {
         at: clock::now(),
@@ -181,7 +185,7 @@ async fn stream(
     let head = || heads::request_text(&parts.method, &parts.uri, &parts.headers);
     let mut flow = reporter.start(&opening, head);
     if let Some(failure) = refused(&plan, scope, engine) {
-        return answer(&mut respond, flow, failure, &plan);
+        return answer(&mut respond, flow, failure, &plan, is_head);
     }
     let message = Http2Request {
         parts,
@@ -202,11 +206,11 @@ async fn stream(
             )
             .await
         }
-        Err(failure) => return answer(&mut respond, flow, failure, &plan),
+        Err(failure) => return answer(&mut respond, flow, failure, &plan, is_head),
     };
     match result {
         Ok(()) => flow.complete(),
-        Err(broken) => broken_off(&mut respond, flow, broken, &plan),
+        Err(broken) => broken_off(&mut respond, flow, broken, &plan, is_head),
     }
 }
 
@@ -289,15 +293,27 @@ fn refused(plan: &Plan, scope: &Scope, engine: &Engine) -> Option<Failure> {
     }
 }
 
-fn answer(respond: &mut SendResponse<Bytes>, flow: Flow<'_>, failure: Failure, plan: &Plan) {
+fn answer(
+    respond: &mut SendResponse<Bytes>,
+    flow: Flow<'_>,
+    failure: Failure,
+    plan: &Plan,
+    is_head: bool,
+) {
     let refusal = Refusal::new(&failure, Some(&plan.target));
-    refuse(respond, &refusal);
+    refuse(respond, &refusal, !is_head);
     flow.fail(failure, Some(refusal.status));
 }
 
 /// Ends a flow that broke off: with a reply of ours if the client has seen nothing yet, otherwise
 /// by resetting its stream.
-fn broken_off(respond: &mut SendResponse<Bytes>, flow: Flow<'_>, broken: Broken, plan: &Plan) {
+fn broken_off(
+    respond: &mut SendResponse<Bytes>,
+    flow: Flow<'_>,
+    broken: Broken,
+    plan: &Plan,
+    is_head: bool,
+) {
     let client_left =
         broken.failure.side == Side::Client && broken.failure.kind != FailureKind::Malformed;
     if client_left || broken.responded {
@@ -309,11 +325,11 @@ fn broken_off(respond: &mut SendResponse<Bytes>, flow: Flow<'_>, broken: Broken,
         respond.send_reset(reason);
         return flow.fail(broken.failure, None);
     }
-    answer(respond, flow, broken.failure, plan);
+    answer(respond, flow, broken.failure, plan, is_head);
 }
 
-/// Sends a reply of our own.
-fn refuse(respond: &mut SendResponse<Bytes>, refusal: &Refusal) {
+/// Sends a reply of our own; an answer to HEAD has no body.
+fn refuse(respond: &mut SendResponse<Bytes>, refusal: &Refusal, with_body: bool) {
     let mut response = Response::builder()
         .status(StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_GATEWAY));
     for (name, value) in refusal.fields() {
@@ -323,7 +339,9 @@ fn refuse(respond: &mut SendResponse<Bytes>, refusal: &Refusal) {
     let Ok(response) = response.body(()) else {
         return;
     };
-    if let Ok(mut body) = respond.send_response(response, false) {
+    if let Ok(mut body) = respond.send_response(response, !with_body)
+        && with_body
+    {
         let _sent = body.send_data(Bytes::from(refusal.body.clone()), true);
     }
 }
@@ -346,6 +364,6 @@ impl ConnectStream {
 
     /// Says no.
     pub(crate) fn refuse(mut self, refusal: &Refusal) {
-        refuse(&mut self.respond, refusal);
+        refuse(&mut self.respond, refusal, true);
     }
 }

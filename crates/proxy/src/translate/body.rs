@@ -79,6 +79,13 @@ pub(super) async fn carry(
             sink.poll_while_waiting(cx).map(Err)
         });
         match piece.await? {
+            // Some peers say the end in a frame of its own.
+            Piece::Data(data) if data.is_empty() => {
+                if source.is_ended() {
+                    std::future::poll_fn(|cx| sink.poll_end(cx, Some(None))).await?;
+                    return Ok(None);
+                }
+            }
             Piece::Data(mut data) => {
                 seen(&data);
                 let length = data.len();

@@ -58,7 +58,14 @@ pub(crate) fn deny() -> Result<(), Failure> {
     // Advisories need the network; a check that depends on the day is not one of a change.
     gate(
         "deny",
-        cargo(&["deny", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"]),
+        cargo(&[
+            "deny",
+            "check",
+            "--hide-inclusion-graph",
+            "licenses",
+            "bans",
+            "sources",
+        ]),
     )
 }
 

@@ -1,12 +1,16 @@
 //! The public JSON shapes. Fields are only ever added within a schema number; absent knowledge is
-//! `null`; units are in the names; times are RFC 3339 UTC with milliseconds.
+//! `null`; units are in the names; times are RFC 3339 UTC with milliseconds (microseconds in the
+//! timing of one flow).
 //!
 //! What is not built yet (models, tokens, cost) is absent, not `null`.
 
 use serde::Serialize;
 use traffic::Timestamp;
 
-use crate::{Body, ErrorView, FlowDetail, FlowRow, Page};
+use crate::{
+    Body, CertificateView, ConnectionView, ErrorView, FlowDetail, FlowRow, HeadView, Page, TlsView,
+    UpstreamView,
+};
 
 /// Schema of a list of flows.
 pub const FLOWS_LIST: &str = "oriel.flows.list/1";
@@ -38,6 +42,7 @@ pub struct FlowItem {
     path: Option<String>,
     status: Option<u16>,
     proto: Option<String>,
+    upstream_proto: Option<String>,
     route: RouteItem,
     duration_ms: Option<f64>,
     ttfb_ms: Option<f64>,
@@ -46,23 +51,6 @@ pub struct FlowItem {
     truncated: bool,
     danger_unverified: bool,
     redaction: &'static str,
-}
-
-/// A body.
-#[derive(Debug, Serialize)]
-pub struct BodyDocument {
-    encoding: &'static str,
-    bytes: Option<u64>,
-    truncated: bool,
-    data: String,
-}
-
-/// One flow.
-#[derive(Debug, Serialize)]
-pub struct FlowDocument {
-    schema: &'static str,
-    #[serde(flatten)]
-    item: FlowItem,
 }
 
 #[derive(Debug, Serialize)]
@@ -83,6 +71,113 @@ struct ErrorItem {
     stage: String,
     kind: String,
     message: String,
+    replied_status: Option<u16>,
+}
+
+/// One flow with everything that is known of it.
+#[derive(Debug, Serialize)]
+pub struct FlowDocument {
+    schema: &'static str,
+    #[serde(flatten)]
+    item: FlowItem,
+    request: MessageItem,
+    response: Option<MessageItem>,
+    informational: Vec<InformationalItem>,
+    timing: Timing,
+    client: Option<ClientItem>,
+    upstream: Option<UpstreamItem>,
+}
+
+#[derive(Debug, Serialize)]
+struct MessageItem {
+    start_line: String,
+    /// In the order and case of the wire.
+    headers: Vec<(String, String)>,
+    trailers: Vec<(String, String)>,
+    head_bytes: u64,
+    body_bytes: Option<u64>,
+    kept_bytes: Option<u64>,
+    /// Absent if it was not asked for, `null` if there was none.
+    #[serde(skip_serializing_if = "Asked::is_not")]
+    body: Asked<BodyDocument>,
+}
+
+/// What is shown only if it was asked for.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Asked<T> {
+    Not,
+    For(Option<T>),
+}
+
+#[derive(Debug, Serialize)]
+struct InformationalItem {
+    start_line: String,
+    headers: Vec<(String, String)>,
+}
+
+/// A body.
+#[derive(Debug, Serialize)]
+pub struct BodyDocument {
+    encoding: &'static str,
+    bytes: Option<u64>,
+    truncated: bool,
+    content_type: Option<String>,
+    content_encoding: Option<String>,
+    data: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Timing {
+    accepted_at: Option<String>,
+    client_tls_done_at: Option<String>,
+    started_at: String,
+    dial_started_at: Option<String>,
+    connected_at: Option<String>,
+    upstream_tls_done_at: Option<String>,
+    upstream_ready_at: Option<String>,
+    upstream_reused: Option<bool>,
+    request_sent_at: Option<String>,
+    response_started_at: Option<String>,
+    response_ended_at: Option<String>,
+    ended_at: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ClientItem {
+    front: String,
+    address: String,
+    proxy_address: String,
+    tls: Option<TlsItem>,
+    no_tls: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct UpstreamItem {
+    address: String,
+    local_address: String,
+    tls: Option<TlsItem>,
+}
+
+#[derive(Debug, Serialize)]
+struct TlsItem {
+    version: String,
+    cipher: String,
+    sni: Option<String>,
+    alpn: Option<String>,
+    certificate: Option<CertificateItem>,
+    danger_unverified: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct CertificateItem {
+    subject: String,
+    issuer: String,
+    not_before: String,
+    not_after: String,
+    names: Vec<String>,
+    sha256: String,
+    chain_length: usize,
 }
 
 impl FlowList {
@@ -92,7 +187,7 @@ impl FlowList {
         Self {
             schema: FLOWS_LIST,
             items: page.rows.iter().map(FlowItem::new).collect(),
-            next: None,
+            next: page.next.map(|cursor| cursor.to_string()),
             total: page.total,
         }
     }
@@ -116,6 +211,7 @@ impl FlowItem {
             path: Some(row.path.clone()).filter(|path| !path.is_empty()),
             status: row.status,
             proto: row.client_version.clone(),
+            upstream_proto: row.upstream_version.clone(),
             route: RouteItem {
                 action: row.route_action.clone(),
                 rule: row.route_rule.clone(),
@@ -135,13 +231,110 @@ impl FlowItem {
 }
 
 impl FlowDocument {
-    /// The shape of a flow, with its bodies where they are given.
+    /// The shape of a flow, with the bodies of request and response where they were asked for.
     #[must_use]
     pub fn new(flow: &FlowDetail, bodies: Option<(Option<&Body>, Option<&Body>)>) -> Self {
-        let _ = bodies;
+        let row = &flow.row;
+        let request = MessageItem {
+            trailers: flow.request_trailers.clone(),
+            body_bytes: row.request_bytes,
+            kept_bytes: flow.request_kept_bytes,
+            body: Asked::new(bodies.map(|(request, _)| request)),
+            ..MessageItem::of_head(&flow.request)
+        };
+        let response = flow.response.as_ref().map(|head| MessageItem {
+            trailers: flow.response_trailers.clone(),
+            body_bytes: row.response_bytes,
+            kept_bytes: flow.response_kept_bytes,
+            body: Asked::new(bodies.map(|(_, response)| response)),
+            ..MessageItem::of_head(head)
+        });
+        let informational = flow.informational.iter().map(|head| InformationalItem {
+            start_line: head.start_line.clone(),
+            headers: head.fields.clone(),
+        });
         Self {
             schema: FLOW,
-            item: FlowItem::new(&flow.row),
+            item: FlowItem::new(row),
+            request,
+            response,
+            informational: informational.collect(),
+            timing: Timing::new(flow),
+            client: flow.client.as_ref().map(ClientItem::new),
+            upstream: flow.upstream.as_ref().map(UpstreamItem::new),
+        }
+    }
+}
+
+impl MessageItem {
+    fn of_head(head: &HeadView) -> Self {
+        Self {
+            start_line: head.start_line.clone(),
+            headers: head.fields.clone(),
+            trailers: Vec::new(),
+            head_bytes: head.bytes,
+            body_bytes: None,
+            kept_bytes: None,
+            body: Asked::Not,
+        }
+    }
+}
+
+impl Asked<BodyDocument> {
+    #[expect(
+        clippy::option_option,
+        reason = "not asked for and none there are written differently"
+    )]
+    fn new(body: Option<Option<&Body>>) -> Self {
+        match body {
+            None => Self::Not,
+            Some(body) => Self::For(body.map(BodyDocument::new)),
+        }
+    }
+
+    fn is_not(&self) -> bool {
+        matches!(self, Self::Not)
+    }
+}
+
+impl BodyDocument {
+    /// The shape of a body. Give one whose bytes are decoded where it is to be read; bytes that
+    /// are no UTF-8 become base64.
+    #[must_use]
+    pub fn new(body: &Body) -> Self {
+        let (encoding, data) = match std::str::from_utf8(&body.bytes) {
+            Ok(text) => ("utf8", text.to_owned()),
+            Err(_) => ("base64", base64(&body.bytes)),
+        };
+        Self {
+            encoding,
+            bytes: body.seen,
+            truncated: body.truncated,
+            content_type: body.content_type.clone(),
+            content_encoding: body.content_encoding.clone(),
+            data,
+        }
+    }
+}
+
+impl Timing {
+    fn new(flow: &FlowDetail) -> Self {
+        let client = flow.client.as_ref();
+        let upstream = flow.upstream.as_ref();
+        let exact = |at: Option<Timestamp>| at.map(exact_rfc3339);
+        Self {
+            accepted_at: exact(client.map(|client| client.accepted_at)),
+            client_tls_done_at: exact(client.and_then(|client| client.tls_done_at)),
+            started_at: exact_rfc3339(flow.row.started_at),
+            dial_started_at: exact(upstream.map(|upstream| upstream.dial_started_at)),
+            connected_at: exact(upstream.map(|upstream| upstream.connected_at)),
+            upstream_tls_done_at: exact(upstream.and_then(|upstream| upstream.tls_done_at)),
+            upstream_ready_at: exact(flow.upstream_ready_at),
+            upstream_reused: flow.upstream_reused,
+            request_sent_at: exact(flow.request_sent_at),
+            response_started_at: exact(flow.response_started_at),
+            response_ended_at: exact(flow.response_ended_at),
+            ended_at: exact(flow.row.ended_at),
         }
     }
 }
@@ -153,6 +346,56 @@ impl ErrorItem {
             stage: error.stage.clone(),
             kind: error.kind.clone(),
             message: error.text.clone(),
+            replied_status: error.replied_status,
+        }
+    }
+}
+
+impl ClientItem {
+    fn new(client: &ConnectionView) -> Self {
+        Self {
+            front: client.front.clone(),
+            address: client.client_address.clone(),
+            proxy_address: client.proxy_address.clone(),
+            tls: client.tls.as_ref().map(TlsItem::new),
+            no_tls: client.no_tls.clone(),
+        }
+    }
+}
+
+impl UpstreamItem {
+    fn new(upstream: &UpstreamView) -> Self {
+        Self {
+            address: upstream.address.clone(),
+            local_address: upstream.local_address.clone(),
+            tls: upstream.tls.as_ref().map(TlsItem::new),
+        }
+    }
+}
+
+impl TlsItem {
+    fn new(tls: &TlsView) -> Self {
+        Self {
+            version: tls.version.clone(),
+            cipher: tls.cipher.clone(),
+            sni: tls.sni.clone(),
+            alpn: tls.alpn.clone(),
+            certificate: tls.certificate.as_ref().map(CertificateItem::new),
+            danger_unverified: tls.danger_unverified,
+        }
+    }
+}
+
+impl CertificateItem {
+    fn new(certificate: &CertificateView) -> Self {
+        Self {
+            subject: certificate.subject.clone(),
+            issuer: certificate.issuer.clone(),
+            not_before: rfc3339(Timestamp(certificate.not_before)),
+            not_after: rfc3339(Timestamp(certificate.not_after)),
+            names: certificate.names.clone(),
+            sha256: certificate.sha256.clone(),
+            chain_length: certificate.chain_length,
         }
     }
 }
@@ -160,8 +403,84 @@ impl ErrorItem {
 /// A moment as RFC 3339 in UTC with milliseconds.
 #[must_use]
 pub fn rfc3339(at: Timestamp) -> String {
-    match jiff::Timestamp::from_microsecond(at.0) {
-        Ok(at) => format!("{at:.3}"),
-        Err(_) => String::new(),
+    format!("{:.3}", moment(at))
+}
+
+/// A moment as RFC 3339 in UTC with microseconds.
+fn exact_rfc3339(at: Timestamp) -> String {
+    format!("{:.6}", moment(at))
+}
+
+/// A moment beyond what a calendar holds becomes the nearest one that it does hold.
+fn moment(at: Timestamp) -> jiff::Timestamp {
+    jiff::Timestamp::from_microsecond(at.0).unwrap_or(match at.0 > 0 {
+        true => jiff::Timestamp::MAX,
+        false => jiff::Timestamp::MIN,
+    })
+}
+
+/// Base64 with padding (RFC 4648 section 4).
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let mut bits = [0; 4];
+        for (place, byte) in bits.iter_mut().skip(1).zip(group) {
+            *place = *byte;
+        }
+        let bits = u32::from_be_bytes(bits);
+        for sixth in 0..4_usize {
+            let letter = (bits >> (18 - 6 * sixth)) & 63;
+            match sixth <= group.len() {
+                true => out.push(char::from(LETTERS[usize::from(letter as u8)])),
+                false => out.push('='),
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_times() {
+        assert_eq!(
+            rfc3339(Timestamp(1_772_442_511_402_999)),
+            "2026-03-02T09:08:31.402Z"
+        );
+        assert_eq!(rfc3339(Timestamp(0)), "1970-01-01T00:00:00.000Z");
+        assert!(rfc3339(Timestamp(i64::MAX)).starts_with("9999-12-"));
+    }
+
+    #[test]
+    fn writes_base64() {
+        for (bytes, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+        assert_eq!(base64(&[0xff, 0xfe, 0xfd]), "//79");
+    }
+
+    #[test]
+    fn a_body_is_text_where_it_can_be() {
+        let body = |bytes: &[u8]| Body {
+            bytes: bytes.to_vec(),
+            seen: Some(9),
+            truncated: true,
+            content_encoding: None,
+            content_type: None,
+        };
+        let json = |bytes: &[u8]| serde_json::to_value(BodyDocument::new(&body(bytes))).unwrap();
+        assert_eq!(json("ü".as_bytes())["data"], "ü");
+        assert_eq!(json(b"\xff")["encoding"], "base64");
+        assert_eq!(json(b"\xff")["bytes"], 9);
+        assert_eq!(json(b"\xff")["truncated"], true);
     }
 }

@@ -7,7 +7,7 @@ pub mod client_side;
 pub(crate) mod der;
 pub mod leaf;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod upstream_side;
 
 use std::sync::{Arc, LazyLock};

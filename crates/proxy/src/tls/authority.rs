@@ -34,7 +34,7 @@ pub struct Authority {
     subject: String,
     subject_der: Vec<u8>,
     key_id: Vec<u8>,
-    self_signed: bool,
+    chain_to_serve: Vec<CertificateDer<'static>>,
     not_before: Timestamp,
     not_after: Timestamp,
 }
@@ -204,9 +204,9 @@ impl Authority {
         self.not_after
     }
 
-    /// What is sent after a leaf. A root is not: who trusts it has it.
+    /// What is sent after a leaf: intermediates. A root is not: who trusts it has it.
     pub(crate) fn chain_to_serve(&self) -> &[CertificateDer<'static>] {
-        if self.self_signed { &[] } else { &self.chain }
+        &self.chain_to_serve
     }
 
     pub(crate) fn key(&self) -> &KeyPair {
@@ -229,9 +229,13 @@ impl Authority {
         key_pem: String,
     ) -> Result<Self, AuthorityError> {
         let first = chain.first().ok_or(AuthorityError::NoCertificate)?;
-        for (index, certificate) in chain.iter().enumerate() {
+        let mut chain_to_serve = Vec::new();
+        for (index, der) in chain.iter().enumerate() {
             let position = index + 1;
-            parse(certificate).ok_or(AuthorityError::BadCertificate { position })?;
+            let certificate = parse(der).ok_or(AuthorityError::BadCertificate { position })?;
+            if certificate.issuer().as_raw() != certificate.subject().as_raw() {
+                chain_to_serve.push(der.clone());
+            }
         }
         let certificate = parse(first).ok_or(AuthorityError::BadCertificate { position: 1 })?;
         let subject = certificate.subject().to_string();
@@ -241,7 +245,6 @@ impl Authority {
         }
         let subject_der = certificate.subject().as_raw().to_vec();
         let key_id = subject_key_id(&certificate).unwrap_or_else(|| key_id(key.der_bytes()));
-        let self_signed = certificate.issuer().as_raw() == certificate.subject().as_raw();
         let not_before = timestamp(certificate.validity().not_before.timestamp());
         let not_after = timestamp(certificate.validity().not_after.timestamp());
         Ok(Self {
@@ -252,7 +255,7 @@ impl Authority {
             subject,
             subject_der,
             key_id,
-            self_signed,
+            chain_to_serve,
             not_before,
             not_after,
         })
@@ -374,3 +377,6 @@ pub(crate) fn certificate_to_pem(certificate: &CertificateDer<'_>) -> String {
     pem.push_str("-----END CERTIFICATE-----\n");
     pem
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,9 +77,17 @@ fn address(octets: &[u8]) -> Option<String> {
     Some(std::net::Ipv6Addr::from(octets).to_string())
 }
 
+/// Names come from strangers and end up in logs, records and replies.
 fn bounded(text: String) -> String {
-    match text.char_indices().nth(NAME_CHARS_MAX) {
-        Some((end, _)) => text.chars().take(end.min(NAME_CHARS_MAX)).collect(),
-        None => text,
+    if text.len() <= NAME_CHARS_MAX && !text.contains(char::is_control) {
+        return text;
     }
+    let plain = |character: char| match character.is_control() {
+        true => char::REPLACEMENT_CHARACTER,
+        false => character,
+    };
+    text.chars().take(NAME_CHARS_MAX).map(plain).collect()
 }
+
+#[cfg(test)]
+mod tests;

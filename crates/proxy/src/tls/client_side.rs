@@ -211,6 +211,8 @@ fn alert_from_client(alert: AlertDescription) -> (FailureKind, String) {
         | AlertDescription::UnsupportedCertificate
         | AlertDescription::AccessDenied
         | AlertDescription::BadCertificateStatusResponse
+        // An older authority of the same name but with another key is trusted instead.
+        | AlertDescription::DecryptError
         | AlertDescription::UserCanceled
         | AlertDescription::CloseNotify => (
             FailureKind::ClientDistrusts,
@@ -222,3 +224,6 @@ fn alert_from_client(alert: AlertDescription) -> (FailureKind, String) {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;

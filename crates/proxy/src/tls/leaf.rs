@@ -195,3 +195,6 @@ fn common_name(host: &Host) -> Option<String> {
     };
     (name.len() <= COMMON_NAME_CHARS_MAX).then_some(name)
 }
+
+#[cfg(test)]
+mod tests;

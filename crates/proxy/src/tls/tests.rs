@@ -1,73 +1,131 @@
-//! Certificates of ours before strict verifiers, and handshakes with both sides in memory.
+//! What the tests of both sides share: the time, an authority, and a handshake in memory.
 
-use std::path::Path;
-use std::process::{Command, Output};
+use std::io;
 use std::sync::Arc;
 
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
 use traffic::{Host, Timestamp};
 
 use super::authority::Authority;
+use super::client_side::{ClientAlpn, ClientSide};
 use super::leaf::LeafCache;
 
-/// The verifiers of other programs ask the real clock, so these tests do too.
-fn now() -> Timestamp {
+pub(crate) const DAY: i64 = 86_400 * 1_000_000;
+
+/// Other programs and rustls ask the real clock, so these tests do too.
+pub(crate) fn now() -> Timestamp {
     let since_epoch = std::time::UNIX_EPOCH.elapsed().unwrap();
     Timestamp(since_epoch.as_micros().try_into().unwrap())
 }
 
-fn authority() -> Arc<Authority> {
+pub(crate) fn days_from_now(days: i64) -> Timestamp {
+    Timestamp(now().0 + days * DAY)
+}
+
+pub(crate) fn host(text: &str) -> Host {
+    Host::parse(text).unwrap()
+}
+
+pub(crate) fn authority() -> Arc<Authority> {
     Arc::new(Authority::generate("oriel test authority", now()).unwrap())
 }
 
-fn leaf_pem(leaves: &LeafCache, host: &str) -> String {
-    let leaf = leaves.leaf(&Host::parse(host).unwrap(), now()).unwrap();
-    leaf.cert
-        .iter()
-        .map(super::authority::certificate_to_pem)
-        .collect()
+/// An authority that nobody trusts.
+pub(crate) fn stranger() -> Arc<Authority> {
+    Arc::new(Authority::generate("another authority", now()).unwrap())
 }
 
-fn run(command: &mut Command) -> Output {
-    command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"))
+pub(crate) fn client_side(authority: &Arc<Authority>) -> ClientSide {
+    let leaves = LeafCache::new(Arc::clone(authority), 64).unwrap();
+    ClientSide::new(Arc::new(leaves), now)
 }
 
-/// Verifies as strictly as OpenSSL can.
-fn openssl_verify(folder: &Path, authority: &str, chain: &str, host: &str) {
-    let root = folder.join("root.pem");
-    let leaf = folder.join("leaf.pem");
-    std::fs::write(&root, authority).unwrap();
-    std::fs::write(&leaf, chain).unwrap();
-    let name = match Host::parse(host).unwrap() {
-        Host::Name(_) => "-verify_hostname",
-        Host::Ip(_) => "-verify_ip",
+/// A server that shows the leaf for the name it is asked for.
+pub(crate) fn server(authority: &Arc<Authority>, alpn: ClientAlpn) -> Arc<ServerConfig> {
+    client_side(authority).server_config(&host("any.test"), alpn)
+}
+
+/// A client that trusts the authority and nothing else.
+pub(crate) fn client(authority: &Authority, alpn: &[&[u8]]) -> Arc<ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(authority.certificate_der().clone()).unwrap();
+    let mut config = ClientConfig::builder_with_provider(super::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    Arc::new(config)
+}
+
+/// Both ends of a handshake, and what each says of it.
+pub(crate) struct Handshake {
+    pub(crate) client: ClientConnection,
+    pub(crate) server: ServerConnection,
+    pub(crate) client_result: io::Result<()>,
+    pub(crate) server_result: io::Result<()>,
+}
+
+/// Shakes hands in memory until both are done or one has failed and told the other.
+pub(crate) fn handshake(
+    client: Arc<ClientConfig>,
+    server: Arc<ServerConfig>,
+    name: &str,
+) -> Handshake {
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let mut shake = Handshake {
+        client: ClientConnection::new(client, name).unwrap(),
+        server: ServerConnection::new(server).unwrap(),
+        client_result: Ok(()),
+        server_result: Ok(()),
     };
-    let output = run(Command::new("openssl")
-        .args(["verify", "-x509_strict", "-purpose", "sslserver"])
-        .args([name, host, "-CAfile"])
-        .arg(&root)
-        .arg("-untrusted")
-        .arg(&leaf)
-        .arg(&leaf));
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{host}: {text}");
+    for _ in 0..10 {
+        let mut bytes = Vec::new();
+        while shake.client.wants_write() {
+            shake.client.write_tls(&mut bytes).unwrap();
+        }
+        if shake.server_result.is_ok() {
+            shake.server_result = receive(&mut bytes.as_slice(), |bytes| {
+                shake.server.read_tls(bytes)?;
+                shake
+                    .server
+                    .process_new_packets()
+                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+            });
+        }
+        let mut bytes = Vec::new();
+        while shake.server.wants_write() {
+            shake.server.write_tls(&mut bytes).unwrap();
+        }
+        if shake.client_result.is_ok() {
+            shake.client_result = receive(&mut bytes.as_slice(), |bytes| {
+                shake.client.read_tls(bytes)?;
+                shake
+                    .client
+                    .process_new_packets()
+                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+            });
+        }
+    }
+    shake
 }
 
-fn long_name() -> String {
-    let label = "a".repeat(63);
-    let name = format!("{label}.{label}.{label}.{}", "b".repeat(61));
-    assert_eq!(name.len(), 253, "the longest there is");
-    name
+fn receive(
+    bytes: &mut &[u8],
+    mut read: impl FnMut(&mut &[u8]) -> io::Result<rustls::IoState>,
+) -> io::Result<()> {
+    while !bytes.is_empty() {
+        read(bytes)?;
+    }
+    Ok(())
 }
 
-#[test]
-fn openssl_takes_leaves_strictly() {
-    let folder = tempfile::tempdir().unwrap();
-    let authority = authority();
-    let leaves = LeafCache::new(Arc::clone(&authority), 8).unwrap();
-    for host in ["api.openai.com", "127.0.0.1", "::1", &long_name()] {
-        let chain = leaf_pem(&leaves, host);
-        openssl_verify(folder.path(), authority.certificate_pem(), &chain, host);
+impl Handshake {
+    pub(crate) fn succeeded(self) -> Self {
+        self.client_result.as_ref().unwrap();
+        self.server_result.as_ref().unwrap();
+        assert!(!self.client.is_handshaking() && !self.server.is_handshaking());
+        self
     }
 }

@@ -137,8 +137,13 @@ impl Proxy {
         }
         drop(self.listener);
         self.stopper.stop();
-        let connections_cut = self.clients.drain(self.drain).await;
-        self.upstream_tasks.drain(std::time::Duration::ZERO).await;
+        let connections_cut = self
+            .clients
+            .drain(self.drain, || self.engine.tap.stop())
+            .await;
+        self.upstream_tasks
+            .drain(std::time::Duration::ZERO, || ())
+            .await;
         Drained { connections_cut }
     }
 }

@@ -476,8 +476,23 @@ async fn pass(
     flow.upstream(&dialled.facts(None, None), false);
     flow.hand_over();
     let mut passed = tunnel::Passed::default();
-    tunnel::run(wire, stream, engine.timeouts.idle_body, &mut passed).await;
+    let cut = tokio::select! {
+        () = tunnel::run(wire, stream, engine.timeouts.idle_body, &mut passed) => false,
+        () = stopped(engine) => true,
+    };
+    if cut {
+        let text = "oriel stopped before the tunnel was closed";
+        let kind = FailureKind::ShuttingDown;
+        passed.failure = Some(error::failure(Side::Oriel, Stage::Tunnel, kind, text));
+    }
     flow.end_tunnel(passed.failure, (passed.from_client, passed.from_upstream));
+}
+
+/// Waits until a tunnel has to end because the engine stops: shortly before the tasks are cut, so
+/// that what passed can still be told.
+async fn stopped(engine: &Engine) {
+    engine.stop.asked().await;
+    tokio::time::sleep(engine.timeouts.drain.mul_f32(0.9)).await;
 }
 
 impl ConnectAnswer {

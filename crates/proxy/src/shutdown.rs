@@ -29,15 +29,16 @@ impl Tasks {
         running.spawn(task);
     }
 
-    /// Waits until all tasks have ended, at most for `limit`, and ends the others. Returns how
-    /// many had to be ended.
-    pub(crate) async fn drain(&self, limit: Duration) -> usize {
+    /// Waits until all tasks have ended, at most for `limit`; then calls `cutting` and ends the
+    /// others. Returns how many had to be ended.
+    pub(crate) async fn drain(&self, limit: Duration, cutting: impl FnOnce()) -> usize {
         let mut running = std::mem::take(&mut *self.running.lock());
         let deadline = tokio::time::Instant::now() + limit;
         while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, running.join_next()).await {
             report("drain", ended);
         }
         let cut = running.len();
+        cutting();
         running.shutdown().await;
         cut
     }

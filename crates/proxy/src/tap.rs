@@ -2,7 +2,7 @@
 //! the engine goes on. Without a watcher all of it is one branch.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use traffic::{
@@ -11,6 +11,7 @@ use traffic::{
 };
 
 use crate::clock;
+use crate::error;
 use crate::limits::EVENTS_PER_BATCH;
 
 /// Takes what the engine reports.
@@ -28,6 +29,8 @@ pub(crate) struct Tap {
     watcher: Option<Arc<dyn Watcher>>,
     kept_max: u64,
     flows: AtomicU64,
+    /// The engine is stopping, so a flow that is cut was cut by us.
+    stopping: AtomicBool,
 }
 
 /// Events of one connection on their way to the watcher.
@@ -65,7 +68,13 @@ impl Tap {
             watcher,
             kept_max,
             flows: AtomicU64::new(1),
+            stopping: AtomicBool::new(false),
         })
+    }
+
+    /// From now on a flow that is cut was cut by the stop.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn reporter(self: &Arc<Self>) -> Reporter {
@@ -290,11 +299,17 @@ impl Drop for Flow<'_> {
         if self.ended || !self.watched {
             return;
         }
-        let failure = Failure {
-            side: Side::Client,
-            stage: Stage::Response,
-            kind: FailureKind::ClosedEarly,
-            text: "the client connection ended before the flow was whole".to_owned(),
+        let failure = match self.reporter.tap.stopping.load(Ordering::Relaxed) {
+            true => error::failure(
+                Side::Oriel,
+                Stage::Response,
+                FailureKind::ShuttingDown,
+                "oriel stopped before the flow was whole",
+            ),
+            false => {
+                let place = "before the flow was whole";
+                error::closed_early(Side::Client, Stage::Response, place)
+            }
         };
         let outcome = Outcome::Failed {
             failure: Box::new(failure),

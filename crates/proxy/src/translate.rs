@@ -87,6 +87,8 @@ struct Course<'f, 'r> {
     flow: Mutex<&'f mut Flow<'r>>,
     /// Grows with every step of progress.
     moved: AtomicU64,
+    /// The request has passed: what the client sends now is its next one.
+    uploaded: &'f AtomicBool,
     client_ended: AtomicBool,
     responded: AtomicBool,
     until_close: AtomicBool,
@@ -150,8 +152,8 @@ pub(crate) async fn from_http2(
         target,
         scheme,
     } = message;
-    let length = heads::body_length(&parts.headers, body.is_end_stream())
-        .map_err(|failure| Broken::before(failure))?;
+    let length =
+        heads::body_length(&parts.headers, body.is_end_stream()).map_err(Broken::before)?;
     let request = heads::for_upstream(parts, target, scheme).map_err(Broken::before)?;
     let source = Source::Http2 {
         body,
@@ -294,6 +296,7 @@ async fn both(
     let course = Course {
         flow: Mutex::new(flow),
         moved: AtomicU64::new(0),
+        uploaded: sent,
         client_ended: AtomicBool::new(false),
         responded: AtomicBool::new(false),
         until_close: AtomicBool::new(false),
@@ -562,11 +565,8 @@ impl<'a, 'c> Reply<'a, 'c> {
                     (false, Version::Http10) => (Coding::AsItIs, true),
                     (false, Version::Http11 | Version::Http2) => (Coding::Chunked, false),
                 };
-                let mut held = connection.lock();
                 let close = closes || !stays;
-                heads::write_response(&response, coding, close, &mut held.output);
-                // An answer without a length and without a body needs to say so.
-                drop(held);
+                heads::write_response(&response, coding, close, &mut connection.lock().output);
                 Ok((
                     Sink::Http1 {
                         connection,
@@ -601,21 +601,31 @@ impl<'a, 'c> Reply<'a, 'c> {
                         error::broken(Side::Client, Stage::Response, &error).into(),
                     );
                 }
-                if held.read_ended || held.input.len() >= READ_BYTES {
+                // Before the request has passed, the upload reads the connection.
+                if !course.uploaded.load(Ordering::Relaxed)
+                    || held.read_ended
+                    || held.input.len() >= READ_BYTES
+                {
                     return Poll::Pending;
                 }
-                // Only once the request has passed: before, the upload reads the connection.
-                Poll::Pending
+                match ready!(held.poll_fill(cx)) {
+                    Ok(0) => {
+                        // It may still read: it gets a moment, see `HALF_CLOSED`.
+                        course.client_ended.store(true, Ordering::Relaxed);
+                        course.moved.fetch_add(1, Ordering::Relaxed);
+                        Poll::Pending
+                    }
+                    Ok(_) => Poll::Pending,
+                    Err(error) => {
+                        Poll::Ready(error::broken(Side::Client, Stage::Response, &error).into())
+                    }
+                }
             }
             Self::Http2(respond) => match ready!(respond.poll_reset(cx)) {
                 Ok(reason) => Poll::Ready(client_reset(reason)),
                 Err(error) => Poll::Ready(Fault::from_h2(Side::Client, Stage::Response, &error)),
             },
         }
-        .map(|fault| {
-            course.client_ended.store(true, Ordering::Relaxed);
-            fault
-        })
     }
 }
 

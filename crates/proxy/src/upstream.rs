@@ -159,15 +159,15 @@ impl Upstreams {
         offer: Offer,
     ) -> Result<Lease, Failure> {
         let speaks = upstream.speaks();
-        if offer == Offer::Http1 || speaks == Speaks::Http1 {
-            if let Some(lease) = self.idle(upstream) {
-                return Ok(Lease::Http1(Box::new(lease)));
-            }
+        if (offer == Offer::Http1 || speaks == Speaks::Http1)
+            && let Some(lease) = self.idle(upstream)
+        {
+            return Ok(Lease::Http1(Box::new(lease)));
         }
-        if offer == Offer::Any || speaks == Speaks::OnlyHttp2 {
-            if let Some(shared) = upstream.shared() {
-                return Ok(Lease::Http2(shared));
-            }
+        if (offer == Offer::Any || speaks == Speaks::OnlyHttp2)
+            && let Some(shared) = upstream.shared()
+        {
+            return Ok(Lease::Http2(shared));
         }
         self.connect(upstream, offer).await
     }

@@ -262,7 +262,7 @@ pub fn write_response(head: &ResponseHead, bytes: &[u8], out: &mut Vec<u8>) {
     let first = head
         .lines
         .first()
-        .map_or(head.length.saturating_sub(2), |line| line.start);
+        .map_or_else(|| head.length.saturating_sub(2), |line| line.start);
     out.extend_from_slice(bytes.get(..first).unwrap_or_default());
     for line in &head.lines {
         if !line.hop {

@@ -452,3 +452,6 @@ impl Pump {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,6 +62,14 @@ enum Piece {
     End(Option<HeaderMap>),
 }
 
+/// How the end of a body is told.
+enum End {
+    /// It went out with the last piece.
+    Said,
+    Plain,
+    Trailers(HeaderMap),
+}
+
 /// Passes a body on, piece by piece. `seen` is shown each piece, `waits` is called before the
 /// source is waited for. Returns the trailers.
 pub(super) async fn carry(
@@ -82,7 +90,7 @@ pub(super) async fn carry(
             // Some peers say the end in a frame of its own.
             Piece::Data(data) if data.is_empty() => {
                 if source.is_ended() {
-                    std::future::poll_fn(|cx| sink.poll_end(cx, Some(None))).await?;
+                    std::future::poll_fn(|cx| sink.poll_end(cx, &mut End::Plain)).await?;
                     return Ok(None);
                 }
             }
@@ -93,13 +101,14 @@ pub(super) async fn carry(
                 std::future::poll_fn(|cx| sink.poll_send(cx, &mut data, ended)).await?;
                 source.release(length)?;
                 if ended {
-                    std::future::poll_fn(|cx| sink.poll_end(cx, None)).await?;
+                    std::future::poll_fn(|cx| sink.poll_end(cx, &mut End::Said)).await?;
                     return Ok(None);
                 }
             }
-            Piece::End(mut trailers) => {
+            Piece::End(trailers) => {
                 let text = trailers.as_ref().map(heads::trailers_text);
-                std::future::poll_fn(|cx| sink.poll_end(cx, Some(trailers.take()))).await?;
+                let mut end = trailers.map_or(End::Plain, End::Trailers);
+                std::future::poll_fn(|cx| sink.poll_end(cx, &mut end)).await?;
                 return Ok(text);
             }
         }
@@ -231,12 +240,9 @@ impl Sink<'_, '_> {
         }
     }
 
-    /// Ends the body. `trailers` is `None` if the end went out with the last piece already.
-    fn poll_end(
-        &mut self,
-        cx: &mut Context<'_>,
-        trailers: Option<Option<HeaderMap>>,
-    ) -> Poll<Result<(), Fault>> {
+    /// Ends the body. Polled again, it only drains.
+    fn poll_end(&mut self, cx: &mut Context<'_>, end: &mut End) -> Poll<Result<(), Fault>> {
+        let told = std::mem::replace(end, End::Said);
         match self {
             Self::Http1 {
                 connection,
@@ -245,10 +251,9 @@ impl Sink<'_, '_> {
             } => {
                 let mut held = connection.lock();
                 if *coding == Coding::Chunked {
-                    // Polled again, only the rest is drained.
                     *coding = Coding::AsItIs;
                     held.output.extend_from_slice(b"0\r\n");
-                    if let Some(trailers) = trailers.flatten() {
+                    if let End::Trailers(trailers) = told {
                         heads::write_fields(&trailers, &mut held.output);
                     }
                     held.output.extend_from_slice(b"\r\n");
@@ -256,10 +261,10 @@ impl Sink<'_, '_> {
                 held.poll_drain(cx).map_err(|error| io(*side, &error))
             }
             Self::Http2 { stream, side } => {
-                let sent = match trailers {
-                    None => Ok(()),
-                    Some(None) => stream.send_data(Bytes::new(), true),
-                    Some(Some(trailers)) => stream.send_trailers(trailers),
+                let sent = match told {
+                    End::Said => Ok(()),
+                    End::Plain => stream.send_data(Bytes::new(), true),
+                    End::Trailers(trailers) => stream.send_trailers(trailers),
                 };
                 Poll::Ready(sent.map_err(|error| Fault::from_h2(*side, stage(*side), &error)))
             }

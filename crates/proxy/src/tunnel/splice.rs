@@ -140,7 +140,7 @@ impl Lane {
         }
     }
 
-    fn poll_out(&mut self, cx: &mut Context<'_>, sink: &TcpStream) -> Poll<io::Result<usize>> {
+    fn poll_out(&self, cx: &mut Context<'_>, sink: &TcpStream) -> Poll<io::Result<usize>> {
         loop {
             ready!(sink.poll_write_ready(cx))?;
             let Some((from, _)) = &self.pipe else {

@@ -6,12 +6,13 @@ pub(crate) mod certificate;
 pub mod client_side;
 pub(crate) mod der;
 pub mod leaf;
+pub mod upstream_side;
 #[cfg(test)]
 pub(crate) mod tests;
-pub mod upstream_side;
 
 use std::sync::{Arc, LazyLock};
 
+use rustls::AlertDescription;
 use rustls::crypto::CryptoProvider;
 
 /// The one cryptography provider. It is passed explicitly and never installed for the process: an
@@ -20,4 +21,21 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> =
         LazyLock::new(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
     Arc::clone(&PROVIDER)
+}
+
+/// The name of an alert as the standard writes it (RFC 8446 section 6), for example `unknown_ca`.
+pub(crate) fn alert_name(alert: AlertDescription) -> String {
+    let Some(name) = alert.as_str() else {
+        return u8::from(alert).to_string();
+    };
+    let mut written = String::with_capacity(name.len() + 4);
+    let mut after_lower = false;
+    for character in name.chars() {
+        if character.is_ascii_uppercase() && after_lower {
+            written.push('_');
+        }
+        after_lower = character.is_ascii_lowercase();
+        written.push(character.to_ascii_lowercase());
+    }
+    written
 }

@@ -11,7 +11,7 @@ use traffic::Timestamp;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
 
-use super::certificate::{parse, sha256, timestamp};
+use super::certificate::{distinguished_name, parse, sha256, timestamp};
 use super::{der, provider};
 
 /// How long an authority made here is valid. Whoever trusts it trusts it for everything, so it
@@ -238,7 +238,7 @@ impl Authority {
             }
         }
         let certificate = parse(first).ok_or(AuthorityError::BadCertificate { position: 1 })?;
-        let subject = certificate.subject().to_string();
+        let subject = distinguished_name(certificate.subject());
         check_is_authority(&certificate, &subject)?;
         if certificate.public_key().subject_public_key.data.as_ref() != key.der_bytes() {
             return Err(AuthorityError::KeyMismatch { subject });

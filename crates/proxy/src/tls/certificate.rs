@@ -4,20 +4,35 @@ use rustls::pki_types::CertificateDer;
 use traffic::{CertificateFacts, Timestamp};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
+use x509_parser::oid_registry::{self, Oid};
 use x509_parser::prelude::FromDer;
+use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
 /// Names of a certificate that are kept. Some have a hundred.
 const NAMES_MAX: usize = 32;
 /// Longest text kept of a name in a certificate: names come from strangers.
 const NAME_CHARS_MAX: usize = 512;
 
+/// The attributes that RFC 4514 section 3 gives short names.
+const SHORT_NAMES: &[(Oid<'_>, &str)] = &[
+    (oid_registry::OID_X509_COMMON_NAME, "CN"),
+    (oid_registry::OID_X509_LOCALITY_NAME, "L"),
+    (oid_registry::OID_X509_STATE_OR_PROVINCE_NAME, "ST"),
+    (oid_registry::OID_X509_ORGANIZATION_NAME, "O"),
+    (oid_registry::OID_X509_ORGANIZATIONAL_UNIT, "OU"),
+    (oid_registry::OID_X509_COUNTRY_NAME, "C"),
+    (oid_registry::OID_X509_STREET_ADDRESS, "STREET"),
+    (oid_registry::OID_DOMAIN_COMPONENT, "DC"),
+    (oid_registry::OID_USERID, "UID"),
+];
+
 /// The short view of a chain as an upstream sent it; `None` if its leaf cannot be read.
 pub(crate) fn facts(chain: &[CertificateDer<'_>]) -> Option<CertificateFacts> {
     let leaf = chain.first()?;
     let certificate = parse(leaf)?;
     Some(CertificateFacts {
-        subject: bounded(certificate.subject().to_string()),
-        issuer: bounded(certificate.issuer().to_string()),
+        subject: distinguished_name(certificate.subject()),
+        issuer: distinguished_name(certificate.issuer()),
         not_before: timestamp(certificate.validity().not_before.timestamp()),
         not_after: timestamp(certificate.validity().not_after.timestamp()),
         names: names(&certificate),
@@ -32,6 +47,54 @@ pub(crate) fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'
         Ok(([], certificate)) => Some(certificate),
         Ok(_) | Err(_) => None,
     }
+}
+
+/// A name as RFC 4514 writes it: the most specific part first, as in `CN=a.com,O=A,C=DE`.
+pub(crate) fn distinguished_name(name: &X509Name<'_>) -> String {
+    let mut parts: Vec<String> = name
+        .iter_rdn()
+        .take(NAMES_MAX)
+        .map(|part| {
+            let attributes: Vec<_> = part.iter().take(NAMES_MAX).map(attribute).collect();
+            attributes.join("+")
+        })
+        .collect();
+    parts.reverse();
+    bounded(parts.join(","))
+}
+
+/// One attribute; a value that is no text of today is written in hexadecimal.
+fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
+    let kind = attribute.attr_type();
+    let known = SHORT_NAMES
+        .iter()
+        .find(|(identifier, _)| kind == identifier);
+    let kind = match known {
+        Some((_, short)) => (*short).to_owned(),
+        None => kind.to_id_string(),
+    };
+    match attribute.as_str() {
+        Ok(value) => format!("{kind}={}", escaped(value)),
+        Err(_) => {
+            let octets = attribute.as_slice().iter().take(NAME_CHARS_MAX);
+            let value: String = octets.map(|octet| format!("{octet:02x}")).collect();
+            format!("{kind}=#{value}")
+        }
+    }
+}
+
+fn escaped(value: &str) -> String {
+    let mut written = String::with_capacity(value.len());
+    for (index, character) in value.char_indices() {
+        let first = index == 0 && matches!(character, '#' | ' ');
+        let last = index + 1 == value.len() && character == ' ';
+        let special = matches!(character, ',' | '+' | '"' | '\\' | '<' | '>' | ';');
+        if first || last || special {
+            written.push('\\');
+        }
+        written.push(character);
+    }
+    written
 }
 
 /// SHA-256, from the provider that TLS uses.

@@ -12,7 +12,7 @@ use rustls::{AlertDescription, ServerConfig};
 use traffic::{FailureKind, Host, Timestamp};
 
 use super::leaf::LeafCache;
-use super::provider;
+use super::{alert_name, provider};
 
 /// Reads the wall clock.
 pub type Clock = fn() -> Timestamp;
@@ -201,7 +201,7 @@ pub fn client_failure(error: &io::Error) -> (FailureKind, String) {
 }
 
 fn alert_from_client(alert: AlertDescription) -> (FailureKind, String) {
-    let name = alert.as_str().unwrap_or("unknown");
+    let name = alert_name(alert);
     match alert {
         AlertDescription::UnknownCA
         | AlertDescription::BadCertificate

@@ -18,8 +18,8 @@ use rustls::{
 use traffic::rules::pattern::{HostPatterns, PatternError};
 use traffic::{FailureKind, Target, Timestamp, TlsFacts};
 
-use super::certificate;
 use super::der::Civil;
+use super::{alert_name, certificate};
 use crate::config::UpstreamTrust;
 
 /// Sessions remembered for resumption, per configuration. rustls keeps up to 8 per name, so this
@@ -431,7 +431,7 @@ pub fn describe_tls(error: &rustls::Error) -> (FailureKind, String) {
             FailureKind::TlsProtocol,
             format!(
                 "the upstream ended the TLS handshake (alert {})",
-                alert.as_str().unwrap_or("unknown")
+                alert_name(*alert)
             ),
         ),
         rustls::Error::InvalidMessage(_) => (

@@ -267,7 +267,10 @@ fn parse_range(host: &str, rest: &str) -> Result<(Hosts, Option<u16>), PatternPr
     };
     let most = if network.is_ipv4() { 32 } else { 128 };
     match prefix.parse::<u8>() {
-        Ok(prefix) if prefix <= most => Ok((Hosts::Range { network, prefix }, port)),
+        Ok(prefix) if prefix <= most => {
+            let (network, prefix) = canonical_range(network, prefix);
+            Ok((Hosts::Range { network, prefix }, port))
+        }
         Ok(_) | Err(_) => Err(PatternProblem::Range { most }),
     }
 }
@@ -290,6 +293,14 @@ fn canonical(host: &Host) -> Host {
     match host {
         Host::Name(name) => Host::Name(name.clone()),
         Host::Ip(address) => Host::Ip(address.to_canonical()),
+    }
+}
+
+/// As [`canonical`], for a range that lies within the IPv4 addresses written as IPv6.
+fn canonical_range(network: IpAddr, prefix: u8) -> (IpAddr, u8) {
+    match (network.to_canonical(), prefix.checked_sub(96)) {
+        (mapped @ IpAddr::V4(_), Some(prefix)) if network.is_ipv6() => (mapped, prefix),
+        _ => (network, prefix),
     }
 }
 
@@ -390,6 +401,11 @@ mod tests {
         check(&["192.0.2.7/32"], "192.0.2.7", Some("192.0.2.7/32"));
         check(&["2001:db8::/32"], "[2001:db8:1::1]", Some("2001:db8::/32"));
         check(&["::/0"], "192.0.2.1", None);
+        check(
+            &["::ffff:192.0.2.0/120"],
+            "192.0.2.1",
+            Some("::ffff:192.0.2.0/120"),
+        );
         check(&["*.2.7"], "192.0.2.7", None);
     }
 

@@ -48,6 +48,39 @@ fn what_strangers_write_is_bounded() {
     );
 }
 
+#[test]
+fn names_are_written_as_rfc_4514_says() {
+    let written = |parts: &[(DnType, &str)]| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        for (kind, value) in parts {
+            params.distinguished_name.push(kind.clone(), *value);
+        }
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        facts(&[certificate.der().clone()]).unwrap().subject
+    };
+    // RFC 4514 section 4.
+    let parts = [
+        (
+            DnType::CustomDnType(vec![0, 9, 2342, 19200300, 100, 1, 25]),
+            "net",
+        ),
+        (DnType::OrganizationName, "example"),
+        (DnType::CommonName, "James \"Jim\" Smith, III"),
+    ];
+    assert_eq!(
+        written(&parts),
+        r#"CN=James \"Jim\" Smith\, III,O=example,DC=net"#
+    );
+    assert_eq!(written(&[(DnType::CommonName, " #a+b ")]), r"CN=\ #a\+b\ ");
+    assert_eq!(written(&[(DnType::CommonName, "#a")]), r"CN=\#a");
+    assert_eq!(
+        written(&[(DnType::CustomDnType(vec![1, 2, 3, 4]), "b")]),
+        "1.2.3.4=b"
+    );
+    assert_eq!(written(&[]), "");
+}
+
 proptest! {
     #[test]
     fn damaged_certificates_are_read(

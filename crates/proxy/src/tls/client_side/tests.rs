@@ -93,7 +93,7 @@ fn a_client_without_our_authority_distrusts() {
     assert_eq!(kind, FailureKind::ClientDistrusts);
     assert_eq!(
         text,
-        "the client does not trust oriel's certificate (alert UnknownCA)"
+        "the client does not trust oriel's certificate (alert unknown_ca)"
     );
     // It trusts one of the same name, from before the authority was made anew.
     let shake = handshake(client(&authority(), &[]), config, "a.test");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
@@ -301,8 +301,7 @@ impl ServerCertVerifier for DangerousVerifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = provider().signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, &algorithms)
+        verify_key_only(message, certificate, signed)
     }
 
     fn verify_tls13_signature(
@@ -311,8 +310,7 @@ impl ServerCertVerifier for DangerousVerifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = provider().signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, &algorithms)
+        verify_key_only(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -320,6 +318,32 @@ impl ServerCertVerifier for DangerousVerifier {
             .signature_verification_algorithms
             .supported_schemes()
     }
+}
+
+/// Checks that the key in a certificate signed the handshake, and nothing else of the certificate:
+/// the verifier of rustls refuses those of X.509 version 1, which old appliances have.
+fn verify_key_only(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signed: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    let certificate = certificate::parse(certificate).ok_or(CertificateError::BadEncoding)?;
+    let key = &certificate.public_key().subject_public_key.data;
+    let supported = provider().signature_verification_algorithms;
+    let for_scheme = supported
+        .mapping
+        .iter()
+        .filter(|(scheme, _)| *scheme == signed.scheme);
+    let valid = for_scheme
+        .flat_map(|(_, algorithms)| algorithms.iter())
+        .any(|algorithm| {
+            let verified = algorithm.verify_signature(key, message, signed.signature());
+            verified.is_ok()
+        });
+    if !valid {
+        return Err(CertificateError::BadSignature.into());
+    }
+    Ok(HandshakeSignatureValid::assertion())
 }
 
 /// Which check a certificate failed, in words.
@@ -492,7 +516,7 @@ fn describe_certificate(error: &CertificateError) -> (FailureKind, String) {
         ),
         CertificateError::BadSignature => (
             FailureKind::CertificateInvalid,
-            "a signature in the upstream's certificate chain is wrong".to_owned(),
+            "a signature of the upstream's certificate or handshake is wrong".to_owned(),
         ),
         CertificateError::BadEncoding => (
             FailureKind::CertificateInvalid,

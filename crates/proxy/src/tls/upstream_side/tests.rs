@@ -1,7 +1,11 @@
 //! Handshakes with upstreams in memory: good, and wrong in each way that has a name.
 
+use std::process::Command;
+
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConnection, HandshakeKind, ServerConfig};
 use traffic::wire::client_hello::{self, Parsed};
 
@@ -203,6 +207,56 @@ fn danger_is_for_the_hosts_listed_and_is_told() {
             .client_result
             .is_err()
     );
+}
+
+#[test]
+fn danger_takes_certificates_of_version_1() {
+    // openssl up to 3.1 signs a request without extensions as version 1.
+    const MAKE: &str = "
+        openssl req -newkey rsa:2048 -nodes -keyout key.pem -out request.pem -subj /CN=old &&
+        openssl x509 -req -in request.pem -signkey key.pem -out certificate.pem";
+    let folder = tempfile::tempdir().unwrap();
+    let made = Command::new("sh")
+        .args(["-c", MAKE])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+    let certificate = CertificateDer::from_pem_slice(&read("certificate.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(&read("key.pem")).unwrap();
+    let key = provider().key_provider.load_private_key(key).unwrap();
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let certified = CertifiedKey::new(vec![certificate.clone()], Arc::clone(&key));
+        let resolver = rustls::sign::SingleCertAndKey::from(certified);
+        let server = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(resolver));
+        let tls = trust(&[&authority()], &["a.test"]);
+        shake(&tls, Arc::new(server), "a.test").succeeded();
+    }
+}
+
+/// A server that shows a certificate whose key it does not have.
+#[test]
+fn danger_still_wants_the_key_of_the_certificate() {
+    let (certificate, _) = self_signed_certificate("a.test", IsCa::NoCa);
+    let other = KeyPair::generate().unwrap();
+    let key = provider()
+        .key_provider
+        .load_private_key(PrivateKeyDer::from(other))
+        .unwrap();
+    let certified = CertifiedKey::new(vec![certificate], key);
+    let server = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)));
+    let tls = trust(&[&authority()], &["a.test"]);
+    let (kind, text) = refusal(&tls, Arc::new(server), "a.test");
+    assert_eq!(kind, FailureKind::CertificateInvalid, "{text}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Nothing here is shipped. What a check knows about the project stands in a table at the top of
 //! its file.
 
+mod bench;
 mod ci;
 mod console;
 mod failure;
@@ -19,6 +20,8 @@ usage: cargo xtask <command>
   test          the tests alone
   tidy          the project's own rules: crate edges, purity, names, licences, bans
   deny          licences, bans and sources by cargo-deny
+  bench [--quick] [--only CASE]… [--proxy NAME]… [--write FILE]
+                CPU per request and latency, beside other proxies
 ";
 
 fn main() -> ExitCode {
@@ -40,6 +43,10 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
         ["test"] => ci::test(),
         ["tidy"] => tidy::run(),
         ["deny"] => ci::deny(),
+        ["bench", rest @ ..] => bench::run(rest),
+        // What the benchmark starts itself as.
+        ["bench-run", rest @ ..] => bench::run_pinned(rest),
+        ["bench-peer", name, listen, folder] => bench::run_peer(name, listen, folder),
         [] | ["help" | "--help" | "-h"] => {
             console::say(USAGE);
             Ok(())

@@ -114,6 +114,12 @@ impl Client {
         Http2Client::start(wire).await
     }
 
+    /// Gives the bare connection back, for a caller that reads it in its own way. What was read
+    /// too far is lost, so this belongs right after a handshake.
+    pub fn into_wire(mut self) -> io::Result<Wire> {
+        Ok(self.take_peer()?.into_parts().0)
+    }
+
     /// The connection below, to ask for its addresses, ALPN or certificates.
     pub fn wire(&self) -> io::Result<&Wire> {
         self.peer.as_ref().map(Buffered::stream).ok_or_else(gone)

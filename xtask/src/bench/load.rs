@@ -1,0 +1,359 @@
+//! The benchmark's load: clients that ask as fast as they are answered, and keep times.
+//!
+//! It runs on one thread together with the upstream, so that both have the same clock and leave
+//! the proxy a core of its own.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use rustls::ClientConfig;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use testbed::client::Client;
+use testbed::wire::Wire;
+
+use super::upstream::{DOWNLOAD_BYTES, now_nanoseconds};
+use crate::failure::Failure;
+
+const READ_BYTES: usize = 256 * 1024;
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// A stall of this kind comes from a delayed acknowledgement, which waits for 40 ms.
+const STALL: Duration = Duration::from_millis(35);
+
+/// How a client gets to the upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// To the upstream itself, or to a reverse proxy in its place.
+    Straight(SocketAddr),
+    /// By CONNECT through a proxy.
+    Connect(SocketAddr),
+    /// By a request with an absolute target, in clear.
+    Absolute(SocketAddr),
+}
+
+/// Where to go and how to ask.
+#[derive(Clone, Debug)]
+pub(super) struct Aim {
+    pub(super) way: Way,
+    /// The upstream's name, sent as SNI, and its port.
+    pub(super) name: String,
+    pub(super) port: u16,
+    pub(super) path: &'static str,
+    pub(super) tls: Option<Arc<ClientConfig>>,
+}
+
+/// When to measure.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    /// Requests before this moment only warm up.
+    pub(super) start: Instant,
+    pub(super) end: Instant,
+}
+
+/// What was seen within the window.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    /// One per request, in microseconds.
+    pub(super) latencies: Vec<f64>,
+    pub(super) stalls: u64,
+}
+
+impl Window {
+    pub(super) fn new(warm_up: Duration, length: Duration) -> Self {
+        let start = Instant::now() + warm_up;
+        Self {
+            start,
+            end: start + length,
+        }
+    }
+}
+
+impl Seen {
+    fn add(&mut self, window: Window, asked: Instant) {
+        let now = Instant::now();
+        if now < window.start || now > window.end {
+            return;
+        }
+        let latency = now - asked;
+        self.latencies.push(latency.as_secs_f64() * 1e6);
+        self.stalls += u64::from(latency >= STALL);
+    }
+
+    fn merge(&mut self, mut other: Self) {
+        self.latencies.append(&mut other.latencies);
+        self.stalls += other.stalls;
+    }
+}
+
+impl Aim {
+    async fn open(&self) -> io::Result<Wire> {
+        let mut client = match self.way {
+            Way::Straight(address) | Way::Absolute(address) => Client::connect(address).await?,
+            Way::Connect(proxy) => {
+                Client::connect_through(proxy, &format!("{}:{}", self.name, self.port)).await?
+            }
+        };
+        if let Some(config) = &self.tls {
+            client.start_tls(&self.name, Arc::clone(config)).await?;
+        }
+        client.into_wire()
+    }
+
+    fn request(&self) -> Vec<u8> {
+        let (name, port, path) = (&self.name, self.port, self.path);
+        let target = match self.way {
+            Way::Absolute(_) => format!("http://{name}:{port}{path}"),
+            Way::Straight(_) | Way::Connect(_) => path.to_owned(),
+        };
+        format!(
+            "GET {target} HTTP/1.1\r\nHost: {name}:{port}\r\nUser-Agent: bench\r\n\
+             Accept: */*\r\nAuthorization: Bearer bench\r\n\r\n"
+        )
+        .into_bytes()
+    }
+}
+
+/// Keeps this many connections busy until the window ends.
+pub(super) async fn http1(aim: &Aim, connections: usize, window: Window) -> Result<Seen, Failure> {
+    let mut workers = JoinSet::new();
+    for _ in 0..connections {
+        workers.spawn(http1_worker(aim.clone(), window));
+    }
+    collect(workers).await
+}
+
+async fn http1_worker(aim: Aim, window: Window) -> io::Result<Seen> {
+    let mut wire = aim.open().await?;
+    let request = aim.request();
+    let mut buffer = BytesMut::with_capacity(READ_BYTES);
+    let mut seen = Seen::default();
+    while Instant::now() < window.end {
+        let asked = Instant::now();
+        wire.write_all(&request).await?;
+        wire.flush().await?;
+        read_response(&mut wire, &mut buffer).await?;
+        seen.add(window, asked);
+    }
+    Ok(seen)
+}
+
+/// Keeps this many streams busy on one connection until the window ends.
+pub(super) async fn http2(aim: &Aim, streams: usize, window: Window) -> Result<Seen, Failure> {
+    let (sender, connection) = h2::client::Builder::new()
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .handshake::<_, Bytes>(aim.open().await?)
+        .await?;
+    let mut driver = JoinSet::new();
+    driver.spawn(connection);
+    let mut workers = JoinSet::new();
+    for _ in 0..streams {
+        workers.spawn(http2_worker(aim.clone(), sender.clone(), window));
+    }
+    collect(workers).await
+}
+
+async fn http2_worker(
+    aim: Aim,
+    mut sender: h2::client::SendRequest<Bytes>,
+    window: Window,
+) -> io::Result<Seen> {
+    let mut seen = Seen::default();
+    let uri = format!("https://{}:{}{}", aim.name, aim.port, aim.path);
+    let mut request = http::Request::new(());
+    *request.uri_mut() = uri.parse().map_err(io::Error::other)?;
+    while Instant::now() < window.end {
+        let asked = Instant::now();
+        http2_request(&mut sender, request.clone())
+            .await
+            .map_err(io::Error::other)?;
+        seen.add(window, asked);
+    }
+    Ok(seen)
+}
+
+async fn http2_request(
+    sender: &mut h2::client::SendRequest<Bytes>,
+    request: http::Request<()>,
+) -> Result<(), h2::Error> {
+    std::future::poll_fn(|context| sender.poll_ready(context)).await?;
+    let (response, _) = sender.send_request(request, true)?;
+    let mut body = response.await?.into_body();
+    while let Some(piece) = body.data().await {
+        body.flow_control().release_capacity(piece?.len())?;
+    }
+    Ok(())
+}
+
+/// Makes a connection for each request, this many at a time, until the window ends.
+pub(super) async fn new_connections(
+    aim: &Aim,
+    at_a_time: usize,
+    window: Window,
+) -> Result<Seen, Failure> {
+    let mut workers = JoinSet::new();
+    for _ in 0..at_a_time {
+        let aim = aim.clone();
+        workers.spawn(async move {
+            let mut seen = Seen::default();
+            while Instant::now() < window.end {
+                let asked = Instant::now();
+                ask_once(&aim).await?;
+                seen.add(window, asked);
+            }
+            Ok(seen)
+        });
+    }
+    collect(workers).await
+}
+
+/// Makes one connection to each name, this many at a time.
+pub(super) async fn new_names(
+    aim: &Aim,
+    names: &[String],
+    at_a_time: usize,
+) -> Result<Seen, Failure> {
+    let window = Window::new(Duration::ZERO, Duration::from_secs(3600));
+    let mut workers = JoinSet::new();
+    for part in names.chunks(names.len().div_ceil(at_a_time)) {
+        let (aim, part) = (aim.clone(), part.to_vec());
+        workers.spawn(async move {
+            let mut seen = Seen::default();
+            for name in part {
+                let aim = Aim {
+                    name,
+                    ..aim.clone()
+                };
+                let asked = Instant::now();
+                ask_once(&aim).await?;
+                seen.add(window, asked);
+            }
+            Ok(seen)
+        });
+    }
+    collect(workers).await
+}
+
+async fn ask_once(aim: &Aim) -> io::Result<()> {
+    let mut wire = aim.open().await?;
+    wire.write_all(&aim.request()).await?;
+    wire.flush().await?;
+    read_response(&mut wire, &mut BytesMut::with_capacity(4096)).await?;
+    wire.shutdown().await
+}
+
+/// Downloads once. The latency is that of the whole.
+pub(super) async fn download(aim: &Aim) -> Result<Seen, Failure> {
+    let asked = Instant::now();
+    let mut wire = aim.open().await?;
+    wire.write_all(&aim.request()).await?;
+    wire.flush().await?;
+    let mut buffer = BytesMut::with_capacity(READ_BYTES);
+    let length = read_response(&mut wire, &mut buffer).await?;
+    if length != DOWNLOAD_BYTES {
+        return Err(Failure::new(format!("the download had {length} bytes")));
+    }
+    Ok(Seen {
+        latencies: vec![asked.elapsed().as_secs_f64() * 1e6],
+        stalls: 0,
+    })
+}
+
+/// Asks for streams one after the other; the latency is an event's way from upstream to here.
+pub(super) async fn events(aim: &Aim, count: usize) -> Result<Seen, Failure> {
+    let mut wire = aim.open().await?;
+    let request = aim.request();
+    let mut buffer = BytesMut::with_capacity(4096);
+    let mut seen = Seen::default();
+    for _ in 0..count {
+        wire.write_all(&request).await?;
+        wire.flush().await?;
+        let sent = loop {
+            if let Some(sent) = sent_at(&buffer) {
+                break sent;
+            }
+            read_more(&mut wire, &mut buffer).await?;
+        };
+        let delay = now_nanoseconds().saturating_sub(sent);
+        seen.latencies.push(delay as f64 / 1e3);
+        seen.stalls += u64::from(delay >= STALL.as_nanos());
+        while !buffer.ends_with(b"0\r\n\r\n") {
+            read_more(&mut wire, &mut buffer).await?;
+        }
+        buffer.clear();
+    }
+    Ok(seen)
+}
+
+/// The moment that a complete event in these bytes carries.
+fn sent_at(bytes: &[u8]) -> Option<u128> {
+    let start = bytes.windows(6).position(|window| window == b"data: ")? + 6;
+    let digits = bytes.get(start..start + 20)?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// Reads one response with a length and gives the length of its body.
+async fn read_response(wire: &mut Wire, buffer: &mut BytesMut) -> io::Result<u64> {
+    let (head_length, body_length) = loop {
+        if let Some(lengths) = parse_head(buffer)? {
+            break lengths;
+        }
+        read_more(wire, buffer).await?;
+    };
+    let mut left = body_length;
+    let mut have = buffer.len() - head_length;
+    while (have as u64) < left {
+        left -= have as u64;
+        buffer.clear();
+        read_more(wire, buffer).await?;
+        have = buffer.len();
+    }
+    buffer.clear();
+    Ok(body_length)
+}
+
+fn parse_head(bytes: &[u8]) -> io::Result<Option<(usize, u64)>> {
+    let mut fields = [httparse::EMPTY_HEADER; 32];
+    let mut response = httparse::Response::new(&mut fields);
+    let httparse::Status::Complete(length) = response.parse(bytes).map_err(io::Error::other)?
+    else {
+        return Ok(None);
+    };
+    if response.code != Some(200) {
+        return Err(io::Error::other(format!("status {:?}", response.code)));
+    }
+    let is_length =
+        |field: &&httparse::Header<'_>| field.name.eq_ignore_ascii_case("content-length");
+    let text = response
+        .headers
+        .iter()
+        .find(is_length)
+        .map(|field| field.value);
+    let body = text.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+    match body {
+        Some(body) => Ok(Some((length, body))),
+        None => Err(io::Error::other("the response has no length")),
+    }
+}
+
+async fn read_more(wire: &mut Wire, buffer: &mut BytesMut) -> io::Result<()> {
+    buffer.reserve(4096);
+    match wire.read_buf(buffer).await? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
+    }
+}
+
+async fn collect(mut workers: JoinSet<io::Result<Seen>>) -> Result<Seen, Failure> {
+    let mut all = Seen::default();
+    while let Some(worker) = workers.join_next().await {
+        all.merge(worker??);
+    }
+    Ok(all)
+}

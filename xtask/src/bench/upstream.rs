@@ -1,0 +1,211 @@
+//! The benchmark's upstream: it answers as fast as it can from bytes made beforehand, by
+//! HTTP/1.1 and HTTP/2, within TLS and in clear. It reads only what its own load sends.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+
+use testbed::authority::Identity;
+
+use crate::failure::Failure;
+
+/// How many bytes `/download` sends.
+pub(super) const DOWNLOAD_BYTES: u64 = 256 * 1024 * 1024;
+const PIECE_BYTES: usize = 64 * 1024;
+/// Between a stream's head and its event, so that the event travels alone.
+const EVENT_PAUSE: Duration = Duration::from_millis(2);
+
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+
+/// A running upstream. Dropping it ends its connections.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    /// TLS with HTTP/1.1 alone, so that a proxy which prefers HTTP/2 is compared like with like.
+    pub(super) http1: SocketAddr,
+    /// TLS with HTTP/2 alone.
+    pub(super) http2: SocketAddr,
+    pub(super) plain: SocketAddr,
+    _tasks: JoinSet<()>,
+}
+
+/// Responses ready to send.
+#[derive(Debug)]
+struct Answers {
+    small: Bytes,
+    large: Bytes,
+    piece: Bytes,
+}
+
+impl Upstream {
+    pub(super) async fn start(identity: &Identity) -> Result<Self, Failure> {
+        let answers = Arc::new(Answers::new());
+        let mut tasks = JoinSet::new();
+        let mut listen = async |acceptor| -> Result<SocketAddr, Failure> {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+            let address = listener.local_addr()?;
+            tasks.spawn(accept_all(listener, acceptor, Arc::clone(&answers)));
+            Ok(address)
+        };
+        let tls = |protocol| Some(TlsAcceptor::from(identity.server_config(&[protocol])));
+        let (http1, http2) = (listen(tls("http/1.1")).await?, listen(tls("h2")).await?);
+        let plain = listen(None).await?;
+        Ok(Self {
+            http1,
+            http2,
+            plain,
+            _tasks: tasks,
+        })
+    }
+}
+
+impl Answers {
+    fn new() -> Self {
+        Self {
+            small: vec![b'x'; 1024].into(),
+            large: vec![b'x'; 64 * 1024].into(),
+            piece: vec![b'x'; PIECE_BYTES].into(),
+        }
+    }
+
+    fn body(&self, path: &[u8]) -> &Bytes {
+        if path == b"/64k" {
+            &self.large
+        } else {
+            &self.small
+        }
+    }
+}
+
+/// Nanoseconds on a clock that load and upstream share.
+pub(super) fn now_nanoseconds() -> u128 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_nanos()
+}
+
+async fn accept_all(listener: TcpListener, tls: Option<TlsAcceptor>, answers: Arc<Answers>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else { continue };
+                connections.spawn(serve(stream, tls.clone(), Arc::clone(&answers)));
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// Errors end the connection; the load sees them as its own.
+async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, answers: Arc<Answers>) {
+    let _ended = try_serve(stream, tls, &answers).await;
+}
+
+async fn try_serve(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    answers: &Answers,
+) -> Result<(), Failure> {
+    stream.set_nodelay(true)?;
+    let Some(acceptor) = tls else {
+        return Ok(serve_http1(stream, answers).await?);
+    };
+    let stream = acceptor.accept(stream).await?;
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        serve_http2(stream, answers).await
+    } else {
+        Ok(serve_http1(stream, answers).await?)
+    }
+}
+
+async fn serve_http1<S>(mut stream: S, answers: &Answers) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let ready = |body: &Bytes| {
+        let mut response = head(body.len() as u64).into_bytes();
+        response.extend_from_slice(body);
+        response
+    };
+    let (small, large) = (ready(&answers.small), ready(&answers.large));
+    let mut buffer = BytesMut::with_capacity(4096);
+    while stream.read_buf(&mut buffer).await? > 0 {
+        while let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+            let request = buffer.split_to(end + 4);
+            let mut words = request.as_ref().split(|byte| *byte == b' ');
+            let path = words.nth(1).unwrap_or_default();
+            match path {
+                b"/64k" => stream.write_all(&large).await?,
+                b"/download" => send_download(&mut stream, answers).await?,
+                b"/event" => send_event(&mut stream).await?,
+                _ => stream.write_all(&small).await?,
+            }
+            stream.flush().await?;
+        }
+    }
+    Ok(())
+}
+
+fn head(length: u64) -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: {length}\r\n\
+         Server: bench\r\nDate: Fri, 21 Nov 2025 00:00:00 GMT\r\n\r\n"
+    )
+}
+
+async fn send_download<S: AsyncWrite + Unpin>(stream: &mut S, answers: &Answers) -> io::Result<()> {
+    stream.write_all(head(DOWNLOAD_BYTES).as_bytes()).await?;
+    for _ in 0..DOWNLOAD_BYTES / PIECE_BYTES as u64 {
+        stream.write_all(&answers.piece).await?;
+    }
+    Ok(())
+}
+
+/// One event that carries the moment it was sent at.
+async fn send_event<S: AsyncWrite + Unpin>(stream: &mut S) -> io::Result<()> {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+                Transfer-Encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).await?;
+    stream.flush().await?;
+    tokio::time::sleep(EVENT_PAUSE).await;
+    let event = format!("data: {:020}\n\n", now_nanoseconds());
+    let chunk = format!("{:x}\r\n{event}\r\n", event.len());
+    stream.write_all(chunk.as_bytes()).await?;
+    stream.flush().await?;
+    tokio::time::sleep(EVENT_PAUSE).await;
+    stream.write_all(b"0\r\n\r\n").await
+}
+
+async fn serve_http2<S>(stream: S, answers: &Answers) -> Result<(), Failure>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut connection = h2::server::Builder::new()
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(1000)
+        .handshake::<_, Bytes>(stream)
+        .await?;
+    while let Some(accepted) = connection.accept().await {
+        let (request, mut respond) = accepted?;
+        let body = answers.body(request.uri().path().as_bytes()).clone();
+        let response = http::Response::builder()
+            .header("content-type", "application/octet-stream")
+            .header("content-length", body.len())
+            .header("server", "bench")
+            .body(())?;
+        // The body waits in the connection until the window opens.
+        respond
+            .send_response(response, false)?
+            .send_data(body, true)?;
+    }
+    Ok(())
+}

@@ -323,6 +323,8 @@ fn contains(network: IpAddr, prefix: u8, address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn check(patterns: &[&str], target: &str, expected: Option<&str>) {
@@ -444,5 +446,29 @@ mod tests {
 `user@a.com` is not a host pattern: the authority has user information before the host
 `*:0` is not a host pattern: the port is not a number from 1 to 65535
 ");
+    }
+
+    proptest! {
+        /// However many patterns there are, they match what each of them alone would.
+        #[test]
+        fn many_match_what_one_matches(
+            patterns in prop::collection::vec(
+                "(\\*|\\*\\.[ab]{1,2}(\\.[ab]){0,2}|[ab](\\.[ab]){0,3}|10\\.0\\.[01]\\.0/2[34]|10\\.0\\.0\\.[1-3])(:[12])?",
+                0..6,
+            ),
+            target in "([ab]{1,2}(\\.[ab]){0,3}|10\\.0\\.[0-2]\\.[1-3]):[12]",
+        ) {
+            let target = Target::parse_with_port(&target).unwrap();
+            let all = HostPatterns::parse(&patterns).unwrap();
+            let alone = |text: &String| {
+                let one = HostPatterns::parse(std::slice::from_ref(text)).unwrap();
+                one.matches(&target).is_some()
+            };
+            let expected: Vec<&String> = patterns.iter().filter(|text| alone(text)).collect();
+            match all.matches(&target) {
+                Some(found) => prop_assert!(expected.iter().any(|text| *text == found)),
+                None => prop_assert!(expected.is_empty(), "{expected:?}"),
+            }
+        }
     }
 }

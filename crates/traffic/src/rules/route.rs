@@ -110,7 +110,8 @@ impl Rules {
     /// Decides. Before the first bytes were seen, `Intercept` means: look at them, ask again.
     ///
     /// The decision is about the host that the client asked the proxy for. A ClientHello may
-    /// name another one; it is the upstream of the first that will read it.
+    /// name another one; it is the upstream of the first that will read it. Only where the client
+    /// asked for an address, a bypass of the name in the ClientHello holds too.
     #[must_use]
     pub fn route(&self, facts: &Facts<'_>) -> Route {
         if let Some(pattern) = self.bypass.matches(facts.target) {
@@ -119,6 +120,9 @@ impl Rules {
         let Some(pattern) = self.intercept.matches(facts.target) else {
             return self.unlisted.route();
         };
+        if let Some(pattern) = self.bypass_of_named_address(facts) {
+            return Route::tunnel(format!("intercept.bypass: {pattern} (SNI)"));
+        }
         match self.reason_to_leave_closed(facts) {
             Some(reason) => Route::tunnel(reason.to_string()),
             None => Route {
@@ -126,6 +130,17 @@ impl Rules {
                 rule: format!("intercept.hosts: {pattern}"),
             },
         }
+    }
+
+    /// A client that resolved the name itself asks for an address, and only its SNI says which
+    /// host that is. What must not be opened by name must not be opened this way either.
+    fn bypass_of_named_address(&self, facts: &Facts<'_>) -> Option<&str> {
+        let (Host::Ip(_), Opening::Tls(hello)) = (&facts.target.host, facts.opening) else {
+            return None;
+        };
+        let host = Host::parse(hello.sni.as_deref()?).ok()?;
+        let port = facts.target.port;
+        self.bypass.matches(&Target { host, port })
     }
 
     /// Why a connection to a host that is to be intercepted cannot be, or must not be.
@@ -365,6 +380,18 @@ mod tests {
         check(&config, "192.0.2.7", Opening::PlainHttp, intercepted);
         config.ip_targets = true;
         check(&config, "192.0.2.7", Opening::Tls(&bare), intercepted);
+        check(
+            &config,
+            "192.0.2.7",
+            Opening::Tls(&hello("a.com")),
+            intercepted,
+        );
+        check(
+            &config,
+            "192.0.2.7",
+            Opening::Tls(&hello("files.openai.com")),
+            "tunnel: intercept.bypass: files.openai.com (SNI)",
+        );
         check(
             &config,
             "192.0.2.8",

@@ -1,0 +1,150 @@
+//! The shape of a config file: every section and key, all of them optional. The same shape carries
+//! what flags and variables set, so that every source is merged in one way.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::values::{AdminListen, Listen, LogFormat, Redact, Unlisted};
+use crate::quantity::{Period, Size};
+
+/// The configuration of oriel.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ConfigFile {
+    /// The port that clients send their traffic to.
+    pub(crate) proxy: Proxy,
+    /// The port that says how oriel is.
+    pub(crate) admin: Admin,
+    /// The certificate authority whose leaves clients see.
+    pub(crate) ca: Ca,
+    /// What is opened, passed or refused.
+    pub(crate) intercept: Intercept,
+    /// Which upstreams are believed.
+    pub(crate) upstream: Upstream,
+    /// How long peers are waited for.
+    pub(crate) timeouts: Timeouts,
+    /// Idle upstream connections.
+    pub(crate) pool: Pool,
+    /// What is kept.
+    pub(crate) capture: Capture,
+    /// Where it is kept.
+    pub(crate) store: Store,
+    /// oriel's own diagnostics.
+    pub(crate) log: Log,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Proxy {
+    /// Where `oriel serve` listens.
+    #[schemars(with = "Option<String>")]
+    pub(crate) listen: Option<Listen>,
+    /// Ports a CONNECT request may name besides 443 and 80.
+    pub(crate) connect_ports: Option<Vec<u16>>,
+    /// Lets everybody who reaches the address use the proxy.
+    pub(crate) danger_listen_without_credentials: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Admin {
+    /// A loopback address, or "off".
+    #[schemars(with = "Option<String>")]
+    pub(crate) listen: Option<AdminListen>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Ca {
+    /// Certificate of the authority, PEM. Needs `key`.
+    pub(crate) certificate: Option<PathBuf>,
+    /// Its private key, PEM, readable by its owner only.
+    pub(crate) key: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Intercept {
+    /// Hosts that are opened: exact names, `*.suffix`, `*`, each with an optional port.
+    pub(crate) hosts: Option<Vec<String>>,
+    /// Hosts that are never opened, even if they are in `hosts`.
+    pub(crate) bypass: Option<Vec<String>>,
+    /// What happens to hosts on no list.
+    pub(crate) unlisted: Option<Unlisted>,
+    /// Also opens connections to IP addresses, which name no host.
+    pub(crate) ip_targets: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Upstream {
+    /// Files with certificates that are trusted besides the system's, PEM.
+    pub(crate) ca_files: Option<Vec<PathBuf>>,
+    /// Whether the roots that the system trusts are trusted.
+    pub(crate) system_roots: Option<bool>,
+    /// Hosts whose certificates are not verified at all.
+    pub(crate) danger_accept_invalid: Option<Vec<String>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Timeouts {
+    /// For name resolution and the connection to an upstream.
+    #[schemars(with = "Option<String>")]
+    pub(crate) connect: Option<Period>,
+    /// For one TLS handshake, on either side.
+    #[schemars(with = "Option<String>")]
+    pub(crate) tls: Option<Period>,
+    /// For the whole of a message head once its first byte has come.
+    #[schemars(with = "Option<String>")]
+    pub(crate) head: Option<Period>,
+    /// How long a client may be silent between two requests.
+    #[schemars(with = "Option<String>")]
+    pub(crate) idle_client: Option<Period>,
+    /// How long a body, a response or a tunnel may stand still.
+    #[schemars(with = "Option<String>")]
+    pub(crate) idle_body: Option<Period>,
+    /// How long flows may go on after a stop was asked for.
+    #[schemars(with = "Option<String>")]
+    pub(crate) drain: Option<Period>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Pool {
+    /// How long an idle upstream connection is kept.
+    #[schemars(with = "Option<String>")]
+    pub(crate) idle: Option<Period>,
+    /// Idle HTTP/1.1 connections per target.
+    pub(crate) idle_per_target_max: Option<usize>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Capture {
+    /// Whether anything is stored at all.
+    pub(crate) enabled: Option<bool>,
+    /// Bytes kept of each body, from its start on; the wire is never cut.
+    #[schemars(with = "Option<String>")]
+    pub(crate) body_bytes_kept: Option<Size>,
+    /// Which credentials are masked before they are stored.
+    pub(crate) redact: Option<Redact>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Store {
+    /// Folder of the database and of the certificate authority.
+    pub(crate) data_folder: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Log {
+    /// Level, or levels by module: `info`, `warn,proxy=debug`.
+    pub(crate) level: Option<String>,
+    /// How log lines are written.
+    pub(crate) format: Option<LogFormat>,
+}

@@ -1,0 +1,194 @@
+//! Every setting by name: its key in a config file, its variables, its flag, what it is for. Help
+//! texts, hints, `oriel config show` and the reading of variables all go by this list.
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key {
+    /// `section.key`.
+    pub(crate) path: &'static str,
+    /// Variables, the first that is set wins.
+    pub(crate) variables: &'static [&'static str],
+    /// The flag, where there is one.
+    pub(crate) flag: Option<&'static str>,
+    /// What the text of a variable is.
+    pub(crate) form: Form,
+    /// One line for people.
+    pub(crate) about: &'static str,
+}
+
+/// How the text of a variable is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As one text.
+    Text,
+    /// As texts with commas between them.
+    Texts,
+    /// As whole numbers with commas between them.
+    Numbers,
+    /// As one whole number.
+    Number,
+    /// As `true`, `false`, `1` or `0`.
+    Switch,
+}
+
+const fn key(
+    path: &'static str,
+    variables: &'static [&'static str],
+    flag: Option<&'static str>,
+    form: Form,
+    about: &'static str,
+) -> Key {
+    Key {
+        path,
+        variables,
+        flag,
+        form,
+        about,
+    }
+}
+
+/// All settings, in the order of the config file.
+#[rustfmt::skip]
+pub(crate) const KEYS: &[Key] = &[
+    key("proxy.listen", &["ORIEL_LISTEN", "LISTEN_ADDR"], Some("--listen"), Form::Text,
+        "where the proxy listens"),
+    key("proxy.connect_ports", &["ORIEL_CONNECT_PORTS"], None, Form::Numbers,
+        "ports a CONNECT request may name besides 443 and 80"),
+    key("proxy.danger_listen_without_credentials", &["ORIEL_DANGER_LISTEN_WITHOUT_CREDENTIALS"],
+        Some("--danger-listen-without-credentials"), Form::Switch,
+        "lets everybody who reaches the address use the proxy"),
+    key("admin.listen", &["ORIEL_ADMIN"], Some("--admin"), Form::Text,
+        "a loopback address for /healthz and /status, or off"),
+    key("ca.certificate", &["ORIEL_CA_CERT"], Some("--ca-cert"), Form::Text,
+        "certificate of the authority that clients see"),
+    key("ca.key", &["ORIEL_CA_KEY"], Some("--ca-key"), Form::Text,
+        "its private key"),
+    key("intercept.hosts", &["ORIEL_INTERCEPT", "ALLOWLIST_HOSTS"], Some("--intercept"), Form::Texts,
+        "hosts that are opened"),
+    key("intercept.bypass", &["ORIEL_BYPASS"], Some("--bypass"), Form::Texts,
+        "hosts that are never opened"),
+    key("intercept.unlisted", &["ORIEL_UNLISTED"], Some("--unlisted"), Form::Text,
+        "tunnel or block: what happens to hosts on no list"),
+    key("intercept.ip_targets", &["ORIEL_INTERCEPT_IP_TARGETS"], None, Form::Switch,
+        "also opens connections to IP addresses"),
+    key("upstream.ca_files", &["ORIEL_UPSTREAM_CA"], Some("--upstream-ca"), Form::Texts,
+        "files with certificates that are trusted besides the system's"),
+    key("upstream.system_roots", &["ORIEL_UPSTREAM_SYSTEM_ROOTS"], None, Form::Switch,
+        "whether the roots that the system trusts are trusted"),
+    key("upstream.danger_accept_invalid", &["ORIEL_DANGER_ACCEPT_INVALID_UPSTREAM"],
+        Some("--danger-accept-invalid-upstream"), Form::Texts,
+        "hosts whose certificates are not verified at all"),
+    key("timeouts.connect", &["ORIEL_TIMEOUT_CONNECT"], None, Form::Text,
+        "for name resolution and the connection to an upstream"),
+    key("timeouts.tls", &["ORIEL_TIMEOUT_TLS"], None, Form::Text,
+        "for one TLS handshake, on either side"),
+    key("timeouts.head", &["ORIEL_TIMEOUT_HEAD"], None, Form::Text,
+        "for the whole of a message head"),
+    key("timeouts.idle_client", &["ORIEL_TIMEOUT_IDLE_CLIENT"], None, Form::Text,
+        "how long a client may be silent between two requests"),
+    key("timeouts.idle_body", &["ORIEL_TIMEOUT_IDLE_BODY"], None, Form::Text,
+        "how long a body, a response or a tunnel may stand still"),
+    key("timeouts.drain", &["ORIEL_TIMEOUT_DRAIN"], None, Form::Text,
+        "how long flows may go on after a stop was asked for"),
+    key("pool.idle", &["ORIEL_POOL_IDLE"], None, Form::Text,
+        "how long an idle upstream connection is kept"),
+    key("pool.idle_per_target_max", &["ORIEL_POOL_IDLE_PER_TARGET_MAX"], None, Form::Number,
+        "idle HTTP/1.1 connections per target"),
+    key("capture.enabled", &["ORIEL_CAPTURE"], Some("--no-capture"), Form::Switch,
+        "whether anything is stored at all"),
+    key("capture.body_bytes_kept", &["ORIEL_BODY_BYTES_KEPT"], Some("--max-body"), Form::Text,
+        "bytes kept of each body; the wire is never cut"),
+    key("capture.redact", &["ORIEL_REDACT"], Some("--redact"), Form::Text,
+        "basic or none: credentials that are masked before they are stored"),
+    key("store.data_folder", &["ORIEL_DATA"], Some("--data"), Form::Text,
+        "folder of the database and of the certificate authority"),
+    key("log.level", &["ORIEL_LOG"], None, Form::Text,
+        "level of oriel's own diagnostics, for example info or warn,proxy=debug"),
+    key("log.format", &["ORIEL_LOG_FORMAT"], Some("--log-format"), Form::Text,
+        "text or json"),
+];
+
+/// Variables that are read but are no settings of the config file.
+pub(crate) const OTHER_VARIABLES: &[(&str, &str)] = &[
+    (
+        "ORIEL_CONFIG",
+        "a config file in place of the user's and the project's",
+    ),
+    ("ORIEL_ASCII", "1: neither glyphs nor box drawing"),
+    ("ORIEL_OUTPUT", "json: as --json"),
+    ("NO_COLOR", "no colours"),
+    (
+        "CLICOLOR_FORCE",
+        "colours even where no terminal is (also FORCE_COLOR)",
+    ),
+];
+
+/// The setting of a path.
+pub(crate) fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// What was probably meant, if something is near.
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_ascii_lowercase();
+    let near = |candidate: &str| distance(&word, &candidate.to_ascii_lowercase());
+    known
+        .into_iter()
+        .map(|candidate| (near(candidate), candidate))
+        // A third of the letters may be wrong; more is another word.
+        .filter(|(distance, candidate)| *distance <= candidate.len().max(3) / 3)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// How many letters must be added, taken away, changed or swapped with their neighbour.
+fn distance(from: &str, to: &str) -> usize {
+    let from: Vec<char> = from.chars().collect();
+    let to: Vec<char> = to.chars().collect();
+    let mut before: Vec<usize> = Vec::new();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, letter) in from.iter().enumerate() {
+        let mut next = vec![i + 1];
+        for (j, other) in to.iter().enumerate() {
+            let changed = row[j] + usize::from(letter != other);
+            let mut best = changed.min(row[j + 1] + 1).min(next[j] + 1);
+            let swapped = i > 0 && j > 0 && from[i - 1] == *other && to[j - 1] == *letter;
+            if swapped {
+                best = best.min(before[j - 1] + 1);
+            }
+            next.push(best);
+        }
+        before = std::mem::replace(&mut row, next);
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::config::file::ConfigFile;
+
+    #[test]
+    fn the_list_has_every_key_of_the_file() {
+        let schema = serde_json::to_value(schemars::schema_for!(ConfigFile)).unwrap();
+        let mut in_file = BTreeSet::new();
+        for (section, place) in schema["properties"].as_object().unwrap() {
+            let name = place["$ref"].as_str().unwrap().rsplit('/').next().unwrap();
+            let keys = schema["$defs"][name]["properties"].as_object().unwrap();
+            in_file.extend(keys.keys().map(|key| format!("{section}.{key}")));
+        }
+        let listed: BTreeSet<_> = KEYS.iter().map(|key| key.path.to_owned()).collect();
+        assert_eq!(in_file, listed);
+    }
+
+    #[test]
+    fn finds_what_was_meant() {
+        let known = ["listen", "connect_ports", "unlisted"];
+        assert_eq!(nearest("listn", known), Some("listen"));
+        assert_eq!(nearest("lsiten", known), Some("listen"));
+        assert_eq!(nearest("conect_ports", known), Some("connect_ports"));
+        assert_eq!(nearest("retention", known), None);
+    }
+}

@@ -1,0 +1,228 @@
+//! One source of settings, and which source a setting is taken from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use toml::Value;
+
+use crate::config::file::ConfigFile;
+use crate::config::keys::{Form, KEYS, Key};
+use crate::config::read::ReadFile;
+use crate::environment::Environment;
+use crate::exit::Exit;
+use crate::problem::{Excerpt, Problem};
+
+/// What one source sets, and where exactly it does.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Layer {
+    pub(crate) values: ConfigFile,
+    pub(crate) origins: BTreeMap<String, Origin>,
+}
+
+/// Where a setting comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Flag(&'static str),
+    Variable(&'static str),
+    File { path: PathBuf, line: usize },
+    Default,
+}
+
+/// A value in force and where it comes from.
+#[derive(Clone, Debug)]
+pub(crate) struct Setting<T> {
+    pub(crate) value: T,
+    pub(crate) origin: Origin,
+}
+
+impl Layer {
+    /// What the flags set.
+    pub(crate) fn of_flags(values: ConfigFile, origins: BTreeMap<String, Origin>) -> Self {
+        Self { values, origins }
+    }
+
+    /// What a file sets.
+    pub(crate) fn of_file(file: &ReadFile) -> Self {
+        let origin = |span: &std::ops::Range<usize>| Origin::File {
+            path: file.path.clone(),
+            line: Excerpt::of("", &file.text, span.clone()).line_number,
+        };
+        Self {
+            values: file.values.clone(),
+            origins: file
+                .spans
+                .iter()
+                .map(|(path, span)| (path.clone(), origin(span)))
+                .collect(),
+        }
+    }
+
+    /// What the environment sets.
+    pub(crate) fn of_environment(environment: &Environment) -> Result<Self, Problem> {
+        let mut layer = Self::default();
+        for key in KEYS {
+            let set = key.variables.iter().find(|name| environment.is_set(name));
+            if let Some(name) = set {
+                layer.set_variable(key, name, environment)?;
+            }
+        }
+        Ok(layer)
+    }
+
+    fn set_variable(
+        &mut self,
+        key: &Key,
+        name: &'static str,
+        environment: &Environment,
+    ) -> Result<(), Problem> {
+        let text = environment
+            .text(name)
+            .ok_or_else(|| wrong_variable(name, "…", "it is not UTF-8"))?;
+        let value = value_of(key.form, text)
+            .ok_or_else(|| wrong_variable(name, text, key.form.describe()))?;
+        let one = document(key.path, value)
+            .try_into::<ConfigFile>()
+            .map_err(|error| wrong_variable(name, text, error.message().trim()))?;
+        self.values.take_from(one);
+        self.origins
+            .insert(key.path.to_owned(), Origin::Variable(name));
+        Ok(())
+    }
+}
+
+impl Form {
+    fn describe(self) -> &'static str {
+        match self {
+            Self::Text => "it must be a text",
+            Self::Texts => "it must be texts with commas between them",
+            Self::Numbers => "it must be whole numbers with commas between them",
+            Self::Number => "it must be a whole number",
+            Self::Switch => "it must be true, false, 1 or 0",
+        }
+    }
+}
+
+fn value_of(form: Form, text: &str) -> Option<Value> {
+    let parts = || {
+        text.split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+    };
+    let number = |text: &str| text.trim().parse().ok().map(Value::Integer);
+    match form {
+        Form::Text => Some(Value::String(text.to_owned())),
+        Form::Texts => Some(parts().map(Value::from).collect::<Vec<_>>().into()),
+        Form::Numbers => parts()
+            .map(number)
+            .collect::<Option<Vec<_>>>()
+            .map(Value::Array),
+        Form::Number => number(text),
+        Form::Switch => match text.trim().to_ascii_lowercase().as_str() {
+            "true" | "1" | "on" | "yes" => Some(true.into()),
+            "false" | "0" | "off" | "no" => Some(false.into()),
+            _ => None,
+        },
+    }
+}
+
+/// The document that has only this value.
+fn document(path: &str, value: Value) -> toml::Table {
+    let (section, key) = path.split_once('.').unwrap_or((path, ""));
+    let inner = toml::Table::from_iter([(key.to_owned(), value)]);
+    toml::Table::from_iter([(section.to_owned(), Value::Table(inner))])
+}
+
+fn wrong_variable(name: &str, text: &str, why: &str) -> Problem {
+    Problem::new(
+        "ORL0405",
+        Exit::Usage,
+        format!("{name} has a wrong value: {text:?}"),
+    )
+    .why(why)
+    .fix(format!("unset {name}"))
+}
+
+impl ConfigFile {
+    /// Takes every value that `other` has.
+    fn take_from(&mut self, other: Self) {
+        macro_rules! take {
+            ($($section:ident: $($key:ident),+;)+) => {
+                $($(if other.$section.$key.is_some() {
+                    self.$section.$key = other.$section.$key;
+                })+)+
+            };
+        }
+        take! {
+            proxy: listen, connect_ports, danger_listen_without_credentials;
+            admin: listen;
+            ca: certificate, key;
+            intercept: hosts, bypass, unlisted, ip_targets;
+            upstream: ca_files, system_roots, danger_accept_invalid;
+            timeouts: connect, tls, head, idle_client, idle_body, drain;
+            pool: idle, idle_per_target_max;
+            capture: enabled, body_bytes_kept, redact;
+            store: data_folder;
+            log: level, format;
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(flag) => write!(f, "flag {flag}"),
+            Self::Variable(name) => write!(f, "env {name}"),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_variable_reaches_its_key() {
+        for key in KEYS {
+            let text = match key.path {
+                "proxy.listen" | "admin.listen" => "127.0.0.1:1",
+                "intercept.unlisted" => "block",
+                "capture.redact" => "none",
+                "capture.body_bytes_kept" => "1MiB",
+                "log.format" => "json",
+                path if path.starts_with("timeouts.") || path == "pool.idle" => "1s",
+                _ => match key.form {
+                    Form::Switch => "true",
+                    _ => "1",
+                },
+            };
+            for name in key.variables {
+                let environment = Environment::of(&[(name, text)]);
+                let layer = Layer::of_environment(&environment).unwrap();
+                let written = Value::try_from(&layer.values).unwrap();
+                let (section, inner) = key.path.split_once('.').unwrap();
+                let got = written.get(section).and_then(|section| section.get(inner));
+                assert!(got.is_some(), "{name} is not read into {}", key.path);
+                assert_eq!(layer.origins[key.path], Origin::Variable(name));
+            }
+        }
+    }
+
+    #[test]
+    fn lists_have_commas() {
+        let environment = Environment::of(&[("ALLOWLIST_HOSTS", "a.test, *.b.test,")]);
+        let layer = Layer::of_environment(&environment).unwrap();
+        let hosts = layer.values.intercept.hosts.unwrap();
+        assert_eq!(hosts, ["a.test", "*.b.test"]);
+    }
+
+    #[test]
+    fn a_wrong_variable_is_named() {
+        let environment = Environment::of(&[("ORIEL_CAPTURE", "maybe")]);
+        let problem = Layer::of_environment(&environment).unwrap_err();
+        assert_eq!(problem.code, "ORL0405");
+        assert!(problem.what.contains("ORIEL_CAPTURE"), "{}", problem.what);
+    }
+}

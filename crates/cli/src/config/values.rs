@@ -1,0 +1,155 @@
+//! The types of single settings, parsed once from the text people write.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use traffic::rules::redact::Redaction;
+
+use crate::quantity::as_text;
+
+/// An address to listen on: `127.0.0.1:6743`, `localhost:6743`, or `:6743` for every interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Listen(pub(crate) SocketAddr);
+
+/// Where the admin port listens, if anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AdminListen {
+    Off,
+    At(SocketAddr),
+}
+
+/// What happens to hosts on no list.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize, Serialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Unlisted {
+    /// Their bytes pass unopened.
+    Tunnel,
+    /// They are refused.
+    Block,
+}
+
+/// Which credentials are masked before anything is stored.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize, Serialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Redact {
+    /// Known credentials in header fields, query parameters and user information.
+    Basic,
+    /// Nothing: credentials are stored as they came.
+    None,
+}
+
+/// How log lines are written.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize, Serialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Why a text is no address to listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ListenError {
+    #[error("an address is IP:PORT, localhost:PORT or :PORT, for example 127.0.0.1:6743")]
+    Form,
+    #[error("it is either \"off\" or IP:PORT, for example 127.0.0.1:6744")]
+    AdminForm,
+}
+
+impl FromStr for Listen {
+    type Err = ListenError;
+
+    fn from_str(text: &str) -> Result<Self, ListenError> {
+        let text = text.trim();
+        if let Ok(address) = text.parse() {
+            return Ok(Self(address));
+        }
+        let (host, port) = text.rsplit_once(':').ok_or(ListenError::Form)?;
+        let port = port.parse().map_err(|_error| ListenError::Form)?;
+        let host: IpAddr = match host {
+            "" => Ipv4Addr::UNSPECIFIED.into(),
+            "localhost" => Ipv4Addr::LOCALHOST.into(),
+            _ => return Err(ListenError::Form),
+        };
+        Ok(Self(SocketAddr::new(host, port)))
+    }
+}
+
+impl FromStr for AdminListen {
+    type Err = ListenError;
+
+    fn from_str(text: &str) -> Result<Self, ListenError> {
+        if text.trim().eq_ignore_ascii_case("off") {
+            return Ok(Self::Off);
+        }
+        let Listen(address) = text.parse().map_err(|_error| ListenError::AdminForm)?;
+        Ok(Self::At(address))
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for AdminListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::At(address) => address.fmt(f),
+        }
+    }
+}
+
+as_text!(Listen);
+as_text!(AdminListen);
+
+impl From<Redact> for Redaction {
+    fn from(redact: Redact) -> Self {
+        match redact {
+            Redact::Basic => Self::Basic,
+            Redact::None => Self::None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: &str) {
+        let got = match text.parse::<Listen>() {
+            Ok(listen) => listen.to_string(),
+            Err(error) => error.to_string(),
+        };
+        assert!(got.starts_with(expected), "{text:?} gives {got}");
+    }
+
+    #[test]
+    fn parses_addresses() {
+        check("127.0.0.1:0", "127.0.0.1:0");
+        check("[::1]:6743", "[::1]:6743");
+        check("localhost:6743", "127.0.0.1:6743");
+        check(":6743", "0.0.0.0:6743");
+        for text in ["", "6743", "host:1", "127.0.0.1", "127.0.0.1:70000"] {
+            check(text, "an address is");
+        }
+    }
+
+    #[test]
+    fn the_admin_port_may_be_off() {
+        assert_eq!("off".parse(), Ok(AdminListen::Off));
+        let address = "127.0.0.1:6744".parse().unwrap();
+        assert_eq!("127.0.0.1:6744".parse(), Ok(AdminListen::At(address)));
+        assert_eq!("no".parse::<AdminListen>(), Err(ListenError::AdminForm));
+    }
+}

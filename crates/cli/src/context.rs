@@ -1,0 +1,76 @@
+//! What every command is given: the environment, the folders, the terminal and the global options.
+
+use std::path::PathBuf;
+
+use crate::args::{Global, Zone};
+use crate::config::layer::Layer;
+use crate::environment::Environment;
+use crate::paths::Paths;
+use crate::problem::Problem;
+use crate::settings::{Purpose, Settings, Sources};
+use crate::terminal::Terminal;
+
+/// The surroundings of a command.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) environment: Environment,
+    pub(crate) paths: Paths,
+    /// The folder that the program was started in.
+    pub(crate) folder: PathBuf,
+    pub(crate) terminal: Terminal,
+    pub(crate) global: Global,
+}
+
+impl Context {
+    pub(crate) fn new(environment: Environment, global: Global) -> Self {
+        Self {
+            paths: Paths::of(&environment),
+            folder: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
+            terminal: Terminal::detect(&environment, global.color, global.ascii),
+            environment,
+            global,
+        }
+    }
+
+    /// Whether JSON is asked for.
+    pub(crate) fn json(&self) -> bool {
+        self.global.json
+    }
+
+    /// The settings in force, or the first mistake in them.
+    pub(crate) fn settings(&self, purpose: Purpose, flags: Layer) -> Result<Settings, Problem> {
+        self.settings_or_all_problems(purpose, flags)
+            .map_err(|problems| {
+                let more = problems.len().saturating_sub(1);
+                let first = problems.into_iter().next();
+                let first = first.unwrap_or_else(|| Problem::bug("a mistake without a text"));
+                match more {
+                    0 => first,
+                    _ => first.fix(format!("oriel config check      shows {more} more")),
+                }
+            })
+    }
+
+    /// The settings in force, or every mistake in them.
+    pub(crate) fn settings_or_all_problems(
+        &self,
+        purpose: Purpose,
+        flags: Layer,
+    ) -> Result<Settings, Vec<Problem>> {
+        let sources = Sources {
+            environment: &self.environment,
+            paths: &self.paths,
+            folder: &self.folder,
+            config: self.global.config.as_deref(),
+        };
+        Settings::load(&sources, purpose, flags)
+    }
+
+    /// The zone that people read times in.
+    pub(crate) fn zone(&self) -> jiff::tz::TimeZone {
+        match self.global.timezone {
+            Zone::Local => jiff::tz::TimeZone::system(),
+            Zone::Utc => jiff::tz::TimeZone::UTC,
+        }
+    }
+}

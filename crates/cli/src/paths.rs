@@ -1,0 +1,79 @@
+//! Where oriel keeps its files: the folders of the XDG base directory specification.
+
+use std::path::{Path, PathBuf};
+
+use crate::environment::Environment;
+
+/// The config file for every user of the machine.
+const SYSTEM_CONFIG: &str = "/etc/oriel/config.toml";
+/// Where files go if there is not even a home folder, as in a bare container.
+const HOMELESS: &str = "/tmp";
+
+/// The folders in use.
+#[derive(Clone, Debug)]
+pub(crate) struct Paths {
+    pub(crate) system_config: PathBuf,
+    pub(crate) user_config: PathBuf,
+    pub(crate) data: PathBuf,
+    pub(crate) cache: PathBuf,
+    /// For files that live as long as a process.
+    pub(crate) runtime: PathBuf,
+}
+
+impl Paths {
+    pub(crate) fn of(environment: &Environment) -> Self {
+        let home = environment
+            .path("HOME")
+            .unwrap_or_else(|| PathBuf::from(HOMELESS));
+        // The specification says: a path that is not absolute is to be ignored.
+        let folder = |name: &str, below_home: &str| {
+            environment
+                .path(name)
+                .filter(|path| path.is_absolute())
+                .unwrap_or_else(|| home.join(below_home))
+                .join("oriel")
+        };
+        let cache = folder("XDG_CACHE_HOME", ".cache");
+        let runtime = environment
+            .path("XDG_RUNTIME_DIR")
+            .filter(|path| path.is_absolute() && path.is_dir())
+            .map_or_else(|| cache.join("runs"), |path| path.join("oriel"));
+        Self {
+            system_config: SYSTEM_CONFIG.into(),
+            user_config: folder("XDG_CONFIG_HOME", ".config").join("config.toml"),
+            data: folder("XDG_DATA_HOME", ".local/share"),
+            cache,
+            runtime,
+        }
+    }
+}
+
+/// The database in a data folder.
+pub(crate) fn database(data_folder: &Path) -> PathBuf {
+    data_folder.join("oriel.db")
+}
+
+/// The certificate authority in a data folder.
+pub(crate) fn ca_folder(data_folder: &Path) -> PathBuf {
+    data_folder.join("ca")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn follows_the_specification() {
+        let paths = Paths::of(&Environment::of(&[
+            ("HOME", "/home/dana"),
+            ("XDG_DATA_HOME", "/data"),
+            ("XDG_CONFIG_HOME", "relative"),
+        ]));
+        assert_eq!(paths.data, Path::new("/data/oriel"));
+        assert_eq!(
+            paths.user_config,
+            Path::new("/home/dana/.config/oriel/config.toml")
+        );
+        assert_eq!(paths.runtime, Path::new("/home/dana/.cache/oriel/runs"));
+    }
+}

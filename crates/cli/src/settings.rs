@@ -1,0 +1,478 @@
+//! What is in force: flags over variables over the project's file over the user's over the
+//! system's over defaults, each value with where it comes from.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::args::CaptureWhich;
+use crate::config::file::ConfigFile;
+use crate::config::layer::{Layer, Origin, Setting};
+use crate::config::project;
+use crate::config::read::{read_if_there, read_named};
+use crate::config::values::{AdminListen, Listen, LogFormat, Redact, Unlisted};
+use crate::environment::Environment;
+use crate::paths::Paths;
+use crate::problem::Problem;
+use crate::quantity::{Period, Size};
+
+/// For what the settings are; some defaults go by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Serve,
+    Run,
+}
+
+/// Where settings are looked for.
+#[derive(Debug)]
+pub(crate) struct Sources<'a> {
+    pub(crate) environment: &'a Environment,
+    pub(crate) paths: &'a Paths,
+    /// The folder that the program was started in.
+    pub(crate) folder: &'a Path,
+    /// A file in place of the user's and the project's.
+    pub(crate) config: Option<&'a Path>,
+}
+
+/// Every setting.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) listen: Setting<Listen>,
+    pub(crate) connect_ports: Setting<Vec<u16>>,
+    pub(crate) danger_listen_without_credentials: Setting<bool>,
+    pub(crate) admin: Setting<AdminListen>,
+    pub(crate) ca_certificate: Setting<Option<PathBuf>>,
+    pub(crate) ca_key: Setting<Option<PathBuf>>,
+    pub(crate) hosts: Setting<Vec<String>>,
+    pub(crate) bypass: Setting<Vec<String>>,
+    pub(crate) unlisted: Setting<Unlisted>,
+    pub(crate) ip_targets: Setting<bool>,
+    pub(crate) upstream_ca_files: Setting<Vec<PathBuf>>,
+    pub(crate) upstream_system_roots: Setting<bool>,
+    pub(crate) danger_accept_invalid: Setting<Vec<String>>,
+    pub(crate) timeout_connect: Setting<Period>,
+    pub(crate) timeout_tls: Setting<Period>,
+    pub(crate) timeout_head: Setting<Period>,
+    pub(crate) timeout_idle_client: Setting<Period>,
+    pub(crate) timeout_idle_body: Setting<Period>,
+    pub(crate) timeout_drain: Setting<Period>,
+    pub(crate) pool_idle: Setting<Period>,
+    pub(crate) pool_idle_per_target_max: Setting<usize>,
+    pub(crate) capture_enabled: Setting<bool>,
+    pub(crate) body_bytes_kept: Setting<Size>,
+    pub(crate) redact: Setting<Redact>,
+    pub(crate) data_folder: Setting<PathBuf>,
+    pub(crate) log_level: Setting<String>,
+    pub(crate) log_format: Setting<LogFormat>,
+}
+
+/// A setting as a line of `oriel config show`.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) path: &'static str,
+    pub(crate) value: toml::Value,
+    pub(crate) origin: Origin,
+}
+
+impl Settings {
+    /// Reads all sources.
+    pub(crate) fn load(
+        sources: &Sources<'_>,
+        purpose: Purpose,
+        flags: Layer,
+    ) -> Result<Self, Vec<Problem>> {
+        let mut layers = vec![flags];
+        layers.push(Layer::of_environment(sources.environment).map_err(|problem| vec![problem])?);
+        layers.extend(file_layers(sources)?);
+        Ok(Merge { layers }.settings(sources.paths, purpose))
+    }
+
+    /// All settings, in the order of the config file.
+    pub(crate) fn rows(&self) -> Vec<Row> {
+        vec![
+            row("proxy.listen", &self.listen),
+            row("proxy.connect_ports", &self.connect_ports),
+            row(
+                "proxy.danger_listen_without_credentials",
+                &self.danger_listen_without_credentials,
+            ),
+            row("admin.listen", &self.admin),
+            row("ca.certificate", &text_of(&self.ca_certificate)),
+            row("ca.key", &text_of(&self.ca_key)),
+            row("intercept.hosts", &self.hosts),
+            row("intercept.bypass", &self.bypass),
+            row("intercept.unlisted", &self.unlisted),
+            row("intercept.ip_targets", &self.ip_targets),
+            row("upstream.ca_files", &self.upstream_ca_files),
+            row("upstream.system_roots", &self.upstream_system_roots),
+            row(
+                "upstream.danger_accept_invalid",
+                &self.danger_accept_invalid,
+            ),
+            row("timeouts.connect", &self.timeout_connect),
+            row("timeouts.tls", &self.timeout_tls),
+            row("timeouts.head", &self.timeout_head),
+            row("timeouts.idle_client", &self.timeout_idle_client),
+            row("timeouts.idle_body", &self.timeout_idle_body),
+            row("timeouts.drain", &self.timeout_drain),
+            row("pool.idle", &self.pool_idle),
+            row("pool.idle_per_target_max", &self.pool_idle_per_target_max),
+            row("capture.enabled", &self.capture_enabled),
+            row("capture.body_bytes_kept", &self.body_bytes_kept),
+            row("capture.redact", &self.redact),
+            row("store.data_folder", &self.data_folder),
+            row("log.level", &self.log_level),
+            row("log.format", &self.log_format),
+        ]
+    }
+}
+
+fn text_of(path: &Setting<Option<PathBuf>>) -> Setting<String> {
+    let text = path.value.as_ref().map(|path| path.display().to_string());
+    Setting {
+        value: text.unwrap_or_default(),
+        origin: path.origin.clone(),
+    }
+}
+
+fn row<T: Serialize>(path: &'static str, setting: &Setting<T>) -> Row {
+    Row {
+        path,
+        // Paths that are not UTF-8 have no form in TOML.
+        value: toml::Value::try_from(&setting.value).unwrap_or_else(|_| "?".into()),
+        origin: setting.origin.clone(),
+    }
+}
+
+/// The project's, the user's and the system's file, as far as they are there.
+fn file_layers(sources: &Sources<'_>) -> Result<Vec<Layer>, Vec<Problem>> {
+    let mut files = Vec::new();
+    let named = sources
+        .config
+        .map(Path::to_owned)
+        .or_else(|| sources.environment.path("ORIEL_CONFIG"));
+    match named {
+        Some(path) => files.push(read_named(&path)?),
+        None => {
+            if let Some(path) = project::find(sources.folder) {
+                let file = read_named(&path)?;
+                let loosenings = project::loosenings(&file);
+                if !loosenings.is_empty() {
+                    return Err(loosenings);
+                }
+                files.push(file);
+            }
+            files.extend(read_if_there(&sources.paths.user_config)?);
+        }
+    }
+    files.extend(read_if_there(&sources.paths.system_config)?);
+    Ok(files.iter().map(Layer::of_file).collect())
+}
+
+/// Layers, the strongest first.
+struct Merge {
+    layers: Vec<Layer>,
+}
+
+impl Merge {
+    /// The value of the strongest layer that has one.
+    fn pick<T>(
+        &self,
+        path: &str,
+        read: impl Fn(&ConfigFile) -> Option<T>,
+        default: T,
+    ) -> Setting<T> {
+        for layer in &self.layers {
+            if let Some(value) = read(&layer.values) {
+                let origin = layer.origins.get(path).cloned();
+                return Setting {
+                    value,
+                    origin: origin.unwrap_or(Origin::Default),
+                };
+            }
+        }
+        Setting {
+            value: default,
+            origin: Origin::Default,
+        }
+    }
+
+    fn settings(&self, paths: &Paths, purpose: Purpose) -> Settings {
+        let timeouts = proxy::Timeouts::default();
+        let pool = proxy::Pool::default();
+        Settings {
+            listen: self.listen(purpose),
+            connect_ports: self.pick(
+                "proxy.connect_ports",
+                |file| file.proxy.connect_ports.clone(),
+                Vec::new(),
+            ),
+            danger_listen_without_credentials: self.pick(
+                "proxy.danger_listen_without_credentials",
+                |file| file.proxy.danger_listen_without_credentials,
+                false,
+            ),
+            admin: self.admin(purpose),
+            ca_certificate: self.pick(
+                "ca.certificate",
+                |file| file.ca.certificate.clone().map(Some),
+                None,
+            ),
+            ca_key: self.pick("ca.key", |file| file.ca.key.clone().map(Some), None),
+            hosts: self.pick(
+                "intercept.hosts",
+                |file| file.intercept.hosts.clone(),
+                purpose.capture().hosts(),
+            ),
+            bypass: self.pick(
+                "intercept.bypass",
+                |file| file.intercept.bypass.clone(),
+                Vec::new(),
+            ),
+            unlisted: self.pick(
+                "intercept.unlisted",
+                |file| file.intercept.unlisted,
+                Unlisted::Tunnel,
+            ),
+            ip_targets: self.pick(
+                "intercept.ip_targets",
+                |file| file.intercept.ip_targets,
+                false,
+            ),
+            upstream_ca_files: self.pick(
+                "upstream.ca_files",
+                |file| file.upstream.ca_files.clone(),
+                Vec::new(),
+            ),
+            upstream_system_roots: self.pick(
+                "upstream.system_roots",
+                |file| file.upstream.system_roots,
+                true,
+            ),
+            danger_accept_invalid: self.pick(
+                "upstream.danger_accept_invalid",
+                |file| file.upstream.danger_accept_invalid.clone(),
+                Vec::new(),
+            ),
+            timeout_connect: self.period(
+                "timeouts.connect",
+                |file| file.timeouts.connect,
+                timeouts.connect,
+            ),
+            timeout_tls: self.period("timeouts.tls", |file| file.timeouts.tls, timeouts.tls),
+            timeout_head: self.period("timeouts.head", |file| file.timeouts.head, timeouts.head),
+            timeout_idle_client: self.period(
+                "timeouts.idle_client",
+                |file| file.timeouts.idle_client,
+                timeouts.idle_client,
+            ),
+            timeout_idle_body: self.period(
+                "timeouts.idle_body",
+                |file| file.timeouts.idle_body,
+                timeouts.idle_body,
+            ),
+            timeout_drain: self.period(
+                "timeouts.drain",
+                |file| file.timeouts.drain,
+                timeouts.drain,
+            ),
+            pool_idle: self.period("pool.idle", |file| file.pool.idle, pool.idle),
+            pool_idle_per_target_max: self.pick(
+                "pool.idle_per_target_max",
+                |file| file.pool.idle_per_target_max,
+                pool.idle_per_target_max,
+            ),
+            capture_enabled: self.pick("capture.enabled", |file| file.capture.enabled, true),
+            body_bytes_kept: self.pick(
+                "capture.body_bytes_kept",
+                |file| file.capture.body_bytes_kept,
+                BODY_BYTES_KEPT,
+            ),
+            redact: self.pick("capture.redact", |file| file.capture.redact, Redact::Basic),
+            data_folder: self.pick(
+                "store.data_folder",
+                |file| file.store.data_folder.clone(),
+                paths.data.clone(),
+            ),
+            log_level: self.pick(
+                "log.level",
+                |file| file.log.level.clone(),
+                purpose.log_level(),
+            ),
+            log_format: self.pick("log.format", |file| file.log.format, LogFormat::Text),
+        }
+    }
+
+    fn period(
+        &self,
+        path: &str,
+        read: impl Fn(&ConfigFile) -> Option<Period>,
+        default: Duration,
+    ) -> Setting<Period> {
+        self.pick(path, read, Period(default))
+    }
+
+    /// A run has a port of its own: the address of the service is not for it, its flag is.
+    fn listen(&self, purpose: Purpose) -> Setting<Listen> {
+        match purpose {
+            Purpose::Serve => self.pick(
+                "proxy.listen",
+                |file| file.proxy.listen,
+                Listen(SERVE_ADDRESS),
+            ),
+            Purpose::Run => {
+                self.of_flag("proxy.listen", |file| file.proxy.listen, Listen(ANY_PORT))
+            }
+        }
+    }
+
+    fn admin(&self, purpose: Purpose) -> Setting<AdminListen> {
+        let read = |file: &ConfigFile| file.admin.listen;
+        match purpose {
+            Purpose::Serve => self.pick("admin.listen", read, AdminListen::At(ADMIN_ADDRESS)),
+            Purpose::Run => self.of_flag("admin.listen", read, AdminListen::Off),
+        }
+    }
+
+    /// The value of the flag, which is the strongest layer, or the default.
+    fn of_flag<T>(
+        &self,
+        path: &str,
+        read: impl Fn(&ConfigFile) -> Option<T>,
+        default: T,
+    ) -> Setting<T> {
+        let flag = self.layers.first().and_then(|layer| {
+            let value = read(&layer.values)?;
+            Some(Setting {
+                value,
+                origin: layer.origins.get(path)?.clone(),
+            })
+        });
+        flag.unwrap_or(Setting {
+            value: default,
+            origin: Origin::Default,
+        })
+    }
+}
+
+/// Where `oriel serve` listens.
+const SERVE_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 6743);
+/// Where `oriel serve` says how it is.
+const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 6744);
+/// A port of the system's choice on loopback.
+const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+/// Holds the longest context a model takes today, with room.
+const BODY_BYTES_KEPT: Size = Size(4 << 20);
+
+impl Purpose {
+    /// A service sees everybody's traffic and opens what it knows; a run sees one command's.
+    fn capture(self) -> CaptureWhich {
+        match self {
+            Self::Serve => CaptureWhich::Known,
+            Self::Run => CaptureWhich::All,
+        }
+    }
+
+    /// Nothing is written between the lines of a child unless it is asked for.
+    fn log_level(self) -> String {
+        match self {
+            Self::Serve => "info".to_owned(),
+            Self::Run => "off".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Case {
+        folder: tempfile::TempDir,
+        variables: Vec<(&'static str, String)>,
+    }
+
+    impl Case {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let home = folder.path().join("home");
+            std::fs::create_dir_all(home.join(".config/oriel")).unwrap();
+            std::fs::create_dir_all(folder.path().join("project/below")).unwrap();
+            let variables = vec![("HOME", home.display().to_string())];
+            Self { folder, variables }
+        }
+
+        fn file(self, name: &str, text: &str) -> Self {
+            std::fs::write(self.folder.path().join(name), text).unwrap();
+            self
+        }
+
+        fn load(&self, flags: Layer) -> Result<Settings, Vec<Problem>> {
+            let variables: Vec<_> = self
+                .variables
+                .iter()
+                .map(|(name, value)| (*name, value.as_str()))
+                .collect();
+            let environment = Environment::of(&variables);
+            let mut paths = Paths::of(&environment);
+            paths.system_config = self.folder.path().join("system.toml");
+            let sources = Sources {
+                environment: &environment,
+                paths: &paths,
+                folder: &self.folder.path().join("project/below"),
+                config: None,
+            };
+            Settings::load(&sources, Purpose::Serve, flags)
+        }
+    }
+
+    #[test]
+    fn the_strongest_source_wins_and_is_named() {
+        let mut case = Case::new()
+            .file(
+                "system.toml",
+                "[capture]\nredact = \"none\"\n[log]\nlevel = \"warn\"\n",
+            )
+            .file(
+                "home/.config/oriel/config.toml",
+                "[log]\nlevel = \"debug\"\n[intercept]\nunlisted = \"tunnel\"\n",
+            )
+            .file("project/.oriel.toml", "[intercept]\nunlisted = \"block\"\n");
+        let settings = case.load(Layer::default()).unwrap();
+        assert_eq!(settings.redact.value, Redact::None);
+        assert_eq!(settings.log_level.value, "debug");
+        assert!(
+            settings
+                .log_level
+                .origin
+                .to_string()
+                .ends_with("config.toml:2")
+        );
+        assert_eq!(settings.unlisted.value, Unlisted::Block);
+        assert_eq!(settings.listen.origin, Origin::Default);
+
+        case.variables.push(("ORIEL_UNLISTED", "tunnel".to_owned()));
+        let settings = case.load(Layer::default()).unwrap();
+        assert_eq!(settings.unlisted.value, Unlisted::Tunnel);
+        assert_eq!(settings.unlisted.origin.to_string(), "env ORIEL_UNLISTED");
+    }
+
+    #[test]
+    fn a_project_may_not_loosen() {
+        let case = Case::new().file("project/.oriel.toml", "[capture]\nenabled = false\n");
+        let problems = case.load(Layer::default()).unwrap_err();
+        assert_eq!(problems[0].code, "ORL0404");
+    }
+
+    #[test]
+    fn every_setting_has_a_row() {
+        let rows = Case::new().load(Layer::default()).unwrap().rows();
+        let rows: Vec<_> = rows.iter().map(|row| row.path).collect();
+        let keys: Vec<_> = crate::config::keys::KEYS
+            .iter()
+            .map(|key| key.path)
+            .collect();
+        assert_eq!(rows, keys);
+    }
+}

@@ -1,0 +1,153 @@
+//! The files that make a child trust our certificates: our certificate alone for variables that
+//! add to the roots, and a bundle with the system's roots for variables that replace them.
+
+use std::path::{Path, PathBuf};
+
+use crate::authority::{make_private_folder, replace};
+use crate::child_env::{ADDING, REPLACING};
+use crate::environment::Environment;
+
+/// Where the files are.
+#[derive(Clone, Debug)]
+pub(crate) struct TrustFiles {
+    /// The system's roots, whatever was configured before, and our certificate.
+    pub(crate) bundle: PathBuf,
+    /// Our certificate, and what the adding variables named before.
+    pub(crate) addition: PathBuf,
+}
+
+/// Writes both files into a folder, readable by everyone: there is nothing secret in them, and a
+/// child may run as another user.
+pub(crate) fn write(
+    folder: &Path,
+    certificate_pem: &str,
+    environment: &Environment,
+) -> std::io::Result<TrustFiles> {
+    make_private_folder(folder)?;
+    let files = TrustFiles {
+        bundle: folder.join("bundle.pem"),
+        addition: folder.join("ca.pem"),
+    };
+    let configured = configured(environment, REPLACING, folder);
+    let roots = system_roots();
+    let bundle = concatenate(&[&roots, &configured, certificate_pem]);
+    replace(&files.bundle, bundle.as_bytes(), 0o644)?;
+    let added = concatenate(&[&configured_additions(environment, folder), certificate_pem]);
+    replace(&files.addition, added.as_bytes(), 0o644)?;
+    Ok(files)
+}
+
+/// The roots that the system trusts, as PEM; empty where it has none.
+pub(crate) fn system_roots() -> String {
+    let loaded = rustls_native_certs::load_native_certs();
+    for error in &loaded.errors {
+        tracing::debug!(%error, "some of the system's roots could not be read");
+    }
+    let mut text = String::with_capacity(loaded.certs.len() * 2048);
+    for certificate in &loaded.certs {
+        push_pem(&mut text, certificate);
+    }
+    text
+}
+
+fn configured_additions(environment: &Environment, own: &Path) -> String {
+    configured(environment, ADDING, own)
+}
+
+/// The content of the files that the variables name, each file once. A file of a run around this
+/// one is not among them: it holds the roots again.
+fn configured(environment: &Environment, names: &[&str], own: &Path) -> String {
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for path in names.iter().filter_map(|name| environment.path(name)) {
+        if !paths.contains(&path) && !path.starts_with(own) {
+            paths.push(path);
+        }
+    }
+    let texts: Vec<String> = paths
+        .iter()
+        .filter_map(|path| match std::fs::read_to_string(path) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "cannot read a configured bundle");
+                None
+            }
+        })
+        .collect();
+    concatenate(&texts.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Puts PEM texts behind each other, with a line end between them where one lacks it.
+pub(crate) fn concatenate(texts: &[&str]) -> String {
+    let mut whole = String::with_capacity(texts.iter().map(|text| text.len() + 1).sum());
+    for text in texts {
+        whole.push_str(text);
+        if !text.is_empty() && !text.ends_with('\n') {
+            whole.push('\n');
+        }
+    }
+    whole
+}
+
+/// PEM (RFC 7468): base64 in lines of 64 characters.
+fn push_pem(text: &mut String, der: &[u8]) {
+    text.push_str("-----BEGIN CERTIFICATE-----\n");
+    // 48 bytes make 64 characters.
+    for line in der.chunks(48) {
+        push_base64(text, line);
+        text.push('\n');
+    }
+    text.push_str("-----END CERTIFICATE-----\n");
+}
+
+fn push_base64(text: &mut String, bytes: &[u8]) {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for group in bytes.chunks(3) {
+        let byte = |index: usize| u32::from(group.get(index).copied().unwrap_or_default());
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for place in 0..4 {
+            let letter = bits >> (18 - 6 * place) & 63;
+            match place <= group.len() {
+                true => text.push(char::from(ALPHABET[letter as usize])),
+                false => text.push('='),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encodes_base64() {
+        for (bytes, expected) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            let mut text = String::new();
+            push_base64(&mut text, bytes.as_bytes());
+            assert_eq!(text, expected);
+        }
+    }
+
+    #[test]
+    fn a_bundle_has_what_was_configured_and_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let corporate = folder.path().join("corp.pem");
+        std::fs::write(&corporate, "CORP").unwrap();
+        let environment = Environment::of(&[
+            ("CURL_CA_BUNDLE", corporate.to_str().unwrap()),
+            ("AWS_CA_BUNDLE", corporate.to_str().unwrap()),
+            ("REQUESTS_CA_BUNDLE", "/nowhere/at/all.pem"),
+        ]);
+        let own = folder.path().join("run");
+        let files = write(&own, "OURS\n", &environment).unwrap();
+        let bundle = std::fs::read_to_string(files.bundle).unwrap();
+        assert!(bundle.ends_with("CORP\nOURS\n"), "{bundle}");
+        assert_eq!(bundle.matches("CORP").count(), 1);
+        assert_eq!(std::fs::read_to_string(files.addition).unwrap(), "OURS\n");
+    }
+}

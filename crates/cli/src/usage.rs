@@ -1,0 +1,153 @@
+//! Reads the command line; answers with help, or with what is wrong about it.
+
+use std::ffi::OsString;
+
+use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::args::{Arguments, Global};
+use crate::context::Context;
+use crate::environment::Environment;
+use crate::exit::Exit;
+use crate::output::{print, say};
+use crate::problem::Problem;
+
+/// What is said in place of running a command.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// A help text or the version, for stdout.
+    Text(String),
+    /// The command line is wrong.
+    Wrong(Problem),
+}
+
+/// The command, or what to answer instead.
+pub(crate) fn parse(
+    words: &[OsString],
+    environment: &Environment,
+) -> Result<Arguments, Box<Answer>> {
+    let asks_short_help = match words {
+        [] | [_] => true,
+        [_, flag] => flag == "-h",
+        _ => false,
+    };
+    if asks_short_help {
+        return Err(Box::new(Answer::Text(SHORT_HELP.to_owned())));
+    }
+    let mut arguments = Arguments::try_parse_from(words)
+        .map_err(|error| Box::new(answer_to(&error, environment)))?;
+    if environment.text("ORIEL_OUTPUT") == Some("json") {
+        arguments.global.json = true;
+    }
+    Ok(arguments)
+}
+
+/// Gives the answer.
+pub(crate) fn answer(answer: Answer, words: &[OsString], environment: Environment) -> Exit {
+    match answer {
+        Answer::Text(text) => match print(&text) {
+            Ok(()) => Exit::Success,
+            Err(problem) => problem.exit,
+        },
+        Answer::Wrong(problem) => {
+            // The command line could not be parsed, so its global options are looked for.
+            let json = words
+                .iter()
+                .take_while(|word| *word != "--")
+                .any(|word| word == "--json");
+            let context = Context::new(environment, Global::default());
+            match json {
+                true => say(&format!("{}\n", problem.to_json())),
+                false => say(&problem.render(context.terminal.stderr.pen)),
+            }
+            problem.exit
+        }
+    }
+}
+
+fn answer_to(error: &clap::Error, environment: &Environment) -> Answer {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            Answer::Text(error.render().to_string())
+        }
+        ErrorKind::InvalidSubcommand => Answer::Wrong(unknown_command(error, environment)),
+        _ => Answer::Wrong(wrong_usage(error)),
+    }
+}
+
+/// A word that is no command of ours. Nothing is run by guessing.
+fn unknown_command(error: &clap::Error, environment: &Environment) -> Problem {
+    let word = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(word)) => word.as_str(),
+        _ => "",
+    };
+    let suggestions = match error.get(ContextKind::SuggestedSubcommand) {
+        Some(ContextValue::Strings(words)) => words.as_slice(),
+        Some(ContextValue::String(word)) => std::slice::from_ref(word),
+        _ => &[],
+    };
+    let what = format!("oriel has no command `{word}`");
+    if environment.find_program(word).is_some() {
+        return Problem::new("ORL0002", Exit::Usage, what)
+            .why(format!(
+                "{word} is a program; oriel runs one only when told to"
+            ))
+            .fix(format!("oriel run -- {word}"));
+    }
+    let mut problem = Problem::new("ORL0001", Exit::Usage, what);
+    for suggestion in suggestions {
+        problem = problem.fix(format!("oriel {suggestion}"));
+    }
+    if suggestions.is_empty() {
+        problem = problem.fix("oriel --help");
+    }
+    problem
+}
+
+/// Takes clap's text apart: a sentence, tips, the usage.
+fn wrong_usage(error: &clap::Error) -> Problem {
+    let text = error.render().to_string();
+    let (message, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
+    let message = message.trim_start_matches("error: ");
+    let message: Vec<&str> = message.lines().map(str::trim).collect();
+    let usage = rest.lines().find_map(|line| line.strip_prefix("Usage: "));
+    let tips = rest
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("tip: "));
+    let mut problem = Problem::new("ORL0001", Exit::Usage, message.join(" "));
+    for tip in tips {
+        problem = problem.fix(tip.trim());
+    }
+    if let Some(usage) = usage {
+        problem = problem.why(format!("usage: {}", usage.trim()));
+        let command: Vec<&str> = usage
+            .split_whitespace()
+            .take_while(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()))
+            .collect();
+        problem = problem.fix(format!("{} --help", command.join(" ")));
+    }
+    problem
+}
+
+const SHORT_HELP: &str = concat!(
+    "oriel ",
+    env!("CARGO_PKG_VERSION"),
+    " — see, understand and govern what your AI agents send
+
+Usage: oriel <command> [options]
+
+Start here
+  oriel run -- claude -p \"hi\"       run an agent with its traffic captured
+  oriel flows                       look at what it sent
+  oriel demo                        see it work, offline
+
+Capture   run  serve  env  demo
+Look      flows list  flows show  flows tail
+Govern    ca
+Operate   config
+More      explain  completions  man  version  help
+
+Global    --json  --color <when>  -q/--quiet  -v/--verbose  --config <file>
+More      oriel --help      oriel <command> --help      oriel man
+"
+);

@@ -1,0 +1,228 @@
+//! The admin port: `GET /healthz` and `GET /status`, for this machine only. A page in a browser
+//! cannot use it, since the Host field must name this very address.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use store::{Recorder, RunId};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use traffic::Timestamp;
+
+use crate::clock::now;
+use crate::command::version::VERSION;
+use crate::exit::Exit;
+use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_BYTES_MAX, ADMIN_TIMEOUT};
+use crate::problem::Problem;
+use crate::wiring::listen_problem;
+
+/// A bound admin port.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// What `/status` tells.
+#[derive(Debug)]
+pub(crate) struct Status {
+    pub(crate) started_at: Timestamp,
+    pub(crate) proxy: SocketAddr,
+    pub(crate) run: Option<RunId>,
+    pub(crate) database: Option<PathBuf>,
+    pub(crate) recorder: Option<Recorder>,
+}
+
+/// An answer, ready to be written.
+struct Answer {
+    status: &'static str,
+    content_type: &'static str,
+    body: String,
+}
+
+impl Admin {
+    pub(crate) async fn bind(address: SocketAddr) -> Result<Self, Problem> {
+        if !address.ip().is_loopback() {
+            let what = format!("the admin address {address} is not a loopback address");
+            return Err(Problem::new("ORL0104", Exit::Permission, what)
+                .why("the admin port has no credentials, so it is for this machine only")
+                .fix(format!("--admin 127.0.0.1:{}", address.port()))
+                .fix("--admin off"));
+        }
+        let failed = |error: std::io::Error| listen_problem(&error, address, "--admin");
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address })
+    }
+
+    pub(crate) fn local_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until it is dropped.
+    pub(crate) async fn serve(self, status: Status) {
+        let status = Arc::new(status);
+        let mut connections = JoinSet::new();
+        loop {
+            while connections.len() >= ADMIN_CONNECTIONS_MAX {
+                connections.join_next().await;
+            }
+            let Ok((stream, _)) = self.listener.accept().await else {
+                // Out of descriptors, most likely: others end before the next try.
+                tokio::time::sleep(ADMIN_TIMEOUT / 10).await;
+                continue;
+            };
+            while connections.try_join_next().is_some() {}
+            let (status, address) = (Arc::clone(&status), self.address);
+            connections.spawn(async move {
+                let answered =
+                    tokio::time::timeout(ADMIN_TIMEOUT, answer(stream, address, &status));
+                if let Ok(Err(error)) = answered.await {
+                    tracing::debug!(%error, "an admin request was not answered");
+                }
+            });
+        }
+    }
+}
+
+async fn answer(
+    mut stream: TcpStream,
+    address: SocketAddr,
+    status: &Status,
+) -> std::io::Result<()> {
+    let mut head = Vec::with_capacity(1024);
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        if head.len() > ADMIN_HEAD_BYTES_MAX || stream.read_buf(&mut head).await? == 0 {
+            break;
+        }
+    }
+    let answer = decide(&String::from_utf8_lossy(&head), address, status);
+    let head = format!(
+        "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
+         X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n",
+        answer.status,
+        answer.content_type,
+        answer.body.len()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(answer.body.as_bytes()).await?;
+    stream.shutdown().await
+}
+
+fn decide(head: &str, address: SocketAddr, status: &Status) -> Answer {
+    let mut lines = head.split("\r\n");
+    let mut words = lines.next().unwrap_or_default().split(' ');
+    let (method, target) = (
+        words.next().unwrap_or_default(),
+        words.next().unwrap_or_default(),
+    );
+    let mut hosts = lines
+        .filter_map(|line| line.split_once(':'))
+        .filter(|(name, _)| name.eq_ignore_ascii_case("host"))
+        .map(|(_, value)| value.trim());
+    let host = hosts.next().unwrap_or_default();
+    if hosts.next().is_some() || !names_us(host, address) {
+        return Answer::text(
+            "421 Misdirected Request",
+            "this is the admin port of oriel\n",
+        );
+    }
+    match (method, target) {
+        ("GET", "/healthz") => Answer::text("200 OK", "ok\n"),
+        ("GET", "/status") => Answer {
+            status: "200 OK",
+            content_type: "application/json",
+            body: format!("{}\n", status.to_json(address)),
+        },
+        ("GET", _) => Answer::text("404 Not Found", "GET /healthz and GET /status are here\n"),
+        _ => Answer::text("405 Method Not Allowed", "only GET\n"),
+    }
+}
+
+/// Whether a Host field names this port; another name that leads here is an attack on browsers.
+fn names_us(host: &str, address: SocketAddr) -> bool {
+    host == address.to_string() || host == format!("localhost:{}", address.port())
+}
+
+impl Answer {
+    fn text(status: &'static str, body: &str) -> Self {
+        Self {
+            status,
+            content_type: "text/plain; charset=utf-8",
+            body: body.to_owned(),
+        }
+    }
+}
+
+impl Status {
+    fn to_json(&self, admin: SocketAddr) -> serde_json::Value {
+        let losses = self.recorder.as_ref().map(Recorder::losses);
+        serde_json::json!({
+            "schema": "oriel.status/1",
+            "running": true,
+            "pid": std::process::id(),
+            "version": VERSION,
+            "uptime_ms": now().micros_since(self.started_at) / 1000,
+            "listeners": [
+                {"kind": "proxy", "addr": self.proxy.to_string()},
+                {"kind": "admin", "addr": admin.to_string()},
+            ],
+            "session": self.run.map(|run| run.to_string()),
+            "store": self.database.as_ref().map(|path| serde_json::json!({
+                "backend": "sqlite",
+                "path": path,
+                "lost_events": losses.map(|losses| losses.events),
+            })),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(head: &str, expected: &str) {
+        let address = "127.0.0.1:6744".parse().unwrap();
+        let status = Status {
+            started_at: now(),
+            proxy: "127.0.0.1:6743".parse().unwrap(),
+            run: None,
+            database: None,
+            recorder: None,
+        };
+        assert_eq!(decide(head, address, &status).status, expected, "{head:?}");
+    }
+
+    #[test]
+    fn answers_only_under_its_own_name() {
+        check(
+            "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:6744\r\n\r\n",
+            "200 OK",
+        );
+        check(
+            "GET /status HTTP/1.1\r\nhost: localhost:6744\r\n\r\n",
+            "200 OK",
+        );
+        let refused = "421 Misdirected Request";
+        check(
+            "GET /status HTTP/1.1\r\nHost: evil.test:6744\r\n\r\n",
+            refused,
+        );
+        check(
+            "GET /status HTTP/1.1\r\nHost: 127.0.0.1:6744\r\nHost: evil.test\r\n\r\n",
+            refused,
+        );
+        check("GET /status HTTP/1.1\r\n\r\n", refused);
+        check("", refused);
+        check(
+            "POST /status HTTP/1.1\r\nHost: localhost:6744\r\n\r\n",
+            "405 Method Not Allowed",
+        );
+        check(
+            "GET / HTTP/1.1\r\nHost: localhost:6744\r\n\r\n",
+            "404 Not Found",
+        );
+    }
+}

@@ -1,0 +1,37 @@
+//! Every bound of the program that is no setting, with its reason.
+
+use std::time::Duration;
+
+/// How long the flows of a command may go on once it has ended: what it wanted it has, and the
+/// summary is to stand there at once.
+pub(crate) const RUN_DRAIN: Duration = Duration::from_millis(100);
+/// How long the end of a run waits for the store.
+pub(crate) const STORE_FLUSH: Duration = Duration::from_secs(5);
+/// How long a child may live after SIGTERM before it gets SIGKILL.
+pub(crate) const KILL_AFTER: Duration = Duration::from_secs(5);
+/// How often the child's processes are looked at; a connection that lives shorter may be missed.
+pub(crate) const SAMPLE_EVERY: Duration = Duration::from_millis(200);
+/// From when on they are looked at less often: what a child does past the proxy shows early.
+pub(crate) const SAMPLE_OFTEN_FOR: Duration = Duration::from_secs(20);
+/// How often from then on.
+pub(crate) const SAMPLE_LATER_EVERY: Duration = Duration::from_secs(2);
+/// Processes of one child that are looked at; a build may start thousands.
+pub(crate) const PROCESSES_MAX: usize = 256;
+/// Descriptors of one process that are looked at.
+pub(crate) const DESCRIPTORS_MAX: usize = 1024;
+/// Different connections past the proxy that are remembered.
+pub(crate) const DIRECT_MAX: usize = 64;
+/// How long a program that is asked for its version may take to answer.
+pub(crate) const VERSION_TIMEOUT: Duration = Duration::from_millis(500);
+/// The largest head of an admin request.
+pub(crate) const ADMIN_HEAD_BYTES_MAX: usize = 8 * 1024;
+/// How long an admin request and its answer may take.
+pub(crate) const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Admin requests that are answered at a time.
+pub(crate) const ADMIN_CONNECTIONS_MAX: usize = 16;
+/// How often a follower asks for new flows.
+pub(crate) const FOLLOW_EVERY: Duration = Duration::from_millis(100);
+/// Bytes of a body that are decoded for showing it.
+pub(crate) const DECODED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of a body that are shown unless everything is asked for.
+pub(crate) const SHOWN_BYTES_MAX: usize = 64 * 1024;

@@ -1,0 +1,54 @@
+//! What went wrong with the store, in words for people.
+
+use store::{StoreError, UnknownId};
+
+use crate::exit::Exit;
+use crate::problem::Problem;
+
+/// The problem behind an error of the store.
+pub(crate) fn store_problem(error: &StoreError) -> Problem {
+    let what = error.to_string();
+    match error {
+        StoreError::NotWritable { source, .. } => Problem::new("ORL0702", Exit::Storage, what)
+            .why(source.to_string())
+            .fix("use another folder:  --data DIR"),
+        StoreError::NotFound { .. } => Problem::new("ORL0005", Exit::Unknown, what)
+            .why("nothing was captured here yet")
+            .fix("oriel run -- COMMAND"),
+        StoreError::Locked => Problem::new("ORL0703", Exit::Busy, what)
+            .why("it stayed locked for longer than oriel waits"),
+        StoreError::NewerSchema { .. } => Problem::new("ORL0704", Exit::Storage, what)
+            .fix("update oriel, or use another folder:  --data DIR"),
+        StoreError::Damaged { .. } => Problem::new("ORL0705", Exit::Storage, what)
+            .fix("move the file away, or use another folder:  --data DIR"),
+        StoreError::DiskFull => Problem::new("ORL0706", Exit::Storage, what)
+            .fix("free some space, or use another folder:  --data DIR"),
+        StoreError::UnknownId(unknown) => unknown_id(unknown),
+        StoreError::BadCursor => Problem::new("ORL0001", Exit::Usage, what),
+        StoreError::Deadline => Problem::new("ORL0707", Exit::Storage, what)
+            .why("the disk did not take it within the deadline"),
+        StoreError::Io { source } => {
+            Problem::new("ORL0707", Exit::Storage, what).why(source.to_string())
+        }
+    }
+}
+
+fn unknown_id(unknown: &UnknownId) -> Problem {
+    let what = unknown.to_string();
+    let problem = match unknown {
+        UnknownId::Ambiguous { .. } => Problem::new("ORL0006", Exit::Unknown, what),
+        _ => Problem::new("ORL0005", Exit::Unknown, what),
+    };
+    match unknown {
+        UnknownId::NotAnId { .. } => problem
+            .why(
+                "an id looks like k7q2 (a run) or k7q2.31 (its 31st flow); @last is the newest run",
+            )
+            .fix("oriel flows"),
+        UnknownId::NoRun { .. } => problem.fix("oriel flows"),
+        UnknownId::NoFlow { run, .. } | UnknownId::RunNotFlow { run, .. } => {
+            problem.fix(format!("oriel flows --session {run}"))
+        }
+        UnknownId::Ambiguous { .. } => problem.why("more than one run begins so"),
+    }
+}

@@ -1,0 +1,295 @@
+//! Joins the crates: settings become an engine and a store, and what the engine reports goes to
+//! the store. The one place that knows both.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use proxy::{BindError, ConnectPorts, Proxy, ProxyConfig, UpstreamTrust, Watcher};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use store::{EndRun, NewRun, Recorder, RunId, Store, StoreOptions};
+use traffic::Event;
+use traffic::rules::pattern::HostPattern;
+use traffic::rules::route::{self, RouteConfig, Rules};
+
+use crate::admin::{Admin, Status};
+use crate::authority::load_or_make;
+use crate::clock::now;
+use crate::config::values::{AdminListen, Unlisted};
+use crate::exit::Exit;
+use crate::paths::database;
+use crate::port::port_in_use;
+use crate::problem::Problem;
+use crate::settings::Settings;
+use crate::store_problem::store_problem;
+
+/// What differs between the commands that run an engine.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) run: NewRun,
+    pub(crate) connect_ports: ConnectPorts,
+    /// Replaces the drain deadline of the settings.
+    pub(crate) drain: Option<Duration>,
+    /// Certificates that are trusted besides those of the settings.
+    pub(crate) extra_roots: Vec<CertificateDer<'static>>,
+}
+
+/// An engine that listens, and what its flows are kept in.
+#[derive(Debug)]
+pub(crate) struct Station {
+    pub(crate) proxy: Proxy,
+    pub(crate) admin: Option<Admin>,
+    pub(crate) certificate_pem: String,
+    pub(crate) recording: Option<Recording>,
+}
+
+/// A run that is being recorded.
+#[derive(Debug)]
+pub(crate) struct Recording {
+    store: Store,
+    recorder: Recorder,
+    database: PathBuf,
+}
+
+/// Hands what the engine reports to the recorder. The recorder is set when everything else stands,
+/// so that an engine that cannot start leaves no run behind.
+#[derive(Debug, Default)]
+struct Relay {
+    recorder: OnceLock<Recorder>,
+}
+
+impl Watcher for Relay {
+    fn handle_events(&self, events: Vec<Event>) {
+        if let Some(recorder) = self.recorder.get() {
+            recorder.handle_events(events);
+        }
+    }
+}
+
+/// Opens everything, in the order in which a failure leaves the least behind: what is only read,
+/// the database, the ports, the run.
+pub(crate) async fn start(settings: &Settings, plan: Plan) -> Result<Station, Problem> {
+    let authority = Arc::new(load_or_make(settings, now())?);
+    let certificate_pem = authority.certificate_pem().to_owned();
+    let rules = Arc::new(compile_rules(settings)?);
+    let upstream_trust = upstream_trust(settings, plan.extra_roots)?;
+    let store = open_store(settings)?;
+    let admin = match settings.admin.value {
+        AdminListen::Off => None,
+        AdminListen::At(address) => Some(Admin::bind(address).await?),
+    };
+    let config = ProxyConfig {
+        listen: settings.listen.value.0,
+        rules,
+        authority,
+        upstream_trust,
+        connect_ports: plan.connect_ports,
+        own_addresses: admin.iter().map(Admin::local_address).collect(),
+        body_bytes_kept: settings.body_bytes_kept.value.0,
+        timeouts: timeouts(settings, plan.drain),
+        pool: proxy::Pool {
+            idle: settings.pool_idle.value.0,
+            idle_per_target_max: settings.pool_idle_per_target_max.value,
+        },
+    };
+    let relay = Arc::new(Relay::default());
+    let watcher = store
+        .is_some()
+        .then(|| Arc::clone(&relay) as Arc<dyn Watcher>);
+    let listen = config.listen;
+    let proxy = Proxy::bind(config, watcher)
+        .await
+        .map_err(|error| bind_problem(&error, listen))?;
+    let recording = match store {
+        Some(store) => Some(Recording::begin(store, plan.run, &relay, settings)?),
+        None => None,
+    };
+    Ok(Station {
+        proxy,
+        admin,
+        certificate_pem,
+        recording,
+    })
+}
+
+impl Station {
+    /// What the admin port tells.
+    pub(crate) fn status(&self) -> Status {
+        Status {
+            started_at: now(),
+            proxy: self.proxy.local_address(),
+            run: self.recording.as_ref().map(Recording::run),
+            database: self
+                .recording
+                .as_ref()
+                .map(|recording| recording.database.clone()),
+            recorder: self
+                .recording
+                .as_ref()
+                .map(|recording| recording.recorder.clone()),
+        }
+    }
+}
+
+impl Recording {
+    fn begin(
+        store: Store,
+        run: NewRun,
+        relay: &Relay,
+        settings: &Settings,
+    ) -> Result<Self, Problem> {
+        let run = store
+            .begin_run(run)
+            .map_err(|error| store_problem(&error))?;
+        let recorder = store.recorder(run);
+        // Nothing else sets it.
+        let _first = relay.recorder.set(recorder.clone());
+        Ok(Self {
+            store,
+            recorder,
+            database: database(&settings.data_folder.value),
+        })
+    }
+
+    pub(crate) fn run(&self) -> RunId {
+        self.recorder.run()
+    }
+
+    pub(crate) fn database(&self) -> &std::path::Path {
+        &self.database
+    }
+
+    pub(crate) fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// Makes everything durable and notes how the run ended.
+    pub(crate) fn end(self, end: EndRun) -> Result<(), Problem> {
+        let ended = self.store.end_run(self.recorder.run(), end);
+        drop(self.recorder);
+        ended
+            .and_then(|()| self.store.close())
+            .map_err(|error| store_problem(&error))
+    }
+}
+
+fn open_store(settings: &Settings) -> Result<Option<Store>, Problem> {
+    if !settings.capture_enabled.value {
+        return Ok(None);
+    }
+    let options = StoreOptions::new(settings.redact.value.into());
+    Store::open(&database(&settings.data_folder.value), options)
+        .map(Some)
+        .map_err(|error| store_problem(&error))
+}
+
+/// Compiles the rules about hosts.
+pub(crate) fn compile_rules(settings: &Settings) -> Result<Rules, Problem> {
+    Rules::compile(&RouteConfig {
+        intercept: settings.hosts.value.clone(),
+        bypass: settings.bypass.value.clone(),
+        unlisted: match settings.unlisted.value {
+            Unlisted::Tunnel => route::Unlisted::Tunnel,
+            Unlisted::Block => route::Unlisted::Block,
+        },
+        ip_targets: settings.ip_targets.value,
+    })
+    .map_err(|error| {
+        let origin = match error.key {
+            "intercept.bypass" => &settings.bypass.origin,
+            _ => &settings.hosts.origin,
+        };
+        Problem::new("ORL0105", Exit::Usage, error.error.to_string())
+            .why(format!("{} is set so by: {origin}", error.key))
+    })
+}
+
+fn upstream_trust(
+    settings: &Settings,
+    mut extra_roots: Vec<CertificateDer<'static>>,
+) -> Result<UpstreamTrust, Problem> {
+    for path in &settings.upstream_ca_files.value {
+        extra_roots.extend(read_roots(path)?);
+    }
+    let accepted = &settings.danger_accept_invalid;
+    for pattern in &accepted.value {
+        HostPattern::parse(pattern).map_err(|error| {
+            Problem::new("ORL0105", Exit::Usage, error.to_string()).why(format!(
+                "upstream.danger_accept_invalid is set so by: {}",
+                accepted.origin
+            ))
+        })?;
+    }
+    Ok(UpstreamTrust {
+        system_roots: settings.upstream_system_roots.value,
+        extra_roots,
+        danger_accept_invalid: accepted.value.clone(),
+    })
+}
+
+fn read_roots(path: &std::path::Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
+    let unreadable = |why: String| {
+        let what = format!("cannot read upstream certificates from {}", path.display());
+        Problem::new("ORL0305", Exit::Usage, what).why(why)
+    };
+    let roots: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| unreadable(error.to_string()));
+    match roots {
+        Ok(roots) if roots.is_empty() => Err(unreadable(
+            "there is no certificate in PEM form in it".to_owned(),
+        )),
+        roots => roots,
+    }
+}
+
+fn timeouts(settings: &Settings, drain: Option<Duration>) -> proxy::Timeouts {
+    proxy::Timeouts {
+        connect: settings.timeout_connect.value.0,
+        tls: settings.timeout_tls.value.0,
+        head: settings.timeout_head.value.0,
+        idle_client: settings.timeout_idle_client.value.0,
+        idle_body: settings.timeout_idle_body.value.0,
+        drain: drain.unwrap_or(settings.timeout_drain.value.0),
+    }
+}
+
+fn bind_problem(error: &BindError, listen: SocketAddr) -> Problem {
+    match error {
+        BindError::Listen { source, .. } => listen_problem(source, listen, "--listen"),
+        BindError::Trust(trust) => {
+            let source = std::error::Error::source(trust).map(ToString::to_string);
+            Problem::new("ORL0305", Exit::Usage, trust.to_string())
+                .why(source.unwrap_or_else(|| "nothing would be trusted".to_owned()))
+        }
+        other => Problem::bug(other.to_string()),
+    }
+}
+
+/// Why an address cannot be listened on.
+pub(crate) fn listen_problem(
+    error: &std::io::Error,
+    address: SocketAddr,
+    flag: &'static str,
+) -> Problem {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => port_in_use(address, flag),
+        std::io::ErrorKind::PermissionDenied => {
+            let what = format!("not allowed to listen on {address}");
+            Problem::new("ORL0101", Exit::Permission, what)
+                .why(error.to_string())
+                .fix(format!("use a port above 1023:  {flag} {}:0", address.ip()))
+        }
+        _ => Problem::new(
+            "ORL0101",
+            Exit::Usage,
+            format!("cannot listen on {address}"),
+        )
+        .why(error.to_string())
+        .fix(format!(
+            "use an address of this machine:  {flag} 127.0.0.1:0"
+        )),
+    }
+}

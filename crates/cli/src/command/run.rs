@@ -1,0 +1,489 @@
+//! `oriel run`: a command with its traffic captured. Nothing of ours comes between it and the
+//! terminal: its streams, its process group and its exit code are as they would be without us.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proxy::{ConnectPorts, Proxy};
+use rustix::process::Signal;
+use store::{EndRun, NewRun, Reader, Recorder, RunKind};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::args::{EnvMode, Run, ShellName, SummaryForm};
+use crate::bundle::{self, TrustFiles};
+use crate::child::{Child, Ended, Program};
+use crate::child_env::{Changes, Wishes};
+use crate::clock::now;
+use crate::command::env::{lasting_trust_files, print_changes};
+use crate::config::values::Redact;
+use crate::context::Context;
+use crate::diagnosis::{self, Circumstances};
+use crate::direct::Sightings;
+use crate::exit::Exit;
+use crate::limits::{
+    KILL_AFTER, RUN_DRAIN, SAMPLE_EVERY, SAMPLE_LATER_EVERY, SAMPLE_OFTEN_FOR, STORE_FLUSH,
+};
+use crate::output::{say, say_line};
+use crate::problem::Problem;
+use crate::settings::{Purpose, Settings};
+use crate::signals::{Came, Signals};
+use crate::store_problem::store_problem;
+use crate::summary::Summary;
+use crate::terminal::Colour;
+use crate::wiring::{Plan, Recording, Station, start};
+use crate::{argv, authority, logging, runtime};
+
+pub(crate) fn run(context: &Context, arguments: &Run) -> Result<Exit, Problem> {
+    let settings = context
+        .settings(Purpose::Run, arguments.layer())
+        .map_err(before_child)?;
+    if arguments.print_env {
+        print_env(context, arguments, &settings)?;
+        return Ok(Exit::Success);
+    }
+    logging::start(context, &settings).map_err(before_child)?;
+    let program = Program {
+        command: arguments.command.clone(),
+        folder: arguments.cwd.clone(),
+    };
+    refuse_what_is_nowhere(context, &program)?;
+    let runtime = runtime::build().map_err(before_child)?;
+    let job = Job {
+        context,
+        arguments,
+        settings: &settings,
+        program: &program,
+    };
+    let exit = runtime.block_on(job.run());
+    // A thread that still waits for the disk must not keep the person waiting.
+    runtime.shutdown_background();
+    exit
+}
+
+/// A failure before the child was started has a code of its own, as in `docker run`.
+fn before_child(problem: Problem) -> Problem {
+    problem.exit(Exit::BeforeChild)
+}
+
+/// Looks for the program before anything is begun for it.
+fn refuse_what_is_nowhere(context: &Context, program: &Program) -> Result<(), Problem> {
+    let name = program.command.first().and_then(|name| name.to_str());
+    match name {
+        // A path is taken as it is, in the folder that the child runs in.
+        Some(name) if !name.contains('/') && context.environment.find_program(name).is_none() => {
+            Err(program.not_found())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints the variables that a child would get.
+fn print_env(context: &Context, arguments: &Run, settings: &Settings) -> Result<(), Problem> {
+    let files = match arguments.no_ca_env {
+        true => None,
+        false => Some(lasting_trust_files(context, settings)?),
+    };
+    let address = settings.listen.value.0;
+    let changes = Changes::new(
+        &wishes(arguments, address, files.as_ref()),
+        &context.environment,
+    );
+    let shell = ShellName::of_variable(context.environment.text("SHELL"));
+    let remark = match address.port() {
+        0 => "# The port is chosen when the command starts; --listen ADDR gives a fixed one.",
+        _ => "# What a command would get from oriel run.",
+    };
+    print_changes(context, &changes, shell, &[remark.to_owned()])
+}
+
+fn wishes<'a>(
+    arguments: &Run,
+    address: std::net::SocketAddr,
+    trust: Option<&'a TrustFiles>,
+) -> Wishes<'a> {
+    Wishes {
+        proxy: (arguments.env_mode == EnvMode::Proxy).then_some(address),
+        trust: trust.filter(|_| arguments.env_mode == EnvMode::Proxy),
+        include_loopback: arguments.include_loopback,
+    }
+}
+
+/// One run, from its settings to its summary.
+struct Job<'a> {
+    context: &'a Context,
+    arguments: &'a Run,
+    settings: &'a Settings,
+    program: &'a Program,
+}
+
+/// What a child left behind.
+struct Outcome {
+    ended: Ended,
+    timed_out: bool,
+    broke: bool,
+    sightings: Sightings,
+}
+
+impl Job<'_> {
+    async fn run(&self) -> Result<Exit, Problem> {
+        let station = start(self.settings, self.plan())
+            .await
+            .map_err(before_child)?;
+        let address = station.proxy.local_address();
+        let status = station.status();
+        let Station {
+            proxy,
+            admin,
+            certificate_pem,
+            recording,
+        } = station;
+        let folder = RunFolder::new(
+            self.context
+                .paths
+                .runtime
+                .join(std::process::id().to_string()),
+        );
+        let files = self.trust_files(&folder, &certificate_pem)?;
+        let changes = Changes::new(
+            &wishes(self.arguments, address, files.as_ref()),
+            &self.context.environment,
+        );
+        self.announce(recording.as_ref());
+        let mut signals = Signals::listen().map_err(before_child)?;
+        let started = self.program.start(&changes);
+        let child = match started {
+            Ok(child) => child,
+            Err(problem) => return Err(abandon(recording, problem)),
+        };
+
+        let recorder = recording.as_ref().map(Recording::recorder).cloned();
+        let supervising = self.supervise(child, &mut signals, address, recorder);
+        let outcome = {
+            let admin = async {
+                match admin {
+                    Some(admin) => admin.serve(status).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                outcome = serve_while(proxy, supervising) => outcome,
+                () = admin => return Err(Problem::bug("the admin port ended by itself")),
+            }
+        };
+        drop(folder);
+        Ok(self.finish(outcome, recording, &mut signals).await)
+    }
+
+    fn plan(&self) -> Plan {
+        Plan {
+            run: NewRun {
+                name: self.arguments.name.clone(),
+                argv: argv::stored(&self.arguments.command, self.settings.redact.value.into()),
+                started_at: now(),
+                kind: RunKind::Run,
+            },
+            connect_ports: ConnectPorts::Any,
+            drain: Some(RUN_DRAIN.min(self.settings.timeout_drain.value.0)),
+            extra_roots: Vec::new(),
+        }
+    }
+
+    fn trust_files(
+        &self,
+        folder: &RunFolder,
+        certificate_pem: &str,
+    ) -> Result<Option<TrustFiles>, Problem> {
+        if self.arguments.no_ca_env || self.arguments.env_mode == EnvMode::None {
+            return Ok(None);
+        }
+        bundle::write(&folder.path, certificate_pem, &self.context.environment)
+            .map(Some)
+            .map_err(|error| before_child(authority::unwritable(&folder.path, &error)))
+    }
+
+    /// The start line, for people only.
+    fn announce(&self, recording: Option<&Recording>) {
+        let stream = self.context.terminal.stderr;
+        if !stream.is_terminal || self.context.global.quiet {
+            return;
+        }
+        let pen = stream.pen;
+        let session = match recording {
+            Some(recording) => format!("{} {}", pen.arrow(), recording.run()),
+            None => format!("{} nothing is stored (--no-capture)", pen.arrow()),
+        };
+        let opened = match self.settings.hosts.value.as_slice() {
+            [all] if all == "*" => "decrypting every host".to_owned(),
+            hosts => format!("decrypting {} known hosts; rest tunnelled", hosts.len()),
+        };
+        let name = crate::escape::escape_line(&self.program.name()).into_owned();
+        say_line(&pen.paint(
+            Colour::Dim,
+            &format!("oriel  capturing {name} {session}   ({opened})"),
+        ));
+    }
+
+    /// Lives with the child until it ends.
+    async fn supervise(
+        &self,
+        mut child: Child,
+        signals: &mut Signals,
+        proxy: std::net::SocketAddr,
+        recorder: Option<Recorder>,
+    ) -> Outcome {
+        let pid = child.pid();
+        let began = Instant::now();
+        let mut deadline = Deadline::new(self.arguments.timeout.map(|period| period.0), began);
+        let mut sightings = Sightings::default();
+        let mut next_look = began + SAMPLE_EVERY / 8;
+        let mut broke = false;
+        let ended = loop {
+            tokio::select! {
+                ended = child.ended() => break ended,
+                came = signals.next() => {
+                    if let Came::ForChild(signal) = came {
+                        child.signal(signal);
+                    }
+                }
+                () = deadline.passed() => child.signal(deadline.next_signal()),
+                () = tokio::time::sleep_until(next_look) => {
+                    sightings = look(sightings, pid, proxy).await;
+                    next_look = Instant::now() + pause_after(began.elapsed());
+                    if self.arguments.strict && !broke && recorder.as_ref().is_some_and(has_losses) {
+                        broke = true;
+                        deadline.end_now();
+                    }
+                }
+            }
+        };
+        let timed_out = deadline.signalled && !broke;
+        Outcome {
+            ended,
+            timed_out,
+            broke,
+            sightings,
+        }
+    }
+
+    /// Makes everything durable and says what it was. A second Ctrl-C skips it.
+    async fn finish(
+        &self,
+        outcome: Outcome,
+        recording: Option<Recording>,
+        signals: &mut Signals,
+    ) -> Exit {
+        let exit = match outcome.broke {
+            true => Exit::BeforeChild,
+            false => outcome.ended.exit(),
+        };
+        let Some(recording) = recording else {
+            return exit;
+        };
+        let closing = tokio::task::spawn_blocking(move || close(recording, outcome.ended));
+        let figures = tokio::select! {
+            figures = closing => figures,
+            came = skip(signals) => {
+                tracing::debug!(?came, "the summary was skipped");
+                return exit;
+            }
+            () = tokio::time::sleep(STORE_FLUSH) => {
+                say_line("oriel: the store does not take the last flows; the summary is left out");
+                return exit;
+            }
+        };
+        match figures {
+            Ok(Ok(figures)) => self.tell(&outcome, &figures),
+            Ok(Err(problem)) => say(&problem.render(self.context.terminal.stderr.pen)),
+            Err(error) => tracing::error!(%error, "the store ended by itself"),
+        }
+        exit
+    }
+
+    fn tell(&self, outcome: &Outcome, figures: &store::RunSummary) {
+        let program = self.program.name();
+        let circumstances = Circumstances {
+            environment: &self.context.environment,
+            sightings: &outcome.sightings,
+            program: &program,
+            proxy_set: self.arguments.env_mode == EnvMode::Proxy,
+            trust_set: !self.arguments.no_ca_env,
+            include_loopback: self.arguments.include_loopback,
+        };
+        let mut findings = diagnosis::distrusted(figures, &circumstances);
+        if figures.run.flows == 0 {
+            findings.push(diagnosis::nothing_captured(&circumstances));
+        }
+        let seen = outcome.sightings.by_process.values();
+        let summary = Summary {
+            figures,
+            ended: Some(outcome.ended),
+            timed_out: outcome.timed_out,
+            findings: &findings,
+            direct: seen.map(crate::direct::Process::connections).sum(),
+            secrets_stored: self.settings.redact.value == Redact::None,
+        };
+        if let Some(path) = &self.arguments.summary_file {
+            write_summary(path, &summary, self.context);
+        }
+        let form = self.arguments.summary;
+        let wanted = !(self.context.global.quiet && form == SummaryForm::Auto);
+        if !wanted {
+            return;
+        }
+        match self.context.json() && form == SummaryForm::Auto {
+            true => say_line(&summary.to_json().to_string()),
+            false => say(&summary.render(form, self.context.terminal.stderr)),
+        }
+    }
+}
+
+/// The child was not started: its run has ended before it began.
+fn abandon(recording: Option<Recording>, problem: Problem) -> Problem {
+    if let Some(recording) = recording {
+        let ended = recording.end(EndRun {
+            ended_at: now(),
+            exit_code: Some(i32::from(problem.exit.code())),
+            signal: None,
+        });
+        if let Err(error) = ended {
+            tracing::warn!(error = %error.what, "the run could not be ended");
+        }
+    }
+    problem
+}
+
+fn has_losses(recorder: &Recorder) -> bool {
+    recorder.losses().events > 0
+}
+
+/// Serves as long as a child is supervised.
+async fn serve_while(proxy: Proxy, supervising: impl Future<Output = Outcome>) -> Outcome {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = proxy.serve(async {
+        // Stops as well if the other end is dropped.
+        let _stopped = stopped.await;
+    });
+    let supervising = async {
+        let outcome = supervising.await;
+        drop(stop);
+        outcome
+    };
+    let (_, outcome) = tokio::join!(serving, supervising);
+    outcome
+}
+
+/// Ends the run in the store and reads what it sums up to.
+fn close(recording: Recording, ended: Ended) -> Result<store::RunSummary, Problem> {
+    let run = recording.run();
+    let database = recording.database().to_owned();
+    recording.end(EndRun {
+        ended_at: now(),
+        exit_code: ended.code(),
+        signal: ended.signal(),
+    })?;
+    Reader::open(&database)
+        .and_then(|reader| reader.summary(run))
+        .map_err(|error| store_problem(&error))
+}
+
+/// Done when the person does not want to wait.
+async fn skip(signals: &mut Signals) -> Came {
+    loop {
+        let came = signals.next().await;
+        if matches!(came, Came::Interrupt | Came::ForChild(Signal::TERM)) {
+            return came;
+        }
+    }
+}
+
+/// Looks at the child's processes beside the traffic, since it reads files of the kernel.
+async fn look(sightings: Sightings, child: u32, proxy: std::net::SocketAddr) -> Sightings {
+    let before = sightings.clone();
+    let looking = tokio::task::spawn_blocking(move || {
+        let mut sightings = sightings;
+        sightings.look(child, proxy);
+        sightings
+    });
+    looking.await.unwrap_or(before)
+}
+
+fn pause_after(running: Duration) -> Duration {
+    match running < SAMPLE_OFTEN_FOR {
+        true => SAMPLE_EVERY,
+        false => SAMPLE_LATER_EVERY,
+    }
+}
+
+fn write_summary(path: &Path, summary: &Summary<'_>, context: &Context) {
+    let text = format!("{}\n", summary.to_json());
+    if let Err(error) = std::fs::write(path, text) {
+        // The child has ended; its code is what counts now.
+        let problem = Problem::new(
+            "ORL0008",
+            Exit::Storage,
+            format!("cannot write the summary to {}", path.display()),
+        )
+        .why(error.to_string());
+        say(&problem.render(context.terminal.stderr.pen));
+    }
+}
+
+/// When the child is to be ended: with SIGTERM first, with SIGKILL if that does not help.
+struct Deadline {
+    at: Option<Instant>,
+    signalled: bool,
+}
+
+impl Deadline {
+    fn new(timeout: Option<Duration>, began: Instant) -> Self {
+        Self {
+            at: timeout.map(|timeout| began + timeout),
+            signalled: false,
+        }
+    }
+
+    fn end_now(&mut self) {
+        if !self.signalled {
+            self.at = Some(Instant::now());
+        }
+    }
+
+    async fn passed(&self) {
+        match self.at {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn next_signal(&mut self) -> Signal {
+        match std::mem::replace(&mut self.signalled, true) {
+            false => {
+                self.at = Some(Instant::now() + KILL_AFTER);
+                Signal::TERM
+            }
+            true => {
+                self.at = None;
+                Signal::KILL
+            }
+        }
+    }
+}
+
+/// A folder that lives as long as a run.
+struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+}
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        // It may never have been made.
+        let _gone = std::fs::remove_dir_all(&self.path);
+    }
+}

@@ -1,0 +1,320 @@
+//! Why a run has nothing to show, or why a client refused our certificate: found out, not guessed.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use store::RunSummary;
+
+use crate::child_env::no_proxy_covers_loopback;
+use crate::direct::{Process, Sightings};
+use crate::environment::Environment;
+use crate::quantity::plural;
+
+/// What is known about a run besides its flows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Circumstances<'a> {
+    pub(crate) environment: &'a Environment,
+    pub(crate) sightings: &'a Sightings,
+    /// The name of the program that was started.
+    pub(crate) program: &'a str,
+    /// Whether the child was pointed at the proxy.
+    pub(crate) proxy_set: bool,
+    /// Whether the child was told to trust our certificate.
+    pub(crate) trust_set: bool,
+    pub(crate) include_loopback: bool,
+}
+
+/// A finding for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub(crate) code: &'static str,
+    pub(crate) title: String,
+    pub(crate) saw: Vec<String>,
+    pub(crate) why: String,
+    pub(crate) fix: Vec<String>,
+}
+
+/// Why nothing reached the proxy.
+pub(crate) fn nothing_captured(circumstances: &Circumstances<'_>) -> Finding {
+    let sightings = circumstances.sightings;
+    let saw: Vec<String> = sightings
+        .by_process
+        .iter()
+        .map(|(pid, process)| describe(*pid, process))
+        .collect();
+    let mut finding = Finding {
+        code: "ORL0210",
+        title: "No traffic reached oriel.".to_owned(),
+        saw,
+        ..Finding::default()
+    };
+    if finding.saw.is_empty() {
+        finding.saw = vec![nothing_seen(circumstances)];
+    }
+    explain(&mut finding, circumstances);
+    finding
+}
+
+fn describe(pid: u32, process: &Process) -> String {
+    const SHOWN: usize = 4;
+    let remotes: Vec<String> = process
+        .remotes
+        .iter()
+        .take(SHOWN)
+        .map(SocketAddr::to_string)
+        .collect();
+    let more = process.remotes.len().saturating_sub(SHOWN);
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    let connections = plural(process.connections() as u64, "connection");
+    format!(
+        "{} (pid {pid}) opened {connections} directly to {}{more}",
+        process.name,
+        remotes.join(", ")
+    )
+}
+
+fn nothing_seen(circumstances: &Circumstances<'_>) -> String {
+    match circumstances.sightings.looks {
+        0 => format!(
+            "{} ended before its connections could be looked at",
+            circumstances.program
+        ),
+        looks => format!(
+            "{} opened no connection that was open in one of {}",
+            circumstances.program,
+            plural(looks, "look")
+        ),
+    }
+}
+
+fn explain(finding: &mut Finding, circumstances: &Circumstances<'_>) {
+    let processes: Vec<&Process> = circumstances.sightings.by_process.values().collect();
+    if !circumstances.proxy_set {
+        "nothing pointed it at oriel (--env-mode none)".clone_into(&mut finding.why);
+        finding.fix.push("leave out --env-mode none".to_owned());
+        return;
+    }
+    if processes.is_empty() {
+        "it made no request over the network, or one too short to be seen"
+            .clone_into(&mut finding.why);
+        return;
+    }
+    let loopback_only = processes
+        .iter()
+        .flat_map(|process| &process.remotes)
+        .all(|remote| remote.ip().is_loopback());
+    let covered = no_proxy_covers_loopback(circumstances.environment);
+    if loopback_only && covered && !circumstances.include_loopback {
+        let list = circumstances
+            .environment
+            .text("NO_PROXY")
+            .or_else(|| circumstances.environment.text("no_proxy"));
+        finding.why = format!(
+            "NO_PROXY={} keeps servers on this machine from the proxy",
+            list.unwrap_or_default()
+        );
+        finding.fix.push(format!(
+            "oriel run --include-loopback -- {} …",
+            circumstances.program
+        ));
+        return;
+    }
+    if let Some((why, fix)) = processes.iter().find_map(|process| known_program(process)) {
+        finding.why = why;
+        finding.fix.extend(fix);
+        return;
+    }
+    if loopback_only {
+        "it does not use a proxy for servers on this machine, as many programs do not"
+            .clone_into(&mut finding.why);
+        finding
+            .fix
+            .push("call the server by a name that is not localhost".to_owned());
+        return;
+    }
+    match circumstances
+        .environment
+        .text("NO_PROXY")
+        .or_else(|| circumstances.environment.text("no_proxy"))
+    {
+        Some(list) => {
+            finding.why = format!("NO_PROXY={list} covers it, or it ignores HTTPS_PROXY");
+            finding.fix.push(format!(
+                "NO_PROXY= no_proxy= oriel run -- {} …",
+                circumstances.program
+            ));
+        }
+        None => {
+            "it ignores HTTPS_PROXY; its network code does not look at the variable"
+                .clone_into(&mut finding.why);
+            finding.fix.push("look in its own settings for a proxy; `oriel run --listen 127.0.0.1:6799 …` gives it a fixed address".to_owned());
+        }
+    }
+}
+
+/// Programs that are known to ignore the proxy variables, and what helps.
+fn known_program(process: &Process) -> Option<(String, Vec<String>)> {
+    let program = process.program.as_deref()?;
+    match program.file_name()?.to_str()? {
+        "node" | "nodejs" => old_node(program),
+        "java" => Some((
+            "Java ignores HTTPS_PROXY".to_owned(),
+            vec![
+                "oriel run --listen 127.0.0.1:6799 -- env JAVA_TOOL_OPTIONS='-Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=6799' java …".to_owned(),
+            ],
+        )),
+        _ => None,
+    }
+}
+
+/// Node honours NODE_USE_ENV_PROXY from 22.21 and 24.0 on.
+fn old_node(program: &Path) -> Option<(String, Vec<String>)> {
+    let output = crate::version_of::ask(program)?;
+    let version = node_version(&output)?;
+    let honours = version >= (24, 0) || (version.0 == 22 && version.1 >= 21);
+    let (major, minor) = version;
+    match honours {
+        true => Some((
+            format!(
+                "node {major}.{minor} honours the variables, but this program's own HTTP client does not"
+            ),
+            vec!["look in its settings for a proxy or a base URL".to_owned()],
+        )),
+        false => Some((
+            format!("node {major}.{minor} ignores HTTPS_PROXY"),
+            vec![
+                "use node 24, or 22.21 and later: they honour NODE_USE_ENV_PROXY, which oriel sets"
+                    .to_owned(),
+            ],
+        )),
+    }
+}
+
+fn node_version(output: &str) -> Option<(u32, u32)> {
+    let mut parts = output.trim().strip_prefix('v')?.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// One finding for each host whose clients refused our certificate.
+pub(crate) fn distrusted(summary: &RunSummary, circumstances: &Circumstances<'_>) -> Vec<Finding> {
+    summary
+        .failures
+        .iter()
+        .filter(|group| group.kind == "client_distrusts")
+        .map(|group| Finding {
+            code: "ORL0310",
+            title: format!(
+                "TLS refused: the client does not trust oriel's certificate for {} ({}, first {})",
+                group.host,
+                plural(group.flows, "time"),
+                group.example
+            ),
+            saw: vec![group.text.clone()],
+            why: distrust_reason(circumstances),
+            fix: distrust_fix(&group.host, circumstances),
+        })
+        .collect()
+}
+
+fn distrust_reason(circumstances: &Circumstances<'_>) -> String {
+    if !circumstances.trust_set {
+        return "it was not told to trust it (--no-ca-env)".to_owned();
+    }
+    match circumstances.program {
+        "git" => "http.sslCAInfo of git's configuration wins over GIT_SSL_CAINFO".to_owned(),
+        "java" => "Java has a key store of its own and reads no variable for it".to_owned(),
+        "wget" => "wget reads no variable for trusted certificates".to_owned(),
+        program => format!(
+            "{program}, or what it started, has its own list of trusted certificates, or pins the one it expects"
+        ),
+    }
+}
+
+fn distrust_fix(host: &str, circumstances: &Circumstances<'_>) -> Vec<String> {
+    if !circumstances.trust_set {
+        return vec!["leave out --no-ca-env".to_owned()];
+    }
+    let mut fix = match circumstances.program {
+        "git" => vec!["git config --show-origin http.sslCAInfo      shows who sets it".to_owned()],
+        "wget" => vec!["oriel ca export --format bundle -o bundle.pem && wget --ca-certificate=bundle.pem …".to_owned()],
+        "java" => vec!["oriel ca export -o oriel.pem && keytool -importcert -file oriel.pem -alias oriel -keystore oriel.p12 -storetype PKCS12".to_owned()],
+        _ => vec!["oriel ca export -o oriel.pem      and add it to what the program trusts".to_owned()],
+    };
+    fix.push(format!(
+        "leave the host unopened:  oriel run --bypass {host} -- {} …",
+        circumstances.program
+    ));
+    fix
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(remote: &str, program: &str) -> Sightings {
+        let mut sightings = Sightings {
+            looks: 3,
+            ..Sightings::default()
+        };
+        let mut process = Process {
+            name: program.to_owned(),
+            program: Some(format!("/usr/bin/{program}").into()),
+            ..Process::default()
+        };
+        process.remotes.insert(remote.parse().unwrap());
+        sightings.by_process.insert(7, process);
+        sightings
+    }
+
+    fn check(sightings: &Sightings, environment: &Environment, why: &str) {
+        let circumstances = Circumstances {
+            environment,
+            sightings,
+            program: "agent",
+            proxy_set: true,
+            trust_set: true,
+            include_loopback: false,
+        };
+        let finding = nothing_captured(&circumstances);
+        assert!(finding.why.contains(why), "{finding:?}");
+    }
+
+    #[test]
+    fn the_reason_is_the_one_that_was_seen() {
+        let plain = Environment::default();
+        check(&Sightings::default(), &plain, "made no request");
+        check(
+            &seen("192.0.2.7:443", "agent"),
+            &plain,
+            "ignores HTTPS_PROXY",
+        );
+        check(&seen("192.0.2.7:443", "java"), &plain, "Java ignores");
+        let no_proxy = Environment::of(&[("NO_PROXY", "localhost")]);
+        check(
+            &seen("127.0.0.1:80", "agent"),
+            &no_proxy,
+            "NO_PROXY=localhost keeps",
+        );
+        check(
+            &seen("127.0.0.1:80", "agent"),
+            &plain,
+            "servers on this machine",
+        );
+        let other = Environment::of(&[("no_proxy", ".corp.test")]);
+        check(
+            &seen("192.0.2.7:443", "agent"),
+            &other,
+            "NO_PROXY=.corp.test covers it, or",
+        );
+    }
+
+    #[test]
+    fn reads_the_version_of_node() {
+        assert_eq!(node_version("v22.21.0\n"), Some((22, 21)));
+        assert_eq!(node_version("nonsense"), None);
+    }
+}

@@ -1,0 +1,124 @@
+//! What a child does past the proxy: its processes are looked at from time to time, so that a
+//! summary can say what was seen, and not what is usually the case.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::limits::DIRECT_MAX;
+use crate::sockets::{self, Socket, State};
+
+/// All that was seen so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sightings {
+    /// How often the processes were looked at.
+    pub(crate) looks: u64,
+    /// Connections past the proxy, by process.
+    pub(crate) by_process: BTreeMap<u32, Process>,
+}
+
+/// A process with connections past the proxy.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Process {
+    pub(crate) name: String,
+    pub(crate) program: Option<PathBuf>,
+    pub(crate) remotes: BTreeSet<SocketAddr>,
+    /// Sockets, which tell two connections to one address apart.
+    pub(crate) sockets: BTreeSet<u64>,
+}
+
+impl Process {
+    /// How many connections were seen.
+    pub(crate) fn connections(&self) -> usize {
+        self.sockets.len()
+    }
+}
+
+impl Sightings {
+    /// Looks at a child and what descends from it.
+    pub(crate) fn look(&mut self, child: u32, proxy: SocketAddr) {
+        self.looks += 1;
+        if self.by_process.len() >= DIRECT_MAX {
+            return;
+        }
+        let sockets = outgoing(&sockets::of_network(child), proxy);
+        if sockets.is_empty() {
+            return;
+        }
+        for pid in sockets::family_of(child) {
+            let held = sockets::inodes_of(pid);
+            for socket in sockets.iter().filter(|socket| held.contains(&socket.inode)) {
+                let process = self.by_process.entry(pid).or_insert_with(|| Process {
+                    name: sockets::name_of(pid).unwrap_or_default(),
+                    program: sockets::program_of(pid),
+                    ..Process::default()
+                });
+                if process.remotes.len() < DIRECT_MAX {
+                    process.remotes.insert(socket.remote);
+                    process.sockets.insert(socket.inode);
+                }
+            }
+        }
+    }
+}
+
+/// Connections that somebody on this machine opened, and not to the proxy.
+fn outgoing(sockets: &[Socket], proxy: SocketAddr) -> Vec<Socket> {
+    let listening: BTreeSet<u16> = sockets
+        .iter()
+        .filter(|socket| socket.state == State::Listening)
+        .map(|socket| socket.local.port())
+        .collect();
+    sockets
+        .iter()
+        .filter(|socket| matches!(socket.state, State::Established | State::Connecting))
+        .filter(|socket| socket.remote != proxy && socket.remote.port() != 0)
+        .filter(|socket| !listening.contains(&socket.local.port()))
+        .copied()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket(local: &str, remote: &str, state: State) -> Socket {
+        Socket {
+            local: local.parse().unwrap(),
+            remote: remote.parse().unwrap(),
+            state,
+            inode: 1,
+        }
+    }
+
+    #[test]
+    fn tells_what_goes_past_the_proxy() {
+        let proxy = "127.0.0.1:6743".parse().unwrap();
+        let sockets = [
+            socket("127.0.0.1:40000", "127.0.0.1:6743", State::Established),
+            socket("10.0.0.1:40001", "192.0.2.7:443", State::Established),
+            socket("10.0.0.1:40002", "192.0.2.8:443", State::Connecting),
+            socket("0.0.0.0:8080", "0.0.0.0:0", State::Listening),
+            // Somebody who came to the child's own server.
+            socket("127.0.0.1:8080", "127.0.0.1:40003", State::Established),
+            socket("10.0.0.1:40004", "192.0.2.9:443", State::Other),
+        ];
+        let remotes: Vec<String> = outgoing(&sockets, proxy)
+            .iter()
+            .map(|socket| socket.remote.to_string())
+            .collect();
+        assert_eq!(remotes, ["192.0.2.7:443", "192.0.2.8:443"]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn sees_a_connection_of_this_process() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let _open = std::net::TcpStream::connect(address).unwrap();
+        let mut sightings = Sightings::default();
+        sightings.look(std::process::id(), "127.0.0.1:1".parse().unwrap());
+        let process = &sightings.by_process[&std::process::id()];
+        assert!(process.remotes.contains(&address), "{process:?}");
+    }
+}

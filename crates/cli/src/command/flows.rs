@@ -1,0 +1,79 @@
+//! `oriel flows`: what was captured, read from the database, with or without a service running.
+
+pub(crate) mod list;
+pub(crate) mod show;
+pub(crate) mod tail;
+
+use store::{Reader, StoreError};
+use traffic::rules::filter::{Filter, FilterError};
+
+use crate::args::{DataFlags, Flows, FlowsCommand};
+use crate::clock::now;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::paths::database;
+use crate::problem::{Excerpt, Problem};
+use crate::quantity::Period;
+use crate::settings::Purpose;
+use crate::store_problem::store_problem;
+
+pub(crate) fn run(context: &Context, arguments: &Flows) -> Result<Exit, Problem> {
+    match &arguments.command {
+        None => list::run(context, &arguments.list),
+        Some(FlowsCommand::List(list)) => list::run(context, list),
+        Some(FlowsCommand::Show(show)) => show::run(context, show),
+        Some(FlowsCommand::Tail(tail)) => tail::run(context, tail),
+    }
+}
+
+/// Opens the database; `None` if nothing was captured yet.
+fn open(context: &Context, data: &DataFlags) -> Result<Option<Reader>, Problem> {
+    let settings = context.settings(Purpose::Serve, data.layer())?;
+    match Reader::open(&database(&settings.data_folder.value)) {
+        Ok(reader) => Ok(Some(reader)),
+        Err(StoreError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(store_problem(&error)),
+    }
+}
+
+/// The filter in the words of a command line, narrowed to a last time.
+fn filter(words: &[String], since: Option<Period>) -> Result<Option<Filter>, Problem> {
+    let typed = words.join(" ");
+    // Parentheses keep an OR of the filter from taking the narrowing as one of its sides.
+    let (text, offset) = match (since, typed.trim().is_empty()) {
+        (None, true) => return Ok(None),
+        (None, false) => (typed.clone(), 0),
+        (Some(since), true) => (format!("since:{}ms", since.0.as_millis()), 0),
+        (Some(since), false) => (format!("({typed}) since:{}ms", since.0.as_millis()), 1),
+    };
+    Filter::parse(&text, now())
+        .map(Some)
+        .map_err(|error| wrong_filter(&typed, &error, offset))
+}
+
+fn wrong_filter(typed: &str, error: &FilterError, offset: usize) -> Problem {
+    let span = error.span.start.saturating_sub(offset)..error.span.end.saturating_sub(offset);
+    let hint = error
+        .suggestion
+        .as_ref()
+        .map(|meant| format!("did you mean `{meant}`?"));
+    Problem::new("ORL0007", Exit::Usage, error.message.clone())
+        .excerpt(Excerpt::of("filter", typed, span).hint(hint))
+        .fix("oriel explain ORL0007      how filters are written")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::terminal::Pen;
+
+    #[test]
+    fn a_wrong_filter_is_marked_where_it_was_typed() {
+        let words = ["host:a".to_owned(), "stats:200".to_owned()];
+        for since in [None, Some(Period(std::time::Duration::from_secs(60)))] {
+            let problem = filter(&words, since).unwrap_err();
+            let excerpt = problem.excerpt.clone().unwrap();
+            assert_eq!(excerpt.column, 8, "{}", problem.render(Pen::plain()));
+        }
+    }
+}

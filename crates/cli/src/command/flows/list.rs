@@ -1,0 +1,226 @@
+//! `oriel flows list`.
+
+use std::fmt::Write as _;
+
+use store::json::{FLOWS_LIST, FlowItem};
+use store::limits::PAGE_ROWS_MAX;
+use store::{FlowRow, Order, Page, Query, Reader, SortKey};
+
+use crate::args::{FlowsList, Sort};
+use crate::clock::now;
+use crate::command::flows::{filter, open};
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::flow_text::{
+    Clock, has_secrets, moment, period, request, secrets_warning, size, status,
+};
+use crate::output::{print, print_line, say, say_line, to_json};
+use crate::problem::Problem;
+use crate::quantity::count;
+use crate::store_problem::store_problem;
+use crate::table::{Cell, Column, Side, render};
+
+const COLUMNS: [Column; 7] = [
+    Column {
+        title: "ID",
+        side: Side::Left,
+    },
+    Column {
+        title: "TIME",
+        side: Side::Left,
+    },
+    Column {
+        title: "REQUEST",
+        side: Side::GivesWay,
+    },
+    Column {
+        title: "ST",
+        side: Side::Left,
+    },
+    Column {
+        title: "SIZE",
+        side: Side::Right,
+    },
+    Column {
+        title: "TTFB",
+        side: Side::Right,
+    },
+    Column {
+        title: "TOOK",
+        side: Side::Right,
+    },
+];
+
+pub(crate) fn run(context: &Context, arguments: &FlowsList) -> Result<Exit, Problem> {
+    // Mistakes in the filter are told even where there is nothing to filter.
+    let filter = filter(&arguments.filter, arguments.since)?;
+    let mut pages = Pages {
+        reader: open(context, &arguments.data)?,
+        query: Query {
+            filter,
+            run: None,
+            order: order(arguments),
+            limit: 0,
+            after: None,
+            with_total: true,
+        },
+        left: match arguments.all {
+            true => usize::MAX,
+            false => arguments.limit,
+        },
+        total: None,
+        begun: false,
+    };
+    if let (Some(reader), Some(session)) = (&pages.reader, &arguments.session) {
+        let run = reader
+            .resolve_run(session)
+            .map_err(|error| store_problem(&error))?;
+        pages.query.run = Some(run);
+    }
+    match (context.json(), arguments.jsonl) {
+        (_, true) => print_lines(&mut pages)?,
+        (true, false) => print_document(&mut pages)?,
+        (false, false) => print_table(context, arguments, &mut pages)?,
+    }
+    Ok(Exit::Success)
+}
+
+fn order(arguments: &FlowsList) -> Order {
+    Order {
+        by: match arguments.sort {
+            Sort::Time => SortKey::Time,
+            Sort::Dur => SortKey::Duration,
+            Sort::Size => SortKey::Size,
+        },
+        ascending: arguments.reverse,
+    }
+}
+
+/// Reads a list page by page, so that a million flows need no more memory than ten thousand.
+struct Pages {
+    reader: Option<Reader>,
+    query: Query,
+    /// How many flows are still wanted.
+    left: usize,
+    total: Option<u64>,
+    begun: bool,
+}
+
+impl Pages {
+    /// The next page; `None` at the end.
+    fn next(&mut self) -> Result<Option<Page>, Problem> {
+        let over = self.begun && self.query.after.is_none();
+        let Some(reader) = self.reader.as_ref().filter(|_| !over && self.left > 0) else {
+            return Ok(None);
+        };
+        self.query.limit = self.left.min(PAGE_ROWS_MAX);
+        self.query.with_total = !self.begun;
+        let page = reader
+            .flows(&self.query)
+            .map_err(|error| store_problem(&error))?;
+        self.begun = true;
+        self.total = self.total.or(page.total);
+        self.query.after = page.next;
+        self.left = self.left.saturating_sub(page.rows.len());
+        Ok(Some(page))
+    }
+
+    fn total(&self) -> u64 {
+        self.total.unwrap_or_default()
+    }
+}
+
+fn print_lines(pages: &mut Pages) -> Result<(), Problem> {
+    while let Some(page) = pages.next()? {
+        let mut text = String::new();
+        for row in &page.rows {
+            text.push_str(&to_json(&FlowItem::new(row))?);
+            text.push('\n');
+        }
+        print(&text)?;
+    }
+    Ok(())
+}
+
+/// One document, written as it is read.
+fn print_document(pages: &mut Pages) -> Result<(), Problem> {
+    let mut text = format!("{{\"schema\":\"{FLOWS_LIST}\",\"items\":[");
+    let mut separator = "";
+    while let Some(page) = pages.next()? {
+        for row in &page.rows {
+            text.push_str(separator);
+            text.push_str(&to_json(&FlowItem::new(row))?);
+            separator = ",";
+        }
+        print(&std::mem::take(&mut text))?;
+    }
+    let next = pages.query.after.map(|cursor| cursor.to_string());
+    let _infallible = write!(
+        text,
+        "],\"next\":{},\"total\":{}}}",
+        to_json(&next)?,
+        pages.total()
+    );
+    print_line(&text)
+}
+
+fn print_table(context: &Context, arguments: &FlowsList, pages: &mut Pages) -> Result<(), Problem> {
+    let stdout = context.terminal.stdout;
+    let mut shown = 0;
+    let mut secrets = false;
+    while let Some(page) = pages.next()? {
+        if page.rows.is_empty() {
+            break;
+        }
+        shown += page.rows.len();
+        secrets |= page.rows.iter().any(has_secrets);
+        let rows: Vec<Vec<Cell>> = page.rows.iter().map(|row| cells(context, row)).collect();
+        print(&render(&COLUMNS, &rows, stdout.width, stdout.pen))?;
+    }
+    let stderr = context.terminal.stderr;
+    if secrets {
+        say(&secrets_warning(stderr.pen));
+    }
+    if context.global.quiet {
+        return Ok(());
+    }
+    match (shown as u64, pages.total()) {
+        (0, _) => say_line(&nothing(arguments)),
+        (shown, total) if shown < total && stdout.is_terminal => {
+            say_line(&format!(
+                "{} of {}; all of them: --all",
+                count(shown),
+                count(total)
+            ));
+        }
+        (_, _) => {}
+    }
+    Ok(())
+}
+
+fn nothing(arguments: &FlowsList) -> String {
+    let narrowed =
+        !arguments.filter.is_empty() || arguments.since.is_some() || arguments.session.is_some();
+    match narrowed {
+        true => "no flow matches".to_owned(),
+        false => "nothing was captured yet. Begin with: oriel run -- COMMAND".to_owned(),
+    }
+}
+
+fn cells(context: &Context, row: &FlowRow) -> Vec<Cell> {
+    let stdout = context.terminal.stdout;
+    let pen = stdout.pen;
+    let clock = match stdout.is_terminal {
+        true => Clock::Short,
+        false => Clock::Full,
+    };
+    vec![
+        Cell::new(row.id.to_string()),
+        Cell::new(moment(row.started_at, now(), &context.zone(), clock)),
+        Cell::new(request(row)),
+        status(row, pen),
+        Cell::new(size(row, pen)),
+        Cell::new(period(row.first_byte_ms, pen)),
+        Cell::new(period(row.duration_ms, pen)),
+    ]
+}

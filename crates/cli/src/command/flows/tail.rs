@@ -1,0 +1,170 @@
+//! `oriel flows tail`: the newest flows, and with `-f` each one when it ends.
+
+use std::time::Duration;
+
+use store::json::FlowItem;
+use store::{FlowRow, FlowState, Marker, Order, Query, Reader, SortKey};
+use traffic::rules::filter::Filter;
+
+use crate::args::FlowsTail;
+use crate::clock::now;
+use crate::command::flows::{filter, open};
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::flow_text::{Clock, moment, period, request, size, status};
+use crate::limits::FOLLOW_EVERY;
+use crate::output::{print, say_line, to_json};
+use crate::problem::Problem;
+use crate::store_problem::store_problem;
+use crate::table::{Cell, Column, Side, render};
+
+pub(crate) fn run(context: &Context, arguments: &FlowsTail) -> Result<Exit, Problem> {
+    let filter = filter(&arguments.filter, None)?;
+    let mut follower = Follower {
+        context,
+        filter,
+        open: Vec::new(),
+    };
+    let Some(reader) = follower.wait_for_reader(arguments)? else {
+        say_line("nothing was captured yet. Begin with: oriel run -- COMMAND");
+        return Ok(Exit::Success);
+    };
+    // What changes while the first flows are read is told by the marker from before.
+    let marker = reader.marker().map_err(|error| store_problem(&error))?;
+    follower.print_newest(&reader, arguments)?;
+    if arguments.follow {
+        follower.follow(&reader, marker)?;
+    }
+    Ok(Exit::Success)
+}
+
+struct Follower<'a> {
+    context: &'a Context,
+    filter: Option<Filter>,
+    /// Flows that were shown open, or not at all, and are to be shown when they end.
+    open: Vec<store::FlowRef>,
+}
+
+impl Follower<'_> {
+    /// Opens the database; a follower waits until there is one.
+    fn wait_for_reader(&self, arguments: &FlowsTail) -> Result<Option<Reader>, Problem> {
+        loop {
+            match open(self.context, &arguments.data)? {
+                None if arguments.follow => pause(FOLLOW_EVERY * 5),
+                reader => return Ok(reader),
+            }
+        }
+    }
+
+    fn print_newest(&mut self, reader: &Reader, arguments: &FlowsTail) -> Result<(), Problem> {
+        let query = Query {
+            filter: self.filter.clone(),
+            order: Order {
+                by: SortKey::Time,
+                ascending: false,
+            },
+            limit: arguments.limit,
+            ..Query::default()
+        };
+        let mut page = reader
+            .flows(&query)
+            .map_err(|error| store_problem(&error))?;
+        page.rows.reverse();
+        for row in &page.rows {
+            self.print_row(row)?;
+        }
+        Ok(())
+    }
+
+    fn follow(&mut self, reader: &Reader, mut marker: Marker) -> Result<(), Problem> {
+        loop {
+            let changes = reader
+                .changes_since(marker, self.filter.as_ref())
+                .map_err(|error| store_problem(&error))?;
+            for row in &changes.rows {
+                self.print_row(row)?;
+            }
+            if changes.marker == marker {
+                pause(FOLLOW_EVERY);
+            }
+            marker = changes.marker;
+        }
+    }
+
+    /// Prints a flow when it is first seen and when it ended.
+    fn print_row(&mut self, row: &FlowRow) -> Result<(), Problem> {
+        let known = self.open.iter().position(|open| *open == row.id);
+        match (row.state, known) {
+            (FlowState::Open, Some(_)) => return Ok(()),
+            (FlowState::Open, None) => self.open.push(row.id),
+            (_, Some(index)) => {
+                self.open.swap_remove(index);
+            }
+            (_, None) => {}
+        }
+        match self.context.json() {
+            true => print(&format!("{}\n", line_of_json(row)?)),
+            false => print(&self.line(row)),
+        }
+    }
+
+    fn line(&self, row: &FlowRow) -> String {
+        let stdout = self.context.terminal.stdout;
+        let pen = stdout.pen;
+        let clock = match stdout.is_terminal {
+            true => Clock::Short,
+            false => Clock::Full,
+        };
+        let cells = vec![
+            Cell::new(moment(row.started_at, now(), &self.context.zone(), clock)),
+            Cell::new(row.id.to_string()),
+            Cell::new(request(row)),
+            status(row, pen),
+            Cell::new(size(row, pen)),
+            Cell::new(period(row.duration_ms, pen)),
+        ];
+        let text = render(&COLUMNS, &[cells], stdout.width, pen);
+        text.lines()
+            .skip(1)
+            .map(|line| format!("{line}\n"))
+            .collect()
+    }
+}
+
+const COLUMNS: [Column; 6] = [
+    Column {
+        title: "",
+        side: Side::Left,
+    },
+    Column {
+        title: "",
+        side: Side::Left,
+    },
+    Column {
+        title: "",
+        side: Side::GivesWay,
+    },
+    Column {
+        title: "",
+        side: Side::Left,
+    },
+    Column {
+        title: "",
+        side: Side::Right,
+    },
+    Column {
+        title: "",
+        side: Side::Right,
+    },
+];
+
+/// A line of a stream says what it is.
+fn line_of_json(row: &FlowRow) -> Result<String, Problem> {
+    let item = to_json(&FlowItem::new(row))?;
+    let fields = item.strip_prefix('{').unwrap_or(&item);
+    Ok(format!("{{\"type\":\"flow\",{fields}"))
+}
+
+fn pause(length: Duration) {
+    std::thread::sleep(length);
+}

@@ -1,1 +1,80 @@
-fn main() {}
+//! `oriel`: see, understand and govern what your AI agents send.
+//!
+//! The one place where the crates meet. A command is parsed (`args`), what is set is put together
+//! (`settings`), and one file per command (`command/`) does the rest; `wiring` joins the engine to
+//! the store. stdout is data, stderr is talk, and one door leads to both (`output`).
+
+mod admin;
+mod args;
+mod argv;
+mod authority;
+mod body_text;
+mod bundle;
+mod child;
+mod child_env;
+mod clock;
+mod command;
+mod config;
+mod context;
+mod diagnosis;
+mod direct;
+mod environment;
+mod escape;
+mod exit;
+mod flow_text;
+mod limits;
+mod logging;
+mod output;
+mod paths;
+mod port;
+mod problem;
+mod quantity;
+mod runtime;
+mod settings;
+mod signals;
+mod sockets;
+mod store_problem;
+mod summary;
+mod table;
+mod terminal;
+mod usage;
+mod version_of;
+mod wiring;
+
+use std::process::ExitCode;
+
+use crate::context::Context;
+use crate::environment::Environment;
+use crate::output::say;
+use crate::problem::Problem;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let environment = Environment::of_process();
+    let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let arguments = match usage::parse(&words, &environment) {
+        Ok(arguments) => arguments,
+        Err(answer) => return usage::answer(*answer, &words, environment).into(),
+    };
+    let context = Context::new(environment, arguments.global);
+    match command::dispatch(&context, arguments.command) {
+        Ok(exit) => exit.into(),
+        Err(problem) => {
+            report(&context, &problem);
+            problem.exit.into()
+        }
+    }
+}
+
+/// Tells a problem in the form that was asked for.
+fn report(context: &Context, problem: &Problem) {
+    if problem.is_reader_gone() {
+        return;
+    }
+    match context.json() {
+        true => say(&format!("{}\n", problem.to_json())),
+        false => say(&problem.render(context.terminal.stderr.pen)),
+    }
+}

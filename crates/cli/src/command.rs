@@ -1,0 +1,35 @@
+//! One file per command.
+
+pub(crate) mod ca;
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod demo;
+pub(crate) mod env;
+pub(crate) mod explain;
+pub(crate) mod flows;
+pub(crate) mod man;
+pub(crate) mod run;
+pub(crate) mod serve;
+pub(crate) mod version;
+
+use crate::args::Command;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::problem::Problem;
+
+/// Runs the command.
+pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Problem> {
+    match command {
+        Command::Run(arguments) => run::run(context, &arguments),
+        Command::Serve(arguments) => serve::run(context, &arguments),
+        Command::Env(arguments) => env::run(context, &arguments),
+        Command::Ca(arguments) => ca::run(context, &arguments.command),
+        Command::Config(arguments) => config::run(context, &arguments.command),
+        Command::Explain { code } => explain::run(context, code.as_deref()),
+        Command::Completions { shell } => completions::run(shell),
+        Command::Man { page, out } => man::run(page.as_deref(), out.as_deref()),
+        Command::Version => version::run(context),
+        Command::Demo(arguments) => demo::run(context, &arguments),
+        Command::Flows(arguments) => flows::run(context, &arguments),
+    }
+}

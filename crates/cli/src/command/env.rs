@@ -1,0 +1,106 @@
+//! `oriel env`: the variables that point a shell at `oriel serve`.
+
+use std::path::{Path, PathBuf};
+
+use crate::args::{Env, ShellName, reachable};
+use crate::authority::{AuthorityFiles, load_or_make, unwritable};
+use crate::bundle::{self, TrustFiles};
+use crate::child_env::{Changes, Wishes};
+use crate::clock::now;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::output::{print, print_json};
+use crate::paths::ca_folder;
+use crate::problem::Problem;
+use crate::settings::{Purpose, Settings};
+
+pub(crate) fn run(context: &Context, arguments: &Env) -> Result<Exit, Problem> {
+    let shell = arguments
+        .shell
+        .unwrap_or_else(|| ShellName::of_variable(context.environment.text("SHELL")));
+    if arguments.unset {
+        let lines: Vec<String> = Changes::names().map(|name| shell.unset(name)).collect();
+        print(&format!("{}\n", lines.join("\n")))?;
+        return Ok(Exit::Success);
+    }
+    let settings = context.settings(Purpose::Serve, arguments.layer())?;
+    let files = lasting_trust_files(context, &settings)?;
+    let address = reachable(settings.listen.value.0);
+    let changes = Changes::new(
+        &Wishes {
+            proxy: Some(address),
+            trust: Some(&files),
+            include_loopback: false,
+        },
+        &context.environment,
+    );
+    print_changes(
+        context,
+        &changes,
+        shell,
+        &[
+            format!(
+                "# Points this shell at oriel on {address}. Use it:  {}",
+                shell.hint("")
+            ),
+            format!("# Undo it:  {}", shell.hint(" --unset")),
+        ],
+    )?;
+    Ok(Exit::Success)
+}
+
+/// Prints changes as commands of a shell with remarks before them, or as JSON.
+pub(crate) fn print_changes(
+    context: &Context,
+    changes: &Changes,
+    shell: ShellName,
+    remarks: &[String],
+) -> Result<(), Problem> {
+    if context.json() {
+        let set: serde_json::Map<String, serde_json::Value> = changes
+            .set
+            .iter()
+            .map(|(name, value)| (name.clone(), value.to_string_lossy().into()))
+            .collect();
+        return print_json(&serde_json::json!({
+            "schema": "oriel.env/1",
+            "set": set,
+            "unset": changes.unset,
+        }));
+    }
+    print(&format!(
+        "{}\n{}",
+        remarks.join("\n"),
+        changes.to_shell(shell)
+    ))
+}
+
+/// Files of trust that stay, for shells that outlive this command.
+pub(crate) fn lasting_trust_files(
+    context: &Context,
+    settings: &Settings,
+) -> Result<TrustFiles, Problem> {
+    let folder = ca_folder(&settings.data_folder.value);
+    let certificate = certificate_pem(settings)?;
+    bundle::write(&folder, &certificate, &context.environment)
+        .map_err(|error| unwritable(&folder, &error))
+}
+
+/// The certificate alone: of an authority that lies elsewhere the key is not needed here.
+fn certificate_pem(settings: &Settings) -> Result<String, Problem> {
+    let elsewhere: Option<&PathBuf> = settings.ca_certificate.value.as_ref();
+    match elsewhere {
+        Some(path) => read(path),
+        None => {
+            AuthorityFiles::of(settings)?;
+            Ok(load_or_make(settings, now())?.certificate_pem().to_owned())
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, Problem> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let what = format!("cannot read the authority's certificate {}", path.display());
+        Problem::new("ORL0302", Exit::Usage, what).why(error.to_string())
+    })
+}

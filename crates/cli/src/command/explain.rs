@@ -1,0 +1,176 @@
+//! `oriel explain`: what an error code means, offline.
+
+use crate::config::keys::nearest;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::output::{print, print_json};
+use crate::problem::Problem;
+
+/// A code and what it means.
+pub(crate) struct Entry {
+    pub(crate) code: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) text: &'static str,
+}
+
+/// Every code that the program prints.
+#[rustfmt::skip]
+pub(crate) const ENTRIES: &[Entry] = &[
+    entry("ORL0001", "the command line is wrong",
+        "A flag, a value or a command is not known, or one is missing. `oriel help COMMAND` shows them with examples."),
+    entry("ORL0002", "a program was named where a command of oriel belongs",
+        "oriel never guesses that you want to run something. Write: oriel run -- PROGRAM"),
+    entry("ORL0005", "no such flow or run",
+        "Ids look like k7q2 (a run) and k7q2.31 (its 31st flow). @last is the newest run, @-2 the one before it. `oriel flows` lists ids."),
+    entry("ORL0006", "the id may mean more than one run",
+        "Type more of its letters, or the whole id."),
+    entry("ORL0007", "the filter cannot be read",
+        "A filter is key:value terms with spaces between them, for example `host:api.openai.com status:>=400 -method:GET`. OR and ( ) combine them; bare words search the URL."),
+    entry("ORL0008", "the output cannot be written",
+        "stdout, or a file that was named for output, does not take what is written to it: the disk is full, or the folder is not there."),
+    entry("ORL0101", "cannot listen on an address",
+        "The address is not one of this machine, or the port needs a permission (ports below 1024 on most systems)."),
+    entry("ORL0102", "listening off loopback without credentials",
+        "Everybody who reaches the address could use the proxy, and would see what it may reach. Listen on 127.0.0.1, or accept it by name: --danger-listen-without-credentials."),
+    entry("ORL0103", "the port is in use",
+        "Another program listens there. Use that one, stop it, or choose another port with --listen; port 0 lets the system choose."),
+    entry("ORL0104", "the admin address is not a loopback address",
+        "The admin port has no credentials yet, so it listens on this machine only."),
+    entry("ORL0105", "a rule about hosts cannot be read",
+        "Patterns are exact names (api.openai.com), suffixes (*.openai.com), * for every host, addresses and ranges of addresses, each with an optional :port."),
+    entry("ORL0201", "the command was not found",
+        "oriel looks for the command on PATH, as a shell does. Aliases and functions of a shell are not programs: oriel run -- bash -ic 'NAME'."),
+    entry("ORL0202", "the command cannot be executed",
+        "The file is there, but it is not executable, is a folder, or is for another kind of machine."),
+    entry("ORL0203", "the command could not be started",
+        "The system refused to start it, or its working folder is not there."),
+    entry("ORL0204", "capturing broke while the command ran",
+        "With --strict the command is stopped when something it did could not be recorded."),
+    entry("ORL0210", "no traffic reached oriel",
+        "The command made no connection, or made it past the proxy: some programs ignore HTTPS_PROXY, and NO_PROXY takes hosts out of it."),
+    entry("ORL0301", "others can read the authority's key",
+        "Who has the key can pretend to be any host towards everyone who trusts the certificate. Make it yours alone: chmod 600 FILE."),
+    entry("ORL0302", "the certificate authority cannot be used",
+        "The certificate or the key is not PEM, they are not a pair, or the certificate is not that of an authority. Move the file away and oriel makes a new one."),
+    entry("ORL0304", "half a certificate authority",
+        "An authority is a certificate and its key. Give both --ca-cert and --ca-key, or neither."),
+    entry("ORL0305", "a file of upstream certificates cannot be read",
+        "--upstream-ca names a PEM file with certificates to trust besides the system's."),
+    entry("ORL0310", "the client does not trust oriel's certificate",
+        "The program has its own list of trusted certificates, or pins the one it expects. Add oriel's certificate to its list (oriel ca export), or leave the host unopened: --bypass HOST."),
+    entry("ORL0400", "the config file cannot be read",
+        "The file that --config or ORIEL_CONFIG names is not there, or may not be read."),
+    entry("ORL0401", "the config file is not TOML",
+        "The caret stands where reading stopped."),
+    entry("ORL0402", "unknown key",
+        "A key that oriel does not know would have no effect, so it is an error. `oriel config schema` lists all keys."),
+    entry("ORL0403", "wrong value",
+        "The value is not of the kind that the key takes. `oriel config schema` says which kind that is."),
+    entry("ORL0404", "a project file may only tighten",
+        "`.oriel.toml` lies in a folder that the agent can write to. It may block and redact more, never less. Put other settings into your own file (oriel config path)."),
+    entry("ORL0405", "a variable has a wrong value",
+        "Variables are read like the config file's values; lists have commas. `oriel man` lists all of them."),
+    entry("ORL0406", "the config file is there already",
+        "`oriel config init` never overwrites a file."),
+    entry("ORL0702", "a folder or file cannot be written",
+        "Choose another data folder with --data DIR or ORIEL_DATA, or make the folder writable."),
+    entry("ORL0703", "the database is locked",
+        "Another process keeps it locked for longer than oriel waits."),
+    entry("ORL0704", "the database is newer than this program",
+        "A newer oriel wrote it. Update this one, or use another data folder."),
+    entry("ORL0705", "the database is damaged",
+        "The file is no SQLite database, or parts of it are broken. Move it away and oriel begins a new one."),
+    entry("ORL0706", "the disk is full",
+        "Free some space, or use a data folder on another disk with --data DIR."),
+    entry("ORL0707", "the store failed",
+        "Reading or writing the database failed; the reason given is the system's or SQLite's."),
+    entry("ORL0801", "the network failed",
+        "Something that this command needs from the network, on this machine or another, did not work."),
+    entry("ORL7000", "a mistake in oriel",
+        "Please report it with the command and the message."),
+];
+
+const fn entry(code: &'static str, title: &'static str, text: &'static str) -> Entry {
+    Entry { code, title, text }
+}
+
+pub(crate) fn run(context: &Context, code: Option<&str>) -> Result<Exit, Problem> {
+    let chosen: Vec<&Entry> = match code {
+        Some(code) => vec![find(code)?],
+        None => ENTRIES.iter().collect(),
+    };
+    if context.json() {
+        let items: Vec<_> = chosen.iter().map(|entry| to_json(entry)).collect();
+        let document = serde_json::json!({"schema": "oriel.explain/1", "items": items});
+        print_json(&document)?;
+        return Ok(Exit::Success);
+    }
+    let text: String = match code {
+        Some(_) => chosen
+            .iter()
+            .map(|entry| format!("{}: {}\n\n{}\n", entry.code, entry.title, entry.text))
+            .collect(),
+        None => chosen
+            .iter()
+            .map(|entry| format!("{}  {}\n", entry.code, entry.title))
+            .collect(),
+    };
+    print(&text)?;
+    Ok(Exit::Success)
+}
+
+fn to_json(entry: &Entry) -> serde_json::Value {
+    serde_json::json!({"code": entry.code, "title": entry.title, "text": entry.text})
+}
+
+fn find(code: &str) -> Result<&'static Entry, Problem> {
+    let wanted = code.to_ascii_uppercase();
+    ENTRIES
+        .iter()
+        .find(|entry| entry.code == wanted)
+        .ok_or_else(|| {
+            let problem =
+                Problem::new("ORL0001", Exit::Unknown, format!("there is no code {code}"));
+            match nearest(&wanted, ENTRIES.iter().map(|entry| entry.code)) {
+                Some(near) => problem.fix(format!("oriel explain {near}")),
+                None => problem.fix("oriel explain      lists all codes"),
+            }
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    /// Collects the codes that are written in the sources below a folder.
+    fn codes_in(folder: &Path, codes: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                codes_in(&path, codes);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let found = text
+                    .match_indices("\"ORL")
+                    .filter_map(|(at, _)| text.get(at + 1..at + 8));
+                let is_code = |code: &&str| code.bytes().skip(3).all(|byte| byte.is_ascii_digit());
+                codes.extend(found.filter(is_code).map(str::to_owned));
+            }
+        }
+    }
+
+    #[test]
+    fn every_code_in_the_sources_is_explained() {
+        let mut used = BTreeSet::new();
+        codes_in(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+            &mut used,
+        );
+        let explained: BTreeSet<_> = ENTRIES.iter().map(|entry| entry.code.to_owned()).collect();
+        assert_eq!(explained.len(), ENTRIES.len(), "a code is explained twice");
+        assert_eq!(used.difference(&explained).collect::<Vec<_>>(), [""; 0]);
+    }
+}

@@ -129,15 +129,17 @@ pub fn find_end(bytes: &[u8], scanned: usize) -> Result<Option<usize>, HeadError
         if before.ends_with(b"\r\n\r\n") {
             return within_limit(end).map(Some);
         }
-        if before.ends_with(b"\n\n") {
-            return Err(HeadError::Malformed(
-                "a line of the head ends in LF without CR",
-            ));
+        // At once: to a reader that takes LF for a line end the head may be whole here, and
+        // waiting for the other end would only be ended by the deadline.
+        if !before.ends_with(b"\r\n") {
+            return Err(BARE_LF);
         }
     }
     within_limit(bytes.len())?;
     Ok(None)
 }
+
+const BARE_LF: HeadError = HeadError::Malformed("a line of the head ends in LF without CR");
 
 fn within_limit(length: usize) -> Result<usize, HeadError> {
     if length > HEAD_BYTES_MAX {
@@ -277,9 +279,7 @@ fn check_line_ends(bytes: &[u8]) -> Result<(), HeadError> {
     for at in memchr::memchr_iter(b'\n', bytes) {
         let before = at.checked_sub(1).and_then(|at| bytes.get(at));
         if before != Some(&b'\r') {
-            return Err(HeadError::Malformed(
-                "a line of the head ends in LF without CR",
-            ));
+            return Err(BARE_LF);
         }
     }
     Ok(())

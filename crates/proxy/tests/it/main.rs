@@ -1,0 +1,20 @@
+//! The whole engine on loopback, between the fake clients and upstreams of `testbed`.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod events;
+mod fidelity;
+mod front;
+mod recorder;
+mod running;
+mod smuggling;
+
+use std::time::Duration;
+
+/// Waits for something that happens at once unless it is broken.
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    let limit = Duration::from_secs(10);
+    match tokio::time::timeout(limit, what).await {
+        Ok(value) => value,
+        Err(_) => panic!("it did not happen within {limit:?}"),
+    }
+}

@@ -55,10 +55,15 @@ impl Transport {
             ..
         }) = self
         {
-            // If it cannot be set, the connection ends in order: nothing better is left.
-            let _set = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+            reset_on_drop(stream);
         }
     }
+}
+
+/// Has a socket end with a reset when it is dropped.
+pub(crate) fn reset_on_drop(stream: &TcpStream) {
+    // If it cannot be set, the connection ends in order: nothing better is left.
+    let _set = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
 }
 
 thread_local! {

@@ -16,7 +16,7 @@ use traffic::{Failure, Side, Stage};
 use crate::deadline::Deadline;
 use crate::error;
 use crate::limits::TUNNEL_BYTES;
-use crate::stream::{Replay, Wire};
+use crate::stream::{Replay, Wire, reset_on_drop};
 
 #[cfg(target_os = "linux")]
 mod splice;
@@ -50,7 +50,9 @@ enum LaneState {
     Ended,
 }
 
-/// Runs until both sides have ended, one of them breaks, or nothing moves for `idle`.
+/// Runs until both sides have ended, one of them breaks, or nothing moves for `idle`. What did not
+/// end in order ends with a reset for the other side too: an orderly end would pass for the end of
+/// what was to come.
 /// `passed` holds the counts at every moment, so they are there if this is dropped.
 pub(crate) async fn run(client: Replay, upstream: TcpStream, idle: Duration, passed: &mut Passed) {
     let (client, ahead) = client.into_parts();
@@ -94,6 +96,10 @@ async fn copy(
         Poll::Ready(Some(idled()))
     })
     .await;
+    if passed.failure.is_some() {
+        // On the client's side, dropping the stream resets it.
+        reset_on_drop(&upstream);
+    }
 }
 
 /// Which end of a lane an error came from.

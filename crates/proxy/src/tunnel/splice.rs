@@ -16,6 +16,7 @@ use super::{End, LaneState, Passed, broken, idled};
 use crate::deadline::Deadline;
 use crate::error;
 use crate::limits::TUNNEL_BYTES;
+use crate::stream::reset_on_drop;
 
 /// One direction.
 struct Lane {
@@ -70,6 +71,10 @@ pub(super) async fn run(
         Poll::Ready(Some(idled()))
     })
     .await;
+    if passed.failure.is_some() {
+        reset_on_drop(&client);
+        reset_on_drop(&upstream);
+    }
 }
 
 impl Lane {

@@ -4,9 +4,12 @@
 mod events;
 mod fidelity;
 mod front;
+mod interception;
 mod recorder;
 mod running;
+mod shutdown;
 mod smuggling;
+mod tunnel;
 
 use std::time::Duration;
 

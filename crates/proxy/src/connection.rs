@@ -107,7 +107,12 @@ pub(crate) async fn front(
     reporter: &mut Reporter,
 ) {
     let scope = Scope::Front(FrontFacts::new(&facts));
-    if first_bytes::is_http2(&mut wire, engine.timeouts.head).await {
+    let is_http2 = tokio::select! {
+        biased;
+        is_http2 = first_bytes::is_http2(&mut wire, engine.timeouts.head) => is_http2,
+        () = engine.stop.asked() => return,
+    };
+    if is_http2 {
         http2::serve(Transport::Plain(wire), scope, Some(facts), engine).await;
         return;
     }
@@ -249,7 +254,7 @@ async fn intercept(asked: ConnectAsked, engine: &Arc<Engine>, reporter: &mut Rep
         (Begins::Nothing, _) => {
             let facts = Arc::new(facts);
             let opening = tunnel_opening(&facts, &target, &route, scheme);
-            reporter.start(&opening, || head).end_tunnel(None, (0, 0));
+            reporter.start(&opening, || head).end_tunnel();
         }
         (Begins::Unfinished, _) => {
             let facts = Arc::new(facts);
@@ -475,24 +480,8 @@ async fn pass(
     let mut flow = reporter.start(opening, || head.clone());
     flow.upstream(&dialled.facts(None, None), false);
     flow.hand_over();
-    let mut passed = tunnel::Passed::default();
-    let cut = tokio::select! {
-        () = tunnel::run(wire, stream, engine.timeouts.idle_body, &mut passed) => false,
-        () = stopped(engine) => true,
-    };
-    if cut {
-        let text = "oriel stopped before the tunnel was closed";
-        let kind = FailureKind::ShuttingDown;
-        passed.failure = Some(error::failure(Side::Oriel, Stage::Tunnel, kind, text));
-    }
-    flow.end_tunnel(passed.failure, (passed.from_client, passed.from_upstream));
-}
-
-/// Waits until a tunnel has to end because the engine stops: shortly before the tasks are cut, so
-/// that what passed can still be told.
-async fn stopped(engine: &Engine) {
-    engine.stop.asked().await;
-    tokio::time::sleep(engine.timeouts.drain.mul_f32(0.9)).await;
+    tunnel::run(wire, stream, engine.timeouts.idle_body, flow.passed()).await;
+    flow.end_tunnel();
 }
 
 impl ConnectAnswer {

@@ -13,6 +13,7 @@ use traffic::{
 use crate::clock;
 use crate::error;
 use crate::limits::EVENTS_PER_BATCH;
+use crate::tunnel::Passed;
 
 /// Takes what the engine reports.
 pub trait Watcher: Send + Sync + std::fmt::Debug + 'static {
@@ -60,6 +61,8 @@ pub(crate) struct Flow<'r> {
     ended: bool,
     request: BodySize,
     response: BodySize,
+    /// Of a tunnel; kept here so that the counts are told even if it is cut.
+    passed: Option<Passed>,
 }
 
 impl Tap {
@@ -119,6 +122,7 @@ impl Reporter {
             ended: false,
             request: BodySize::default(),
             response: BodySize::default(),
+            passed: None,
         }
     }
 }
@@ -254,35 +258,43 @@ impl Flow<'_> {
 
     /// Ends the flow in order.
     pub(crate) fn complete(self) {
-        self.end(Outcome::Completed, None);
+        self.end(Outcome::Completed);
     }
 
     /// Ends the flow with a failure; `replied` is the status that the client got from us.
     pub(crate) fn fail(self, failure: Failure, replied: Option<u16>) {
-        self.end(
-            Outcome::Failed {
-                failure: Box::new(failure),
-                replied,
-            },
-            None,
-        );
+        self.end(Outcome::Failed {
+            failure: Box::new(failure),
+            replied,
+        });
     }
 
-    /// Ends a tunnel with the bytes that passed from the client and from the upstream.
-    pub(crate) fn end_tunnel(self, failure: Option<Failure>, bytes: (u64, u64)) {
-        let outcome = match failure {
+    /// Where a tunnel counts what passes.
+    pub(crate) fn passed(&mut self) -> &mut Passed {
+        self.passed.get_or_insert_default()
+    }
+
+    /// Ends a tunnel as its counts say.
+    pub(crate) fn end_tunnel(mut self) {
+        let outcome = match self.passed().failure.take() {
             Some(failure) => Outcome::Failed {
                 failure: Box::new(failure),
                 replied: None,
             },
             None => Outcome::Completed,
         };
-        self.end(outcome, Some(bytes));
+        self.end(outcome);
     }
 
-    fn end(mut self, outcome: Outcome, tunnelled: Option<(u64, u64)>) {
+    fn end(mut self, outcome: Outcome) {
+        self.tell_end(outcome);
+    }
+
+    fn tell_end(&mut self, outcome: Outcome) {
         self.ended = true;
         if self.watched {
+            let passed = self.passed.as_ref();
+            let tunnelled = passed.map(|passed| (passed.from_client, passed.from_upstream));
             self.push(Event::FlowEnded {
                 flow: self.id,
                 at: clock::now(),
@@ -292,37 +304,30 @@ impl Flow<'_> {
             self.hand_over();
         }
     }
+
+    /// Why the flow was dropped before its end.
+    fn cut(&self) -> Failure {
+        let stage = match self.passed {
+            Some(_) => Stage::Tunnel,
+            None => Stage::Response,
+        };
+        if self.reporter.tap.stopping.load(Ordering::Relaxed) {
+            let text = "oriel stopped before the flow was whole";
+            return error::failure(Side::Oriel, stage, FailureKind::ShuttingDown, text);
+        }
+        error::closed_early(Side::Client, stage, "before the flow was whole")
+    }
 }
 
 impl Drop for Flow<'_> {
     fn drop(&mut self) {
-        if self.ended || !self.watched {
-            return;
+        if !self.ended {
+            let failure = Box::new(self.cut());
+            self.tell_end(Outcome::Failed {
+                failure,
+                replied: None,
+            });
         }
-        let failure = match self.reporter.tap.stopping.load(Ordering::Relaxed) {
-            true => error::failure(
-                Side::Oriel,
-                Stage::Response,
-                FailureKind::ShuttingDown,
-                "oriel stopped before the flow was whole",
-            ),
-            false => {
-                let place = "before the flow was whole";
-                error::closed_early(Side::Client, Stage::Response, place)
-            }
-        };
-        let outcome = Outcome::Failed {
-            failure: Box::new(failure),
-            replied: None,
-        };
-        let at = clock::now();
-        self.push(Event::FlowEnded {
-            flow: self.id,
-            at,
-            outcome,
-            tunnelled: None,
-        });
-        self.hand_over();
     }
 }
 

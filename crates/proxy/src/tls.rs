@@ -6,9 +6,9 @@ pub(crate) mod certificate;
 pub mod client_side;
 pub(crate) mod der;
 pub mod leaf;
-pub mod upstream_side;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod upstream_side;
 
 use std::sync::{Arc, LazyLock};
 

@@ -300,42 +300,58 @@ async fn ask(
 
 #[tokio::test]
 async fn a_bad_upstream_certificate_is_answered_with_502_and_the_way_to_mend_it() {
-    let flawed = |flaw| move || upstream_authority().issue_flawed(&[NAME], flaw);
+    let accept = "danger_accept_invalid";
     let stranger = Authority::new("stranger");
-    let cases: [(Box<dyn Fn() -> Identity>, FailureKind, &str); 6] = [
+    let own = upstream_authority();
+    for (authority, name, flaw, kind, fix) in [
         (
-            Box::new(flawed(Flaw::Expired)),
+            own,
+            NAME,
+            Some(Flaw::Expired),
             FailureKind::CertificateExpired,
-            "danger_accept_invalid",
+            accept,
         ),
         (
-            Box::new(flawed(Flaw::NotYetValid)),
+            own,
+            NAME,
+            Some(Flaw::NotYetValid),
             FailureKind::CertificateNotYetValid,
-            "danger_accept_invalid",
+            accept,
         ),
         (
-            Box::new(flawed(Flaw::SelfSigned)),
-            FailureKind::CertificateUnknownIssuer,
-            "--upstream-ca",
-        ),
-        (
-            Box::new(flawed(Flaw::WrongPurpose)),
+            own,
+            NAME,
+            Some(Flaw::WrongPurpose),
             FailureKind::CertificateInvalid,
-            "danger_accept_invalid",
+            accept,
         ),
         (
-            Box::new(|| upstream_authority().issue(&["other.example"])),
+            own,
+            "other.example",
+            None,
             FailureKind::CertificateWrongName,
-            "danger_accept_invalid",
+            accept,
         ),
         (
-            Box::new(move || stranger.issue(&[NAME])),
+            own,
+            NAME,
+            Some(Flaw::SelfSigned),
             FailureKind::CertificateUnknownIssuer,
             "--upstream-ca",
         ),
-    ];
-    for (identity, kind, fix) in cases {
-        for (running, response) in ask(&identity, |_| ()).await {
+        (
+            &stranger,
+            NAME,
+            None,
+            FailureKind::CertificateUnknownIssuer,
+            "--upstream-ca",
+        ),
+    ] {
+        let identity = || match flaw {
+            Some(flaw) => authority.issue_flawed(&[name], flaw),
+            None => authority.issue(&[name]),
+        };
+        for (running, response) in ask(identity, |_| ()).await {
             assert_eq!(response.head.status, 502, "{kind:?}");
             assert!(
                 response.text().contains(fix),

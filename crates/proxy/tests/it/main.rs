@@ -16,8 +16,7 @@ use std::time::Duration;
 /// Waits for something that happens at once unless it is broken.
 async fn soon<T>(what: impl Future<Output = T>) -> T {
     let limit = Duration::from_secs(10);
-    match tokio::time::timeout(limit, what).await {
-        Ok(value) => value,
-        Err(_) => panic!("it did not happen within {limit:?}"),
-    }
+    tokio::time::timeout(limit, what)
+        .await
+        .expect("it happens within ten seconds")
 }

@@ -99,10 +99,10 @@ impl FlowSeen {
 
     /// Why the flow failed, and with which status the client was told.
     pub(crate) fn failure(&self) -> (&Failure, Option<u16>) {
-        match self.outcome() {
-            Outcome::Failed { failure, replied } => (failure, *replied),
-            Outcome::Completed => panic!("the flow went well: {self:#?}"),
-        }
+        let Outcome::Failed { failure, replied } = self.outcome() else {
+            unreachable!("the flow went well: {self:#?}");
+        };
+        (failure, *replied)
     }
 
     pub(crate) fn completed(&self) -> bool {

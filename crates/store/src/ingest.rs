@@ -10,6 +10,7 @@ mod assemble;
 pub(crate) mod bodies;
 mod connections;
 pub(crate) mod head;
+mod number_hash;
 mod place;
 mod recent;
 mod rows;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use traffic::{BodySize, Event, FlowId, FlowStarted, Head, Outcome, Timestamp, UpstreamFacts};
 
+use super::number_hash::NumberHash;
 use crate::limits::{INFORMATIONAL_MAX, OPEN_FLOWS_MAX};
 use crate::recorder::Losses;
 use crate::{Message, RunId};
@@ -28,7 +29,7 @@ pub(crate) struct Assembler {
 #[derive(Debug)]
 pub(crate) struct RunFlows {
     pub(crate) run: RunId,
-    pub(crate) open: HashMap<FlowId, Flow>,
+    pub(crate) open: HashMap<FlowId, Flow, NumberHash>,
     /// Open flows that changed since they were stored; some may have ended since.
     pub(crate) changed: Vec<FlowId>,
     /// What is missing and was not stored yet.
@@ -236,7 +237,7 @@ impl Assembler {
             None => {
                 self.runs.push(RunFlows {
                     run,
-                    open: HashMap::new(),
+                    open: HashMap::default(),
                     changed: Vec::new(),
                     gaps: Vec::new(),
                     next_seq: 1,

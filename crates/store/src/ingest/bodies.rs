@@ -1,10 +1,9 @@
 //! Stores contents once each, compressed where that helps.
 
-use std::hash::{BuildHasher, RandomState};
-
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, Statement};
 
+use super::number_hash::NumberHash;
 use super::recent::Recent;
 use crate::limits::{
     COMPRESSED_BODY_BYTES_MIN, REMEMBERED_BODIES_MAX, REMEMBERED_BODY_BYTES_MAX,
@@ -18,9 +17,8 @@ pub(crate) struct Bodies<'c> {
     insert: Statement<'c>,
     compressor: Option<zstd::bulk::Compressor<'static>>,
     hashes: Recent<[u8; 32], i64>,
-    /// Small bodies by a hash of a few of their bytes; what is found is compared whole.
-    small: Recent<u64, (Bytes, i64)>,
-    hasher: RandomState,
+    /// Small bodies by a few of their bytes; what is found is compared whole.
+    small: Recent<Sample, (Bytes, i64), NumberHash>,
     joined: Vec<u8>,
 }
 
@@ -39,7 +37,6 @@ impl<'c> Bodies<'c> {
             compressor: zstd::bulk::Compressor::new(ZSTD_LEVEL).ok(),
             hashes: Recent::new(REMEMBERED_HASHES_MAX),
             small: Recent::new(REMEMBERED_BODIES_MAX),
-            hasher: RandomState::new(),
             joined: Vec::new(),
         })
     }
@@ -114,7 +111,7 @@ impl<'c> Bodies<'c> {
     }
 
     fn store_small(&mut self, content: &Bytes) -> rusqlite::Result<i64> {
-        let key = self.sample(content);
+        let key = sample(content);
         if let Some((known, row)) = self.small.find(&key)
             && known == content
         {
@@ -126,18 +123,25 @@ impl<'c> Bodies<'c> {
         self.small.insert(key, (copy, row));
         Ok(row)
     }
+}
 
-    /// A hash of the length, the beginning, the middle and the end.
-    fn sample(&self, content: &[u8]) -> u64 {
-        let length = content.len();
-        let part = |start: usize| content.get(start..(start + 16).min(length));
-        self.hasher.hash_one((
-            length,
-            part(0),
-            part(length / 2),
-            part(length.saturating_sub(16)),
-        ))
-    }
+/// The length and a few bytes of a content: enough to find it, not to tell it from all others.
+type Sample = [u64; 4];
+
+fn sample(content: &[u8]) -> Sample {
+    let length = content.len();
+    let part = |start: usize| {
+        let part = content.get(start..start + 8);
+        let bytes = part.and_then(|part| part.first_chunk::<8>());
+        bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    };
+    let number = u64::try_from(length).unwrap_or(u64::MAX);
+    [
+        number,
+        part(16),
+        part(length / 2),
+        part(length.saturating_sub(16)),
+    ]
 }
 
 impl Packed<'_> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, Statement};
 use traffic::{CertificateFacts, ConnectionFacts, Front, NoTls, TlsFacts, UpstreamFacts};
 
+use super::number_hash::NumberHash;
 use super::recent::Recent;
 use crate::limits::REMEMBERED_CONNECTIONS_MAX;
 use crate::{CertificateView, RunId};
@@ -16,8 +17,8 @@ use crate::{CertificateView, RunId};
 pub(crate) struct Connections<'c> {
     insert_client: Statement<'c>,
     insert_upstream: Statement<'c>,
-    clients: Recent<usize, Client>,
-    upstreams: Recent<usize, Upstream>,
+    clients: Recent<usize, Client, NumberHash>,
+    upstreams: Recent<usize, Upstream, NumberHash>,
 }
 
 /// A stored client connection.

@@ -1,22 +1,22 @@
 //! A bounded memory of what was seen lately.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, RandomState};
 
 /// Remembers at least the last `half` entries that were used, and at most twice as many: two
 /// generations, the older of which is dropped whole. Cheaper than a list in the order of use.
 #[derive(Debug)]
-pub(crate) struct Recent<K, V> {
-    young: HashMap<K, V>,
-    old: HashMap<K, V>,
+pub(crate) struct Recent<K, V, S = RandomState> {
+    young: HashMap<K, V, S>,
+    old: HashMap<K, V, S>,
     half: usize,
 }
 
-impl<K: Hash + Eq, V> Recent<K, V> {
+impl<K: Hash + Eq, V, S: BuildHasher + Default> Recent<K, V, S> {
     pub(crate) fn new(bound: usize) -> Self {
         Self {
-            young: HashMap::new(),
-            old: HashMap::new(),
+            young: HashMap::default(),
+            old: HashMap::default(),
             half: (bound / 2).max(1),
         }
     }
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn forgets_what_was_not_used_lately() {
-        let mut recent = Recent::new(8);
+        let mut recent: Recent<i32, i32> = Recent::new(8);
         for number in 0..100 {
             recent.insert(number, number);
             assert!(recent.find(&0).is_some(), "used all the time");

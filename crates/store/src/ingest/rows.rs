@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use rusqlite::types::Null;
 use rusqlite::{Connection, Statement, ToSql};
 use traffic::rules::redact::Redaction;
 use traffic::{FlowKind, Outcome, Scheme};
@@ -98,6 +99,8 @@ pub(crate) struct Rows<'c> {
     now: i64,
     texts: HeadTexts,
     place: Place,
+    /// The texts that are bound to `insert`.
+    bound: Vec<String>,
 }
 
 impl<'c> Rows<'c> {
@@ -118,6 +121,7 @@ impl<'c> Rows<'c> {
             now: 0,
             texts: HeadTexts::default(),
             place: Place::default(),
+            bound: vec![String::new(); FIRST_COLUMNS.len() + LATER_COLUMNS.len() + 1],
         })
     }
 
@@ -157,6 +161,7 @@ impl<'c> Rows<'c> {
         }
         self.bodies.forget();
         self.connections.forget();
+        self.bound.iter_mut().for_each(String::clear);
     }
 
     /// Stores a flow that is over.
@@ -270,7 +275,6 @@ impl<'c> Rows<'c> {
         bodies: (Option<i64>, Option<i64>),
     ) -> Result<i64, StoreError> {
         let row = self.last_row + 1;
-        self.insert.clear_bindings();
         self.bind_first(row, flow)?;
         let start = FIRST_COLUMNS.len();
         self.bind_later(Into::Insert, start, flow, bodies)?;
@@ -285,7 +289,6 @@ impl<'c> Rows<'c> {
         flow: &Flow,
         bodies: (Option<i64>, Option<i64>),
     ) -> Result<(), StoreError> {
-        self.update.clear_bindings();
         self.update.raw_bind_parameter(1, row)?;
         self.bind_later(Into::Update, 1, flow, bodies)?;
         self.update.raw_execute()?;
@@ -299,32 +302,32 @@ impl<'c> Rows<'c> {
         self.texts.read(&started.head, self.redaction);
         self.place.read(started, &self.texts.line);
         let client = self.connections.client(flow.run, &started.connection)?;
-        let mut to = Binder::new(&mut self.insert, 0);
+        let mut to = Binder::new(&mut self.insert, 0, Some(&mut self.bound));
         to.put(row)?;
-        to.put(flow.run.as_str())?;
+        to.put_shared(flow.run.as_str())?;
         to.put(integer(flow.seq))?;
         to.put(self.trace_ids.next(started.at))?;
-        to.put(match started.kind {
+        to.put_shared(match started.kind {
             FlowKind::Http => "http",
             FlowKind::Tunnel => "tunnel",
         })?;
-        to.put(started.route.action.as_str())?;
-        to.put(&*started.route.rule)?;
-        to.put(self.redaction.as_str())?;
-        to.put(&*self.place.method)?;
-        to.put(&*self.place.url)?;
-        to.put(started.scheme.as_str())?;
-        to.put(&*self.place.host)?;
+        to.put_shared(started.route.action.as_str())?;
+        to.put_shared(&*started.route.rule)?;
+        to.put_shared(self.redaction.as_str())?;
+        to.put_shared(&*self.place.method)?;
+        to.put_shared(&*self.place.url)?;
+        to.put_shared(started.scheme.as_str())?;
+        to.put_shared(&*self.place.host)?;
         to.put(started.target.port)?;
-        to.put(&*self.place.path)?;
-        to.put(&*self.texts.line)?;
-        to.put(started.head.version.as_str())?;
-        to.put(&*self.texts.fields)?;
+        to.put_shared(&*self.place.path)?;
+        to.put_shared(&*self.texts.line)?;
+        to.put_shared(started.head.version.as_str())?;
+        to.put_shared(&*self.texts.fields)?;
         to.put(integer_of(started.head.text.len()))?;
-        to.put_some(self.texts.content_type.as_deref())?;
+        to.put_some_shared(self.texts.content_type())?;
         to.put(started.at.0)?;
         to.put(client.row)?;
-        to.put(&*client.ip)?;
+        to.put_shared(&*client.ip)?;
         to.put(started.scheme == Scheme::Https)?;
         to.put(self.now)?;
         Ok(())
@@ -337,14 +340,11 @@ impl<'c> Rows<'c> {
         flow: &Flow,
         (request_body, response_body): (Option<i64>, Option<i64>),
     ) -> Result<(), StoreError> {
-        let mut to = Binder::new(
-            match into {
-                Into::Insert => &mut self.insert,
-                Into::Update => &mut self.update,
-            },
-            start,
-        );
-        to.put(state_name(flow))?;
+        let mut to = match into {
+            Into::Insert => Binder::new(&mut self.insert, start, Some(&mut self.bound)),
+            Into::Update => Binder::new(&mut self.update, start, None),
+        };
+        to.put_shared(state_name(flow))?;
         to.put_message(
             &flow.request,
             request_body,
@@ -364,12 +364,12 @@ impl<'c> Rows<'c> {
                 to.put(stored.row)?;
                 to.put(upstream.at.0)?;
                 to.put(upstream.reused)?;
-                to.put(&*stored.ip)?;
+                to.put_shared(&*stored.ip)?;
                 to.put(upstream.facts.address.port())?;
                 to.put(tls.is_some_and(|tls| tls.danger_unverified))?;
             }
             None => {
-                to.skip(5);
+                to.skip(5)?;
                 to.put(false)?;
             }
         }
@@ -377,14 +377,14 @@ impl<'c> Rows<'c> {
             Some((at, head)) => {
                 self.texts.read(head, self.redaction);
                 to.put_some(head.status())?;
-                to.put(&*self.texts.line)?;
-                to.put(head.version.as_str())?;
-                to.put(&*self.texts.fields)?;
+                to.put_shared(&*self.texts.line)?;
+                to.put_shared(head.version.as_str())?;
+                to.put_shared(&*self.texts.fields)?;
                 to.put(integer_of(head.text.len()))?;
-                to.put_some(self.texts.content_type.as_deref())?;
+                to.put_some_shared(self.texts.content_type())?;
                 to.put(at.0)?;
             }
-            None => to.skip(7),
+            None => to.skip(7)?,
         }
         to.put_some(informational_json(flow, self.redaction))?;
         to.put_end(flow)?;
@@ -403,15 +403,28 @@ enum Into {
     Update,
 }
 
-/// Binds the parameters of a statement one after the other; one that is skipped is NULL.
+/// Binds the parameters of a statement one after the other.
+///
+/// A parameter stays bound from one row to the next. Texts that most flows share are remembered in
+/// `bound` and not bound again: SQLite copies each text that is bound, and that is a good part of
+/// what a row costs.
 struct Binder<'s, 'c> {
     statement: &'s mut Statement<'c>,
     index: usize,
+    bound: Option<&'s mut Vec<String>>,
 }
 
 impl<'s, 'c> Binder<'s, 'c> {
-    fn new(statement: &'s mut Statement<'c>, index: usize) -> Self {
-        Self { statement, index }
+    fn new(
+        statement: &'s mut Statement<'c>,
+        index: usize,
+        bound: Option<&'s mut Vec<String>>,
+    ) -> Self {
+        Self {
+            statement,
+            index,
+            bound,
+        }
     }
 
     fn put(&mut self, value: impl ToSql) -> rusqlite::Result<()> {
@@ -422,15 +435,45 @@ impl<'s, 'c> Binder<'s, 'c> {
     fn put_some(&mut self, value: Option<impl ToSql>) -> rusqlite::Result<()> {
         match value {
             Some(value) => self.put(value),
-            None => {
-                self.skip(1);
-                Ok(())
-            }
+            None => self.skip(1),
         }
     }
 
-    fn skip(&mut self, columns: usize) {
-        self.index += columns;
+    /// Puts a text that the flow before is likely to have had too. It is never empty, and its
+    /// column is never put in another way; `skip` knows.
+    fn put_shared(&mut self, value: &str) -> rusqlite::Result<()> {
+        let place = self.index + 1;
+        if let Some(bound) = self.bound.as_mut().and_then(|bound| bound.get_mut(place)) {
+            if !value.is_empty() && bound == value {
+                self.index = place;
+                return Ok(());
+            }
+            bound.clear();
+            bound.push_str(value);
+        }
+        self.put(value)
+    }
+
+    fn put_some_shared(&mut self, value: Option<&str>) -> rusqlite::Result<()> {
+        match value {
+            Some(value) => self.put_shared(value),
+            None => self.skip(1),
+        }
+    }
+
+    /// Leaves columns NULL.
+    fn skip(&mut self, columns: usize) -> rusqlite::Result<()> {
+        for _ in 0..columns {
+            self.put(Null)?;
+            if let Some(bound) = self
+                .bound
+                .as_mut()
+                .and_then(|bound| bound.get_mut(self.index))
+            {
+                bound.clear();
+            }
+        }
+        Ok(())
     }
 
     /// The five columns of one message: body, size, kept, end, trailers.
@@ -463,16 +506,14 @@ impl<'s, 'c> Binder<'s, 'c> {
             tunnelled,
         }) = &flow.end
         else {
-            self.skip(9);
-            return Ok(());
+            return self.skip(9);
         };
         self.put(at.0)?;
         self.put(milliseconds(at.micros_since(flow.started.at)))?;
         self.put_some(tunnelled.map(|(sent, _)| integer(sent)))?;
         self.put_some(tunnelled.map(|(_, received)| integer(received)))?;
         let Outcome::Failed { failure, replied } = outcome else {
-            self.skip(5);
-            return Ok(());
+            return self.skip(5);
         };
         self.put(failure.side.as_str())?;
         self.put(failure.stage.as_str())?;
@@ -525,7 +566,7 @@ fn informational_json(flow: &Flow, redaction: Redaction) -> Option<String> {
             out.push(',');
         }
         out.push_str("{\"line\":");
-        push_json(&mut out, texts.line.as_bytes());
+        push_json(&mut out, &texts.line);
         let size = head.text.len();
         write!(out, ",\"headers\":{},\"size\":{size}}}", texts.fields).expect("a String takes all");
     }

@@ -34,7 +34,13 @@ const SECRET_PARAMETERS: [&str; 7] = [
 ];
 
 /// Fields whose value is a URL, which may have secret parameters.
-const URL_FIELDS: [&str; 3] = ["content-location", "location", "referer"];
+const URL_FIELDS: [&str; 5] = [
+    ":authority",
+    ":path",
+    "content-location",
+    "location",
+    "referer",
+];
 
 /// Longest parameter name that is looked at, in its percent-encoded form.
 const PARAMETER_NAME_BYTES_MAX: usize = 3 * 16;
@@ -148,7 +154,9 @@ fn mask_field(
         mask_trimmed(line, start, name, masked);
         return before;
     }
-    let colon = memchr(b':', line)?;
+    // The name of a pseudo-header field begins with a colon (RFC 9113 section 8.3).
+    let pseudo = usize::from(line.starts_with(b":"));
+    let colon = pseudo + memchr(b':', line.get(pseudo..)?)?;
     let (name, value) = line.split_at_checked(colon + 1)?;
     let name = name.strip_suffix(b":").unwrap_or(name).trim_ascii();
     if let Some(secret) = known(&SECRET_FIELDS, name) {
@@ -301,6 +309,14 @@ mod tests {
         check_head(
             "GET / HTTP/1.1\nApi-Key: one\n two\nHost: x\n\n",
             "GET / HTTP/1.1\nApi-Key: [redacted:api-key:3]\n [redacted:api-key:3]\nHost: x\n\n",
+        );
+    }
+
+    #[test]
+    fn masks_pseudo_header_fields() {
+        check_head(
+            "GET / HTTP/2\r\n:authority: u:p@h\r\n:path: /?key=1\r\n\r\n",
+            "GET / HTTP/2\r\n:authority: [redacted:userinfo:3]@h\r\n:path: /?key=[redacted:key:1]\r\n\r\n",
         );
     }
 

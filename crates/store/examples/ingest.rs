@@ -1,0 +1,245 @@
+//! Measures what recording costs: processor time per flow, on the engine's side and in the writer.
+//!
+//! `cargo run --release -p oriel-store --example ingest [flows] [same|unique]`
+//!
+//! Each flow has a 1 KiB request and a 1 KiB response with heads of the usual size, an
+//! authorization field among them. `same`: bodies repeat, as in a load test; `unique`: none does.
+//! The figures of the threads come from the Linux scheduler.
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a measuring program for the terminal"
+)]
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use oriel_store::{NewRun, Recorder, Redaction, RunKind, Store, StoreOptions};
+use traffic::{
+    Action, BodySize, ConnectionFacts, ConnectionId, Event, FlowId, FlowKind, FlowStarted, Front,
+    Head, NoTls, Outcome, Route, Scheme, Target, Timestamp, UpstreamFacts, Version,
+};
+
+/// Flows between two waits for the writer: what arrives in 25 ms at 20,000 requests a second.
+const FLOWS_PER_ROUND: u64 = 500;
+const BODY_BYTES: usize = 1024;
+
+/// The one that the program uses.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let flows: u64 = arguments
+        .next()
+        .map_or(200_000, |text| text.parse().unwrap());
+    let unique = arguments.next().is_some_and(|text| text == "unique");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("oriel.db");
+    let store = Store::open(&path, StoreOptions::new(Redaction::Basic)).unwrap();
+    let run = store
+        .begin_run(NewRun {
+            name: None,
+            argv: Vec::new(),
+            started_at: Timestamp(0),
+            kind: RunKind::Demo,
+        })
+        .unwrap();
+    let recorder = store.recorder(run);
+    let began = Instant::now();
+    let pushing = push_all(&recorder, flows, unique);
+    let wall = began.elapsed();
+    let writing = thread_time("oriel-store");
+    let per_flow = |time: Duration| time.as_secs_f64() * 1e6 / flows as f64;
+    println!(
+        "{flows} flows, bodies {}",
+        if unique { "unique" } else { "same" }
+    );
+    println!(
+        "engine side  {:.2} us per flow (wall time in handle_events)",
+        per_flow(pushing)
+    );
+    println!(
+        "writer       {:.2} us per flow (processor time)",
+        per_flow(writing)
+    );
+    println!(
+        "in all       {:.1} s, {} bytes on disk",
+        wall.as_secs_f64(),
+        fs::metadata(&path).unwrap().len()
+    );
+    println!("losses       {:?}", recorder.losses());
+    store.close().unwrap();
+}
+
+/// Pushes all flows; answers the time that pushing took.
+fn push_all(recorder: &Recorder, flows: u64, unique: bool) -> Duration {
+    let maker = Maker::new();
+    let mut pushing = Duration::ZERO;
+    for round in 0..flows.div_ceil(FLOWS_PER_ROUND) {
+        let first = round * FLOWS_PER_ROUND;
+        let batches: Vec<Vec<Event>> = (first..first + FLOWS_PER_ROUND)
+            .map(|flow| maker.flow(flow, unique))
+            .collect();
+        let began = Instant::now();
+        for batch in batches {
+            recorder.handle_events(batch);
+        }
+        pushing += began.elapsed();
+        recorder.flush(Duration::from_secs(60)).unwrap();
+    }
+    pushing
+}
+
+/// What flows share.
+struct Maker {
+    client: Arc<ConnectionFacts>,
+    upstream: Arc<UpstreamFacts>,
+    route: Arc<Route>,
+    target: Target,
+    body: Bytes,
+}
+
+impl Maker {
+    fn new() -> Self {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000));
+        Self {
+            client: Arc::new(ConnectionFacts {
+                connection: ConnectionId(1),
+                client_address: address,
+                proxy_address: address,
+                accepted_at: Timestamp(1),
+                front: Front::Connect,
+                hello: None,
+                tls: Err(NoTls::PlainHttp),
+                tls_done_at: None,
+            }),
+            upstream: Arc::new(UpstreamFacts {
+                address,
+                local_address: address,
+                dial_started_at: Timestamp(1),
+                connected_at: Timestamp(2),
+                tls_done_at: None,
+                tls: None,
+                version: Some(Version::Http11),
+            }),
+            route: Arc::new(Route {
+                action: Action::Intercept,
+                rule: "intercept.hosts \"*\"".to_owned(),
+            }),
+            target: Target::parse("api.example.com", 443).unwrap(),
+            body: body(0),
+        }
+    }
+
+    fn flow(&self, number: u64, unique: bool) -> Vec<Event> {
+        let flow = FlowId(number);
+        let at = |part: i64| {
+            Timestamp(1_772_442_000_000_000 + i64::try_from(number).unwrap() * 50 + part)
+        };
+        let data = |salt: u64| match unique {
+            true => body(number * 2 + salt),
+            false => self.body.clone(),
+        };
+        let size = BodySize {
+            seen: BODY_BYTES as u64,
+            kept: BODY_BYTES as u64,
+        };
+        vec![
+            Event::FlowStarted(Box::new(FlowStarted {
+                flow,
+                at: at(0),
+                kind: FlowKind::Http,
+                connection: Arc::clone(&self.client),
+                scheme: Scheme::Https,
+                target: self.target.clone(),
+                route: Arc::clone(&self.route),
+                head: head(
+                    "POST /v1/messages?beta=true HTTP/1.1\r\nHost: api.example.com\r\nAccept: application/json\r\nContent-Type: application/json\r\nUser-Agent: agent/1.2.3 (linux; x86_64)\r\nAuthorization: Bearer sk-0123456789abcdef0123456789abcdef\r\nX-Request-Id: 0123456789\r\nContent-Length: 1024\r\n\r\n",
+                ),
+            })),
+            Event::UpstreamChosen {
+                flow,
+                at: at(1),
+                reused: true,
+                upstream: Arc::clone(&self.upstream),
+            },
+            Event::RequestData {
+                flow,
+                at: at(2),
+                data: data(0),
+            },
+            Event::RequestEnded {
+                flow,
+                at: at(3),
+                size,
+                trailers: None,
+            },
+            Event::ResponseStarted {
+                flow,
+                at: at(20),
+                head: head(
+                    "HTTP/1.1 200 OK\r\nDate: Mon, 02 Mar 2026 09:00:00 GMT\r\nContent-Type: application/json\r\nContent-Length: 1024\r\nServer: test\r\nCache-Control: no-store\r\nX-Request-Id: 0123456789\r\n\r\n",
+                ),
+            },
+            Event::ResponseData {
+                flow,
+                at: at(21),
+                data: data(1),
+            },
+            Event::ResponseEnded {
+                flow,
+                at: at(22),
+                size,
+                trailers: None,
+            },
+            Event::FlowEnded {
+                flow,
+                at: at(23),
+                outcome: Outcome::Completed,
+                tunnelled: None,
+            },
+        ]
+    }
+}
+
+fn head(text: &'static str) -> Head {
+    Head {
+        version: Version::Http11,
+        text: Bytes::copy_from_slice(text.as_bytes()),
+    }
+}
+
+/// Text that compresses about as JSON does.
+fn body(number: u64) -> Bytes {
+    let mut text = format!("{{\"number\":{number},\"messages\":[");
+    let mut state = number;
+    while text.len() < BODY_BYTES {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        text.push_str(&format!(
+            "{{\"role\":\"user\",\"id\":\"{:08x}\"}},",
+            state >> 32
+        ));
+    }
+    text.truncate(BODY_BYTES);
+    Bytes::from(text)
+}
+
+/// Processor time of the threads of this process that have this name.
+fn thread_time(name: &str) -> Duration {
+    let mut sum = 0;
+    for task in fs::read_dir("/proc/self/task").unwrap() {
+        let task = task.unwrap().path();
+        if fs::read_to_string(task.join("comm")).unwrap().trim() == name {
+            let schedstat = fs::read_to_string(task.join("schedstat")).unwrap();
+            sum += schedstat.split(' ').next().unwrap().parse::<u64>().unwrap();
+        }
+    }
+    Duration::from_nanos(sum)
+}

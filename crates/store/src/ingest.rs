@@ -47,7 +47,15 @@ pub(crate) fn write_queue(
     };
     let mut empty = Vec::new();
     let mut outcome = Ok(());
-    while let Some(Taken { mut items, ticket }) = queue.take(empty) {
+    while let Some(taken) = queue.take(empty) {
+        let Taken {
+            mut items,
+            dropped,
+            ticket,
+        } = taken;
+        for (run, losses) in dropped {
+            writer.assembler.note_dropped_bodies(run, losses);
+        }
         for item in items.drain(..) {
             writer.assemble(item);
         }

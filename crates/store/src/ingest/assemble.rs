@@ -53,6 +53,8 @@ pub(crate) enum GapReason {
     Engine,
     /// Events came of a flow whose beginning is missing.
     FlowUnknown,
+    /// The database refused a batch for what is in it.
+    NotStorable,
 }
 
 /// One flow as far as it is known.
@@ -164,6 +166,14 @@ impl Assembler {
         }
     }
 
+    /// Bodies of a run were dropped; empty events tell which.
+    pub(crate) fn note_dropped_bodies(&mut self, run: RunId, losses: Losses) {
+        let index = self.index(run);
+        if let Some(flows) = self.runs.get_mut(index) {
+            flows.note_gap(GapReason::QueueFull, losses);
+        }
+    }
+
     /// A run is over: what is open of it will not end any more.
     pub(crate) fn handle_run_end(&mut self, run: RunId) {
         let index = self.index(run);
@@ -221,14 +231,20 @@ impl Assembler {
         }
     }
 
-    /// What is pending cannot be stored at all: forget it. Answers what that loses.
+    /// What is pending cannot be stored at all: forget it, but for a note of it that is stored
+    /// with the next batch. Answers what that loses, counted in flows.
     pub(crate) fn give_up(&mut self) -> Losses {
-        let flows = u64::try_from(self.ended.len()).unwrap_or(u64::MAX);
+        let ended: Vec<RunId> = self.ended.iter().map(|flow| flow.run).collect();
         self.settle(&HashMap::new(), false);
-        Losses {
-            events: flows,
-            body_bytes: 0,
+        let mut lost = Losses::default();
+        for run in ended {
+            lost.add(one_event());
+            let index = self.index(run);
+            if let Some(flows) = self.runs.get_mut(index) {
+                flows.note_gap(GapReason::NotStorable, one_event());
+            }
         }
+        lost
     }
 
     fn index(&mut self, run: RunId) -> usize {
@@ -386,6 +402,7 @@ impl GapReason {
             Self::QueueFull => "queue_full",
             Self::Engine => "engine",
             Self::FlowUnknown => "flow_unknown",
+            Self::NotStorable => "not_storable",
         }
     }
 }

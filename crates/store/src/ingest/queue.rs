@@ -41,6 +41,8 @@ pub(crate) struct Queue {
 #[derive(Debug, Default)]
 struct State {
     items: Vec<Item>,
+    /// Bodies that were dropped since the writer looked, by run.
+    dropped: Vec<(RunId, Losses)>,
     bytes: usize,
     events: usize,
     /// Items pushed since the beginning.
@@ -69,6 +71,8 @@ pub(crate) enum Trouble {
 pub(crate) struct Taken {
     /// Items in order.
     pub(crate) items: Vec<Item>,
+    /// Bodies that were dropped out of events, by run. The events tell where.
+    pub(crate) dropped: Vec<(RunId, Losses)>,
     /// To be given to [`Queue::settle`].
     pub(crate) ticket: u64,
 }
@@ -90,7 +94,7 @@ impl Queue {
         let mut state = self.state.lock();
         if state.bytes + bytes > self.bytes_max {
             let dropped = drop_bodies(&mut events);
-            state.losses.add(dropped);
+            state.note_dropped(run, dropped);
             bytes = events_bytes(&events);
         }
         if state.bytes + bytes > self.bytes_max || state.events + events.len() > self.events_max {
@@ -176,6 +180,7 @@ impl Queue {
         state.events = 0;
         Some(Taken {
             items: std::mem::replace(&mut state.items, empty),
+            dropped: std::mem::take(&mut state.dropped),
             ticket: state.pushed,
         })
     }
@@ -203,6 +208,17 @@ impl Queue {
 }
 
 impl State {
+    fn note_dropped(&mut self, run: RunId, lost: Losses) {
+        if lost == Losses::default() {
+            return;
+        }
+        self.losses.add(lost);
+        match self.dropped.iter_mut().find(|(known, _)| *known == run) {
+            Some((_, losses)) => losses.add(lost),
+            None => self.dropped.push((run, lost)),
+        }
+    }
+
     fn drop_batch(&mut self, run: RunId, events: &[Event]) {
         let lost = Losses {
             events: u64::try_from(events.len()).unwrap_or(u64::MAX),

@@ -312,22 +312,22 @@ impl<'c> Rows<'c> {
             FlowKind::Tunnel => "tunnel",
         })?;
         to.put_shared(started.route.action.as_str())?;
-        to.put_shared(&*started.route.rule)?;
+        to.put_shared(&started.route.rule)?;
         to.put_shared(self.redaction.as_str())?;
-        to.put_shared(&*self.place.method)?;
-        to.put_shared(&*self.place.url)?;
+        to.put_shared(&self.place.method)?;
+        to.put_shared(&self.place.url)?;
         to.put_shared(started.scheme.as_str())?;
-        to.put_shared(&*self.place.host)?;
+        to.put_shared(&self.place.host)?;
         to.put(started.target.port)?;
-        to.put_shared(&*self.place.path)?;
-        to.put_shared(&*self.texts.line)?;
+        to.put_shared(&self.place.path)?;
+        to.put_shared(&self.texts.line)?;
         to.put_shared(started.head.version.as_str())?;
-        to.put_shared(&*self.texts.fields)?;
+        to.put_shared(&self.texts.fields)?;
         to.put(integer_of(started.head.text.len()))?;
         to.put_some_shared(self.texts.content_type())?;
         to.put(started.at.0)?;
         to.put(client.row)?;
-        to.put_shared(&*client.ip)?;
+        to.put_shared(&client.ip)?;
         to.put(started.scheme == Scheme::Https)?;
         to.put(self.now)?;
         Ok(())
@@ -364,7 +364,7 @@ impl<'c> Rows<'c> {
                 to.put(stored.row)?;
                 to.put(upstream.at.0)?;
                 to.put(upstream.reused)?;
-                to.put_shared(&*stored.ip)?;
+                to.put_shared(&stored.ip)?;
                 to.put(upstream.facts.address.port())?;
                 to.put(tls.is_some_and(|tls| tls.danger_unverified))?;
             }
@@ -377,9 +377,9 @@ impl<'c> Rows<'c> {
             Some((at, head)) => {
                 self.texts.read(head, self.redaction);
                 to.put_some(head.status())?;
-                to.put_shared(&*self.texts.line)?;
+                to.put_shared(&self.texts.line)?;
                 to.put_shared(head.version.as_str())?;
-                to.put_shared(&*self.texts.fields)?;
+                to.put_shared(&self.texts.fields)?;
                 to.put(integer_of(head.text.len()))?;
                 to.put_some_shared(self.texts.content_type())?;
                 to.put(at.0)?;

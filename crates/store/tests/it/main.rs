@@ -1,5 +1,14 @@
 //! The store from the outside: events in, answers out.
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
+mod changes;
+mod crash;
+mod files;
+mod filters;
+mod ids;
+mod losses;
+mod pages;
 mod records;
+mod redaction;
 mod script;
+mod summary;

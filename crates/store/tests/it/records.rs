@@ -1,6 +1,8 @@
 //! What is recorded comes back.
 
 use oriel_store::{FlowState, Message, Query};
+use proptest::prelude::*;
+use traffic::{Action, Event, Failure, FailureKind, FlowKind, Side, Stage};
 
 use crate::script::{Place, START, Script};
 
@@ -43,4 +45,328 @@ fn a_flow_comes_back_whole() {
         assert!(!body.truncated);
     }
     place.store.close().unwrap();
+}
+
+#[test]
+fn what_was_not_kept_is_said() {
+    let place = Place::new();
+    let mut script = Script::new(1);
+    script.response_cut = 100;
+    place.record(script.events());
+    let reader = place.reader();
+    let row = reader.flow(place.flow(1)).unwrap().row;
+    assert!(row.truncated);
+    assert_eq!(row.response_bytes, Some(111));
+    let body = reader
+        .body(place.flow(1), Message::Response)
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (body.bytes.len(), body.seen, body.truncated),
+        (11, Some(111), true)
+    );
+    let request = reader
+        .body(place.flow(1), Message::Request)
+        .unwrap()
+        .unwrap();
+    assert!(!request.truncated);
+}
+
+#[test]
+fn a_flow_without_bodies_has_none() {
+    let place = Place::new();
+    let mut script = Script::new(1);
+    script.request_body.clear();
+    script.response_body.clear();
+    place.record(script.events());
+    let reader = place.reader();
+    assert_eq!(reader.body(place.flow(1), Message::Request).unwrap(), None);
+    assert_eq!(reader.body(place.flow(1), Message::Response).unwrap(), None);
+}
+
+#[test]
+fn a_tunnel_is_kept_with_its_bytes() {
+    let place = Place::new();
+    let mut script = Script::new(1);
+    script.kind = FlowKind::Tunnel;
+    script.action = Action::Tunnel;
+    script.request = b"CONNECT api.example.com:443 HTTP/1.1\r\n\r\n".to_vec();
+    script.request_body.clear();
+    script.response = None;
+    script.tunnelled = Some((10, 2000));
+    place.record(script.events());
+    let row = place.reader().flow(place.flow(1)).unwrap().row;
+    assert_eq!(row.kind, oriel_store::FlowKind::Tunnel);
+    assert_eq!(
+        (&*row.method, &*row.url, &*row.path),
+        ("CONNECT", "api.example.com:443", "")
+    );
+    assert_eq!(
+        (row.request_bytes, row.response_bytes),
+        (Some(10), Some(2000))
+    );
+    assert_eq!(row.route_action, "tunnel");
+}
+
+#[test]
+fn a_failure_is_kept_with_its_reason() {
+    let place = Place::new();
+    let mut script = Script::new(1);
+    script.response = None;
+    let failure = failure("the connection was refused");
+    script.failure = Some((failure, Some(502)));
+    place.record(script.events());
+    let row = place.reader().flow(place.flow(1)).unwrap().row;
+    assert_eq!((row.state, row.status), (FlowState::Failed, None));
+    let error = row.error.unwrap();
+    assert_eq!(
+        (&*error.side, &*error.stage, &*error.kind, &*error.text),
+        ("upstream", "dial", "refused", "the connection was refused")
+    );
+    assert_eq!(error.replied_status, Some(502));
+}
+
+#[test]
+fn an_open_flow_is_seen_and_completed_later() {
+    let place = Place::new();
+    let mut events = Script::new(1).events();
+    let late = events.split_off(5);
+    place.record(events);
+    let reader = place.reader();
+    let row = reader.flow(place.flow(1)).unwrap().row;
+    assert_eq!(
+        (row.state, row.status, row.duration_ms),
+        (FlowState::Open, Some(200), None)
+    );
+    place.record(late);
+    place.flush();
+    let row = reader.flow(place.flow(1)).unwrap().row;
+    assert_eq!(
+        (row.state, row.duration_ms),
+        (FlowState::Completed, Some(0.8))
+    );
+    let body = reader
+        .body(place.flow(1), Message::Response)
+        .unwrap()
+        .unwrap();
+    assert_eq!(body.bytes, b"hello world");
+}
+
+#[test]
+fn equal_bodies_are_stored_once() {
+    let place = Place::new();
+    for flow in 0..20 {
+        let mut script = Script::new(flow);
+        let large = vec![b'x'; 300_000];
+        // Cut in other places, it is the same content.
+        let cut = usize::try_from(flow).unwrap() * 10 + 1;
+        script.request_body = vec![large[..cut].to_vec().into(), large[cut..].to_vec().into()];
+        place.record(script.events());
+        place.flush();
+    }
+    let connection = rusqlite::Connection::open(place.path()).unwrap();
+    let bodies: (i64, i64, i64) = connection
+        .query_row(
+            "SELECT count(*), max(size), max(length(data)) FROM bodies",
+            (),
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )
+        .unwrap();
+    assert_eq!((bodies.0, bodies.1), (2, 300_000));
+    assert!(bodies.2 < 1000, "compressed: {}", bodies.2);
+    let body = place
+        .reader()
+        .body(place.flow(20), Message::Request)
+        .unwrap()
+        .unwrap();
+    assert_eq!(body.bytes, vec![b'x'; 300_000]);
+}
+
+#[test]
+fn content_that_does_not_compress_is_kept_as_it_is() {
+    let place = Place::new();
+    let mut script = Script::new(1);
+    let mut state = 1_u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        state.to_be_bytes()[0]
+    })
+    .take(5000)
+    .collect();
+    script.response_body = vec![noise.clone().into()];
+    place.record(script.events());
+    let body = place
+        .reader()
+        .body(place.flow(1), Message::Response)
+        .unwrap()
+        .unwrap();
+    assert_eq!(body.bytes, noise);
+}
+
+#[test]
+fn hostile_bytes_are_kept_readable() {
+    let place = Place::new();
+    let heads: [&[u8]; 7] = [
+        b"",
+        b"\r\n\r\n",
+        b"\xff\xfe\xfd",
+        b"GET\r\n: \r\n\r\n",
+        b"GET /\xff?\xc3\x28 HTTP/1.1\r\nA\xff: \xff\"\\\r\nno colon\r\nB: 1\r\n\r\n",
+        b"GET http:// HTTP/9.9\r\n\r\n",
+        b"\x1b[31mGET /\x00 HTTP/1.1\r\nA: \x1b]0;x\x07\r\n\r\n",
+    ];
+    for (flow, head) in heads.iter().enumerate() {
+        let mut script = Script::new(flow as u64);
+        script.request = head.to_vec();
+        script.response = Some(head.to_vec());
+        place.record(script.events());
+    }
+    let mut huge = Script::new(100);
+    huge.request = format!(
+        "GET /{} HTTP/1.1\r\nA: {}\r\n\r\n",
+        "p".repeat(70_000),
+        "v".repeat(3_000_000)
+    )
+    .into();
+    place.record(huge.events());
+    let reader = place.reader();
+    let page = reader.flows(&Query::default()).unwrap();
+    assert_eq!(page.rows.len(), heads.len() + 1);
+    for row in &page.rows {
+        let detail = reader.flow(row.id).unwrap();
+        let document = oriel_store::json::FlowDocument::new(&detail, None);
+        assert!(
+            serde_json::to_string(&document)
+                .unwrap()
+                .contains("oriel.flow/1")
+        );
+    }
+    let detail = reader.flow(place.flow(5)).unwrap();
+    assert_eq!(detail.row.path, "/\u{ff}");
+    assert_eq!(
+        detail.request.fields,
+        [("A\u{ff}".to_owned(), "\u{ff}\"\\".to_owned())]
+    );
+    assert_eq!(place.recorder.losses(), oriel_store::Losses::default());
+}
+
+#[test]
+fn bodies_of_many_open_streams_leave_memory_and_come_back() {
+    let place = Place::new();
+    let scripts: Vec<Script> = (0..40)
+        .map(|flow| {
+            let mut script = Script::new(flow);
+            let byte = u8::try_from(flow).unwrap();
+            script.response_body = vec![vec![byte; 300_000].into(), vec![byte; 300_000].into()];
+            script
+        })
+        .collect();
+    // Twelve megabytes twice: what is open then is moved after the second half.
+    for from in [0, 6, 7] {
+        for script in &scripts {
+            let events = script.events();
+            let to = if from == 0 { 6 } else { from + 1 };
+            let part = if from == 7 {
+                &events[7..]
+            } else {
+                &events[from..to]
+            };
+            place.record(part.to_vec());
+        }
+        place.flush();
+        let connection = rusqlite::Connection::open(place.path()).unwrap();
+        let parts: i64 = connection
+            .query_row("SELECT count(*) FROM body_parts", (), |row| row.get(0))
+            .unwrap();
+        match from {
+            6 => assert!(parts >= 40, "moved: {parts}"),
+            _ => assert_eq!(parts, 0),
+        }
+    }
+    let reader = place.reader();
+    for (position, script) in scripts.iter().enumerate() {
+        let flow = place.flow(position as u64 + 1);
+        let body = reader.body(flow, Message::Response).unwrap().unwrap();
+        assert!(body.bytes == script.response_body() && !body.truncated);
+        assert!(!reader.flow(flow).unwrap().row.truncated);
+    }
+}
+
+/// Events of many flows, woven together.
+fn woven(scripts: &[Script], picks: &[usize]) -> Vec<Event> {
+    let mut left: Vec<_> = scripts
+        .iter()
+        .map(|script| script.events().into_iter())
+        .collect();
+    let mut events = Vec::new();
+    for pick in picks.iter().cycle() {
+        if left.is_empty() {
+            return events;
+        }
+        let place = pick % left.len();
+        match left[place].next() {
+            Some(event) => events.push(event),
+            None => drop(left.remove(place)),
+        }
+    }
+    events
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// However the events of flows interleave, and wherever batches and flushes fall, each flow
+    /// comes back as if it had been alone.
+    #[test]
+    fn any_interleaving_gives_the_same_flows(
+        picks in prop::collection::vec(0_usize..12, 1..40),
+        cuts in prop::collection::vec(1_usize..30, 1..10),
+        flushes in any::<u8>(),
+    ) {
+        let place = Place::new();
+        let scripts: Vec<Script> = (0..12).map(|flow| {
+            let mut script = Script::new(flow);
+            script.response_body = vec![format!("body of {flow}").into(), "x".repeat(900).into()];
+            if flow % 5 == 4 {
+                script.failure = Some((failure("x"), None));
+            }
+            script
+        }).collect();
+        let mut events = woven(&scripts, &picks);
+        for (position, cut) in (0_u32..).zip(cuts.iter().cycle()) {
+            if events.is_empty() {
+                break;
+            }
+            let rest = events.split_off((*cut).min(events.len()));
+            place.record(std::mem::replace(&mut events, rest));
+            if flushes.rotate_left(position) & 1 == 1 {
+                place.flush();
+            }
+        }
+        let reader = place.reader();
+        let page = reader.flows(&Query::default()).unwrap();
+        prop_assert_eq!(page.rows.len(), scripts.len());
+        for row in &page.rows {
+            let index = (row.started_at.0 - START) / 1000;
+            let script = &scripts[usize::try_from(index).unwrap()];
+            let failed = script.failure.is_some();
+            prop_assert_eq!(row.state == FlowState::Failed, failed);
+            prop_assert_eq!(row.state == FlowState::Completed, !failed);
+            let body = reader.body(row.id, Message::Response).unwrap().unwrap();
+            prop_assert_eq!(body.bytes, script.response_body());
+        }
+        let seqs: std::collections::BTreeSet<u64> = page.rows.iter().map(|row| row.id.seq).collect();
+        prop_assert_eq!(seqs, (1..=12).collect());
+    }
+}
+
+fn failure(text: &str) -> Failure {
+    Failure {
+        side: Side::Upstream,
+        stage: Stage::Dial,
+        kind: FailureKind::Refused,
+        text: text.to_owned(),
+    }
 }

@@ -1,0 +1,163 @@
+//! Processes that die, and several that write to one file.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a real child process needs real time and an environment"
+)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use oriel_store::{FlowState, Query, Reader, Redaction, Store, StoreOptions};
+use rusqlite::Connection;
+
+use crate::script::{Place, Script, new_run};
+
+/// Tells a child process what to do: a number of flows and the path of the database.
+const CHILD: &str = "ORIEL_STORE_TEST_CHILD";
+/// Flows that are answered this long before the end must be there.
+const DURABLE: Duration = Duration::from_millis(200);
+
+/// Runs in a child process only: records flows and says so, one line each.
+#[test]
+fn child() {
+    let Ok(order) = std::env::var(CHILD) else {
+        return;
+    };
+    let (flows, path) = order.split_once(' ').unwrap();
+    let path = PathBuf::from(path);
+    let store = Store::open(&path, StoreOptions::new(Redaction::Basic)).unwrap();
+    let run = store.begin_run(new_run(Some("child"))).unwrap();
+    let recorder = store.recorder(run);
+    // One that is never answered.
+    let mut open = Script::new(0).events();
+    open.truncate(3);
+    recorder.handle_events(open);
+    for flow in 1..=flows.parse::<u64>().unwrap() {
+        recorder.handle_events(Script::new(flow).events());
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "\nflow {flow}").unwrap();
+        out.flush().unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    recorder.flush(Duration::from_secs(20)).unwrap();
+    println!("\nall stored");
+    // Waits to be killed: it must not get to its last lines.
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).unwrap();
+    store.close().unwrap();
+}
+
+fn start_child(flows: u64, path: &std::path::Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "crash::child", "--nocapture"])
+        .env(CHILD, format!("{flows} {}", path.display()))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn a_killed_process_leaves_a_whole_file_with_all_but_the_last_moment() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("oriel.db");
+    let mut child = start_child(100_000, &path);
+    let mut seen = Vec::new();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        if let Some(flow) = line.unwrap().strip_prefix("flow ") {
+            seen.push((flow.parse::<u64>().unwrap(), Instant::now()));
+        }
+        if seen.len() == 500 {
+            break;
+        }
+    }
+    child.kill().unwrap();
+    let killed = Instant::now();
+    child.wait().unwrap();
+
+    let reader = Reader::open(&path).unwrap();
+    let run = reader.resolve_run("child").unwrap();
+    let query = Query {
+        limit: 10_000,
+        ..Query::default()
+    };
+    let rows = reader.flows(&query).unwrap().rows;
+    let durable: Vec<u64> = seen
+        .iter()
+        .filter(|(_, at)| killed.duration_since(*at) > DURABLE)
+        .map(|(flow, _)| *flow)
+        .collect();
+    assert!(durable.len() > 50, "the child was slow: {}", durable.len());
+    for flow in durable {
+        // The one that is open has the first number.
+        let found = rows.iter().find(|row| row.id.seq == flow + 1);
+        assert_eq!(
+            found.map(|row| row.state),
+            Some(FlowState::Completed),
+            "{flow}"
+        );
+    }
+    drop(reader);
+    let check: String = Connection::open(&path)
+        .unwrap()
+        .query_row("PRAGMA integrity_check", (), |row| row.get(0))
+        .unwrap();
+    assert_eq!(check, "ok");
+
+    // The next one who opens it for writing says what became of the open flow.
+    let store = Store::open(&path, StoreOptions::new(Redaction::Basic)).unwrap();
+    let reader = Reader::open(&path).unwrap();
+    let row = reader
+        .flow(oriel_store::FlowRef { run, seq: 1 })
+        .unwrap()
+        .row;
+    assert_eq!(row.state, FlowState::Interrupted);
+    assert_eq!(reader.summary(run).unwrap().open, 0);
+    store.close().unwrap();
+}
+
+#[test]
+fn two_processes_write_to_one_file() {
+    let place = Place::new();
+    let mut child = start_child(300, &place.path());
+    for flow in 1..=300 {
+        place.record(Script::new(flow).events());
+        std::thread::yield_now();
+    }
+    place.flush();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.map(Result::unwrap).any(|line| line == "all stored"));
+    // A process that still lives keeps its open flow.
+    let another = Store::open(&place.path(), StoreOptions::new(Redaction::Basic)).unwrap();
+    let reader = place.reader();
+    let run = reader.resolve_run("child").unwrap();
+    let summary = reader.summary(run).unwrap();
+    assert_eq!((summary.ok, summary.open, summary.lost_events), (300, 1, 0));
+    assert_eq!(reader.summary(place.run).unwrap().ok, 300);
+    another.close().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn the_end_of_a_run_closes_what_is_open() {
+    let place = Place::new();
+    let mut events = Script::new(1).events();
+    events.truncate(6);
+    place.record(events);
+    place.flush();
+    let end = oriel_store::EndRun {
+        ended_at: traffic::Timestamp(9),
+        exit_code: None,
+        signal: Some(9),
+    };
+    place.store.end_run(place.run, end).unwrap();
+    let reader = place.reader();
+    let row = reader.flow(place.flow(1)).unwrap().row;
+    assert_eq!(row.state, FlowState::Interrupted);
+    let body = reader.body(place.flow(1), oriel_store::Message::Response);
+    let body = body.unwrap().unwrap();
+    assert_eq!((&*body.bytes, body.truncated), (&b"hello "[..], true));
+}

@@ -1,0 +1,111 @@
+//! Ids that people type.
+
+use oriel_store::{Reader, StoreError, UnknownId};
+use traffic::Timestamp;
+
+use crate::script::{Place, Script, new_run};
+
+fn message(reader: &Reader, id: &str) -> String {
+    match reader.resolve(id) {
+        Ok(flow) => flow.to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn flows_are_found_by_every_name() {
+    let place = Place::new();
+    for flow in 0..3 {
+        place.record(Script::new(flow).events());
+    }
+    let first = place.run;
+    let second = place.store.begin_run(new_run(Some("fix-ci"))).unwrap();
+    place
+        .store
+        .recorder(second)
+        .handle_events(Script::new(9).events());
+    let reader = place.reader();
+    let uuid = reader.flow(place.flow(2)).unwrap().row.uuid;
+    for (id, expected) in [
+        (format!("{first}.3"), format!("{first}.3")),
+        (
+            first.to_string().to_uppercase() + ".3",
+            format!("{first}.3"),
+        ),
+        ("@last.1".to_owned(), format!("{second}.1")),
+        ("@-1.1".to_owned(), format!("{second}.1")),
+        ("@-2.2".to_owned(), format!("{first}.2")),
+        ("fix-ci.1".to_owned(), format!("{second}.1")),
+        (uuid.clone(), format!("{first}.2")),
+        (uuid.to_uppercase(), format!("{first}.2")),
+        (format!("{first}.4"), format!("run {first} has flows 1-3")),
+        (format!("{first}.0"), format!("run {first} has flows 1-3")),
+        (
+            format!("{second}.7"),
+            format!("run {second} has one flow, {second}.1"),
+        ),
+        ("@-3.1".to_owned(), "there is no run @-3".to_owned()),
+        ("@x.1".to_owned(), "\"@x\" is not an id".to_owned()),
+        ("none.1".to_owned(), "there is no run none".to_owned()),
+        (
+            first.to_string(),
+            format!("{first} is a run; its flows are {first}.1 to {first}.3"),
+        ),
+        (String::new(), "there is no run ".to_owned()),
+        ("%.1".to_owned(), "there is no run %".to_owned()),
+    ] {
+        assert_eq!(message(&reader, &id), expected, "for {id:?}");
+    }
+    assert_eq!(reader.resolve_run("@last").unwrap(), second);
+    let unknown = oriel_store::FlowRef {
+        run: first,
+        seq: 99,
+    };
+    let error = reader.flow(unknown).unwrap_err();
+    assert!(matches!(
+        error,
+        StoreError::UnknownId(UnknownId::NoFlow { flows: 3, .. })
+    ));
+}
+
+#[test]
+fn what_may_mean_several_runs_names_them() {
+    let place = Place::new();
+    let twins = [
+        place.store.begin_run(new_run(Some("twin"))).unwrap(),
+        place.store.begin_run(new_run(Some("twin"))).unwrap(),
+    ];
+    let error = place.reader().resolve_run("twin").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("twin may be any of {}, {}", twins[1], twins[0])
+    );
+}
+
+#[test]
+fn runs_are_kept_with_their_command_and_end() {
+    let place = Place::new();
+    let end = oriel_store::EndRun {
+        ended_at: Timestamp(7),
+        exit_code: Some(3),
+        signal: None,
+    };
+    place.record(Script::new(1).events());
+    place.store.end_run(place.run, end).unwrap();
+    let run = place.reader().run(place.run).unwrap();
+    assert_eq!(run.argv, ["curl", "https://example.com"]);
+    assert_eq!((run.exit_code, run.ended_at), (Some(3), Some(Timestamp(7))));
+    assert_eq!((run.flows, run.pid), (1, std::process::id()));
+    assert_eq!(place.reader().runs(10).unwrap(), [run]);
+}
+
+#[test]
+fn many_runs_have_ids_of_their_own() {
+    let place = Place::new();
+    let mut ids: Vec<_> = (0..300)
+        .map(|_| place.store.begin_run(new_run(None)).unwrap())
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 300);
+}

@@ -1,0 +1,82 @@
+//! What a run sums up to.
+
+use traffic::{Action, Failure, FailureKind, FlowKind, Side, Stage, Target};
+
+use crate::script::{Place, Script};
+
+#[test]
+fn a_run_is_summed_up() {
+    let place = Place::new();
+    for flow in 1..=100 {
+        let mut script = Script::new(flow);
+        script.micros = i64::try_from(flow).unwrap() * 8000;
+        place.record(script.events());
+    }
+    let mut missing = Script::new(101);
+    missing.response = Some(b"HTTP/1.1 404 Not Found\r\n\r\n".to_vec());
+    missing.response_cut = 5;
+    place.record(missing.events());
+    for (flow, action, kind) in [
+        (102, Action::Intercept, FailureKind::TimedOut),
+        (103, Action::Intercept, FailureKind::TimedOut),
+        (104, Action::Block, FailureKind::Blocked),
+    ] {
+        let mut script = Script::new(flow);
+        script.response = None;
+        script.action = action;
+        script.target = Target::parse("other.example", 443).unwrap();
+        script.failure = Some((
+            Failure {
+                side: Side::Upstream,
+                stage: Stage::Dial,
+                kind,
+                text: format!("failure of {flow}"),
+            },
+            None,
+        ));
+        place.record(script.events());
+    }
+    let mut tunnel = Script::new(105);
+    tunnel.kind = FlowKind::Tunnel;
+    tunnel.response = None;
+    tunnel.tunnelled = Some((10, 20));
+    place.record(tunnel.events());
+    let mut open = Script::new(106).events();
+    open.truncate(3);
+    place.record(open);
+
+    let summary = place.reader().summary(place.run).unwrap();
+    assert_eq!(
+        (summary.requests, summary.ok, summary.error_status),
+        (105, 100, 1)
+    );
+    assert_eq!((summary.failed, summary.blocked, summary.open), (2, 1, 1));
+    assert_eq!((summary.tunnels, summary.tunnel_bytes), (1, 30));
+    assert_eq!((summary.truncated_flows, summary.lost_events), (1, 0));
+    assert_eq!(summary.response_bytes, 101 * 11 + 5);
+    // 101 requests were answered: the hundred take 8 to 800 ms, the one that was not found 0.8.
+    let duration = summary.duration_ms.unwrap();
+    assert_eq!((duration.p50, duration.p95), (400.0, 760.0));
+    assert_eq!(summary.first_byte_ms.unwrap().p50, 200.0);
+    assert_eq!(summary.slowest[0], (place.flow(100), 800.0));
+    assert_eq!(summary.slowest.len(), 5);
+    assert_eq!(summary.hosts_total, 2);
+    assert_eq!((summary.hosts[0].flows, summary.hosts[1].failed), (103, 3));
+    let group = &summary.failures[0];
+    assert_eq!(
+        (group.flows, &*group.kind, &*group.host),
+        (2, "timed_out", "other.example")
+    );
+    assert_eq!(
+        (&*group.text, group.example),
+        ("failure of 102", place.flow(102))
+    );
+}
+
+#[test]
+fn a_run_without_flows_has_a_summary() {
+    let place = Place::new();
+    let summary = place.reader().summary(place.run).unwrap();
+    assert_eq!((summary.requests, summary.duration_ms), (0, None));
+    assert!(summary.hosts.is_empty() && summary.failures.is_empty());
+}

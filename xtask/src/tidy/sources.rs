@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
 
-const FOLDERS: &[&str] = &["crates", "xtask"];
+const FOLDERS: &[&str] = &["crates", "fuzz", "xtask"];
 
 /// Folders in which nothing may do input or output, read a clock or the environment, or start a
 /// thread.

@@ -1,0 +1,15 @@
+//! The ClientHello reader: no panic, and an answer once given does not change with more bytes.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use traffic::wire::client_hello::{Parsed, parse};
+
+fuzz_target!(|bytes: &[u8]| {
+    let whole = parse(bytes);
+    for length in 0..bytes.len() {
+        let early = parse(&bytes[..length]);
+        if early != Parsed::Incomplete {
+            assert_eq!(early, whole, "after {length} of {} bytes", bytes.len());
+        }
+    }
+});

@@ -112,6 +112,7 @@ pub(crate) fn make_private_folder(folder: &Path) -> std::io::Result<()> {
 /// Writes a file that must not be there yet; it appears with its whole content.
 fn link_new(path: &Path, content: &[u8], mode: u32) -> std::io::Result<()> {
     let draft = write_draft(path, content, mode)?;
+    fs::File::open(&draft)?.sync_all()?;
     let linked = fs::hard_link(&draft, path);
     fs::remove_file(&draft)?;
     linked
@@ -134,7 +135,6 @@ fn write_draft(path: &Path, content: &[u8], mode: u32) -> std::io::Result<PathBu
         .mode(mode)
         .open(&draft)?;
     file.write_all(content)?;
-    file.sync_all()?;
     Ok(draft)
 }
 

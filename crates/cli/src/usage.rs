@@ -87,7 +87,7 @@ fn unknown_command(error: &clap::Error, environment: &Environment) -> Problem {
         _ => &[],
     };
     let what = format!("oriel has no command `{word}`");
-    if environment.find_program(word).is_some() {
+    if AGENTS.contains(&word) || environment.find_program(word).is_some() {
         return Problem::new("ORL0002", Exit::Usage, what)
             .why(format!(
                 "{word} is a program; oriel runs one only when told to"
@@ -128,6 +128,20 @@ fn wrong_usage(error: &clap::Error) -> Problem {
     }
     problem
 }
+
+/// Programs that people mean when they type them here, found or not.
+const AGENTS: [&str; 10] = [
+    "aider",
+    "claude",
+    "codex",
+    "copilot",
+    "cursor-agent",
+    "gemini",
+    "goose",
+    "node",
+    "opencode",
+    "python",
+];
 
 const SHORT_HELP: &str = concat!(
     "oriel ",

@@ -1,0 +1,114 @@
+//! `oriel config`, and what a wrong setting looks like.
+
+use crate::world::World;
+
+const USER: &str = ".config/oriel/config.toml";
+
+#[test]
+fn check_shows_every_mistake() {
+    let world = World::new();
+    world.file(
+        USER,
+        "[store]\nretenion = \"30d\"\n\n[capture]\nredct = \"basic\"\n",
+    );
+    let printed = world.oriel(&["config", "check"]);
+    assert_eq!(printed.code, Some(1));
+    insta::assert_snapshot!(world.masked(&printed.stdout), @r#"
+    ✗ [home]/.config/oriel/config.toml:5:1   ORL0402  unknown key `redct` in [capture]
+       5 │ redct = "basic"
+         │ ^^^^^ did you mean `redact`?
+    ✗ [home]/.config/oriel/config.toml:2:1   ORL0402  unknown key `retenion` in [store]
+       2 │ retenion = "30d"
+         │ ^^^^^^^^
+    "#);
+    assert_eq!(printed.stderr, "2 problems. Nothing was changed.\n");
+}
+
+#[test]
+fn a_command_shows_the_first_mistake() {
+    let world = World::new();
+    world.file(USER, "[proxy]\nlisten = \"somewhere\"\n");
+    let printed = world.oriel(&["serve"]);
+    assert_eq!(printed.code, Some(2));
+    insta::assert_snapshot!(world.masked(&printed.stderr), @r#"
+    error[ORL0403]: wrong value: an address is IP:PORT, localhost:PORT or :PORT, for example 127.0.0.1:6743
+      [home]/.config/oriel/config.toml:2:10
+       2 │ listen = "somewhere"
+         │          ^^^^^^^^^^^
+    "#);
+}
+
+#[test]
+fn a_project_may_not_loosen() {
+    let world = World::new();
+    world.file(".oriel.toml", "[intercept]\nbypass = [\"*\"]\n");
+    let printed = world.oriel(&["config", "check", "--json"]);
+    assert_eq!(printed.code, Some(1));
+    let found: serde_json::Value = serde_json::from_str(&printed.stdout).unwrap();
+    assert_eq!(found["items"][0]["code"], "ORL0404");
+    let printed = world.oriel(&["run", "--", "true"]);
+    assert_eq!(printed.code, Some(125), "{}", printed.stderr);
+}
+
+#[test]
+fn show_names_the_origin_of_each_value() {
+    let world = World::new();
+    world.file(USER, "[log]\nlevel = \"debug\"\n");
+    world.file(".oriel.toml", "[intercept]\nunlisted = \"block\"\n");
+    let printed = world
+        .command(&["config", "show", "--origin"])
+        .env("ORIEL_REDACT", "none")
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8(printed.stdout).unwrap();
+    insta::assert_snapshot!(world.masked(&stdout), @r#"
+    intercept.unlisted  "block"  [home]/.oriel.toml:2
+    capture.redact      "none"   env ORIEL_REDACT  ! credentials are stored as they came
+    log.level           "debug"  [home]/.config/oriel/config.toml:2
+    "#);
+    let all = world.json(&["config", "show", "--effective", "--json"]);
+    assert_eq!(all["items"].as_array().unwrap().len(), 27);
+}
+
+#[test]
+fn init_writes_once_and_what_it_writes_is_right() {
+    let world = World::new();
+    assert_eq!(world.oriel(&["config", "init"]).code, Some(0));
+    assert_eq!(world.oriel(&["config", "check"]).code, Some(0));
+    let again = world.oriel(&["config", "init", "--json"]);
+    assert_eq!(again.code, Some(1));
+    assert_eq!(again.error()["code"], "ORL0406");
+}
+
+#[test]
+fn a_named_file_must_be_there() {
+    let world = World::new();
+    let printed = world.oriel(&["serve", "--json", "--config", "nowhere.toml"]);
+    assert_eq!(printed.code, Some(2));
+    assert_eq!(printed.error()["code"], "ORL0400");
+}
+
+#[test]
+fn schema_and_paths_are_for_programs_too() {
+    let world = World::new();
+    let schema = world.json(&["config", "schema"]);
+    assert_eq!(schema["additionalProperties"], false);
+    let paths = world.json(&["config", "path", "--json"]);
+    assert_eq!(paths["config"], world.path(USER).display().to_string());
+}
+
+#[test]
+fn a_wrong_log_level_is_told() {
+    let world = World::new();
+    let printed = world
+        .command(&["serve", "--json", "--listen", "127.0.0.1:0"])
+        .env("ORIEL_LOG", "proxy=loud")
+        .output()
+        .unwrap();
+    assert_eq!(printed.status.code(), Some(2));
+    assert!(
+        String::from_utf8(printed.stderr)
+            .unwrap()
+            .contains("env ORIEL_LOG")
+    );
+}

@@ -1,0 +1,196 @@
+//! `oriel flows` and `oriel demo`.
+
+use crate::upstream::{HELLO, HOSTILE, answering};
+use crate::world::World;
+
+#[test]
+fn an_empty_record_is_no_error() {
+    let world = World::new();
+    let printed = world.oriel(&["flows"]);
+    assert_eq!((printed.code, printed.stdout.as_str()), (Some(0), ""));
+    assert!(printed.stderr.contains("oriel run -- COMMAND"));
+    let printed = world.oriel(&["flows", "list", "--json"]);
+    assert_eq!(
+        printed.stdout,
+        "{\"schema\":\"oriel.flows.list/1\",\"items\":[],\"next\":null,\"total\":0}\n"
+    );
+    assert_eq!(world.oriel(&["flows", "--jsonl"]).stdout, "");
+    let printed = world.oriel(&["flows", "show", "k7q2.1", "--json"]);
+    assert_eq!((printed.code, printed.stdout.as_str()), (Some(5), ""));
+    assert_eq!(printed.error()["code"], "ORL0005");
+}
+
+#[test]
+fn the_demo_is_recorded() {
+    let world = World::new();
+    let demo = world.json(&["demo", "--json"]);
+    assert_eq!(demo["requests"]["total"], 6, "{demo}");
+    assert_eq!(demo["requests"]["ok"], 5);
+    assert_eq!(demo["requests"]["error_status"], 1);
+    assert_eq!(demo["requests"]["tunnelled"], 1);
+
+    let list = world.json(&["flows", "--json"]);
+    assert_eq!(list["total"], 7);
+    let items = list["items"].as_array().unwrap();
+    let protocols: Vec<_> = items.iter().map(|item| item["proto"].as_str()).collect();
+    assert!(protocols.contains(&Some("HTTP/2")) && protocols.contains(&Some("HTTP/1.1")));
+    let kept = world.oriel(&["flows", "show", "@last.1", "--full"]);
+    assert!(
+        kept.stdout.contains("x-api-key: [redacted:x-api-key:22]"),
+        "{}",
+        kept.stdout
+    );
+    assert!(
+        kept.stdout.contains("Is the build green?"),
+        "{}",
+        kept.stdout
+    );
+    assert!(
+        kept.stdout.contains("event: message_stop"),
+        "{}",
+        kept.stdout
+    );
+    let database = std::fs::read(world.path(".local/share/oriel/oriel.db")).unwrap();
+    let key = b"sk-demo-not-a-real-key";
+    assert!(!database.windows(key.len()).any(|window| window == key));
+
+    let narrowed = world.json(&["flows", "--json", "status:401"]);
+    assert_eq!(narrowed["total"], 1);
+    let lines = world
+        .oriel(&["flows", "--jsonl", "--all", "kind:tunnel"])
+        .stdout;
+    assert_eq!(lines.lines().count(), 1);
+    let one = world.json(&["flows", "show", "@last.2", "--json", "--body"]);
+    assert_eq!(one["schema"], "oriel.flow/1");
+    let curl = world
+        .oriel(&["flows", "show", "@last.4", "--as", "curl"])
+        .stdout;
+    assert!(
+        curl.contains("'authorization: Bearer '\"$AUTHORIZATION\""),
+        "{curl}"
+    );
+    let tail = world.oriel(&["flows", "tail", "-n", "2", "--json"]).stdout;
+    let last = tail.lines().last().unwrap();
+    assert!(last.starts_with("{\"type\":\"flow\",\"id\":"), "{last}");
+    assert_eq!(tail.lines().count(), 2);
+}
+
+#[test]
+fn a_piped_table_is_neither_cut_nor_coloured() {
+    let world = World::new();
+    let path = "x".repeat(300);
+    let url = format!("http://{}/{path}", answering(HELLO));
+    world.oriel(&["run", "-q", "--", "curl", "-s", "--noproxy", "", &url]);
+    let printed = world.oriel(&["flows"]);
+    assert!(printed.stdout.contains(&path), "{}", printed.stdout);
+    assert!(!printed.stdout.contains('\u{1b}'));
+    let coloured = world.oriel(&["flows", "--color", "always"]);
+    assert!(coloured.stdout.contains('\u{1b}'));
+    let ascii = world.oriel(&["flows", "--ascii"]);
+    assert!(ascii.stdout.is_ascii(), "{}", ascii.stdout);
+}
+
+#[test]
+fn hostile_bytes_never_reach_a_person() {
+    let world = World::new();
+    let url = format!("http://{}/%1b", answering(HOSTILE));
+    world.oriel(&["run", "-q", "--", "curl", "-s", "--noproxy", "", &url]);
+    for arguments in [
+        &["flows"][..],
+        &["flows", "tail"],
+        &["flows", "show", "@last.1"],
+        &["flows", "show", "@last.1", "--full"],
+        &["flows", "show", "@last.1", "--part", "raw"],
+        &["flows", "show", "@last.1", "--as", "curl"],
+    ] {
+        let printed = world.oriel(arguments);
+        let obeyed = |c: char| {
+            (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{202a}'..='\u{202e}')
+        };
+        assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+        assert!(
+            !printed.stdout.contains(obeyed),
+            "{arguments:?}: {:?}",
+            printed.stdout
+        );
+    }
+    // Asked for by name, the bytes are as they came.
+    let raw = world
+        .command(&["flows", "show", "@last.1", "--raw"])
+        .output()
+        .unwrap();
+    assert!(raw.stdout.starts_with(b"\x1b[2J"), "{:?}", raw.stdout);
+}
+
+#[test]
+fn stored_credentials_are_announced() {
+    let world = World::new();
+    let url = format!("http://{}/", answering(HELLO));
+    world.oriel(&[
+        "run",
+        "-q",
+        "--redact",
+        "none",
+        "--",
+        "curl",
+        "-s",
+        "--noproxy",
+        "",
+        "-H",
+        "Authorization: Bearer s3cret",
+        &url,
+    ]);
+    for arguments in [&["flows"][..], &["flows", "show", "@last.1"]] {
+        let printed = world.oriel(arguments);
+        assert!(
+            printed
+                .stderr
+                .contains("credentials are stored as they came"),
+            "{}",
+            printed.stderr
+        );
+    }
+    assert!(
+        world
+            .oriel(&["flows", "show", "@last.1"])
+            .stdout
+            .contains("s3cret")
+    );
+}
+
+#[test]
+fn a_wrong_filter_is_marked() {
+    let world = World::new();
+    let printed = world.oriel(&["flows", "stats:200"]);
+    assert_eq!(printed.code, Some(2));
+    assert!(
+        printed.stderr.contains("error[ORL0007]"),
+        "{}",
+        printed.stderr
+    );
+    assert!(printed.stderr.contains("^^^^^"), "{}", printed.stderr);
+    assert!(
+        printed.stderr.contains("did you mean"),
+        "{}",
+        printed.stderr
+    );
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_it_silently() {
+    let world = World::new();
+    let oriel = env!("CARGO_BIN_EXE_oriel");
+    let script =
+        format!("for i in 1 2 3 4 5 6 7 8; do {oriel} completions bash; done | head -c 10");
+    let output = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .env("HOME", world.path(""))
+        .output()
+        .unwrap();
+    assert_eq!(output.stdout.len(), 10);
+    assert!(
+        output.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

@@ -1,0 +1,11 @@
+//! The built program, in a home of its own for each test.
+#![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
+mod ca;
+mod config;
+mod flows;
+mod pages;
+mod run;
+mod serve;
+mod upstream;
+mod world;

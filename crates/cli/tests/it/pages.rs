@@ -1,0 +1,107 @@
+//! Help, manual pages, completions, and answers to what is no command.
+
+use crate::world::World;
+
+const COMMANDS: [&[&str]; 20] = [
+    &["run"],
+    &["serve"],
+    &["demo"],
+    &["env"],
+    &["flows"],
+    &["flows", "list"],
+    &["flows", "show"],
+    &["flows", "tail"],
+    &["ca"],
+    &["ca", "show"],
+    &["ca", "export"],
+    &["config"],
+    &["explain"],
+    &["completions"],
+    &["man"],
+    &["version"],
+    &["config", "path"],
+    &["config", "show"],
+    &["config", "check"],
+    &["config", "init"],
+];
+
+#[test]
+fn alone_it_shows_where_to_start() {
+    let world = World::new();
+    let alone = world.oriel(&[]);
+    assert_eq!((alone.code, alone.stderr.as_str()), (Some(0), ""));
+    assert!(
+        alone.stdout.contains("oriel run -- claude"),
+        "{}",
+        alone.stdout
+    );
+    assert_eq!(world.oriel(&["-h"]).stdout, alone.stdout);
+    assert!(world.oriel(&["--help"]).stdout.len() > alone.stdout.len());
+}
+
+#[test]
+fn every_command_has_help_and_a_page() {
+    let world = World::new();
+    for command in COMMANDS {
+        let mut arguments = command.to_vec();
+        arguments.push("--help");
+        let printed = world.oriel(&arguments);
+        assert_eq!(printed.code, Some(0), "{command:?}");
+        assert!(printed.stdout.contains("Usage: oriel"), "{command:?}");
+        let page = world.oriel(&["man", &command.join("-")]);
+        assert!(page.stdout.contains(".TH "), "{command:?}: {}", page.stderr);
+    }
+    let out = world.path("pages");
+    world.oriel(&["man", "--out", out.to_str().unwrap()]);
+    let page = std::fs::read_to_string(out.join("oriel.1")).unwrap();
+    assert!(
+        page.contains("ORIEL_LISTEN, LISTEN_ADDR") && page.contains("EXIT STATUS"),
+        "{page}"
+    );
+    assert!(out.join("oriel-flows-list.1").exists());
+}
+
+#[test]
+fn every_shell_gets_completions() {
+    let world = World::new();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let printed = world.oriel(&["completions", shell]);
+        assert!(printed.stdout.contains("upstream-ca"), "{shell}");
+    }
+}
+
+#[test]
+fn nothing_is_run_by_guessing() {
+    let world = World::new();
+    insta::assert_snapshot!(world.oriel(&["sh"]).stderr, @r"
+    error[ORL0002]: oriel has no command `sh`
+      why   sh is a program; oriel runs one only when told to
+      fix   oriel run -- sh
+    ");
+    insta::assert_snapshot!(world.oriel(&["claude"]).stderr, @r"
+    error[ORL0002]: oriel has no command `claude`
+      why   claude is a program; oriel runs one only when told to
+      fix   oriel run -- claude
+    ");
+    insta::assert_snapshot!(world.oriel(&["flow"]).stderr, @r"
+    error[ORL0001]: oriel has no command `flow`
+      fix   oriel flows
+    ");
+    insta::assert_snapshot!(world.oriel(&["serve", "--lisen", "x"]).stderr, @r"
+    error[ORL0001]: unexpected argument '--lisen' found
+      why   usage: oriel serve --listen <ADDR>
+      fix   a similar argument exists: '--listen'
+            oriel serve --help
+    ");
+    assert_eq!(world.oriel(&["sh", "--json"]).error()["exit_code"], 2);
+}
+
+#[test]
+fn version_and_codes_are_for_programs_too() {
+    let world = World::new();
+    let version = world.json(&["version", "--json"]);
+    assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+    let explained = world.json(&["explain", "orl0103", "--json"]);
+    assert_eq!(explained["items"][0]["code"], "ORL0103");
+    assert_eq!(world.oriel(&["explain", "ORL9999"]).code, Some(5));
+}

@@ -1,0 +1,309 @@
+//! `oriel run`: the child is as it would be without us.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::upstream::{HELLO, answering, silent};
+use crate::world::{World, send};
+
+#[test]
+fn every_exit_code_comes_back() {
+    let world = World::new();
+    for code in [0, 1, 2, 3, 99, 124, 125, 126, 127, 128, 200, 255] {
+        let script = format!("exit {code}");
+        let printed = world.oriel(&["run", "--summary", "none", "--", "sh", "-c", &script]);
+        assert_eq!(printed.code, Some(code), "{}", printed.stderr);
+        assert_eq!((printed.stdout.as_str(), printed.stderr.as_str()), ("", ""));
+    }
+}
+
+#[test]
+fn a_signal_is_128_and_its_number() {
+    let world = World::new();
+    for (name, code) in [("TERM", 143), ("KILL", 137), ("HUP", 129), ("INT", 130)] {
+        let script = format!("kill -{name} $$");
+        let printed = world.oriel(&["run", "-q", "--", "sh", "-c", &script]);
+        assert_eq!(printed.code, Some(code), "{name}: {}", printed.stderr);
+    }
+}
+
+#[test]
+fn what_cannot_be_started_has_codes_of_its_own() {
+    let world = World::new();
+    let not_executable = world.file("plain", "text");
+    let not_executable = not_executable.to_str().unwrap();
+    world.file("a-file", "");
+    let check = |arguments: &[&str], code: i32, name: &str| {
+        let mut all = vec!["run", "--json"];
+        all.extend(arguments);
+        let printed = world.oriel(&all);
+        assert_eq!(printed.code, Some(code), "{}", printed.stderr);
+        assert_eq!(printed.error()["code"], name, "{}", printed.stderr);
+    };
+    check(&["--", "no-such-program"], 127, "ORL0201");
+    check(&["--", "./no-such-program"], 127, "ORL0201");
+    check(&["--", not_executable], 126, "ORL0202");
+    check(&["--cwd", "nowhere", "--", "true"], 125, "ORL0203");
+    check(&["--data", "a-file", "--", "true"], 125, "ORL0702");
+    check(&["--bypass", "https://x/", "--", "true"], 125, "ORL0105");
+}
+
+#[test]
+fn streams_are_the_child_s_own() {
+    let world = World::new();
+    let script = "printf 'a\\000b'; printf err >&2; cat";
+    let mut child = world
+        .command(&["run", "--summary", "none", "--", "sh", "-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"from stdin")
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.stdout, b"a\0bfrom stdin");
+    assert_eq!(output.stderr, b"err");
+}
+
+/// Starts a child that says when it is ready, sends a signal to us, and gives code and output.
+fn signalled(
+    script: &str,
+    signal: Signal,
+    then: impl FnOnce(&mut std::process::Child),
+) -> (Option<i32>, String) {
+    let world = World::new();
+    let mut child = world
+        .command(&["run", "-q", "--", "sh", "-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    send(&child, signal);
+    then(&mut child);
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    (child.wait().unwrap().code(), rest)
+}
+
+#[test]
+fn signals_are_sent_on() {
+    for (signal, name) in [
+        (Signal::TERM, "TERM"),
+        (Signal::HUP, "HUP"),
+        (Signal::USR1, "USR1"),
+        (Signal::USR2, "USR2"),
+    ] {
+        let script = format!(
+            "trap 'echo got {name}; exit 7' {name}; echo ready; while :; do read x || sleep 0.05; done"
+        );
+        let (code, rest) = signalled(&script, signal, |_| {});
+        assert_eq!((code, rest.as_str()), (Some(7), &*format!("got {name}\n")));
+    }
+}
+
+#[test]
+fn an_interrupt_is_left_to_the_child() {
+    let (code, rest) = signalled("echo ready; read x; echo after", Signal::INT, |child| {
+        drop(child.stdin.take());
+    });
+    assert_eq!((code, rest.as_str()), (Some(0), "after\n"));
+}
+
+#[test]
+fn a_timeout_ends_the_child() {
+    let world = World::new();
+    let printed = world.oriel(&[
+        "run",
+        "--timeout",
+        "100ms",
+        "--summary",
+        "compact",
+        "--",
+        "sleep",
+        "60",
+    ]);
+    assert_eq!(printed.code, Some(143));
+    assert!(printed.stderr.contains("timeout"), "{}", printed.stderr);
+}
+
+#[test]
+fn the_child_is_pointed_at_us_and_trusts_us() {
+    let world = World::new();
+    let corporate = world.file("corp.pem", "CORPORATE\n");
+    let script = "env; echo; cat $CURL_CA_BUNDLE; echo; cat $NODE_EXTRA_CA_CERTS";
+    let printed = world
+        .command(&["run", "-q", "--", "sh", "-c", script])
+        .env("NODE_EXTRA_CA_CERTS", &corporate)
+        .env("ORIEL_TOKEN", "secret")
+        .env("NO_PROXY", "localhost,.corp.test")
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8(printed.stdout).unwrap();
+    for name in ["HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+        assert!(
+            stdout.contains(&format!("{name}=http://127.0.0.1:")),
+            "{stdout}"
+        );
+    }
+    assert!(stdout.contains("NODE_USE_ENV_PROXY=1\n"));
+    assert!(stdout.contains("NO_PROXY=localhost,.corp.test\n"));
+    assert!(!stdout.contains("ORIEL_TOKEN"));
+    let additions = stdout.rsplit("\n\n").next().unwrap();
+    assert!(
+        additions.contains("CORPORATE\n-----BEGIN CERTIFICATE-----"),
+        "{additions}"
+    );
+    assert!(!stdout.contains("PRIVATE KEY"));
+}
+
+#[test]
+fn the_files_of_a_run_go_with_it() {
+    let world = World::new();
+    let printed = world.oriel(&["run", "-q", "--", "sh", "-c", "echo $SSL_CERT_FILE"]);
+    let bundle = std::path::PathBuf::from(printed.stdout.trim());
+    assert!(bundle.starts_with(world.path("")), "{}", bundle.display());
+    assert!(!bundle.exists() && !bundle.parent().unwrap().exists());
+}
+
+#[test]
+fn a_request_is_captured_and_summed_up() {
+    let world = World::new();
+    let url = format!("http://{}/hello?token=secret", answering(HELLO));
+    let summary = world.path("summary.json");
+    let printed = world.oriel(&[
+        "run",
+        "--name",
+        "greeting",
+        "--summary-file",
+        summary.to_str().unwrap(),
+        "--",
+        "curl",
+        "-s",
+        "--noproxy",
+        "",
+        &url,
+    ]);
+    assert_eq!(
+        (printed.code, printed.stdout.as_str()),
+        (Some(0), "hello\n")
+    );
+    assert!(
+        printed.stderr.contains("requests=1 ok=1"),
+        "{}",
+        printed.stderr
+    );
+    let text = std::fs::read_to_string(summary).unwrap();
+    assert!(!text.contains("secret"), "{text}");
+    let summary: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(summary["schema"], "oriel.run.summary/1");
+    assert_eq!(summary["name"], "greeting");
+    assert_eq!(summary["exit_code"], 0);
+    assert_eq!(summary["requests"]["total"], 1);
+    assert_eq!(summary["sizes"]["response_bytes"], 6);
+    assert_eq!(summary["capture"]["complete"], true);
+    assert_eq!(summary["hosts"][0]["host"], "127.0.0.1");
+}
+
+#[test]
+fn two_runs_at_once_do_not_mix() {
+    let world = World::new();
+    let address = answering(HELLO);
+    let start = |name: &str| {
+        let script = format!(
+            "for i in 1 2 3; do curl -s --noproxy '' http://{address}/{name} >/dev/null; done"
+        );
+        world
+            .command(&["run", "-q", "--name", name, "--", "sh", "-c", &script])
+            .spawn()
+            .unwrap()
+    };
+    let (mut one, mut other) = (start("one"), start("other"));
+    assert!(one.wait().unwrap().success() && other.wait().unwrap().success());
+    for name in ["one", "other"] {
+        let list = world.json(&["flows", "--session", name, "--json"]);
+        assert_eq!(list["total"], 3, "{list}");
+        for item in list["items"].as_array().unwrap() {
+            assert_eq!(item["path"], format!("/{name}"));
+        }
+    }
+}
+
+#[test]
+fn without_capture_nothing_is_stored() {
+    let world = World::new();
+    let url = format!("http://{}/", answering(HELLO));
+    let printed = world.oriel(&[
+        "run",
+        "--no-capture",
+        "--",
+        "curl",
+        "-s",
+        "--noproxy",
+        "",
+        &url,
+    ]);
+    assert_eq!(
+        (printed.stdout.as_str(), printed.stderr.as_str()),
+        ("hello\n", "")
+    );
+    assert!(!world.path(".local/share/oriel/oriel.db").exists());
+}
+
+#[test]
+fn an_empty_run_says_what_was_seen() {
+    let world = World::new();
+    let address = silent(Duration::from_millis(600));
+    let script = format!("exec 3<>/dev/tcp/127.0.0.1/{}; cat <&3", address.port());
+    let printed = world
+        .command(&["run", "--summary", "compact", "--", "bash", "-c", &script])
+        .env("NO_PROXY", "localhost,127.0.0.1")
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(printed.stderr).unwrap();
+    assert!(stderr.contains("No traffic reached oriel."), "{stderr}");
+    assert!(
+        stderr.contains(&format!("directly to {address}")),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("NO_PROXY=localhost,127.0.0.1 keeps"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("--include-loopback"), "{stderr}");
+}
+
+#[test]
+fn the_variables_can_be_seen_without_running() {
+    let world = World::new();
+    let document = world.json(&["run", "--print-env", "--listen", "127.0.0.1:6799", "--json"]);
+    assert_eq!(document["set"]["HTTPS_PROXY"], "http://127.0.0.1:6799");
+    let bundle = document["set"]["SSL_CERT_FILE"].as_str().unwrap();
+    assert!(
+        std::fs::read_to_string(bundle)
+            .unwrap()
+            .contains("BEGIN CERTIFICATE")
+    );
+    let printed = world.oriel(&["run", "--print-env", "--no-ca-env"]);
+    assert!(
+        printed.stdout.contains("export HTTPS_PROXY="),
+        "{}",
+        printed.stdout
+    );
+    assert!(
+        !printed.stdout.contains("SSL_CERT_FILE"),
+        "{}",
+        printed.stdout
+    );
+}

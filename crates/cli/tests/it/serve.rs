@@ -1,0 +1,152 @@
+//! `oriel serve`: starts, says how it is, stops; and says why when it cannot.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+
+use crate::upstream::{HELLO, answering};
+use crate::world::{Printed, World, mode};
+
+fn ask(admin: SocketAddr, path: &str, host: &str) -> String {
+    let mut stream = TcpStream::connect(admin).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn serves_says_how_it_is_and_stops() {
+    let world = World::new();
+    let mut service = world.serve(&["--admin", "127.0.0.1:0"]);
+    let admin = service.admin.unwrap();
+    let host = admin.to_string();
+    assert!(ask(admin, "/healthz", &host).ends_with("\r\n\r\nok\n"));
+    let status = ask(admin, "/status", &host);
+    let status: serde_json::Value =
+        serde_json::from_str(status.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    assert_eq!(status["schema"], "oriel.status/1");
+    assert_eq!(status["listeners"][0]["addr"], service.proxy.to_string());
+    assert!(ask(admin, "/status", "evil.test").starts_with("HTTP/1.1 421"));
+
+    let url = format!("http://{}/through", answering(HELLO));
+    let proxy = format!("http://{}", service.proxy);
+    let curl = std::process::Command::new("curl")
+        .args(["-s", "--noproxy", "", "-x", &proxy, &url])
+        .output()
+        .unwrap();
+    assert_eq!(curl.stdout, b"hello\n");
+    // The admin port is not reachable through the proxy.
+    let through = std::process::Command::new("curl")
+        .args([
+            "-s",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            "--noproxy",
+            "",
+            "-x",
+            &proxy,
+        ])
+        .arg(format!("http://{admin}/status"))
+        .output()
+        .unwrap();
+    assert_eq!(through.stdout, b"508");
+
+    assert_eq!(service.stop(), Some(0));
+    let list = world.json(&["flows", "--json", "path:/through"]);
+    assert_eq!(list["total"], 1, "{list}");
+    let data = world.path(".local/share/oriel");
+    assert_eq!(mode(&data), 0o700);
+    assert_eq!(mode(&data.join("oriel.db")), 0o600);
+    assert_eq!(mode(&data.join("ca/authority.pem")), 0o600);
+}
+
+fn fails(world: &World, arguments: &[&str]) -> Printed {
+    let mut all = vec!["serve", "--json", "--admin", "off"];
+    all.extend(arguments);
+    world.oriel(&all)
+}
+
+#[test]
+fn a_port_in_use_is_told_with_its_holder() {
+    let world = World::new();
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = holder.local_addr().unwrap().to_string();
+    let printed = fails(&world, &["--listen", &address]);
+    assert_eq!(printed.code, Some(6));
+    let error = printed.error();
+    assert_eq!(error["code"], "ORL0103");
+    let pid = format!("(pid {})", std::process::id());
+    assert!(error["why"].as_str().unwrap().contains(&pid), "{error}");
+    assert_eq!(error["exit_code"], 6);
+    // A service that could not start leaves no run behind.
+    assert_eq!(world.json(&["flows", "--json"])["total"], 0);
+}
+
+#[test]
+fn an_unwritable_data_folder_is_told() {
+    let world = World::new();
+    world.file("a-file", "");
+    let printed = fails(&world, &["--listen", "127.0.0.1:0", "--data", "a-file"]);
+    assert_eq!(printed.code, Some(7));
+    assert_eq!(printed.error()["code"], "ORL0702");
+}
+
+#[test]
+fn exposure_must_be_asked_for_by_name() {
+    let world = World::new();
+    let printed = fails(&world, &["--listen", "0.0.0.0:0"]);
+    assert_eq!(printed.code, Some(4));
+    assert_eq!(printed.error()["code"], "ORL0102");
+    let printed = world.oriel(&[
+        "serve",
+        "--json",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "0.0.0.0:0",
+    ]);
+    assert_eq!(printed.code, Some(4));
+    assert_eq!(printed.error()["code"], "ORL0104");
+}
+
+#[test]
+fn a_key_that_others_can_read_is_refused() {
+    let world = World::new();
+    world.oriel(&["ca", "show"]);
+    let key = world.path(".local/share/oriel/ca/authority.pem");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let printed = fails(&world, &["--listen", "127.0.0.1:0"]);
+    assert_eq!(printed.code, Some(4));
+    let error = printed.error();
+    assert_eq!(error["code"], "ORL0301");
+    assert_eq!(error["fix"][0], format!("chmod 600 {}", key.display()));
+}
+
+#[test]
+fn half_an_authority_is_refused() {
+    let world = World::new();
+    let printed = world
+        .command(&["serve", "--json", "--listen", "127.0.0.1:0"])
+        .env("ORIEL_CA_CERT", "somewhere.pem")
+        .output()
+        .unwrap();
+    assert_eq!(Printed::of(printed).error()["code"], "ORL0304");
+}
+
+#[test]
+fn other_names_of_variables_are_honoured() {
+    let world = World::new();
+    let printed = world
+        .command(&["config", "show", "--json"])
+        .env("LISTEN_ADDR", "127.0.0.1:7777")
+        .env("ALLOWLIST_HOSTS", "a.test,b.test")
+        .output()
+        .unwrap();
+    let shown: serde_json::Value = serde_json::from_slice(&printed.stdout).unwrap();
+    assert_eq!(shown["items"][0]["value"], "127.0.0.1:7777");
+    assert_eq!(shown["items"][1]["value"][1], "b.test");
+    assert_eq!(shown["items"][1]["origin"], "env ALLOWLIST_HOSTS");
+}

@@ -55,14 +55,16 @@ CREATE TABLE upstream_connections (
   danger_unverified INTEGER NOT NULL                -- 1: the certificate was not verified
 ) STRICT;
 
--- Contents, once each. `size` is that of the content, `data` may be compressed.
+-- Contents. `size` is that of the content, `data` may be compressed. One of more than 4 KiB is stored
+-- once; a small one has no hash, since looking for it would cost more than storing it again.
 CREATE TABLE bodies (
   id    INTEGER PRIMARY KEY,
-  hash  BLOB    NOT NULL UNIQUE,                    -- BLAKE3 of the content
+  hash  BLOB,                                       -- BLAKE3 of the content
   codec TEXT    NOT NULL,                           -- raw | zstd
   size  INTEGER NOT NULL,
   data  BLOB    NOT NULL
 ) STRICT;
+CREATE UNIQUE INDEX bodies_by_hash ON bodies (hash) WHERE hash IS NOT NULL;
 
 CREATE TABLE flows (
   id                     INTEGER PRIMARY KEY,       -- in order of being stored

@@ -32,16 +32,17 @@ pub const INFORMATIONAL_MAX: usize = 16;
 /// Bytes of one head that are kept; the engine's own limit is lower.
 pub const HEAD_BYTES_MAX: usize = 1024 * 1024;
 
-/// A body below this is stored as it is: compressing it costs more than it saves.
-pub const COMPRESSED_BODY_BYTES_MIN: usize = 512;
+/// A body below this is stored as it is: compressing it costs more time than writing what it saves.
+pub const COMPRESSED_BODY_BYTES_MIN: usize = 2048;
+/// A body up to this is not looked for in the database: the index over random hashes costs more
+/// than storing it again. Equal ones that follow each other closely are found in memory.
+pub const SMALL_BODY_BYTES_MAX: usize = 4096;
 /// zstd level: the fastest one; bodies are mostly text that comes once.
 pub const ZSTD_LEVEL: i32 = 1;
 /// Hashes of stored bodies that are remembered, to not ask the database for them.
 pub const REMEMBERED_HASHES_MAX: usize = 8192;
-/// Small bodies that are remembered whole, to not hash them again.
+/// Small bodies that are remembered whole: at most 2 MiB.
 pub const REMEMBERED_BODIES_MAX: usize = 512;
-/// Largest body that is remembered whole; with the number above at most 8 MiB.
-pub const REMEMBERED_BODY_BYTES_MAX: usize = 8 * 1024;
 /// Connections that are remembered as stored already.
 pub const REMEMBERED_CONNECTIONS_MAX: usize = 4096;
 

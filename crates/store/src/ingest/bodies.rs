@@ -6,8 +6,8 @@ use rusqlite::{Connection, OptionalExtension, Row, Statement};
 use super::number_hash::NumberHash;
 use super::recent::Recent;
 use crate::limits::{
-    COMPRESSED_BODY_BYTES_MIN, REMEMBERED_BODIES_MAX, REMEMBERED_BODY_BYTES_MAX,
-    REMEMBERED_HASHES_MAX, ZSTD_LEVEL,
+    COMPRESSED_BODY_BYTES_MIN, REMEMBERED_BODIES_MAX, REMEMBERED_HASHES_MAX, SMALL_BODY_BYTES_MAX,
+    ZSTD_LEVEL,
 };
 use crate::{Message, StoreError};
 
@@ -51,9 +51,7 @@ impl<'c> Bodies<'c> {
     pub(crate) fn store(&mut self, chunks: &[Bytes]) -> rusqlite::Result<Option<i64>> {
         match chunks {
             [] => Ok(None),
-            [whole] if whole.len() <= REMEMBERED_BODY_BYTES_MAX => {
-                self.store_small(whole).map(Some)
-            }
+            [whole] if whole.len() <= SMALL_BODY_BYTES_MAX => self.store_small(whole).map(Some),
             [whole] => self.store_bytes(whole).map(Some),
             chunks => {
                 let mut joined = std::mem::take(&mut self.joined);
@@ -72,6 +70,9 @@ impl<'c> Bodies<'c> {
 
     /// Stores a content given whole.
     pub(crate) fn store_bytes(&mut self, content: &[u8]) -> rusqlite::Result<i64> {
+        if content.len() <= SMALL_BODY_BYTES_MAX {
+            return self.insert(None, content);
+        }
         let hash = blake3::hash(content);
         let hash = hash.as_bytes();
         if let Some(row) = self.hashes.find(hash) {
@@ -83,15 +84,17 @@ impl<'c> Bodies<'c> {
             .optional()?;
         let row = match known {
             Some(row) => row,
-            None => {
-                let packed = self.pack(content);
-                let size = i64::try_from(content.len()).unwrap_or(i64::MAX);
-                self.insert
-                    .insert((&hash[..], packed.codec(), size, packed.data()))?
-            }
+            None => self.insert(Some(&hash[..]), content)?,
         };
         self.hashes.insert(*hash, row);
         Ok(row)
+    }
+
+    fn insert(&mut self, hash: Option<&[u8]>, content: &[u8]) -> rusqlite::Result<i64> {
+        let packed = self.pack(content);
+        let size = i64::try_from(content.len()).unwrap_or(i64::MAX);
+        self.insert
+            .insert((hash, packed.codec(), size, packed.data()))
     }
 
     /// Compresses a content where that helps.

@@ -7,6 +7,7 @@
 pub(crate) mod queue;
 
 mod assemble;
+mod binder;
 pub(crate) mod bodies;
 mod connections;
 pub(crate) mod head;

@@ -18,7 +18,7 @@ pub(crate) struct Bodies<'c> {
     compressor: Option<zstd::bulk::Compressor<'static>>,
     hashes: Recent<[u8; 32], i64>,
     /// Small bodies by a few of their bytes; what is found is compared whole.
-    small: Recent<Sample, (Bytes, i64), NumberHash>,
+    small: Recent<Sample, (Box<[u8]>, i64), NumberHash>,
     joined: Vec<u8>,
 }
 
@@ -51,7 +51,6 @@ impl<'c> Bodies<'c> {
     pub(crate) fn store(&mut self, chunks: &[Bytes]) -> rusqlite::Result<Option<i64>> {
         match chunks {
             [] => Ok(None),
-            [whole] if whole.len() <= SMALL_BODY_BYTES_MAX => self.store_small(whole).map(Some),
             [whole] => self.store_bytes(whole).map(Some),
             chunks => {
                 let mut joined = std::mem::take(&mut self.joined);
@@ -71,7 +70,7 @@ impl<'c> Bodies<'c> {
     /// Stores a content given whole.
     pub(crate) fn store_bytes(&mut self, content: &[u8]) -> rusqlite::Result<i64> {
         if content.len() <= SMALL_BODY_BYTES_MAX {
-            return self.insert(None, content);
+            return self.store_small(content);
         }
         let hash = blake3::hash(content);
         let hash = hash.as_bytes();
@@ -113,17 +112,15 @@ impl<'c> Bodies<'c> {
         }
     }
 
-    fn store_small(&mut self, content: &Bytes) -> rusqlite::Result<i64> {
+    fn store_small(&mut self, content: &[u8]) -> rusqlite::Result<i64> {
         let key = sample(content);
         if let Some((known, row)) = self.small.find(&key)
-            && known == content
+            && **known == *content
         {
             return Ok(*row);
         }
-        let row = self.store_bytes(content)?;
-        // Copied, so that a small body does not hold the large buffer it is a part of.
-        let copy = Bytes::copy_from_slice(content);
-        self.small.insert(key, (copy, row));
+        let row = self.insert(None, content)?;
+        self.small.insert(key, (content.into(), row));
         Ok(row)
     }
 }

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use rusqlite::types::Null;
-use rusqlite::{Connection, Statement, ToSql};
+use rusqlite::Connection;
 use traffic::rules::redact::Redaction;
 use traffic::{FlowKind, Outcome, Scheme};
 
 use super::assemble::{End, Flow, Gap, MessageState};
+use super::binder::{Binder, Into, Statements};
 use super::bodies::{Bodies, read_parts};
 use super::connections::Connections;
 use super::head::{HeadTexts, push_json};
@@ -86,8 +86,7 @@ const LATER_COLUMNS: [&str; 34] = [
 pub(crate) struct Rows<'c> {
     connection: &'c Connection,
     redaction: Redaction,
-    insert: Statement<'c>,
-    update: Statement<'c>,
+    statements: Statements<'c>,
     bodies: Bodies<'c>,
     connections: Connections<'c>,
     trace_ids: TraceIds,
@@ -99,8 +98,6 @@ pub(crate) struct Rows<'c> {
     now: i64,
     texts: HeadTexts,
     place: Place,
-    /// The texts that are bound to `insert`.
-    bound: Vec<String>,
 }
 
 impl<'c> Rows<'c> {
@@ -111,8 +108,7 @@ impl<'c> Rows<'c> {
         Ok(Self {
             connection,
             redaction,
-            insert: connection.prepare(&insert_sql())?,
-            update: connection.prepare(&update_sql())?,
+            statements: Statements::prepare(connection, &FIRST_COLUMNS, &LATER_COLUMNS)?,
             bodies: Bodies::new(connection)?,
             connections: Connections::new(connection)?,
             trace_ids: TraceIds::new(),
@@ -121,7 +117,6 @@ impl<'c> Rows<'c> {
             now: 0,
             texts: HeadTexts::default(),
             place: Place::default(),
-            bound: vec![String::new(); FIRST_COLUMNS.len() + LATER_COLUMNS.len() + 1],
         })
     }
 
@@ -161,7 +156,7 @@ impl<'c> Rows<'c> {
         }
         self.bodies.forget();
         self.connections.forget();
-        self.bound.iter_mut().for_each(String::clear);
+        self.statements.forget();
     }
 
     /// Stores a flow that is over.
@@ -276,9 +271,8 @@ impl<'c> Rows<'c> {
     ) -> Result<i64, StoreError> {
         let row = self.last_row + 1;
         self.bind_first(row, flow)?;
-        let start = FIRST_COLUMNS.len();
-        self.bind_later(Into::Insert, start, flow, bodies)?;
-        self.insert.raw_execute()?;
+        self.bind_later(Into::New, FIRST_COLUMNS.len(), flow, bodies)?;
+        self.statements.execute(Into::New)?;
         self.last_row = row;
         Ok(row)
     }
@@ -289,9 +283,10 @@ impl<'c> Rows<'c> {
         flow: &Flow,
         bodies: (Option<i64>, Option<i64>),
     ) -> Result<(), StoreError> {
-        self.update.raw_bind_parameter(1, row)?;
-        self.bind_later(Into::Update, 1, flow, bodies)?;
-        self.update.raw_execute()?;
+        self.bind_later(Into::Stored, 0, flow, bodies)?;
+        let mut to = self.statements.binder(Into::Stored, LATER_COLUMNS.len());
+        to.put(row)?;
+        self.statements.execute(Into::Stored)?;
         self.cached("INSERT INTO flow_changes (flow) VALUES (?1)")?
             .execute([row])?;
         Ok(())
@@ -302,7 +297,7 @@ impl<'c> Rows<'c> {
         self.texts.read(&started.head, self.redaction);
         self.place.read(started, &self.texts.line);
         let client = self.connections.client(flow.run, &started.connection)?;
-        let mut to = Binder::new(&mut self.insert, 0, Some(&mut self.bound));
+        let mut to = self.statements.binder(Into::New, 0);
         to.put(row)?;
         to.put_shared(flow.run.as_str())?;
         to.put(integer(flow.seq))?;
@@ -340,10 +335,7 @@ impl<'c> Rows<'c> {
         flow: &Flow,
         (request_body, response_body): (Option<i64>, Option<i64>),
     ) -> Result<(), StoreError> {
-        let mut to = match into {
-            Into::Insert => Binder::new(&mut self.insert, start, Some(&mut self.bound)),
-            Into::Update => Binder::new(&mut self.update, start, None),
-        };
+        let mut to = self.statements.binder(into, start);
         to.put_shared(state_name(flow))?;
         to.put_message(
             &flow.request,
@@ -396,86 +388,8 @@ impl<'c> Rows<'c> {
     }
 }
 
-/// Which statement is bound.
-#[derive(Clone, Copy)]
-enum Into {
-    Insert,
-    Update,
-}
-
-/// Binds the parameters of a statement one after the other.
-///
-/// A parameter stays bound from one row to the next. Texts that most flows share are remembered in
-/// `bound` and not bound again: SQLite copies each text that is bound, and that is a good part of
-/// what a row costs.
-struct Binder<'s, 'c> {
-    statement: &'s mut Statement<'c>,
-    index: usize,
-    bound: Option<&'s mut Vec<String>>,
-}
-
-impl<'s, 'c> Binder<'s, 'c> {
-    fn new(
-        statement: &'s mut Statement<'c>,
-        index: usize,
-        bound: Option<&'s mut Vec<String>>,
-    ) -> Self {
-        Self {
-            statement,
-            index,
-            bound,
-        }
-    }
-
-    fn put(&mut self, value: impl ToSql) -> rusqlite::Result<()> {
-        self.index += 1;
-        self.statement.raw_bind_parameter(self.index, value)
-    }
-
-    fn put_some(&mut self, value: Option<impl ToSql>) -> rusqlite::Result<()> {
-        match value {
-            Some(value) => self.put(value),
-            None => self.skip(1),
-        }
-    }
-
-    /// Puts a text that the flow before is likely to have had too. It is never empty, and its
-    /// column is never put in another way; `skip` knows.
-    fn put_shared(&mut self, value: &str) -> rusqlite::Result<()> {
-        let place = self.index + 1;
-        if let Some(bound) = self.bound.as_mut().and_then(|bound| bound.get_mut(place)) {
-            if !value.is_empty() && bound == value {
-                self.index = place;
-                return Ok(());
-            }
-            bound.clear();
-            bound.push_str(value);
-        }
-        self.put(value)
-    }
-
-    fn put_some_shared(&mut self, value: Option<&str>) -> rusqlite::Result<()> {
-        match value {
-            Some(value) => self.put_shared(value),
-            None => self.skip(1),
-        }
-    }
-
-    /// Leaves columns NULL.
-    fn skip(&mut self, columns: usize) -> rusqlite::Result<()> {
-        for _ in 0..columns {
-            self.put(Null)?;
-            if let Some(bound) = self
-                .bound
-                .as_mut()
-                .and_then(|bound| bound.get_mut(self.index))
-            {
-                bound.clear();
-            }
-        }
-        Ok(())
-    }
-
+/// What of a row is bound in groups.
+impl Binder<'_, '_> {
     /// The five columns of one message: body, size, kept, end, trailers.
     fn put_message(
         &mut self,
@@ -521,26 +435,6 @@ impl<'s, 'c> Binder<'s, 'c> {
         self.put(&*failure.text)?;
         self.put_some(*replied)
     }
-}
-
-fn insert_sql() -> String {
-    let mut names = String::new();
-    let mut places = String::new();
-    for (position, name) in FIRST_COLUMNS.iter().chain(&LATER_COLUMNS).enumerate() {
-        let comma = if position == 0 { "" } else { ", " };
-        write!(names, "{comma}{name}").expect("a String takes all");
-        write!(places, "{comma}?{}", position + 1).expect("a String takes all");
-    }
-    format!("INSERT INTO flows ({names}) VALUES ({places})")
-}
-
-fn update_sql() -> String {
-    let mut changes = String::new();
-    for (position, name) in LATER_COLUMNS.iter().enumerate() {
-        let comma = if position == 0 { "" } else { ", " };
-        write!(changes, "{comma}{name} = ?{}", position + 2).expect("a String takes all");
-    }
-    format!("UPDATE flows SET {changes} WHERE id = ?1")
 }
 
 fn state_name(flow: &Flow) -> &'static str {

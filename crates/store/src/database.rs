@@ -44,44 +44,33 @@ pub(crate) fn open_for_writing(path: &Path) -> Result<Connection, StoreError> {
         .map_err(|error| StoreError::opening(path, error))?;
     prepare(&connection)
         .and_then(|()| migrate(&mut connection))
-        .map_err(|error| match error {
-            StoreError::Io { source } => match source.downcast::<rusqlite::Error>() {
-                Ok(error) => StoreError::opening(path, *error),
-                Err(source) => StoreError::Io { source },
-            },
-            error => error,
-        })?;
+        .map_err(|error| error.at(path))?;
     Ok(connection)
 }
 
 /// Opens an existing file for reading.
 pub(crate) fn open_for_reading(path: &Path) -> Result<Connection, StoreError> {
-    match path.try_exists() {
-        Ok(true) => {}
-        Ok(false) => {
-            return Err(StoreError::NotFound {
-                path: path.to_owned(),
-            });
-        }
-        Err(source) => {
-            return Err(StoreError::NotWritable {
-                path: path.to_owned(),
-                source,
-            });
-        }
+    let exists = path
+        .try_exists()
+        .map_err(|source| StoreError::NotWritable {
+            path: path.to_owned(),
+            source,
+        })?;
+    let not_found = || StoreError::NotFound {
+        path: path.to_owned(),
+    };
+    if !exists {
+        return Err(not_found());
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)
         .map_err(|error| StoreError::opening(path, error))?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    check_known(&connection).map_err(|error| match error {
-        StoreError::Io { source } => match source.downcast::<rusqlite::Error>() {
-            Ok(error) => StoreError::opening(path, *error),
-            Err(source) => StoreError::Io { source },
-        },
-        error => error,
-    })?;
-    Ok(connection)
+    // A file without a schema is one that its first writer is about to fill.
+    match check_known(&connection).map_err(|error| error.at(path))? {
+        0 => Err(not_found()),
+        _ => Ok(connection),
+    }
 }
 
 fn create_private(path: &Path) -> io::Result<()> {

@@ -82,6 +82,17 @@ impl StoreError {
         }
     }
 
+    /// Names the file in what went wrong when it was opened.
+    pub(crate) fn at(self, path: &Path) -> Self {
+        match self {
+            Self::Io { source } => match source.downcast::<rusqlite::Error>() {
+                Ok(error) => Self::opening(path, *error),
+                Err(source) => Self::Io { source },
+            },
+            other => other,
+        }
+    }
+
     pub(crate) fn opening(path: &Path, error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {

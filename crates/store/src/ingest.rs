@@ -201,3 +201,6 @@ fn trouble(error: &StoreError) -> Trouble {
         _ => Trouble::Other,
     }
 }
+
+#[cfg(test)]
+mod tests;

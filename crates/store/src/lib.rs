@@ -4,6 +4,28 @@
 //! one writer thread assembles flows, masks credentials and writes batches into a SQLite file;
 //! [`Reader`] answers questions about that file, with or without a proxy running. It never sees a
 //! socket and never decides about traffic.
+//!
+//! ```
+//! use oriel_store::{NewRun, Query, Reader, Redaction, RunKind, Store, StoreOptions};
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("oriel.db");
+//!
+//! let store = Store::open(&path, StoreOptions::new(Redaction::Basic))?;
+//! let run = store.begin_run(NewRun {
+//!     name: None,
+//!     argv: vec!["curl".to_owned()],
+//!     started_at: traffic::Timestamp(0),
+//!     kind: RunKind::Run,
+//! })?;
+//! let recorder = store.recorder(run);
+//! recorder.handle_events(Vec::new()); // from the engine
+//! store.close()?;
+//!
+//! let reader = Reader::open(&path)?;
+//! assert_eq!(reader.resolve_run("@last")?, run);
+//! assert!(reader.flows(&Query::default())?.rows.is_empty());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![warn(missing_docs)]
 
 mod database;

@@ -401,7 +401,7 @@ impl Binder<'_, '_> {
         self.put_some(body)?;
         let end = message.end.as_ref();
         self.put_some(end.map(|end| integer(end.size.seen)))?;
-        let kept = (over || end.is_some()).then(|| integer(message.kept_bytes()));
+        let kept = over.then(|| integer(message.kept_bytes()));
         self.put_some(kept)?;
         self.put_some(end.map(|end| end.at.0))?;
         let trailers = end.and_then(|end| end.trailers.as_ref());

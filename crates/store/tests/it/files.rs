@@ -63,6 +63,12 @@ fn a_missing_database_is_not_made_by_reading() {
         Err(StoreError::NotFound { .. })
     ));
     assert!(!path.exists());
+    // Another process may just have made it.
+    fs::write(&path, b"").unwrap();
+    assert!(matches!(
+        Reader::open(&path),
+        Err(StoreError::NotFound { .. })
+    ));
 }
 
 #[test]

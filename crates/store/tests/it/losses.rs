@@ -134,3 +134,24 @@ fn flushing_waits_no_longer_than_asked() {
     lock.execute_batch("ROLLBACK").unwrap();
     place.flush();
 }
+
+#[test]
+fn what_the_database_refuses_for_good_is_given_up_and_recorded() {
+    let place = Place::new();
+    Connection::open(place.path())
+        .unwrap()
+        .execute_batch(
+            "CREATE TRIGGER refuse BEFORE INSERT ON flows WHEN NEW.method = 'BAD'
+             BEGIN SELECT raise(ABORT, 'refused'); END",
+        )
+        .unwrap();
+    let mut bad = Script::new(1);
+    bad.request = b"BAD / HTTP/1.1\r\n\r\n".to_vec();
+    place.record(bad.events());
+    place.flush();
+    assert_eq!(place.recorder.losses().events, 1);
+    place.record(Script::new(2).events());
+    let reader = place.reader();
+    let summary = reader.summary(place.run).unwrap();
+    assert_eq!((summary.ok, summary.lost_events), (1, 1));
+}

@@ -6,6 +6,7 @@ mod crash;
 mod files;
 mod filters;
 mod ids;
+mod json;
 mod losses;
 mod pages;
 mod records;

@@ -1,0 +1,163 @@
+//! What the writer does when the place fails it: nothing is lost, and it goes on.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tempfile::TempDir;
+use traffic::{
+    Action, ConnectionFacts, ConnectionId, Event, FlowKind, FlowStarted, Front, Head, NoTls,
+    Outcome, Route, Scheme, Target, Timestamp, Version,
+};
+
+use super::*;
+use crate::database;
+
+const BODY_BYTES: usize = 50_000;
+
+/// A flow with a body that does not compress.
+fn events(number: u64) -> Vec<Event> {
+    let flow = FlowId(number);
+    let at = Timestamp(1);
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    let mut hash = blake3::Hasher::new();
+    hash.update(&number.to_le_bytes());
+    let mut body = vec![0; BODY_BYTES];
+    hash.finalize_xof().fill(&mut body);
+    vec![
+        Event::FlowStarted(Box::new(FlowStarted {
+            flow,
+            at,
+            kind: FlowKind::Http,
+            connection: Arc::new(ConnectionFacts {
+                connection: ConnectionId(1),
+                client_address: address,
+                proxy_address: address,
+                accepted_at: at,
+                front: Front::OriginForm,
+                hello: None,
+                tls: Err(NoTls::PlainHttp),
+                tls_done_at: None,
+            }),
+            scheme: Scheme::Http,
+            target: Target::from(address),
+            route: Arc::new(Route {
+                action: Action::Intercept,
+                rule: "all".to_owned(),
+            }),
+            head: Head {
+                version: Version::Http11,
+                text: Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n"),
+            },
+        })),
+        Event::RequestData {
+            flow,
+            at,
+            data: body.into(),
+        },
+        Event::FlowEnded {
+            flow,
+            at,
+            outcome: Outcome::Completed,
+            tunnelled: None,
+        },
+    ]
+}
+
+fn open() -> (TempDir, Connection) {
+    let folder = TempDir::new().unwrap();
+    let connection = database::open_for_writing(&folder.path().join("oriel.db")).unwrap();
+    (folder, connection)
+}
+
+fn writer(connection: &Connection) -> Writer<'_> {
+    Writer {
+        rows: Rows::prepare(connection, Redaction::Basic).unwrap(),
+        assembler: Assembler::default(),
+        ends: Vec::new(),
+    }
+}
+
+fn counts(connection: &Connection) -> (i64, i64, i64) {
+    connection
+        .query_row(
+            "SELECT (SELECT count(*) FROM flows), (SELECT count(*) FROM bodies),
+               (SELECT count(*) FROM client_connections)",
+            (),
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )
+        .unwrap()
+}
+
+#[test]
+fn a_full_disk_loses_nothing_that_the_writer_holds() {
+    let (_folder, connection) = open();
+    let run = RunId::from_random(0);
+    let mut writer = writer(&connection);
+    writer.assemble(Item::Events(run, events(0)));
+    writer.store_once().unwrap();
+
+    let pages: i64 = connection
+        .query_row("PRAGMA page_count", (), |row| row.get(0))
+        .unwrap();
+    let limit = |pages: i64| {
+        connection.query_row(&format!("PRAGMA max_page_count = {pages}"), (), |_| Ok(()))
+    };
+    limit(pages + 8).unwrap();
+    for number in 1..5 {
+        writer.assemble(Item::Events(run, events(number)));
+    }
+    for _ in 0..3 {
+        let error = writer.store_once().unwrap_err();
+        assert!(matches!(error, StoreError::DiskFull), "{error:?}");
+        assert!(error.is_trouble_of_the_place());
+        writer.rows.undo();
+        assert_eq!(counts(&connection), (1, 1, 1));
+    }
+    limit(1_000_000).unwrap();
+    writer.store_once().unwrap();
+    assert_eq!(counts(&connection), (5, 5, 5));
+    let seqs: i64 = connection
+        .query_row("SELECT sum(seq) FROM flows", (), |row| row.get(0))
+        .unwrap();
+    assert_eq!(seqs, 1 + 2 + 3 + 4 + 5);
+}
+
+#[test]
+fn a_locked_database_is_waited_for() {
+    let (folder, connection) = open();
+    connection.busy_timeout(Duration::ZERO).unwrap();
+    let other = Connection::open(folder.path().join("oriel.db")).unwrap();
+    let run = RunId::from_random(0);
+    let queue = Queue::new(1_000_000, 1000);
+    let queue = &queue;
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(move || write_queue(&connection, queue, Redaction::Basic));
+        // The writer has prepared its statements once it stored something.
+        queue.push_events(run, events(0));
+        queue.flush(Duration::from_secs(20)).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        queue.push_events(run, events(1));
+        let flushed = queue.flush(Duration::from_millis(50));
+        assert!(matches!(flushed, Err(StoreError::Locked)), "{flushed:?}");
+        other.execute_batch("ROLLBACK").unwrap();
+        queue.flush(Duration::from_secs(20)).unwrap();
+        assert_eq!(counts(&other).0, 2);
+        queue.close();
+        writing.join().unwrap().unwrap();
+    });
+    assert_eq!(queue.losses(), Losses::default());
+}
+
+#[test]
+fn closing_does_not_wait_for_ever() {
+    let (folder, connection) = open();
+    connection.busy_timeout(Duration::ZERO).unwrap();
+    let other = Connection::open(folder.path().join("oriel.db")).unwrap();
+    let queue = Queue::new(1_000_000, 1000);
+    let mut rows = writer(&connection);
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    rows.assemble(Item::Events(RunId::from_random(0), events(0)));
+    queue.close();
+    assert!(matches!(rows.store(&queue), Err(StoreError::Locked)));
+}

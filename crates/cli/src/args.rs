@@ -19,7 +19,7 @@ use crate::terminal::When;
     version,
     disable_help_subcommand = false,
     infer_subcommands = false,
-    after_help = "Exit codes, JSON and variables: oriel help exit-codes|json|environment is in the man page (oriel man)."
+    after_help = "Exit codes and variables are in the manual page: oriel man"
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]

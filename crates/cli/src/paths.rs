@@ -12,6 +12,7 @@ const HOMELESS: &str = "/tmp";
 /// The folders in use.
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
+    pub(crate) home: PathBuf,
     pub(crate) system_config: PathBuf,
     pub(crate) user_config: PathBuf,
     pub(crate) data: PathBuf,
@@ -40,6 +41,7 @@ impl Paths {
             .map_or_else(|| cache.join("runs"), |path| path.join("oriel"));
         Self {
             system_config: SYSTEM_CONFIG.into(),
+            home: home.clone(),
             user_config: folder("XDG_CONFIG_HOME", ".config").join("config.toml"),
             data: folder("XDG_DATA_HOME", ".local/share"),
             cache,

@@ -168,7 +168,11 @@ fn file_layers(sources: &Sources<'_>) -> Result<Vec<Layer>, Vec<Problem>> {
         }
     }
     files.extend(read_if_there(&sources.paths.system_config)?);
-    Ok(files.iter().map(Layer::of_file).collect())
+    let home = &sources.paths.home;
+    Ok(files
+        .iter()
+        .map(|file| Layer::of_file(file, home))
+        .collect())
 }
 
 /// Layers, the strongest first.

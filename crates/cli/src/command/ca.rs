@@ -30,7 +30,8 @@ pub(crate) fn run(context: &Context, command: &CaCommand) -> Result<Exit, Proble
         } => {
             let settings = settings(context, data)?;
             let authority = load_or_make(&settings, now())?;
-            let bytes = export(&authority, *format, with.as_deref())?;
+            let roots = || system_roots(&context.environment);
+            let bytes = export(&authority, *format, with.as_deref(), roots)?;
             match output {
                 Some(path) => {
                     std::fs::write(path, bytes).map_err(|error| unwritable(path, &error))?;
@@ -85,6 +86,7 @@ fn export(
     authority: &Authority,
     format: ExportFormat,
     with: Option<&Path>,
+    system_roots: impl FnOnce() -> String,
 ) -> Result<Vec<u8>, Problem> {
     if with.is_some() && format != ExportFormat::Bundle {
         return Err(

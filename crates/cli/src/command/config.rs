@@ -140,6 +140,14 @@ fn check(context: &Context, file: Option<&Path>) -> Result<Exit, Problem> {
             .err()
             .unwrap_or_default(),
     };
+    for (name, meant) in keys::unknown_variables(context.environment.names()) {
+        let meant = meant.map(|meant| format!("; did you mean {meant}?"));
+        say(&format!(
+            "warning: {} is no setting of oriel{}\n",
+            escape_line(name),
+            meant.unwrap_or_default()
+        ));
+    }
     if context.json() {
         let items: Result<Vec<serde_json::Value>, _> = problems
             .iter()

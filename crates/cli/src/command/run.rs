@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proxy::{ConnectPorts, Proxy};
-use rustix::process::Signal;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, test_kill_process};
 use store::{EndRun, NewRun, Reader, Recorder, RunKind};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -138,12 +139,7 @@ impl Job<'_> {
             certificate_pem,
             recording,
         } = station;
-        let folder = RunFolder::new(
-            self.context
-                .paths
-                .runtime
-                .join(std::process::id().to_string()),
-        );
+        let folder = RunFolder::new(&self.context.paths.runtime);
         let files = self.trust_files(&folder, &certificate_pem)?;
         let changes = Changes::new(
             &wishes(self.arguments, address, files.as_ref()),
@@ -476,8 +472,22 @@ struct RunFolder {
 }
 
 impl RunFolder {
-    fn new(path: PathBuf) -> Self {
-        Self { path }
+    /// Names a folder for this process, and removes those that killed processes left behind.
+    fn new(runtime: &Path) -> Self {
+        for entry in std::fs::read_dir(runtime).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let pid = name.to_str().and_then(|name| name.parse::<i32>().ok());
+            let gone = pid
+                .and_then(Pid::from_raw)
+                .is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH));
+            if gone {
+                // Another oriel may be removing it as well.
+                let _gone = std::fs::remove_dir_all(entry.path());
+            }
+        }
+        Self {
+            path: runtime.join(std::process::id().to_string()),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{Serve, reachable};
 use crate::clock::now;
+use crate::config::keys::unknown_variables;
 use crate::config::values::Redact;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -21,6 +22,13 @@ pub(crate) fn run(context: &Context, arguments: &Serve) -> Result<Exit, Problem>
     let settings = context.settings(Purpose::Serve, arguments.layer())?;
     logging::start(context, &settings)?;
     refuse_exposure(&settings)?;
+    for (name, meant) in unknown_variables(context.environment.names()) {
+        tracing::warn!(
+            name,
+            did_you_mean = meant,
+            "this variable is no setting of oriel"
+        );
+    }
     runtime::build()?.block_on(serve(&settings))
 }
 

@@ -128,6 +128,20 @@ pub(crate) fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)
 }
 
+/// Variables that look like settings and are none, each with what was probably meant.
+pub(crate) fn unknown_variables<'a>(
+    names: impl Iterator<Item = &'a str>,
+) -> Vec<(&'a str, Option<&'static str>)> {
+    let settings = KEYS.iter().flat_map(|key| key.variables).copied();
+    let known: Vec<&str> = settings
+        .chain(OTHER_VARIABLES.iter().map(|(name, _)| *name))
+        .collect();
+    names
+        .filter(|name| name.starts_with("ORIEL_") && !known.contains(name))
+        .map(|name| (name, nearest(name, known.iter().copied())))
+        .collect()
+}
+
 /// What was probably meant, if something is near.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase();
@@ -181,6 +195,14 @@ mod tests {
         }
         let listed: BTreeSet<_> = KEYS.iter().map(|key| key.path.to_owned()).collect();
         assert_eq!(in_file, listed);
+    }
+
+    #[test]
+    fn a_variable_with_a_typo_is_found() {
+        let names = ["ORIEL_LISTN", "ORIEL_LISTEN", "PATH", "ORIEL_XYZZY"];
+        let unknown = unknown_variables(names.into_iter());
+        let expected = [("ORIEL_LISTN", Some("ORIEL_LISTEN")), ("ORIEL_XYZZY", None)];
+        assert_eq!(unknown, expected);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use toml::Value;
 
@@ -42,14 +42,17 @@ impl Layer {
         Self { values, origins }
     }
 
-    /// What a file sets.
-    pub(crate) fn of_file(file: &ReadFile) -> Self {
+    /// What a file sets. Paths in it are meant from its own folder on; `~` is the home.
+    pub(crate) fn of_file(file: &ReadFile, home: &Path) -> Self {
         let origin = |span: &std::ops::Range<usize>| Origin::File {
             path: file.path.clone(),
             line: Excerpt::of("", &file.text, span.clone()).line_number,
         };
+        let mut values = file.values.clone();
+        let folder = file.path.parent().unwrap_or_else(|| Path::new(""));
+        values.place_paths(folder, home);
         Self {
-            values: file.values.clone(),
+            values,
             origins: file
                 .spans
                 .iter()
@@ -144,6 +147,22 @@ fn wrong_variable(name: &str, text: &str, why: &str) -> Problem {
 }
 
 impl ConfigFile {
+    /// Makes paths independent of the folder that the program is started in.
+    fn place_paths(&mut self, folder: &Path, home: &Path) {
+        let single = [
+            &mut self.ca.certificate,
+            &mut self.ca.key,
+            &mut self.store.data_folder,
+        ];
+        let listed = self.upstream.ca_files.iter_mut().flatten();
+        for path in single.into_iter().flatten().chain(listed) {
+            *path = match path.strip_prefix("~") {
+                Ok(below_home) => home.join(below_home),
+                Err(_) => folder.join(&*path),
+            };
+        }
+    }
+
     /// Takes every value that `other` has.
     fn take_from(&mut self, other: Self) {
         macro_rules! take {
@@ -208,6 +227,24 @@ mod tests {
                 assert_eq!(layer.origins[key.path], Origin::Variable(name));
             }
         }
+    }
+
+    #[test]
+    fn paths_in_a_file_are_meant_from_its_folder() {
+        let text = "[ca]\ncertificate = \"ca.pem\"\nkey = \"/etc/key.pem\"\n\
+            [store]\ndata_folder = \"~/data\"\n[upstream]\nca_files = [\"x/y.pem\"]\n";
+        let file = crate::config::read::parse(Path::new("/conf/config.toml"), text.to_owned());
+        let values = Layer::of_file(&file.unwrap(), Path::new("/home/dana")).values;
+        assert_eq!(values.ca.certificate.unwrap(), Path::new("/conf/ca.pem"));
+        assert_eq!(values.ca.key.unwrap(), Path::new("/etc/key.pem"));
+        assert_eq!(
+            values.store.data_folder.unwrap(),
+            Path::new("/home/dana/data")
+        );
+        assert_eq!(
+            values.upstream.ca_files.unwrap(),
+            [Path::new("/conf/x/y.pem")]
+        );
     }
 
     #[test]

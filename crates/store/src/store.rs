@@ -33,6 +33,7 @@ pub struct StoreOptions {
 /// A database that is written to. Several processes may write to one file at the same time.
 #[derive(Debug)]
 pub struct Store {
+    redaction: Redaction,
     queue: Arc<Queue>,
     /// For what is not flows; flows are written by the thread only.
     connection: Mutex<Connection>,
@@ -72,17 +73,19 @@ impl Store {
             source: Box::new(error),
         })?;
         Ok(Self {
+            redaction: options.redaction,
             queue,
             connection: Mutex::new(connection),
             writer: Some(writer),
         })
     }
 
-    /// Begins a run and gives it an id.
+    /// Begins a run and gives it an id. Credentials in its arguments are masked too.
     pub fn begin_run(&self, run: NewRun) -> Result<RunId, StoreError> {
         let connection = self.connection.lock();
         let mark = ProcessMark::own();
-        let argv = serde_json::to_string(&run.argv).expect("texts are JSON");
+        let argv = serde_json::to_string(&self.redaction.mask_arguments(&run.argv))
+            .expect("texts are JSON");
         for _ in 0..RUN_ID_TRIES_MAX {
             let uuid = Uuid::now_v7();
             let id = RunId::from_random(uuid.as_u64_pair().1);

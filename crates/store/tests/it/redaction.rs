@@ -6,7 +6,7 @@ use bytes::Bytes;
 use oriel_store::{Redaction, StoreOptions};
 use traffic::{Event, FlowId, Head, Timestamp, Version};
 
-use crate::script::{Place, START, Script, head};
+use crate::script::{Place, START, Script, head, new_run};
 
 const SECRET: &str = "SECRETsk-ant-0123456789";
 
@@ -59,6 +59,14 @@ fn is_on_disk(place: &Place) -> bool {
 #[test]
 fn no_secret_reaches_the_disk() {
     let place = Place::new();
+    let mut run = new_run(None);
+    run.argv
+        .push("-HAuthorization: Bearer ".to_owned() + SECRET);
+    let other = place.store.begin_run(run).unwrap();
+    assert_eq!(
+        place.reader().run(other).unwrap().argv[2],
+        "-HAuthorization: [redacted:authorization:30]"
+    );
     place.record(secret_flow(1));
     // One that is stored while it is open, and changed afterwards.
     let mut late = secret_flow(2);

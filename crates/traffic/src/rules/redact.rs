@@ -7,6 +7,8 @@
 //!
 //! What it does not find: credentials in bodies, in parts of a path, or under names of one's own.
 
+mod arguments;
+
 use std::borrow::Cow;
 
 use memchr::memchr;

@@ -1,4 +1,5 @@
-//! Measures what recording costs: processor time per flow, on the engine's side and in the writer.
+//! Measures what recording costs: processor time per flow, on the engine's side and in the writer;
+//! and how long the reader takes for what it is asked most.
 //!
 //! `cargo run --release -p oriel-store --example ingest [flows] [same|unique]`
 //!
@@ -18,7 +19,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use oriel_store::{NewRun, Recorder, Redaction, RunKind, Store, StoreOptions};
+use oriel_store::{NewRun, Query, Reader, Recorder, Redaction, RunKind, Store, StoreOptions};
+use traffic::rules::filter::Filter;
 use traffic::{
     Action, BodySize, ConnectionFacts, ConnectionId, Event, FlowId, FlowKind, FlowStarted, Front,
     Head, NoTls, Outcome, Route, Scheme, Target, Timestamp, UpstreamFacts, Version,
@@ -74,6 +76,26 @@ fn main() {
     );
     println!("losses       {:?}", recorder.losses());
     store.close().unwrap();
+    let reader = Reader::open(&path).unwrap();
+    for text in ["", "status:>=400", "host:example.com path:/v1/*", "nothing"] {
+        let filter = Filter::parse(text, Timestamp(0)).unwrap();
+        let query = Query {
+            filter: Some(filter),
+            with_total: true,
+            ..Query::default()
+        };
+        let began = Instant::now();
+        let page = reader.flows(&query).unwrap();
+        let millis = began.elapsed().as_millis();
+        println!("list         {millis} ms for {:?} of {text:?}", page.total);
+    }
+    let began = Instant::now();
+    reader.summary(run).unwrap();
+    println!("summary      {} ms", began.elapsed().as_millis());
+    let marker = reader.marker().unwrap();
+    let began = Instant::now();
+    reader.changes_since(marker, None).unwrap();
+    println!("no change    {} us", began.elapsed().as_micros());
 }
 
 /// Pushes all flows; answers the time that pushing took.

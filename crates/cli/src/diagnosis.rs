@@ -57,19 +57,15 @@ pub(crate) fn nothing_captured(circumstances: &Circumstances<'_>) -> Finding {
 
 fn describe(pid: u32, process: &Process) -> String {
     const SHOWN: usize = 4;
-    let remotes: Vec<String> = process
-        .remotes
-        .iter()
-        .take(SHOWN)
-        .map(SocketAddr::to_string)
-        .collect();
-    let more = process.remotes.len().saturating_sub(SHOWN);
+    let all = process.remotes();
+    let remotes: Vec<String> = all.iter().take(SHOWN).map(SocketAddr::to_string).collect();
+    let more = all.len().saturating_sub(SHOWN);
     let more = if more > 0 {
         format!(" and {more} more")
     } else {
         String::new()
     };
-    let connections = plural(process.connections() as u64, "connection");
+    let connections = plural(process.connections.len() as u64, "connection");
     format!(
         "{} (pid {pid}) opened {connections} directly to {}{more}",
         process.name,
@@ -105,7 +101,7 @@ fn explain(finding: &mut Finding, circumstances: &Circumstances<'_>) {
     }
     let loopback_only = processes
         .iter()
-        .flat_map(|process| &process.remotes)
+        .flat_map(|process| process.connections.values())
         .all(|remote| remote.ip().is_loopback());
     let covered = no_proxy_covers_loopback(circumstances.environment);
     if loopback_only && covered && !circumstances.include_loopback {
@@ -220,6 +216,64 @@ pub(crate) fn distrusted(summary: &RunSummary, circumstances: &Circumstances<'_>
         .collect()
 }
 
+/// One finding for each host whose certificate was not believed.
+pub(crate) fn unverified(summary: &RunSummary, circumstances: &Circumstances<'_>) -> Vec<Finding> {
+    summary
+        .failures
+        .iter()
+        .filter(|group| group.kind.starts_with("certificate_"))
+        .map(|group| Finding {
+            code: "ORL0311",
+            title: format!(
+                "Not passed on: {} showed a certificate that is not trusted ({}, first {})",
+                group.host,
+                plural(group.flows, "time"),
+                group.example
+            ),
+            saw: vec![group.text.clone()],
+            why: "oriel verifies upstreams, since the client cannot".to_owned(),
+            fix: unverified_fix(&group.host, &group.kind, circumstances.program),
+        })
+        .collect()
+}
+
+/// What a run that had failures is to know about a proxy that was configured before.
+pub(crate) fn other_proxy(
+    summary: &RunSummary,
+    circumstances: &Circumstances<'_>,
+) -> Option<Finding> {
+    const NAMES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    let environment = circumstances.environment;
+    let name = NAMES.into_iter().find(|name| environment.is_set(name))?;
+    let unreached = |group: &store::FailureGroup| matches!(&*group.stage, "dial" | "resolve");
+    if !circumstances.proxy_set || !summary.failures.iter().any(unreached) {
+        return None;
+    }
+    Some(Finding {
+        code: "ORL0211",
+        title: format!("Upstreams were not reached, and {name} names another proxy."),
+        saw: vec![format!(
+            "{name} was set before oriel set it for the command"
+        )],
+        why: "oriel connects to upstreams by itself; it cannot go through another proxy yet"
+            .to_owned(),
+        fix: vec!["run it where the network can be reached without that proxy".to_owned()],
+    })
+}
+
+fn unverified_fix(host: &str, kind: &str, program: &str) -> Vec<String> {
+    let mut fix = Vec::new();
+    if kind == "certificate_unknown_issuer" {
+        fix.push(format!(
+            "trust its issuer:        oriel run --upstream-ca FILE -- {program} …"
+        ));
+    }
+    fix.push(format!(
+        "accept it for this host: oriel run --danger-accept-invalid-upstream {host} -- {program} …"
+    ));
+    fix
+}
+
 fn distrust_reason(circumstances: &Circumstances<'_>) -> String {
     if !circumstances.trust_set {
         return "it was not told to trust it (--no-ca-env)".to_owned();
@@ -265,7 +319,7 @@ mod tests {
             program: Some(format!("/usr/bin/{program}").into()),
             ..Process::default()
         };
-        process.remotes.insert(remote.parse().unwrap());
+        process.connections.insert(1, remote.parse().unwrap());
         sightings.by_process.insert(7, process);
         sightings
     }

@@ -22,19 +22,30 @@ pub(crate) struct Sightings {
 pub(crate) struct Process {
     pub(crate) name: String,
     pub(crate) program: Option<PathBuf>,
-    pub(crate) remotes: BTreeSet<SocketAddr>,
-    /// Sockets, which tell two connections to one address apart.
-    pub(crate) sockets: BTreeSet<u64>,
+    /// By socket, which tells two connections to one address apart.
+    pub(crate) connections: BTreeMap<u64, SocketAddr>,
 }
 
 impl Process {
-    /// How many connections were seen.
-    pub(crate) fn connections(&self) -> usize {
-        self.sockets.len()
+    /// Whom they went to.
+    pub(crate) fn remotes(&self) -> BTreeSet<SocketAddr> {
+        self.connections.values().copied().collect()
+    }
+
+    /// How many left this machine.
+    fn outward(&self) -> usize {
+        let leaves = |remote: &&SocketAddr| !remote.ip().is_loopback();
+        self.connections.values().filter(leaves).count()
     }
 }
 
 impl Sightings {
+    /// How many connections left this machine past the proxy; those to its own servers are no
+    /// gap in what a run is about.
+    pub(crate) fn outward(&self) -> usize {
+        self.by_process.values().map(Process::outward).sum()
+    }
+
     /// Looks at a child and what descends from it.
     pub(crate) fn look(&mut self, child: u32, proxy: SocketAddr) {
         self.looks += 1;
@@ -53,9 +64,8 @@ impl Sightings {
                     program: sockets::program_of(pid),
                     ..Process::default()
                 });
-                if process.remotes.len() < DIRECT_MAX {
-                    process.remotes.insert(socket.remote);
-                    process.sockets.insert(socket.inode);
+                if process.connections.len() < DIRECT_MAX {
+                    process.connections.insert(socket.inode, socket.remote);
                 }
             }
         }
@@ -119,6 +129,7 @@ mod tests {
         let mut sightings = Sightings::default();
         sightings.look(std::process::id(), "127.0.0.1:1".parse().unwrap());
         let process = &sightings.by_process[&std::process::id()];
-        assert!(process.remotes.contains(&address), "{process:?}");
+        assert!(process.remotes().contains(&address), "{process:?}");
+        assert_eq!(sightings.outward(), 0);
     }
 }

@@ -59,12 +59,12 @@ impl Summary<'_> {
             None => {}
         }
         put("time", &format!("{:.1}s", self.millis() / 1000.0));
-        put("requests", &figures.requests.to_string());
+        put("requests", &self.requests_total().to_string());
         put("ok", &figures.ok.to_string());
         put("errors", &figures.error_status.to_string());
         put("failed", &figures.failed.to_string());
         put("blocked", &figures.blocked.to_string());
-        put("tunnels", &figures.tunnels.to_string());
+        put("tunnels", &self.tunnelled().to_string());
         put("sent", &format!("{}B", figures.request_bytes));
         put("received", &format!("{}B", figures.response_bytes));
         if let Some(first_byte) = figures.first_byte_ms {
@@ -146,10 +146,9 @@ impl Summary<'_> {
                 _ => (Colour::Red, Glyph::Failed, "failed "),
             };
             let line = format!(
-                "{word} {:>3}   {}: {}   ({})",
+                "{word} {:>3}   {}   ({})",
                 count(group.flows),
-                escape_line(&group.host),
-                escape_line(&group.text),
+                escape_line(&failure_text(group)),
                 group.example
             );
             warn(colour, glyph, line);
@@ -259,16 +258,38 @@ impl Summary<'_> {
             .map(|(number, word)| format!("{} {word}", count(*number)))
             .collect();
         let separator = format!(" {} ", pen.dot());
-        let mut line = format!("{:<5} {}", count(figures.requests), parts.join(&separator));
-        if figures.tunnels > 0 {
+        let total = count(self.requests_total());
+        let mut line = format!("{total:<5} {}", parts.join(&separator));
+        if self.tunnelled() > 0 {
             let _infallible = write!(
                 line,
                 "   + {} tunnelled ({}, not decrypted)",
-                count(figures.tunnels),
+                count(self.tunnelled()),
                 bytes(figures.tunnel_bytes)
             );
         }
         line.trim_end().to_owned()
+    }
+
+    /// Tunnels that were opened and closed in order.
+    fn tunnelled(&self) -> u64 {
+        self.figures
+            .tunnels
+            .saturating_sub(self.tunnels_unfinished())
+    }
+
+    /// HTTP requests, and tunnels that did not come about: a CONNECT is a request too.
+    fn requests_total(&self) -> u64 {
+        self.figures.requests + self.tunnels_unfinished()
+    }
+
+    /// Tunnels that failed, were blocked or did not end: what is left of such flows when those of
+    /// HTTP requests are taken away.
+    fn tunnels_unfinished(&self) -> u64 {
+        let figures = self.figures;
+        let unfinished = figures.failed + figures.blocked + figures.open + figures.interrupted;
+        let answered = figures.ok + figures.error_status;
+        unfinished.saturating_sub(figures.requests.saturating_sub(answered))
     }
 
     fn push_next(&self, text: &mut String) {
@@ -298,14 +319,14 @@ impl Summary<'_> {
             "started_at": store::json::rfc3339(run.started_at),
             "duration_ms": self.millis(),
             "requests": {
-                "total": figures.requests,
+                "total": self.requests_total(),
                 "ok": figures.ok,
                 "error_status": figures.error_status,
                 "failed": figures.failed,
                 "blocked": figures.blocked,
                 "open": figures.open,
                 "interrupted": figures.interrupted,
-                "tunnelled": figures.tunnels,
+                "tunnelled": self.tunnelled(),
             },
             "sizes": {
                 "request_bytes": figures.request_bytes,
@@ -344,9 +365,17 @@ impl Summary<'_> {
     }
 }
 
+/// The sentence of a failure, with its host unless that stands in it.
+fn failure_text(group: &FailureGroup) -> String {
+    match group.text.starts_with(&group.host) {
+        true => group.text.clone(),
+        false => format!("{}: {}", group.host, group.text),
+    }
+}
+
 /// Failures with a finding of their own are told there.
 fn is_told_apart(group: &FailureGroup) -> bool {
-    group.kind != "client_distrusts"
+    group.kind != "client_distrusts" && !group.kind.starts_with("certificate_")
 }
 
 fn push_finding(text: &mut String, pen: Pen, finding: &Finding) {
@@ -389,4 +418,121 @@ fn finding_to_json(finding: &Finding) -> serde_json::Value {
         "why": finding.why,
         "fix": finding.fix,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use store::{HostCount, Run, RunKind};
+    use traffic::Timestamp;
+
+    use super::*;
+
+    fn figures() -> RunSummary {
+        let id = "k7q2".parse().unwrap();
+        let percentiles = Some(Percentiles {
+            p50: 912.0,
+            p95: 2_410.0,
+        });
+        RunSummary {
+            run: Run {
+                id,
+                uuid: "0195".to_owned(),
+                name: Some("fix-ci".to_owned()),
+                argv: vec!["claude".to_owned()],
+                kind: RunKind::Run,
+                pid: 1,
+                started_at: Timestamp(0),
+                ended_at: Some(Timestamp(402_113_000)),
+                exit_code: Some(0),
+                signal: None,
+                flows: 112,
+            },
+            requests: 47,
+            ok: 43,
+            error_status: 2,
+            failed: 2,
+            blocked: 1,
+            open: 0,
+            interrupted: 0,
+            tunnels: 65,
+            tunnel_bytes: 3_250_586,
+            request_bytes: 251_904,
+            response_bytes: 18_221,
+            duration_ms: percentiles,
+            first_byte_ms: percentiles,
+            hosts: vec![HostCount {
+                host: "api.anthropic.com".to_owned(),
+                flows: 41,
+                failed: 0,
+            }],
+            hosts_total: 3,
+            slowest: vec![(store::FlowRef { run: id, seq: 31 }, 14_200.0)],
+            lost_events: 0,
+            truncated_flows: 1,
+            danger_unverified: 0,
+            failures: vec![FailureGroup {
+                host: "pastebin.com".to_owned(),
+                side: "oriel".to_owned(),
+                stage: "route".to_owned(),
+                kind: "blocked".to_owned(),
+                text: "pastebin.com:443 is blocked\u{1b}[2J".to_owned(),
+                flows: 1,
+                example: store::FlowRef { run: id, seq: 40 },
+            }],
+        }
+    }
+
+    fn summary<'a>(figures: &'a RunSummary, findings: &'a [Finding]) -> Summary<'a> {
+        Summary {
+            figures,
+            ended: Some(Ended::Code(0)),
+            timed_out: false,
+            findings,
+            direct: 2,
+            secrets_stored: true,
+        }
+    }
+
+    #[test]
+    fn compact_says_what_went_wrong_first() {
+        let figures = figures();
+        let stream = Stream {
+            is_terminal: true,
+            pen: Pen::plain(),
+            width: Some(80),
+        };
+        insta::assert_snapshot!(summary(&figures, &[]).render(SummaryForm::Compact, stream));
+    }
+
+    #[test]
+    fn an_empty_run_has_its_reason_and_no_figures() {
+        let mut figures = figures();
+        figures.run.flows = 0;
+        figures.failures.clear();
+        let finding = Finding {
+            code: "ORL0210",
+            title: "No traffic reached oriel.".to_owned(),
+            saw: vec!["agent (pid 7) opened 1 connection directly to 192.0.2.7:443".to_owned()],
+            why: "it ignores HTTPS_PROXY".to_owned(),
+            fix: vec!["one".to_owned(), "two".to_owned()],
+        };
+        let stream = Stream {
+            is_terminal: true,
+            pen: Pen::plain(),
+            width: Some(60),
+        };
+        let findings = [finding];
+        let summary = summary(&figures, &findings);
+        insta::assert_snapshot!(summary.render(SummaryForm::Compact, stream));
+        insta::assert_snapshot!(summary.render(SummaryForm::Line, stream));
+    }
+
+    #[test]
+    fn a_connect_that_failed_is_a_request_that_failed() {
+        let figures = figures();
+        let json = summary(&figures, &[]).to_json();
+        // 45 of 47 requests were answered, so one of the three that were not was a tunnel.
+        assert_eq!(json["requests"]["total"], 48);
+        assert_eq!(json["requests"]["tunnelled"], 64);
+    }
 }

@@ -71,6 +71,7 @@ impl Watcher for Relay {
 /// Opens everything, in the order in which a failure leaves the least behind: what is only read,
 /// the database, the ports, the run.
 pub(crate) async fn start(settings: &Settings, plan: Plan) -> Result<Station, Problem> {
+    refuse_exposure(settings)?;
     let authority = Arc::new(load_or_make(settings, now())?);
     let certificate_pem = authority.certificate_pem().to_owned();
     let rules = Arc::new(compile_rules(settings)?);
@@ -112,6 +113,24 @@ pub(crate) async fn start(settings: &Settings, plan: Plan) -> Result<Station, Pr
         certificate_pem,
         recording,
     })
+}
+
+/// Off loopback the proxy demands credentials. There are none yet, so it takes a named danger.
+fn refuse_exposure(settings: &Settings) -> Result<(), Problem> {
+    let listen = settings.listen.value;
+    if listen.0.ip().is_loopback() || settings.danger_listen_without_credentials.value {
+        return Ok(());
+    }
+    let what =
+        format!("{listen} is reachable from the network, and nobody would be asked who they are");
+    let here = format!("--listen 127.0.0.1:{}", listen.0.port());
+    Err(Problem::new("ORL0102", Exit::Permission, what)
+        .why(format!(
+            "proxy.listen is set so by: {}",
+            settings.listen.origin
+        ))
+        .fix(format!("listen on this machine only:  {here}"))
+        .fix("or accept it:  oriel serve --danger-listen-without-credentials"))
 }
 
 impl Station {

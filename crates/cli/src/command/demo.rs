@@ -145,7 +145,7 @@ fn tell(context: &Context, figures: &RunSummary) -> Result<(), Problem> {
     let text = summary.render(SummaryForm::Compact, context.terminal.stdout);
     let run = figures.run.id;
     print(&format!(
-        "\n{text}\nWhat to type next\n  oriel flows --session {run}         the requests above\n  \
+        "\n{text}\nWhat to type next\n  oriel flows --session {run}        the requests above\n  \
          oriel flows show {run}.1 --body    one of them, with what was said\n  \
          oriel run -- claude -p \"hi\"       the same with an agent of yours\n"
     ))

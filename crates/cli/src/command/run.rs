@@ -307,16 +307,17 @@ impl Job<'_> {
             include_loopback: self.arguments.include_loopback,
         };
         let mut findings = diagnosis::distrusted(figures, &circumstances);
+        findings.extend(diagnosis::unverified(figures, &circumstances));
+        findings.extend(diagnosis::other_proxy(figures, &circumstances));
         if figures.run.flows == 0 {
             findings.push(diagnosis::nothing_captured(&circumstances));
         }
-        let seen = outcome.sightings.by_process.values();
         let summary = Summary {
             figures,
             ended: Some(outcome.ended),
             timed_out: outcome.timed_out,
             findings: &findings,
-            direct: seen.map(crate::direct::Process::connections).sum(),
+            direct: outcome.sightings.outward(),
             secrets_stored: self.settings.redact.value == Redact::None,
         };
         if let Some(path) = &self.arguments.summary_file {

@@ -1,8 +1,9 @@
-//! `oriel serve`: the proxy in the foreground, until SIGTERM or SIGINT.
+//! `oriel serve`: the proxy in the foreground, until SIGTERM, SIGINT or SIGHUP.
 
 use proxy::ConnectPorts;
 use store::{EndRun, NewRun, RunKind};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 use crate::args::{Serve, reachable};
 use crate::clock::now;
@@ -21,7 +22,6 @@ const CONNECT_PORTS: [u16; 2] = [443, 80];
 pub(crate) fn run(context: &Context, arguments: &Serve) -> Result<Exit, Problem> {
     let settings = context.settings(Purpose::Serve, arguments.layer())?;
     logging::start(context, &settings)?;
-    refuse_exposure(&settings)?;
     for (name, meant) in unknown_variables(context.environment.names()) {
         tracing::warn!(
             name,
@@ -32,29 +32,9 @@ pub(crate) fn run(context: &Context, arguments: &Serve) -> Result<Exit, Problem>
     runtime::build()?.block_on(serve(&settings))
 }
 
-/// Off loopback the proxy demands credentials. There are none yet, so it takes a named danger.
-fn refuse_exposure(settings: &Settings) -> Result<(), Problem> {
-    let listen = settings.listen.value;
-    if listen.0.ip().is_loopback() || settings.danger_listen_without_credentials.value {
-        return Ok(());
-    }
-    let what =
-        format!("{listen} is reachable from the network, and nobody would be asked who they are");
-    Err(Problem::new("ORL0102", Exit::Permission, what)
-        .why(format!(
-            "proxy.listen is set so by: {}",
-            settings.listen.origin
-        ))
-        .fix(format!(
-            "listen on this machine only:  --listen 127.0.0.1:{}",
-            listen.0.port()
-        ))
-        .fix("or accept it:                 --danger-listen-without-credentials"))
-}
-
 async fn serve(settings: &Settings) -> Result<Exit, Problem> {
     // Before anything is announced, so that a signal right after it is not lost.
-    let stop = stop_signal()?;
+    let signals = StopSignals::listen()?;
     let station = start(settings, plan(settings)).await?;
     announce(settings, &station);
     let status = station.status();
@@ -70,15 +50,15 @@ async fn serve(settings: &Settings) -> Result<Exit, Problem> {
             None => std::future::pending().await,
         }
     };
-    let drained = tokio::select! {
-        drained = proxy.serve(stop) => drained,
+    let (stop, stopped) = oneshot::channel();
+    let serving = proxy.serve(async {
+        // Stops as well if the other end is dropped.
+        let _stopped = stopped.await;
+    });
+    tokio::select! {
+        drained = serving => tell_cut(drained.connections_cut),
+        () = signals.twice(stop) => tracing::warn!("cut what was open: a second signal came"),
         () = admin => return Err(Problem::bug("the admin port ended by itself")),
-    };
-    if drained.connections_cut > 0 {
-        tracing::warn!(
-            connections = drained.connections_cut,
-            "cut what did not end in time"
-        );
     }
     if let Some(recording) = recording {
         recording.end(EndRun {
@@ -89,6 +69,12 @@ async fn serve(settings: &Settings) -> Result<Exit, Problem> {
     }
     tracing::info!("stopped");
     Ok(Exit::Success)
+}
+
+fn tell_cut(connections: usize) {
+    if connections > 0 {
+        tracing::warn!(connections, "cut what did not end in time");
+    }
 }
 
 fn plan(settings: &Settings) -> Plan {
@@ -129,17 +115,39 @@ fn announce(settings: &Settings, station: &Station) {
     }
 }
 
-/// Done at the first SIGTERM or SIGINT.
-fn stop_signal() -> Result<impl Future<Output = ()> + Send, Problem> {
-    let failed =
-        |error: std::io::Error| Problem::bug(format!("cannot listen for signals: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+/// The signals that end a service: of a service manager, of a terminal, of a terminal that closes.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> Result<Self, Problem> {
+        let listen = |kind: SignalKind| {
+            signal(kind)
+                .map_err(|error| Problem::bug(format!("cannot listen for signals: {error}")))
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// Asks to stop at the first, and is done at the second: then nobody wants to wait.
+    async fn twice(mut self, stop: oneshot::Sender<()>) {
+        self.next().await;
         tracing::info!("stopping: no new connections, open ones may end");
-    })
+        drop(stop);
+        self.next().await;
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.hang_up.recv() => {}
+        }
+    }
 }

@@ -49,6 +49,7 @@ fn what_cannot_be_started_has_codes_of_its_own() {
     check(&["--cwd", "nowhere", "--", "true"], 125, "ORL0203");
     check(&["--data", "a-file", "--", "true"], 125, "ORL0702");
     check(&["--bypass", "https://x/", "--", "true"], 125, "ORL0105");
+    check(&["--listen", "0.0.0.0:0", "--", "true"], 125, "ORL0102");
 }
 
 #[test]
@@ -306,4 +307,51 @@ fn the_variables_can_be_seen_without_running() {
         "{}",
         printed.stdout
     );
+}
+
+#[test]
+fn an_authority_of_one_s_own_is_used() {
+    let world = World::new();
+    let own = world.oriel(&["ca", "export", "--data", "elsewhere"]).stdout;
+    let file = "elsewhere/ca/authority.pem";
+    let printed = world.oriel(&[
+        "run",
+        "-q",
+        "--ca-cert",
+        file,
+        "--ca-key",
+        file,
+        "--",
+        "sh",
+        "-c",
+        "cat $NODE_EXTRA_CA_CERTS",
+    ]);
+    assert_eq!(printed.stdout, own, "{}", printed.stderr);
+    assert!(!world.path(".local/share/oriel/ca").exists());
+}
+
+#[test]
+fn an_upstream_that_is_not_reached_behind_another_proxy_is_explained() {
+    let world = World::new();
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", gone.local_addr().unwrap());
+    drop(gone);
+    let output = world
+        .command(&[
+            "run",
+            "--",
+            "curl",
+            "-s",
+            "-o",
+            "/dev/null",
+            "--noproxy",
+            "",
+            &url,
+        ])
+        .env("HTTPS_PROXY", "http://proxy.corp.test:3128")
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("failed=1"), "{stderr}");
+    assert!(stderr.contains("ORL0211"), "{stderr}");
 }

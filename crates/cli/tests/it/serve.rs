@@ -4,8 +4,10 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 
+use rustix::process::Signal;
+
 use crate::upstream::{HELLO, answering};
-use crate::world::{Printed, World, mode};
+use crate::world::{Printed, World, mode, send};
 
 fn ask(admin: SocketAddr, path: &str, host: &str) -> String {
     let mut stream = TcpStream::connect(admin).unwrap();
@@ -149,4 +151,25 @@ fn other_names_of_variables_are_honoured() {
     assert_eq!(shown["items"][0]["value"], "127.0.0.1:7777");
     assert_eq!(shown["items"][1]["value"][1], "b.test");
     assert_eq!(shown["items"][1]["origin"], "env ALLOWLIST_HOSTS");
+}
+
+#[test]
+fn a_second_signal_does_not_wait() {
+    let world = World::new();
+    let mut service = world.serve(&["--admin", "off"]);
+    // A tunnel that nobody closes would hold a stop up for the whole drain deadline.
+    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = upstream.local_addr().unwrap();
+    let mut client = TcpStream::connect(service.proxy).unwrap();
+    write!(
+        client,
+        "GET http://{address}/ HTTP/1.1\r\nHost: {address}\r\n\r\n"
+    )
+    .unwrap();
+    let _held = upstream.accept().unwrap();
+    let began = tokio::time::Instant::now();
+    send(&service.child, Signal::TERM);
+    send(&service.child, Signal::INT);
+    assert_eq!(service.child.wait().unwrap().code(), Some(0));
+    assert!(began.elapsed() < std::time::Duration::from_secs(5));
 }

@@ -44,6 +44,9 @@ pub const READ_BYTES: usize = 16 * 1024;
 /// Octets that one direction of a tunnel holds between reading and writing.
 pub const TUNNEL_BYTES: usize = 64 * 1024;
 
+/// Room of the kernel pipe that one direction of a busy tunnel passes through.
+pub const PIPE_BYTES: usize = 256 * 1024;
+
 /// Events collected on a connection before they are handed to the watcher.
 pub const EVENTS_PER_BATCH: usize = 64;
 

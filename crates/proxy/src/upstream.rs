@@ -56,7 +56,9 @@ pub(crate) struct HostKey {
 pub(crate) struct Upstream {
     key: HostKey,
     speaks: AtomicU8,
-    idle: Mutex<Vec<Http1Upstream>>,
+    /// Boxed, so that a lease moves by its address.
+    #[expect(clippy::vec_box, reason = "leases come and go with every request")]
+    idle: Mutex<Vec<Box<Http1Upstream>>>,
     shared: Mutex<Vec<Arc<Http2Upstream>>>,
     /// Held while an HTTP/2 connection is dialled, so that a burst of streams dials one.
     dialling: tokio::sync::Mutex<()>,
@@ -162,7 +164,7 @@ impl Upstreams {
         if (offer == Offer::Http1 || speaks == Speaks::Http1)
             && let Some(lease) = self.idle(upstream)
         {
-            return Ok(Lease::Http1(Box::new(lease)));
+            return Ok(Lease::Http1(lease));
         }
         if (offer == Offer::Any || speaks == Speaks::OnlyHttp2)
             && let Some(shared) = upstream.shared()
@@ -220,7 +222,8 @@ impl Upstreams {
         lease.idle_since = Instant::now();
         let mut idle = upstream.idle.lock();
         if idle.len() < self.pool.idle_per_target_max {
-            idle.push(*lease);
+            lease.http1.rest();
+            idle.push(lease);
         }
     }
 
@@ -228,7 +231,7 @@ impl Upstreams {
     pub(crate) fn sweep(&self) {
         let hosts: Vec<Arc<Upstream>> = self.hosts.lock().values().cloned().collect();
         for upstream in hosts {
-            let kept = |lease: &mut Http1Upstream| {
+            let kept = |lease: &mut Box<Http1Upstream>| {
                 lease.idle_since.elapsed() < self.pool.idle && lease.http1.is_quiet()
             };
             upstream.idle.lock().retain_mut(kept);
@@ -238,7 +241,7 @@ impl Upstreams {
     }
 
     /// The most recently used idle connection that is still open.
-    fn idle(&self, upstream: &Upstream) -> Option<Http1Upstream> {
+    fn idle(&self, upstream: &Upstream) -> Option<Box<Http1Upstream>> {
         loop {
             let mut lease = upstream.idle.lock().pop()?;
             if lease.idle_since.elapsed() < self.pool.idle && lease.http1.is_quiet() {

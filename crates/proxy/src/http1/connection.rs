@@ -98,6 +98,7 @@ impl Http1 {
                             begun = true;
                             self.deadline.set(whole);
                         }
+                        self.rest();
                         ready!(self.deadline.poll_passed(cx));
                         return Poll::Ready(Err(ReadError::TimedOut(self.input.len())));
                     }
@@ -148,13 +149,14 @@ impl Http1 {
                 Poll::Ready(Ok(0))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => {
-                if self.input.is_empty() {
-                    // An idle connection holds no buffer.
-                    self.input = BytesMut::new();
-                }
-                Poll::Pending
-            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Lets go of an empty read buffer: an idle connection holds none.
+    pub(crate) fn rest(&mut self) {
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
         }
     }
 
@@ -253,6 +255,9 @@ impl Http1 {
     /// True if the connection is as an idle one should be: open, and the peer silent.
     pub(crate) fn is_quiet(&mut self) -> bool {
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        self.input.is_empty() && !self.read_ended && self.poll_fill(&mut cx).is_pending()
+        let quiet =
+            self.input.is_empty() && !self.read_ended && self.poll_fill(&mut cx).is_pending();
+        self.rest();
+        quiet
     }
 }

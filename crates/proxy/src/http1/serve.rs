@@ -103,11 +103,12 @@ pub(crate) async fn serve(
     reporter: &mut Reporter,
 ) -> Served {
     let mut idle = engine.timeouts.head;
+    let mut stop = std::pin::pin!(engine.stop.asked());
     loop {
         let length = tokio::select! {
             biased;
             read = client.read_head(idle, engine.timeouts.head) => read,
-            () = engine.stop.asked() => return Served::Closed,
+            () = &mut stop => return Served::Closed,
         };
         let length = match length {
             Ok(length) => length,

@@ -15,12 +15,17 @@ use traffic::Side;
 use super::{End, LaneState, Passed, broken, idled};
 use crate::deadline::Deadline;
 use crate::error;
-use crate::limits::TUNNEL_BYTES;
+use crate::limits::PIPE_BYTES;
 use crate::stream::reset_on_drop;
+
+/// A lane that carries this much at once is given a larger pipe.
+const WIDEN_FROM_BYTES: usize = 16 * 1024;
 
 /// One direction.
 struct Lane {
     pipe: Option<(OwnedFd, OwnedFd)>,
+    /// The pipe was made larger.
+    widened: bool,
     /// Octets that are in the pipe.
     held: usize,
     passed: u64,
@@ -81,6 +86,7 @@ impl Lane {
     fn new() -> Self {
         Self {
             pipe: None,
+            widened: false,
             held: 0,
             passed: 0,
             state: LaneState::Open,
@@ -112,9 +118,23 @@ impl Lane {
             }
             match ready!(self.poll_in(cx, source)) {
                 Ok(0) => self.state = LaneState::Ending,
-                Ok(moved) => self.held = moved,
+                Ok(moved) => {
+                    self.held = moved;
+                    self.widen();
+                }
                 Err(error) => return Poll::Ready(Err((End::Source, error))),
             }
+        }
+    }
+
+    /// Gives a lane with much to carry a larger pipe: each fragment of a packet takes a page of it,
+    /// so the usual 16 pages fill up far below 64 KiB.
+    fn widen(&mut self) {
+        let Some((_, into)) = &self.pipe else { return };
+        if self.held >= WIDEN_FROM_BYTES && !self.widened {
+            self.widened = true;
+            // Where the system allows no more, the pipe stays as it is.
+            let _widened = rustix::pipe::fcntl_setpipe_size(into, PIPE_BYTES);
         }
     }
 
@@ -130,12 +150,7 @@ impl Lane {
             let moved = source.try_io(Interest::READABLE, || {
                 let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
                 Ok(rustix::pipe::splice(
-                    source,
-                    None,
-                    &*into,
-                    None,
-                    TUNNEL_BYTES,
-                    flags,
+                    source, None, &*into, None, PIPE_BYTES, flags,
                 )?)
             });
             match moved {

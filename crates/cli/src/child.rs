@@ -67,6 +67,14 @@ impl Program {
             .into_owned()
     }
 
+    /// The command as texts; the store masks the credentials in it.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let words = self.command.iter();
+        words
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect()
+    }
+
     /// The problem of a program that is nowhere.
     pub(crate) fn not_found(&self) -> Problem {
         let shown = self.command.first().cloned().unwrap_or_default();

@@ -6,7 +6,6 @@
 
 mod admin;
 mod args;
-mod argv;
 mod authority;
 mod body_text;
 mod bundle;

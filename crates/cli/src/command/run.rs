@@ -33,7 +33,7 @@ use crate::store_problem::store_problem;
 use crate::summary::Summary;
 use crate::terminal::Colour;
 use crate::wiring::{Plan, Recording, Station, start};
-use crate::{argv, authority, logging, runtime};
+use crate::{authority, logging, runtime};
 
 pub(crate) fn run(context: &Context, arguments: &Run) -> Result<Exit, Problem> {
     let settings = context
@@ -175,7 +175,7 @@ impl Job<'_> {
         Plan {
             run: NewRun {
                 name: self.arguments.name.clone(),
-                argv: argv::stored(&self.arguments.command, self.settings.redact.value.into()),
+                argv: self.program.words(),
                 started_at: now(),
                 kind: RunKind::Run,
             },

@@ -215,6 +215,8 @@ fn a_request_is_captured_and_summed_up() {
     assert_eq!(summary["sizes"]["response_bytes"], 6);
     assert_eq!(summary["capture"]["complete"], true);
     assert_eq!(summary["hosts"][0]["host"], "127.0.0.1");
+    let url = summary["argv"][4].as_str().unwrap();
+    assert!(url.contains("token=[redacted:token:"), "{url}");
 }
 
 #[test]

@@ -2,9 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod events;
+mod faults;
 mod fidelity;
 mod front;
 mod interception;
+mod pool;
 mod recorder;
 mod running;
 mod shutdown;

@@ -1,0 +1,140 @@
+//! Connections to upstreams: kept, used again, and given up where they cannot be trusted.
+
+use testbed::client::Request;
+use testbed::script::Step;
+use testbed::upstream::Protocols;
+use traffic::Event;
+
+use crate::running::{NAME, Running, authority_of, http, https, scripted};
+use crate::soon;
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// Whether each flow's last connection had served before.
+fn reused(events: &[Event]) -> Vec<bool> {
+    let reused = |event: &Event| match event {
+        Event::UpstreamChosen { reused, .. } => Some(*reused),
+        _ => None,
+    };
+    events.iter().filter_map(reused).collect()
+}
+
+#[tokio::test]
+async fn a_request_that_may_be_repeated_is_sent_again_if_its_kept_connection_was_closed() {
+    for (method, status) in [("GET", 200), ("HEAD", 200), ("POST", 502), ("DELETE", 502)] {
+        // The first connection takes a second request and closes without a word.
+        let first = vec![Step::ReadHead, Step::send(OK), Step::ReadHead];
+        let second = vec![Step::ReadHead, Step::send(OK), Step::ReadToEnd];
+        let upstream = scripted(false, vec![first, second]).await;
+        let running = Running::start().await;
+        let mut client = running.through(&upstream).await;
+        let get = Request::get("/").host("a");
+        soon(client.request(&get)).await.unwrap();
+        let request = Request::new(method, "/again").host("a");
+        let response = soon(client.request(&request)).await.unwrap();
+        assert_eq!(response.head.status, status, "{method}");
+        let expected = if status == 200 { 2 } else { 1 };
+        assert_eq!(upstream.connection_count(), expected, "{method}");
+        let flow = running.recorder.ended(2).await.remove(1);
+        assert_eq!(flow.completed(), status == 200);
+        let expected: &[bool] = if status == 200 {
+            &[true, false]
+        } else {
+            &[true]
+        };
+        assert_eq!(reused(&flow.events), expected, "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_connection_that_closes_is_not_tried_again() {
+    let upstream = scripted(false, vec![vec![Step::ReadHead]]).await;
+    let running = Running::start().await;
+    let mut client = running.through(&upstream).await;
+    let response = soon(client.request(&Request::get("/").host("a")))
+        .await
+        .unwrap();
+    assert_eq!(response.head.status, 502);
+    assert_eq!(upstream.connection_count(), 1);
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_was_closed_before_is_noticed() {
+    // Even a POST goes through: the close was there to be seen before it was sent.
+    let first = vec![Step::ReadHead, Step::send(OK), Step::CloseWrite];
+    let second = vec![Step::ReadHead, Step::send(OK)];
+    let upstream = scripted(false, vec![first, second]).await;
+    let running = Running::start().await;
+    let mut client = running.through(&upstream).await;
+    soon(client.request(&Request::get("/").host("a")))
+        .await
+        .unwrap();
+    soon(upstream.wait_for_scripts(1)).await;
+    let post = Request::post("/", "x").host("a");
+    assert_eq!(soon(client.request(&post)).await.unwrap().text(), "ok");
+}
+
+#[tokio::test]
+async fn a_connection_that_was_idle_for_too_long_is_not_used() {
+    let upstream = http().await;
+    let running = Running::with(|config| config.pool.idle = std::time::Duration::ZERO).await;
+    let mut client = running.through(&upstream).await;
+    for _request in 0..3 {
+        soon(client.request(&Request::get("/").host("a")))
+            .await
+            .unwrap();
+    }
+    assert_eq!(upstream.connection_count(), 3);
+}
+
+#[tokio::test]
+async fn no_more_idle_connections_are_kept_than_allowed() {
+    let upstream = http().await;
+    let running = Running::with(|config| config.pool.idle_per_target_max = 0).await;
+    let mut client = running.through(&upstream).await;
+    for _request in 0..3 {
+        soon(client.request(&Request::get("/").host("a")))
+            .await
+            .unwrap();
+    }
+    assert_eq!(upstream.connection_count(), 3);
+}
+
+#[tokio::test]
+async fn clear_and_tls_connections_are_not_mixed_up() {
+    let (plain, tls, running) = (
+        http().await,
+        https(Protocols::Http1).await,
+        Running::start().await,
+    );
+    let mut client = running.connect().await;
+    for (scheme, upstream) in [
+        ("http", &plain),
+        ("https", &tls),
+        ("http", &plain),
+        ("https", &tls),
+    ] {
+        let url = format!("{scheme}://{}/bytes/5", authority_of(upstream));
+        let response = soon(client.request(&Request::get(&url).host("x")))
+            .await
+            .unwrap();
+        assert_eq!(response.body.seen, 5, "{url}");
+    }
+    assert_eq!((plain.connection_count(), tls.connection_count()), (1, 1));
+}
+
+#[tokio::test]
+async fn many_clients_share_one_http2_connection() {
+    let (upstream, running) = (https(Protocols::Both).await, Running::start().await);
+    let mut clients = Vec::new();
+    for _client in 0..3 {
+        let client = running.through_tls(&upstream, &["h2"]).await;
+        clients.push(client.start_http2().await.unwrap());
+    }
+    for client in &clients {
+        let request = http::Request::get(format!("https://{NAME}/bytes/7"));
+        let request = request.body(bytes::Bytes::new()).unwrap();
+        assert_eq!(soon(client.request(request)).await.unwrap().body.seen, 7);
+    }
+    assert_eq!(upstream.connection_count(), 1);
+}

@@ -2,5 +2,6 @@
 //! the task of their client connection, an upstream connection has one task that drives it.
 
 pub(crate) mod client;
+mod patience;
 pub(crate) mod serve;
 pub(crate) mod tunnel;

@@ -58,6 +58,13 @@ pub const HTTP2_STREAMS_MAX: u32 = 250;
 /// (CVE-2023-44487).
 pub const HTTP2_RESETS_MAX: usize = 50;
 
+/// Requests that a client may reset on one HTTP/2 connection before they are answered, at once.
+/// Each costs it two small frames, and us and the upstream a request (CVE-2023-44487).
+pub const HTTP2_RESETS_BURST: u32 = 500;
+
+/// Further resets of that kind, per second.
+pub const HTTP2_RESETS_PER_SECOND: u32 = 20;
+
 /// Flow-control window of one HTTP/2 stream towards either peer.
 pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 

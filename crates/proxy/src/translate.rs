@@ -29,7 +29,7 @@ use crate::http2::client::{Http2Upstream, from_h2};
 use crate::limits::{HALF_CLOSED, INFORMATIONAL_MAX, READ_BYTES};
 use crate::tap::Flow;
 use crate::upstream::{Lease, Offer, Upstream};
-use body::{Coding, Fault, Sink, Source, carry};
+use body::{Coding, Fault, Outgoing, Sink, Source, carry};
 
 /// A request that came in HTTP/1, its head consumed, its body still to come.
 pub(crate) struct Http1Request<'a> {
@@ -213,7 +213,7 @@ async fn run<'s, 'c>(
         Lease::Http2(shared) => {
             let (shared, mut sender, _guard) = ready_sender(shared, upstream, flow, engine).await?;
             let ended = source.is_ended();
-            let (response, stream) = match sender.send_request(request, ended) {
+            let (response, mut stream) = match sender.send_request(request, ended) {
                 Ok(begun) => begun,
                 Err(error) => {
                     shared.retire();
@@ -222,11 +222,18 @@ async fn run<'s, 'c>(
                 }
             };
             let sink = Sink::Http2 {
-                stream,
+                stream: Outgoing::Lent(&mut stream),
                 side: Side::Upstream,
             };
             let incoming = Incoming::Http2(response);
-            both(source, sink, incoming, reply, flow, engine, sent).await
+            let done = both(source, sink, incoming, reply, flow, engine, sent).await;
+            if let Err(broken) = &done
+                && broken.failure.side == Side::Client
+                && let Some(reason) = broken.reason
+            {
+                stream.send_reset(reason);
+            }
+            done
         }
     }
 }
@@ -582,7 +589,7 @@ impl<'a, 'c> Reply<'a, 'c> {
                     .map_err(|error| Fault::from_h2(Side::Client, Stage::Response, &error))?;
                 Ok((
                     Sink::Http2 {
-                        stream,
+                        stream: Outgoing::Own(stream),
                         side: Side::Client,
                     },
                     false,

@@ -21,6 +21,7 @@ use crate::connection::{self, ConnectAnswer, ConnectAsked, Engine};
 use crate::deadline::Deadline;
 use crate::error;
 use crate::http1::serve::Scope;
+use crate::http2::patience::Patience;
 use crate::http2::tunnel::Http2Tunnel;
 use crate::limits::{
     HEAD_BYTES_MAX, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_RESETS_MAX, HTTP2_SEND_BUFFER_BYTES,
@@ -28,7 +29,7 @@ use crate::limits::{
 };
 use crate::refuse::Refusal;
 use crate::stream::{Replay, Transport, Wire};
-use crate::tap::{Flow, Opening};
+use crate::tap::{Flow, Opening, Reporter};
 use crate::translate::{self, Broken, Http2Request, heads};
 use crate::upstream::{HostKey, Offer, Upstream};
 
@@ -86,6 +87,7 @@ async fn drive(
     let mut deadline = Deadline::after(engine.timeouts.idle_client);
     let mut stop = std::pin::pin!(engine.stop.asked());
     let mut leaving = false;
+    let mut patience = Patience::new();
     std::future::poll_fn(|cx| {
         loop {
             if !leaving && stop.as_mut().poll(cx).is_ready() {
@@ -104,8 +106,12 @@ async fn drive(
                     Poll::Pending => break,
                 }
             }
-            while let Poll::Ready(Some(())) = streams.poll_next_unpin(cx) {
+            while let Poll::Ready(Some(end)) = streams.poll_next_unpin(cx) {
                 moved = true;
+                if end == StreamEnd::Abandoned && !patience.allows_reset() {
+                    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                    return Poll::Ready(());
+                }
             }
             if !streams.is_empty() || moved {
                 deadline.set(engine.timeouts.idle_client);
@@ -131,6 +137,14 @@ fn poll_idle(cx: &mut Context<'_>, deadline: &mut Deadline, counts: bool) -> Pol
     deadline.poll_passed(cx)
 }
 
+/// How a stream ended, as far as the connection has to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StreamEnd {
+    Served,
+    /// The client reset it before it was answered.
+    Abandoned,
+}
+
 /// Serves one stream.
 async fn stream(
     request: Request<RecvStream>,
@@ -138,38 +152,18 @@ async fn stream(
     scope: &Scope,
     facts: Option<&ConnectionFacts>,
     engine: &Arc<Engine>,
-) {
+) -> StreamEnd {
     let mut reporter = engine.tap.reporter();
     if request.method() == Method::CONNECT {
-        let asked = match (facts, connect_target(&request)) {
-            (Some(facts), Ok(target)) => {
-                let head = heads::request_text(request.method(), request.uri(), request.headers());
-                let answer = ConnectAnswer::Http2(ConnectStream {
-                    body: request.into_body(),
-                    respond,
-                });
-                ConnectAsked {
-                    target,
-                    head,
-                    facts: facts.clone(),
-                    answer,
-                }
-            }
-            (None, Ok(_)) => {
-                let text = "CONNECT inside an intercepted connection is not supported";
-                let failure =
-                    error::failure(Side::Oriel, Stage::Front, FailureKind::Unsupported, text);
-                return refuse(&mut respond, &Refusal::new(&failure, None), true);
-            }
-            (_, Err(failure)) => return refuse(&mut respond, &Refusal::new(&failure, None), true),
-        };
-        return connection::connect(asked, engine, &mut reporter).await;
+        connect(request, respond, facts, engine, &mut reporter).await;
+        return StreamEnd::Served;
     }
     let plan = match plan(&request, scope, engine) {
         Ok(plan) => plan,
         Err(failure) => {
             let with_body = request.method() != Method::HEAD;
-            return refuse(&mut respond, &Refusal::new(&failure, None), with_body);
+            refuse(&mut respond, &Refusal::new(&failure, None), with_body);
+            return StreamEnd::Served;
         }
     };
     let is_head = request.method() == Method::HEAD;
@@ -185,7 +179,8 @@ async fn stream(
     let head = || heads::request_text(&parts.method, &parts.uri, &parts.headers);
     let mut flow = reporter.start(&opening, head);
     if let Some(failure) = refused(&plan, scope, engine) {
-        return answer(&mut respond, flow, failure, &plan, is_head);
+        answer(&mut respond, flow, failure, &plan, is_head);
+        return StreamEnd::Served;
     }
     let message = Http2Request {
         parts,
@@ -206,12 +201,57 @@ async fn stream(
             )
             .await
         }
-        Err(failure) => return answer(&mut respond, flow, failure, &plan, is_head),
+        Err(failure) => {
+            answer(&mut respond, flow, failure, &plan, is_head);
+            return StreamEnd::Served;
+        }
     };
-    match result {
-        Ok(()) => flow.complete(),
-        Err(broken) => broken_off(&mut respond, flow, broken, &plan, is_head),
+    let broken = match result {
+        Ok(()) => {
+            flow.complete();
+            return StreamEnd::Served;
+        }
+        Err(broken) => broken,
+    };
+    let abandoned =
+        broken.failure.side == Side::Client && broken.reason.is_some() && !broken.responded;
+    broken_off(&mut respond, flow, broken, &plan, is_head);
+    match abandoned {
+        true => StreamEnd::Abandoned,
+        false => StreamEnd::Served,
     }
+}
+
+/// Answers a CONNECT; inside an opened connection, and without a target, with no.
+async fn connect(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    facts: Option<&ConnectionFacts>,
+    engine: &Arc<Engine>,
+    reporter: &mut Reporter,
+) {
+    let asked = match (facts, connect_target(&request)) {
+        (Some(facts), Ok(target)) => {
+            let head = heads::request_text(request.method(), request.uri(), request.headers());
+            let answer = ConnectAnswer::Http2(ConnectStream {
+                body: request.into_body(),
+                respond,
+            });
+            ConnectAsked {
+                target,
+                head,
+                facts: facts.clone(),
+                answer,
+            }
+        }
+        (None, Ok(_)) => {
+            let text = "CONNECT inside an intercepted connection is not supported";
+            let failure = error::failure(Side::Oriel, Stage::Front, FailureKind::Unsupported, text);
+            return refuse(&mut respond, &Refusal::new(&failure, None), true);
+        }
+        (_, Err(failure)) => return refuse(&mut respond, &Refusal::new(&failure, None), true),
+    };
+    connection::connect(asked, engine, reporter).await;
 }
 
 fn connect_target(request: &Request<RecvStream>) -> Result<Target, Failure> {

@@ -1,5 +1,6 @@
 //! Bodies as pieces of payload: where they come from, where they go, and the loop between.
 
+use std::ops::{Deref, DerefMut};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -43,9 +44,16 @@ pub(super) enum Sink<'a, 'c> {
         side: Side,
     },
     Http2 {
-        stream: SendStream<Bytes>,
+        stream: Outgoing<'a>,
         side: Side,
     },
+}
+
+/// A stream that is written to. Who lends it can still reset it with a code of its choice when the
+/// flow has broken off; dropping it would say CANCEL.
+pub(super) enum Outgoing<'a> {
+    Own(SendStream<Bytes>),
+    Lent(&'a mut SendStream<Bytes>),
 }
 
 /// How HTTP/1 delimits a body that is written.
@@ -188,6 +196,26 @@ fn poll_http1_piece(
         connection.consume(after);
         if !data.is_empty() {
             return Poll::Ready(Ok(Piece::Data(data)));
+        }
+    }
+}
+
+impl Deref for Outgoing<'_> {
+    type Target = SendStream<Bytes>;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Own(stream) => stream,
+            Self::Lent(stream) => stream,
+        }
+    }
+}
+
+impl DerefMut for Outgoing<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        match self {
+            Self::Own(stream) => stream,
+            Self::Lent(stream) => stream,
         }
     }
 }

@@ -5,6 +5,8 @@ mod events;
 mod faults;
 mod fidelity;
 mod front;
+mod http2;
+mod http2_peer;
 mod interception;
 mod pool;
 mod recorder;

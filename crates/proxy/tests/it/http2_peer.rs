@@ -1,0 +1,171 @@
+//! An upstream that speaks HTTP/2 as a test wants it, stream by stream.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use h2::server::{Connection, SendResponse};
+use h2::{RecvStream, SendStream};
+use http::Request;
+use testbed::client::{Client, Http2Client};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::running::{NAME, Running, upstream_authority};
+use crate::soon;
+
+type Stream = (Request<RecvStream>, SendResponse<Bytes>);
+
+/// An upstream whose connections are served by a function of the test. It ends when dropped.
+#[derive(Debug)]
+pub(crate) struct Http2Peer {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    _tasks: JoinSet<()>,
+}
+
+/// The streams of one connection, as they are opened. The connection is driven beside it.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    opened: mpsc::Receiver<Stream>,
+    go_away: mpsc::Sender<()>,
+}
+
+impl Streams {
+    /// The next stream; `None` once the connection has ended.
+    pub(crate) async fn next(&mut self) -> Option<Stream> {
+        self.opened.recv().await
+    }
+
+    /// Says that no further stream is taken, and closes once those that are open have ended.
+    pub(crate) fn go_away(&self) {
+        // It may have been said already.
+        let _said = self.go_away.try_send(());
+    }
+}
+
+impl Http2Peer {
+    /// Listens, offering `h2` alone, and serves each connection with `serve`.
+    pub(crate) async fn start<F, S>(serve: F) -> Self
+    where
+        F: Fn(Streams) -> S + Send + 'static,
+        S: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let identity = upstream_authority().issue(&[NAME]);
+        let acceptor = TlsAcceptor::from(identity.server_config(&["h2"]));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&connections);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut running = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                counted.fetch_add(1, Ordering::Relaxed);
+                let tls = acceptor.accept(stream).await.unwrap();
+                let connection = h2::server::handshake(tls).await.unwrap();
+                let (opens, opened) = mpsc::channel(64);
+                let (go_away, asked) = mpsc::channel(1);
+                running.spawn(drive(connection, opens, asked));
+                running.spawn(serve(Streams { opened, go_away }));
+            }
+        });
+        Self {
+            address,
+            connections,
+            _tasks: tasks,
+        }
+    }
+
+    /// How many connections were accepted.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// The authority to ask the proxy for.
+    pub(crate) fn authority(&self) -> String {
+        format!("{NAME}:{}", self.address.port())
+    }
+
+    /// A client of this upstream through the proxy, by HTTP/2.
+    pub(crate) async fn connect(&self, running: &Running) -> Http2Client {
+        let client = self.connect_tls(running, "h2").await;
+        client.start_http2().await.unwrap()
+    }
+
+    /// A client of this upstream through the proxy, with TLS.
+    pub(crate) async fn connect_tls(&self, running: &Running, alpn: &str) -> Client {
+        let authority = self.authority();
+        let connected = Client::connect_through(running.address, &authority);
+        let mut client = soon(connected).await.unwrap();
+        let tls = client.start_tls(NAME, running.client_config(&[alpn]));
+        soon(tls).await.unwrap();
+        client
+    }
+}
+
+async fn drive(
+    mut connection: Connection<TlsStream<TcpStream>, Bytes>,
+    opens: mpsc::Sender<Stream>,
+    mut asked: mpsc::Receiver<()>,
+) {
+    let mut open = true;
+    loop {
+        tokio::select! {
+            stream = connection.accept() => match stream {
+                // What the test does not take any more is dropped, which resets it.
+                Some(Ok(stream)) => drop(opens.send(stream).await),
+                Some(Err(_)) | None => return,
+            },
+            go_away = asked.recv(), if open => match go_away {
+                Some(()) => connection.graceful_shutdown(),
+                None => open = false,
+            },
+        }
+    }
+}
+
+/// A stream that CONNECT opened as a pipe.
+pub(crate) fn as_pipe(mut outgoing: SendStream<Bytes>, mut incoming: RecvStream) -> DuplexStream {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let (mut read, mut write) = tokio::io::split(far);
+    let up = async move {
+        let mut buffer = vec![0; 16 * 1024];
+        loop {
+            let length = read.read(&mut buffer).await.unwrap_or(0);
+            if length == 0 {
+                let _ended = outgoing.send_data(Bytes::new(), true);
+                return;
+            }
+            let mut data = Bytes::copy_from_slice(&buffer[..length]);
+            while !data.is_empty() {
+                outgoing.reserve_capacity(data.len());
+                let granted = std::future::poll_fn(|cx| outgoing.poll_capacity(cx)).await;
+                let Some(Ok(capacity)) = granted else { return };
+                let piece = data.split_to(capacity.min(data.len()));
+                if outgoing.send_data(piece, false).is_err() {
+                    return;
+                }
+            }
+        }
+    };
+    let down = async move {
+        while let Some(Ok(data)) = incoming.data().await {
+            let _released = incoming.flow_control().release_capacity(data.len());
+            if write.write_all(&data).await.is_err() {
+                return;
+            }
+        }
+        let _ended = write.shutdown().await;
+    };
+    // The pipe lives as long as the test's runtime.
+    drop(tokio::runtime::Handle::current().spawn(async move { tokio::join!(up, down) }));
+    near
+}

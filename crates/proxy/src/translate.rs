@@ -12,7 +12,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
-use http::{Request, Response};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderValue, Request, Response};
 use parking_lot::Mutex;
 use traffic::{Failure, FailureKind, Head, Scheme, Side, Stage, Target, Version};
 
@@ -556,7 +557,7 @@ impl<'a, 'c> Reply<'a, 'c> {
 
     /// Sends the final head; says with what the body is to be written, and whether the end of
     /// the connection will be the end of the body.
-    fn start(self, response: Response<()>, ended: bool) -> Result<(Sink<'a, 'c>, bool), Fault> {
+    fn start(self, mut response: Response<()>, ended: bool) -> Result<(Sink<'a, 'c>, bool), Fault> {
         match self {
             Self::Http1 {
                 connection,
@@ -564,14 +565,19 @@ impl<'a, 'c> Reply<'a, 'c> {
                 stays,
                 is_head,
             } => {
-                let sized = response
-                    .headers()
-                    .contains_key(http::header::CONTENT_LENGTH);
+                let sized = response.headers().contains_key(CONTENT_LENGTH);
                 let (coding, closes) = match (ended || sized || is_head, version) {
                     (true, _) => (Coding::AsItIs, false),
                     (false, Version::Http10) => (Coding::AsItIs, true),
                     (false, Version::Http11 | Version::Http2) => (Coding::Chunked, false),
                 };
+                let bodiless = is_head || matches!(response.status().as_u16(), 204 | 304);
+                if ended && !sized && !bodiless {
+                    // HTTP/2 ends a stream with its head; here the end of the connection would
+                    // be waited for (RFC 9112 section 6.3).
+                    let none = HeaderValue::from_static("0");
+                    response.headers_mut().insert(CONTENT_LENGTH, none);
+                }
                 let close = closes || !stays;
                 heads::write_response(&response, coding, close, &mut connection.lock().output);
                 Ok((

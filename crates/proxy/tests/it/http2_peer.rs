@@ -69,7 +69,10 @@ impl Http2Peer {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 counted.fetch_add(1, Ordering::Relaxed);
-                let tls = acceptor.accept(stream).await.unwrap();
+                // The proxy asks for HTTP/1.1 first where its client speaks nothing else.
+                let Ok(tls) = acceptor.accept(stream).await else {
+                    continue;
+                };
                 let connection = h2::server::handshake(tls).await.unwrap();
                 let (opens, opened) = mpsc::channel(64);
                 let (go_away, asked) = mpsc::channel(1);

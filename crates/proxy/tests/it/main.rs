@@ -13,6 +13,7 @@ mod recorder;
 mod running;
 mod shutdown;
 mod smuggling;
+mod translation;
 mod tunnel;
 
 use std::time::Duration;

@@ -13,6 +13,7 @@ mod recorder;
 mod running;
 mod shutdown;
 mod smuggling;
+mod streaming;
 mod translation;
 mod tunnel;
 

@@ -89,6 +89,19 @@ fn main() {
         let millis = began.elapsed().as_millis();
         println!("list         {millis} ms for {:?} of {text:?}", page.total);
     }
+    let query = Query {
+        run: Some(run),
+        ..Query::default()
+    };
+    let began = Instant::now();
+    reader.flows(&query).unwrap();
+    println!(
+        "list         {} ms for one run",
+        began.elapsed().as_millis()
+    );
+    let began = Instant::now();
+    reader.resolve(&format!("{run}.{}", flows / 2)).unwrap();
+    println!("id           {} ms", began.elapsed().as_millis());
     let began = Instant::now();
     reader.summary(run).unwrap();
     println!("summary      {} ms", began.elapsed().as_millis());

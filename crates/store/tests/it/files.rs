@@ -141,3 +141,32 @@ fn a_folder_that_is_there_keeps_its_mode() {
     assert_eq!(mode(&shared), 0o755);
     assert_eq!(mode(&shared.join("oriel.db")), 0o600);
 }
+
+#[test]
+fn many_may_make_the_same_file_at_once() {
+    for _ in 0..5 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/oriel.db");
+        let runs: Vec<_> = std::thread::scope(|scope| {
+            let opened: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let store = open(&path).unwrap();
+                        let run = store.begin_run(new_run(None)).unwrap();
+                        store.recorder(run).handle_events(Script::new(1).events());
+                        store.close().unwrap();
+                        run
+                    })
+                })
+                .collect();
+            opened
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        let reader = Reader::open(&path).unwrap();
+        for run in runs {
+            assert_eq!(reader.summary(run).unwrap().ok, 1);
+        }
+    }
+}

@@ -24,6 +24,7 @@ pub(crate) fn run(context: &Context, arguments: &FlowsTail) -> Result<Exit, Prob
         context,
         filter,
         open: Vec::new(),
+        ended: Vec::new(),
     };
     let Some(reader) = follower.wait_for_reader(arguments)? else {
         say_line("nothing was captured yet. Begin with: oriel run -- COMMAND");
@@ -41,8 +42,10 @@ pub(crate) fn run(context: &Context, arguments: &FlowsTail) -> Result<Exit, Prob
 struct Follower<'a> {
     context: &'a Context,
     filter: Option<Filter>,
-    /// Flows that were shown open, or not at all, and are to be shown when they end.
+    /// Flows that were shown open and are to be shown again when they end.
     open: Vec<store::FlowRef>,
+    /// Flows that had ended when following began; the first changes may name them again.
+    ended: Vec<store::FlowRef>,
 }
 
 impl Follower<'_> {
@@ -72,6 +75,9 @@ impl Follower<'_> {
         page.rows.reverse();
         for row in &page.rows {
             self.print_row(row)?;
+            if row.state != FlowState::Open {
+                self.ended.push(row.id);
+            }
         }
         Ok(())
     }
@@ -82,7 +88,9 @@ impl Follower<'_> {
                 .changes_since(marker, self.filter.as_ref())
                 .map_err(|error| store_problem(&error))?;
             for row in &changes.rows {
-                self.print_row(row)?;
+                if !self.ended.contains(&row.id) {
+                    self.print_row(row)?;
+                }
             }
             if changes.marker == marker {
                 pause(FOLLOW_EVERY);

@@ -6,6 +6,7 @@ mod faults;
 mod fidelity;
 mod front;
 mod http2;
+mod http2_frames;
 mod http2_peer;
 mod interception;
 mod pool;

@@ -19,6 +19,15 @@ pub const TARGET_BYTES_MAX: usize = 32 * 1024;
 /// Field lines in one head.
 pub const FIELDS_MAX: usize = 256;
 
+/// Empty lines before a start line.
+pub const EMPTY_LINES_MAX: usize = 16;
+
+/// Options in the Connection fields of one head: each is compared with each field.
+pub const CONNECTION_OPTIONS_MAX: usize = 64;
+
+/// Octets of the details in a `Proxy-Status` field of ours.
+pub const DETAILS_BYTES_MAX: usize = 256;
+
 /// Octets of the extensions of all chunks of one body. Nobody uses them; a peer that sends
 /// kilobytes of them wants to make us work (CVE-2023-39326 and its kind).
 pub const CHUNK_EXTENSION_BYTES_MAX: u64 = 16 * 1024;
@@ -65,11 +74,14 @@ pub const HTTP2_RESETS_BURST: u32 = 500;
 /// Further resets of that kind, per second.
 pub const HTTP2_RESETS_PER_SECOND: u32 = 20;
 
-/// Flow-control window of one HTTP/2 stream towards either peer.
-pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// Flow-control window of one HTTP/2 stream towards either peer: what a stream can hold that
+/// nobody reads.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 512 * 1024;
 
-/// Flow-control window of one HTTP/2 connection towards either peer.
-pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// Flow-control window of one HTTP/2 connection towards either peer. It is as large as can be, so
+/// that it is never what stops a stream: streams that stand still would use up a smaller one and
+/// stop all others with them. The windows of the streams are the bound.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
 
 /// Octets that one HTTP/2 stream may hold for sending before the pump waits.
 pub const HTTP2_SEND_BUFFER_BYTES: usize = 256 * 1024;
@@ -83,6 +95,16 @@ pub const HTTP2_CONNECTIONS_PER_TARGET_MAX: usize = 8;
 
 /// Pause between two connection attempts to the addresses of one name (RFC 8305 section 5).
 pub const DIAL_STAGGER: Duration = Duration::from_millis(250);
+
+/// Silence on an upstream connection after which the kernel asks whether the peer is there.
+pub const UPSTREAM_KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// How long what was sent to an upstream may stay unacknowledged before the connection is given up.
+pub const UPSTREAM_UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+
+/// Streams of one client connection that may be under way at once, those included that the client
+/// has reset and that have not ended here yet.
+pub const HTTP2_STREAMS_UNDER_WAY_MAX: usize = 2 * HTTP2_STREAMS_MAX as usize;
 
 /// Addresses tried for one name.
 pub const DIAL_ADDRESSES_MAX: usize = 8;

@@ -4,6 +4,7 @@
 //! to programs. The text may quote bytes of a peer, so it is always plain text and every control
 //! character is made visible.
 
+use crate::limits::DETAILS_BYTES_MAX;
 use traffic::{Failure, FailureKind, Side, Stage, Target};
 
 /// A reply of our own.
@@ -27,6 +28,7 @@ impl Refusal {
         let details: String = text
             .chars()
             .filter(char::is_ascii)
+            .take(DETAILS_BYTES_MAX)
             .flat_map(escape_quoted)
             .collect();
         let proxy_status = format!(

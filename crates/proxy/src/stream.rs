@@ -47,15 +47,17 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    /// See [`crate::http1::connection::Http1::reset_on_drop`]. With TLS the missing close_notify
-    /// says as much.
-    pub(crate) fn reset_on_drop(&self) {
-        if let Self::Plain(Replay {
-            wire: Wire::Tcp(stream),
-            ..
-        }) = self
-        {
-            reset_on_drop(stream);
+    /// See [`crate::http1::connection::Http1::reset_on_drop`]. Not every TLS
+    /// client heeds a missing close_notify.
+    pub(crate) fn reset_on_drop(&self, armed: bool) {
+        let replay = match self {
+            Self::Plain(replay) => replay,
+            Self::Tls(tls) => tls.get_ref().0,
+        };
+        if let Wire::Tcp(stream) = &replay.wire {
+            let linger = armed.then_some(std::time::Duration::ZERO);
+            // If it cannot be set, the connection ends in order: nothing better is left.
+            let _set = socket2::SockRef::from(stream).set_linger(linger);
         }
     }
 }

@@ -59,6 +59,7 @@ pub(crate) struct Flow<'r> {
     id: FlowId,
     watched: bool,
     ended: bool,
+    request_told: bool,
     request: BodySize,
     response: BodySize,
     /// Of a tunnel; kept here so that the counts are told even if it is cut.
@@ -120,6 +121,7 @@ impl Reporter {
             id,
             watched,
             ended: false,
+            request_told: false,
             request: BodySize::default(),
             response: BodySize::default(),
             passed: None,
@@ -213,7 +215,8 @@ impl Flow<'_> {
     }
 
     pub(crate) fn request_ended(&mut self, trailers: Option<Head>) {
-        if self.watched {
+        // One that is sent a second time has ended before.
+        if self.watched && !std::mem::replace(&mut self.request_told, true) {
             let size = self.request;
             self.push(Event::RequestEnded {
                 flow: self.id,

@@ -37,6 +37,8 @@ pub(crate) struct Http1Request<'a> {
     pub(crate) head: &'a RequestHead,
     pub(crate) bytes: &'a Bytes,
     pub(crate) path: String,
+    /// The host of a request in absolute form: it replaces the Host field.
+    pub(crate) host: Option<&'a str>,
     pub(crate) target: &'a Target,
     pub(crate) scheme: Scheme,
 }
@@ -135,6 +137,7 @@ pub(crate) async fn from_http1(
     Ok(Reuse {
         client: stays && !done.until_close && upload_whole,
         upstream: false,
+        until_close: done.until_close,
     })
 }
 
@@ -217,7 +220,9 @@ async fn run<'s, 'c>(
             let (response, mut stream) = match sender.send_request(request, ended) {
                 Ok(begun) => begun,
                 Err(error) => {
-                    shared.retire();
+                    if error.is_io() || error.is_go_away() {
+                        shared.retire();
+                    }
                     let failure = from_h2(Side::Upstream, Stage::Request, &error);
                     return Err(Broken::before(failure));
                 }
@@ -228,6 +233,13 @@ async fn run<'s, 'c>(
             };
             let incoming = Incoming::Http2(response);
             let done = both(source, sink, incoming, reply, flow, engine, sent).await;
+            if let Err(broken) = &done
+                && broken.failure.side == Side::Upstream
+                && broken.failure.kind == FailureKind::TimedOut
+            {
+                // A connection that died in silence would swallow the next requests too.
+                shared.retire();
+            }
             if let Err(broken) = &done
                 && broken.failure.side == Side::Client
                 && let Some(reason) = broken.reason
@@ -566,12 +578,16 @@ impl<'a, 'c> Reply<'a, 'c> {
                 is_head,
             } => {
                 let sized = response.headers().contains_key(CONTENT_LENGTH);
-                let (coding, closes) = match (ended || sized || is_head, version) {
+                let bodiless = is_head || matches!(response.status().as_u16(), 204 | 304);
+                if response.status() == 204 {
+                    response.headers_mut().remove(CONTENT_LENGTH);
+                }
+                let (coding, closes) = match (ended || sized, version) {
+                    _ if bodiless => (Coding::Nothing, false),
                     (true, _) => (Coding::AsItIs, false),
                     (false, Version::Http10) => (Coding::AsItIs, true),
                     (false, Version::Http11 | Version::Http2) => (Coding::Chunked, false),
                 };
-                let bodiless = is_head || matches!(response.status().as_u16(), 204 | 304);
                 if ended && !sized && !bodiless {
                     // HTTP/2 ends a stream with its head; here the end of the connection would
                     // be waited for (RFC 9112 section 6.3).
@@ -579,6 +595,9 @@ impl<'a, 'c> Reply<'a, 'c> {
                     response.headers_mut().insert(CONTENT_LENGTH, none);
                 }
                 let close = closes || !stays;
+                if closes {
+                    connection.lock().reset_on_drop(true);
+                }
                 heads::write_response(&response, coding, close, &mut connection.lock().output);
                 Ok((
                     Sink::Http1 {

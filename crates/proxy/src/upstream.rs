@@ -60,8 +60,9 @@ pub(crate) struct Upstream {
     #[expect(clippy::vec_box, reason = "leases come and go with every request")]
     idle: Mutex<Vec<Box<Http1Upstream>>>,
     shared: Mutex<Vec<Arc<Http2Upstream>>>,
-    /// Held while an HTTP/2 connection is dialled, so that a burst of streams dials one.
-    dialling: tokio::sync::Mutex<()>,
+    /// Held while an HTTP/2 connection is dialled, so that a burst of streams dials one;
+    /// holds the last failure and when it was.
+    dialling: tokio::sync::Mutex<Option<(Instant, Failure)>>,
     last_used: Mutex<Instant>,
 }
 
@@ -160,18 +161,24 @@ impl Upstreams {
         upstream: &Upstream,
         offer: Offer,
     ) -> Result<Lease, Failure> {
+        match self.ready(upstream, offer) {
+            Some(lease) => Ok(lease),
+            None => self.connect(upstream, offer).await,
+        }
+    }
+
+    /// An idle or shared connection, if there is one.
+    pub(crate) fn ready(&self, upstream: &Upstream, offer: Offer) -> Option<Lease> {
         let speaks = upstream.speaks();
         if (offer == Offer::Http1 || speaks == Speaks::Http1)
             && let Some(lease) = self.idle(upstream)
         {
-            return Ok(Lease::Http1(lease));
+            return Some(Lease::Http1(lease));
         }
-        if (offer == Offer::Any || speaks == Speaks::OnlyHttp2)
-            && let Some(shared) = upstream.shared()
-        {
-            return Ok(Lease::Http2(shared));
+        if offer == Offer::Any || speaks == Speaks::OnlyHttp2 {
+            return upstream.shared().map(Lease::Http2);
         }
-        self.connect(upstream, offer).await
+        None
     }
 
     /// Like [`Upstreams::acquire`], but always a new connection where it is HTTP/1.1: the request
@@ -204,21 +211,39 @@ impl Upstreams {
         }
     }
 
-    /// Connects offering HTTP/2, once for a burst of flows that want it.
+    /// Connects offering HTTP/2, once for a burst of flows that want it. They share a failure as
+    /// they would share the connection.
     async fn connect_shared(&self, upstream: &Upstream) -> Result<Lease, Failure> {
-        let _single_flight = upstream.dialling.lock().await;
-        match upstream.shared() {
-            Some(shared) => Ok(Lease::Http2(shared)),
-            None => self
-                .connect_tls(upstream, UpstreamAlpn::Both)
-                .await
-                .map_err(Into::into),
+        let asked = Instant::now();
+        let mut last = upstream.dialling.lock().await;
+        if let Some(shared) = upstream.shared() {
+            return Ok(Lease::Http2(shared));
         }
+        if let Some((at, failure)) = &*last
+            && *at >= asked
+        {
+            return Err(failure.clone());
+        }
+        if upstream.speaks() == Speaks::Http1 {
+            // The burst has learned that there is nothing to share.
+            drop(last);
+            return match self.idle(upstream) {
+                Some(lease) => Ok(Lease::Http1(lease)),
+                None => self
+                    .connect_tls(upstream, UpstreamAlpn::Both)
+                    .await
+                    .map_err(Into::into),
+            };
+        }
+        let result = self.connect_tls(upstream, UpstreamAlpn::Both).await;
+        result.map_err(|refused| {
+            *last = Some((Instant::now(), refused.failure.clone()));
+            refused.failure
+        })
     }
 
     /// Takes a connection back after its flow; it may serve the next one.
     pub(crate) fn give_back(&self, upstream: &Upstream, mut lease: Box<Http1Upstream>) {
-        lease.served = true;
         lease.idle_since = Instant::now();
         let mut idle = upstream.idle.lock();
         if idle.len() < self.pool.idle_per_target_max {

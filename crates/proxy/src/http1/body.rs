@@ -168,6 +168,10 @@ impl Framing {
     /// One octet of the chunked framing itself.
     fn handle_byte(&mut self, byte: u8) -> Result<(), BodyError> {
         self.state = match self.state {
+            // A signed reader would take more for a negative number.
+            State::Size { value, .. } if value >> 59 != 0 && hex_digit(byte).is_some() => {
+                return Err(BodyError::ChunkSize);
+            }
             State::Size { value, digits } => match (hex_digit(byte), digits) {
                 (Some(digit), 0..16) => State::Size {
                     value: value << 4 | digit,

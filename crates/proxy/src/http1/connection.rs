@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use crate::deadline::Deadline;
 use crate::http1::head::{self, HeadError, Line};
-use crate::limits::READ_BYTES;
+use crate::limits::{EMPTY_LINES_MAX, READ_BYTES};
 use crate::stream::Transport;
 
 /// A connection that speaks HTTP/1.1.
@@ -23,6 +23,8 @@ pub(crate) struct Http1 {
     pub(crate) input: BytesMut,
     /// Octets of `input` in which no end of a head was found.
     scanned: usize,
+    /// Empty lines skipped before it.
+    empty_lines: usize,
     /// To be written, from `sent` on.
     pub(crate) output: Vec<u8>,
     sent: usize,
@@ -55,6 +57,7 @@ impl Http1 {
             io,
             input,
             scanned: 0,
+            empty_lines: 0,
             output: Vec::new(),
             sent: 0,
             unflushed: false,
@@ -110,13 +113,20 @@ impl Http1 {
 
     /// The length of the head at the start of `input`, if it is there whole.
     pub(crate) fn find_head(&mut self) -> Result<Option<usize>, ReadError> {
-        // Empty lines before a start line are ignored (RFC 9112 section 2.2).
+        // Empty lines before a start line are ignored (RFC 9112 section 2.2); a peer that sends
+        // nothing else is not.
         while self.scanned < 3 && self.input.starts_with(b"\r\n") {
             self.input.advance(2);
             self.scanned = 0;
+            self.empty_lines += 1;
+            if self.empty_lines > EMPTY_LINES_MAX {
+                let text = "more empty lines than anyone sends before a message";
+                return Err(ReadError::Head(HeadError::Malformed(text)));
+            }
         }
         let found = head::find_end(&self.input, self.scanned).map_err(ReadError::Head)?;
         self.scanned = if found.is_some() { 0 } else { self.input.len() };
+        self.empty_lines = if found.is_some() { 0 } else { self.empty_lines };
         Ok(found)
     }
 
@@ -248,15 +258,19 @@ impl Http1 {
 
     /// Has the connection end with a reset when it is dropped, where it is a plain socket: an
     /// orderly end would pass for the end of the message.
-    pub(crate) fn reset_on_drop(&self) {
-        self.io.reset_on_drop();
+    pub(crate) fn reset_on_drop(&self, armed: bool) {
+        self.io.reset_on_drop(armed);
     }
 
     /// True if the connection is as an idle one should be: open, and the peer silent.
     pub(crate) fn is_quiet(&mut self) -> bool {
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        let quiet =
-            self.input.is_empty() && !self.read_ended && self.poll_fill(&mut cx).is_pending();
+        // A task that has used up its budget is told that everything waits.
+        let fill = std::future::poll_fn(|cx| self.poll_fill(cx));
+        let silent = pin!(tokio::task::unconstrained(fill))
+            .poll(&mut cx)
+            .is_pending();
+        let quiet = silent && self.input.is_empty() && !self.read_ended;
         self.rest();
         quiet
     }

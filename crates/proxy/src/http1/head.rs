@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use traffic::Version;
 
-use crate::limits::{FIELDS_MAX, HEAD_BYTES_MAX, TARGET_BYTES_MAX};
+use crate::limits::{CONNECTION_OPTIONS_MAX, FIELDS_MAX, HEAD_BYTES_MAX, TARGET_BYTES_MAX};
 
 /// Why a head is refused. The text names what was wrong, for the peer and for the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -380,6 +380,8 @@ impl Known {
                 10 if name.eq_ignore_ascii_case(b"keep-alive") => line.hop = true,
                 14 if name.eq_ignore_ascii_case(b"content-length") => {
                     known.read_content_length(value)?;
+                    // Said twice alike, it is sent on once.
+                    line.hop = known.content_lengths > 1;
                 }
                 16 if name.eq_ignore_ascii_case(b"proxy-connection") => line.hop = true,
                 17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
@@ -394,7 +396,7 @@ impl Known {
             }
         }
         if names_options {
-            mark_named_by_connection(bytes, lines);
+            mark_named_by_connection(bytes, lines)?;
         }
         Ok(known)
     }
@@ -448,7 +450,7 @@ impl Known {
 
 /// Fields that Connection names are hop by hop, save those that a proxy must not lose: a peer
 /// could otherwise make us drop the framing or the Host field.
-fn mark_named_by_connection(bytes: &[u8], lines: &mut [Line]) {
+fn mark_named_by_connection(bytes: &[u8], lines: &mut [Line]) -> Result<(), HeadError> {
     const NEVER: [&[u8]; 6] = [
         b"host",
         b"content-length",
@@ -462,6 +464,13 @@ fn mark_named_by_connection(bytes: &[u8], lines: &mut [Line]) {
         .filter(|line| name_of(bytes, line).eq_ignore_ascii_case(b"connection"))
         .map(|line| line.value.clone())
         .collect();
+    let options = named.iter().filter_map(|value| bytes.get(value.clone()));
+    let options = options.flat_map(|value| value.split(|byte| *byte == b','));
+    if options.count() > CONNECTION_OPTIONS_MAX {
+        return Err(HeadError::TooLarge(
+            "the Connection field has more than 64 options",
+        ));
+    }
     for line in lines {
         let name = name_of(bytes, line);
         let kept = NEVER.iter().any(|never| name.eq_ignore_ascii_case(never));
@@ -473,6 +482,7 @@ fn mark_named_by_connection(bytes: &[u8], lines: &mut [Line]) {
             line.hop = true;
         }
     }
+    Ok(())
 }
 
 fn name_of<'a>(bytes: &'a [u8], line: &Line) -> &'a [u8] {

@@ -62,6 +62,8 @@ enum Response {
 pub(crate) struct Reuse {
     pub(crate) client: bool,
     pub(crate) upstream: bool,
+    /// The end of the client's connection is the end of the body.
+    pub(crate) until_close: bool,
 }
 
 /// Why the flow did not become whole.
@@ -87,7 +89,11 @@ impl<'a, 'r> Relay<'a, 'r> {
         idle: Duration,
         client_stays: bool,
     ) -> Self {
-        client.deadline.set(idle);
+        client.deadline.set(if client.read_ended {
+            HALF_CLOSED.min(idle)
+        } else {
+            idle
+        });
         Self {
             client,
             upstream,
@@ -129,6 +135,7 @@ impl<'a, 'r> Relay<'a, 'r> {
                 client: self.client_stays && self.request_done && !until_close,
                 // Octets after the response would be taken for the answer to the next request.
                 upstream: upstream_stays && self.request_done && self.upstream.input.is_empty(),
+                until_close,
             }),
             Err(failure) => Err(Broken {
                 failure,
@@ -345,6 +352,10 @@ impl<'a, 'r> Relay<'a, 'r> {
             self.flow.response_started(at, text);
             let until_close = head.body == BodyLength::UntilClose;
             self.client_stays &= head.version == Version::Http11 && !until_close;
+            if until_close {
+                // However the flow is cut from here on, even by a kill, it will not look whole.
+                self.client.reset_on_drop(true);
+            }
             head::write_response(&head, bytes, &mut self.client.output);
             if !self.client_stays {
                 self.client

@@ -108,7 +108,10 @@ pub(crate) async fn serve(
         let length = tokio::select! {
             biased;
             read = client.read_head(idle, engine.timeouts.head) => read,
-            () = &mut stop => return Served::Closed,
+            () = &mut stop => {
+                client.close(LINGER).await;
+                return Served::Closed;
+            }
         };
         let length = match length {
             Ok(length) => length,
@@ -205,7 +208,7 @@ fn connect_target(scope: &Scope, request: &RequestHead, bytes: &[u8]) -> Result<
             "CONNECT inside an intercepted connection is not supported",
         ));
     }
-    if request.body != BodyLength::None {
+    if !matches!(request.body, BodyLength::None | BodyLength::Exactly(0)) {
         return Err(malformed("a CONNECT request has no body"));
     }
     let target = utf8(bytes, request.target.clone())?;
@@ -380,7 +383,13 @@ async fn forward(
     if let Some(failure) = refused(&asked, scope, engine) {
         return answer(client, &asked, flow, failure).await;
     }
-    let mut lease = engine.upstreams.acquire(&plan.upstream, Offer::Http1).await;
+    let mut lease = match engine.upstreams.ready(&plan.upstream, Offer::Http1) {
+        Some(lease) => Ok(lease),
+        None => {
+            flow.hand_over();
+            engine.upstreams.connect(&plan.upstream, Offer::Http1).await
+        }
+    };
     loop {
         let mut held = match lease {
             Ok(Lease::Http1(held)) if request.version == Version::Http11 => held,
@@ -389,6 +398,7 @@ async fn forward(
                     head: request,
                     bytes,
                     path: plan.path_text(bytes),
+                    host: plan.host.as_deref(),
                     target: &plan.target,
                     scheme: plan.scheme,
                 };
@@ -408,6 +418,7 @@ async fn forward(
             Err(failure) => return answer(client, &asked, flow, failure).await,
         };
         flow.upstream(&held.facts, held.served);
+        let reused = std::mem::replace(&mut held.served, true);
         write_head(&asked, &mut held.http1.output);
         let stays = request.keep_alive && !engine.stop.is_asked();
         let relay = Relay::new(
@@ -426,7 +437,7 @@ async fn forward(
                 }
                 return finish(client, asked, flow, reuse);
             }
-            Err(broken) if held.served && asked.may_be_repeated() && is_stale(&broken) => {
+            Err(broken) if reused && asked.may_be_repeated() && is_stale(&broken) => {
                 lease = engine.upstreams.connect(&plan.upstream, Offer::Http1).await;
             }
             Err(broken) => return broken_off(client, &asked, flow, broken).await,
@@ -543,6 +554,9 @@ fn write_head(asked: &Asked, out: &mut Vec<u8>) {
 /// Ends a flow that went well.
 fn finish(client: &mut Http1, asked: Asked, flow: Flow<'_>, reuse: Reuse) -> Next {
     flow.complete();
+    if reuse.until_close {
+        client.reset_on_drop(false);
+    }
     client.lines = asked.request.lines;
     if reuse.client {
         Next::Request
@@ -557,6 +571,10 @@ async fn broken_off(client: &mut Http1, asked: &Asked, flow: Flow<'_>, broken: B
     let client_left =
         broken.failure.side == Side::Client && broken.failure.kind != FailureKind::Malformed;
     if client_left {
+        // One that only ended its side may still read: the end must not pass for the body's.
+        if broken.responded && broken.until_close {
+            client.reset_on_drop(true);
+        }
         flow.fail(broken.failure, None);
         return Next::Cut;
     }
@@ -565,7 +583,7 @@ async fn broken_off(client: &mut Http1, asked: &Asked, flow: Flow<'_>, broken: B
         // What came before the break still belongs to the client.
         let _written = client.drain(LINGER).await;
         if broken.until_close {
-            client.reset_on_drop();
+            client.reset_on_drop(true);
         }
         return Next::Cut;
     }

@@ -27,12 +27,13 @@ pub(crate) struct Http2Upstream {
     open: Arc<AtomicBool>,
     streams: Arc<AtomicUsize>,
     served: AtomicBool,
-    last_used: Mutex<Instant>,
+    last_used: Arc<Mutex<Instant>>,
 }
 
 /// Counts one stream as long as it lives.
 #[derive(Debug)]
 pub(crate) struct StreamGuard {
+    last_used: Arc<Mutex<Instant>>,
     streams: Arc<AtomicUsize>,
 }
 
@@ -74,7 +75,7 @@ impl Http2Upstream {
             open,
             streams: Arc::default(),
             served: AtomicBool::new(false),
-            last_used: Mutex::new(Instant::now()),
+            last_used: Arc::new(Mutex::new(Instant::now())),
         })
     }
 
@@ -84,6 +85,7 @@ impl Http2Upstream {
         *self.last_used.lock() = Instant::now();
         self.streams.fetch_add(1, Ordering::Relaxed);
         let guard = StreamGuard {
+            last_used: Arc::clone(&self.last_used),
             streams: Arc::clone(&self.streams),
         };
         (
@@ -119,6 +121,7 @@ impl Http2Upstream {
 
 impl Drop for StreamGuard {
     fn drop(&mut self) {
+        *self.last_used.lock() = Instant::now();
         self.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }

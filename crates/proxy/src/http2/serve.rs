@@ -25,7 +25,7 @@ use crate::http2::patience::Patience;
 use crate::http2::tunnel::Http2Tunnel;
 use crate::limits::{
     HEAD_BYTES_MAX, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_RESETS_MAX, HTTP2_SEND_BUFFER_BYTES,
-    HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX,
+    HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX, HTTP2_STREAMS_UNDER_WAY_MAX,
 };
 use crate::refuse::Refusal;
 use crate::stream::{Replay, Transport, Wire};
@@ -95,7 +95,7 @@ async fn drive(
                 connection.graceful_shutdown();
             }
             let mut moved = false;
-            loop {
+            while streams.len() < HTTP2_STREAMS_UNDER_WAY_MAX {
                 match connection.poll_accept(cx) {
                     Poll::Ready(Some(Ok((request, respond)))) => {
                         moved = true;
@@ -105,6 +105,10 @@ async fn drive(
                     Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
                     Poll::Pending => break,
                 }
+            }
+            if streams.len() >= HTTP2_STREAMS_UNDER_WAY_MAX && connection.poll_closed(cx).is_ready()
+            {
+                return Poll::Ready(());
             }
             while let Poll::Ready(Some(end)) = streams.poll_next_unpin(cx) {
                 moved = true;
@@ -188,7 +192,23 @@ async fn stream(
         target: &plan.target,
         scheme: plan.scheme,
     };
-    let lease = engine.upstreams.acquire(&plan.upstream, Offer::Any).await;
+    let lease = match engine.upstreams.ready(&plan.upstream, Offer::Any) {
+        Some(lease) => Ok(lease),
+        None => {
+            flow.hand_over();
+            // A client that has lost interest does not keep a dial going.
+            let reset = std::future::poll_fn(|cx| respond.poll_reset(cx));
+            tokio::select! {
+                biased;
+                reset = reset => {
+                    let reason = reset.unwrap_or(Reason::CANCEL);
+                    flow.fail(translate::client_reset(reason).failure, None);
+                    return StreamEnd::Abandoned;
+                }
+                lease = engine.upstreams.connect(&plan.upstream, Offer::Any) => lease,
+            }
+        }
+    };
     let result = match lease {
         Ok(lease) => {
             translate::from_http2(

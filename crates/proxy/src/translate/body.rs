@@ -62,6 +62,8 @@ pub(super) enum Coding {
     /// By its length or by the end of the connection.
     AsItIs,
     Chunked,
+    /// There can be none: what came after such a head would be taken for the next answer.
+    Nothing,
 }
 
 /// A part of a body.
@@ -115,7 +117,8 @@ pub(super) async fn carry(
             }
             Piece::End(trailers) => {
                 let text = trailers.as_ref().map(heads::trailers_text);
-                let mut end = trailers.map_or(End::Plain, End::Trailers);
+                let send = |trailers| End::Trailers(heads::trailers_to_send(trailers));
+                let mut end = trailers.map_or(End::Plain, send);
                 std::future::poll_fn(|cx| sink.poll_end(cx, &mut end)).await?;
                 return Ok(text);
             }
@@ -235,6 +238,13 @@ impl Sink<'_, '_> {
                 side,
             } => {
                 let mut held = connection.lock();
+                if !data.is_empty() && *coding == Coding::Nothing {
+                    let text = "a body follows a response that has none";
+                    let side = Side::Upstream;
+                    let kind = FailureKind::Malformed;
+                    let failure = error::failure(side, Stage::Response, kind, text);
+                    return Poll::Ready(Err(failure.into()));
+                }
                 if !data.is_empty() {
                     write_chunk(&mut held.output, data, *coding);
                     data.clear();
@@ -313,10 +323,12 @@ impl Sink<'_, '_> {
                 if *side != Side::Client || held.read_ended || held.input.len() >= READ_BYTES {
                     return Poll::Pending;
                 }
-                match held.poll_fill(cx) {
-                    Poll::Ready(Err(error)) => Poll::Ready(io(*side, &error)),
-                    Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
+                while !held.read_ended && held.input.len() < READ_BYTES {
+                    if let Err(error) = ready!(held.poll_fill(cx)) {
+                        return Poll::Ready(io(*side, &error));
+                    }
                 }
+                Poll::Pending
             }
             Self::Http2 { stream, side } => match ready!(stream.poll_reset(cx)) {
                 Ok(reason) if *side == Side::Client => Poll::Ready(super::client_reset(reason)),
@@ -345,7 +357,7 @@ impl Sink<'_, '_> {
 
 fn write_chunk(output: &mut Vec<u8>, data: &Bytes, coding: Coding) {
     match coding {
-        Coding::AsItIs => output.extend_from_slice(data),
+        Coding::AsItIs | Coding::Nothing => output.extend_from_slice(data),
         Coding::Chunked => {
             output.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
             output.extend_from_slice(data);
@@ -373,7 +385,14 @@ fn stream_closed(side: Side) -> Fault {
 
 impl Fault {
     pub(super) fn from_h2(side: Side, stage: Stage, error: &h2::Error) -> Self {
-        let reason = error.is_reset().then(|| error.reason()).flatten();
+        let reason = match error.reason() {
+            reason if error.is_reset() => reason,
+            // The upstream went away and has not processed the stream (RFC 9113 section 6.8).
+            Some(Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => {
+                Some(Reason::REFUSED_STREAM)
+            }
+            _ => None,
+        };
         Self {
             failure: from_h2(side, stage, error),
             reason,

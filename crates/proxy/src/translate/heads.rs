@@ -70,6 +70,36 @@ pub(super) fn trailers_map(text: &[u8]) -> Option<HeaderMap> {
     Some(fields.collect())
 }
 
+/// False for fields that frame or route a message: a trailer comes too late for them, and a reader
+/// that heeds it is misled (RFC 9110 section 6.5.1).
+fn may_trail(name: &HeaderName) -> bool {
+    const NEVER: [&str; 9] = [
+        "connection",
+        "content-length",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    !NEVER.contains(&name.as_str())
+}
+
+/// The trailers that may be turned over into another version.
+pub(super) fn trailers_to_send(mut trailers: HeaderMap) -> HeaderMap {
+    let misleading: Vec<HeaderName> = trailers
+        .keys()
+        .filter(|name| !may_trail(name))
+        .cloned()
+        .collect();
+    for name in misleading {
+        trailers.remove(name);
+    }
+    trailers
+}
+
 /// Appends field lines.
 pub(super) fn write_fields(fields: &HeaderMap, out: &mut Vec<u8>) {
     for (name, value) in fields {
@@ -104,18 +134,28 @@ pub(super) fn for_upstream(
     scheme: Scheme,
 ) -> Result<Request<()>, Failure> {
     parts.headers.remove(PROXY_AUTHORIZATION);
-    if parts.uri.authority().is_none() {
-        let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
-        let authority = host.map_or_else(|| authority(target, scheme), str::to_owned);
-        let path = parts.uri.path_and_query().map_or("*", PathAndQuery::as_str);
-        parts.uri = uri(scheme, &authority, path)?;
+    let named = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let authority = match (parts.uri.authority(), named) {
+        (Some(authority), _) => authority.as_str().to_owned(),
+        (None, Some(host)) => host.to_owned(),
+        (None, None) => authority(target, scheme),
+    };
+    if authority.contains('@') {
+        return Err(malformed(
+            "the authority has user information before the host",
+        ));
     }
-    if let Some(authority) = parts.uri.authority() {
-        // One of the two would be ignored by somebody (RFC 9113 section 8.3.1).
-        let agrees = |host: &HeaderValue| host.as_bytes() == authority.as_str().as_bytes();
-        if parts.headers.get(HOST).is_some_and(|host| !agrees(host)) {
-            return Err(malformed("the Host field differs from :authority"));
-        }
+    // One of the two would be ignored by somebody (RFC 9113 section 8.3.1).
+    let agrees = |host: &HeaderValue| host.as_bytes() == authority.as_bytes();
+    if !parts.headers.get_all(HOST).iter().all(agrees) {
+        return Err(malformed("the Host field differs from :authority"));
+    }
+    let path = parts.uri.path_and_query().map_or("*", PathAndQuery::as_str);
+    if !path.starts_with('/') && path != "*" {
+        return Err(malformed("the path does not begin with a slash"));
+    }
+    if parts.uri.scheme_str() != Some(scheme.as_str()) || parts.uri.authority().is_none() {
+        parts.uri = uri(scheme, &authority, path)?;
     }
     Ok(Request::from_parts(parts, ()))
 }
@@ -126,10 +166,11 @@ pub(super) fn from_http1_request(message: &Http1Request<'_>) -> Result<Request<(
     let method = message.bytes.get(head.method.clone()).unwrap_or_default();
     let method =
         Method::from_bytes(method).map_err(|_error| malformed("the method is no token"))?;
-    let host = head
+    let named = head
         .host
         .and_then(|at| head.lines.get(at))
         .and_then(|line| std::str::from_utf8(message.bytes.get(line.value.clone())?).ok());
+    let host = message.host.or(named);
     let authority = match host {
         Some(host) if !host.is_empty() => host.to_owned(),
         _ => authority(message.target, message.scheme),
@@ -207,8 +248,15 @@ pub(super) fn write_request(request: &Request<()>, coding: Coding, out: &mut Vec
     }
     if coding == Coding::Chunked {
         write_field("Transfer-Encoding", b"chunked", out);
+    } else if takes_body(request.method()) && !request.headers().contains_key(CONTENT_LENGTH) {
+        // HTTP/2 says it with the end of the stream (RFC 9110 section 8.6).
+        write_field("Content-Length", b"0", out);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+fn takes_body(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
 /// Writes a response in HTTP/1.1.

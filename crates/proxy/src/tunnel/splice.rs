@@ -6,15 +6,14 @@ use std::os::fd::OwnedFd;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use rustix::pipe::{PipeFlags, SpliceFlags};
-use tokio::io::{AsyncWriteExt, Interest};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use traffic::Side;
 
 use super::{End, LaneState, Passed, broken, idled};
 use crate::deadline::Deadline;
-use crate::error;
 use crate::limits::PIPE_BYTES;
 use crate::stream::reset_on_drop;
 
@@ -23,6 +22,8 @@ const WIDEN_FROM_BYTES: usize = 16 * 1024;
 
 /// One direction.
 struct Lane {
+    /// Read before the tunnel began, and sent first.
+    ahead: BytesMut,
     pipe: Option<(OwnedFd, OwnedFd)>,
     /// The pipe was made larger.
     widened: bool,
@@ -35,30 +36,17 @@ struct Lane {
 pub(super) async fn run(
     client: TcpStream,
     ahead: BytesMut,
-    mut upstream: TcpStream,
+    upstream: TcpStream,
     idle: Duration,
     passed: &mut Passed,
 ) {
-    if !ahead.is_empty() {
-        if let Err(error) = upstream.write_all(&ahead).await {
-            passed.failure = Some(error::broken(
-                Side::Upstream,
-                traffic::Stage::Tunnel,
-                &error,
-            ));
-            return;
-        }
-        passed.from_client = ahead.len() as u64;
-    }
-    drop(ahead);
-    let before = passed.from_client;
-    let (mut up, mut down) = (Lane::new(), Lane::new());
+    let (mut up, mut down) = (Lane::new(ahead), Lane::new(BytesMut::new()));
     let mut deadline = Deadline::after(idle);
     passed.failure = std::future::poll_fn(|cx| {
         let moved_before = up.passed + down.passed;
         let going_up = up.poll(cx, &client, &upstream);
         let coming_down = down.poll(cx, &upstream, &client);
-        (passed.from_client, passed.from_upstream) = (before + up.passed, down.passed);
+        (passed.from_client, passed.from_upstream) = (up.passed, down.passed);
         match (going_up, coming_down) {
             (Poll::Ready(Err((end, error))), _) => {
                 return Poll::Ready(Some(broken(end, Side::Client, &error)));
@@ -83,8 +71,9 @@ pub(super) async fn run(
 }
 
 impl Lane {
-    fn new() -> Self {
+    fn new(ahead: BytesMut) -> Self {
         Self {
+            ahead,
             pipe: None,
             widened: false,
             held: 0,
@@ -99,6 +88,11 @@ impl Lane {
         source: &TcpStream,
         sink: &TcpStream,
     ) -> Poll<Result<(), (End, io::Error)>> {
+        while !self.ahead.is_empty() {
+            let sent = ready!(self.poll_ahead(cx, sink)).map_err(|error| (End::Sink, error))?;
+            self.ahead.advance(sent);
+            self.passed += sent as u64;
+        }
         loop {
             while self.held > 0 {
                 let moved = ready!(self.poll_out(cx, sink)).map_err(|error| (End::Sink, error))?;
@@ -123,6 +117,16 @@ impl Lane {
                     self.widen();
                 }
                 Err(error) => return Poll::Ready(Err((End::Source, error))),
+            }
+        }
+    }
+
+    fn poll_ahead(&self, cx: &mut Context<'_>, sink: &TcpStream) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(sink.poll_write_ready(cx))?;
+            match sink.try_write(&self.ahead) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
             }
         }
     }

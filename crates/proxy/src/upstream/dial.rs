@@ -9,7 +9,9 @@ use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 use traffic::{Failure, FailureKind, Host, Side, Stage, Target};
 
-use crate::limits::{DIAL_ADDRESSES_MAX, DIAL_STAGGER};
+use crate::limits::{
+    DIAL_ADDRESSES_MAX, DIAL_STAGGER, UPSTREAM_KEEPALIVE, UPSTREAM_UNACKNOWLEDGED,
+};
 
 /// Connects to upstreams.
 #[derive(Debug)]
@@ -47,19 +49,21 @@ impl Dialer {
         for address in &addresses {
             self.refuse_own(target, *address)?;
         }
-        let mut attempts = FuturesUnordered::new();
-        for (place, address) in (0u32..).zip(interleave(&addresses)) {
-            attempts.push(async move {
-                tokio::time::sleep(DIAL_STAGGER * place).await;
-                connect(address).await.map_err(|error| (address, error))
-            });
-        }
+        let mut waiting = interleave(&addresses).into_iter();
+        let attempt =
+            |address| async move { connect(address).await.map_err(|error| (address, error)) };
+        let mut attempts: FuturesUnordered<_> = waiting.next().map(attempt).into_iter().collect();
         let mut last = None;
-        while let Some(result) = attempts.next().await {
-            match result {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = Some(error),
+        while !attempts.is_empty() {
+            tokio::select! {
+                Some(result) = attempts.next() => match result {
+                    Ok(stream) => return Ok(stream),
+                    // The next one is tried at once (RFC 8305 section 5).
+                    Err(error) => last = Some(error),
+                },
+                () = tokio::time::sleep(DIAL_STAGGER), if waiting.len() > 0 => {}
             }
+            attempts.extend(waiting.next().map(attempt));
         }
         Err(match last {
             Some((address, error)) => from_connect(target, address, &error),
@@ -155,6 +159,12 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     // Waiting for more to send costs 40 ms where the peer delays its acknowledgement.
     stream.set_nodelay(true)?;
+    // A connection whose path has died is noticed while nothing is sent, and while nothing that
+    // was sent is acknowledged.
+    let socket = socket2::SockRef::from(&stream);
+    socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(UPSTREAM_KEEPALIVE))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(UPSTREAM_UNACKNOWLEDGED))?;
     Ok(stream)
 }
 

@@ -137,7 +137,8 @@ async fn framing_and_timing_of_chunks_are_those_of_the_upstream() {
         result.unwrap(),
         Reuse {
             client: true,
-            upstream: true
+            upstream: true,
+            until_close: false
         }
     );
 }
@@ -159,7 +160,8 @@ async fn an_answer_before_the_request_is_whole_passes() {
         result.unwrap(),
         Reuse {
             client: false,
-            upstream: false
+            upstream: false,
+            until_close: false
         }
     );
 }
@@ -244,7 +246,8 @@ async fn surplus_octets_never_answer_the_next_request() {
         result.unwrap(),
         Reuse {
             client: true,
-            upstream: false
+            upstream: false,
+            until_close: false
         }
     );
     assert!(answer.ends_with("\r\n\r\nok"));

@@ -55,17 +55,16 @@ impl Transport {
             Self::Tls(tls) => tls.get_ref().0,
         };
         if let Wire::Tcp(stream) = &replay.wire {
-            let linger = armed.then_some(std::time::Duration::ZERO);
-            // If it cannot be set, the connection ends in order: nothing better is left.
-            let _set = socket2::SockRef::from(stream).set_linger(linger);
+            reset_on_drop(stream, armed);
         }
     }
 }
 
-/// Has a socket end with a reset when it is dropped.
-pub(crate) fn reset_on_drop(stream: &TcpStream) {
+/// While armed, a socket ends with a reset when it is dropped.
+pub(crate) fn reset_on_drop(stream: &TcpStream, armed: bool) {
+    let linger = armed.then_some(std::time::Duration::ZERO);
     // If it cannot be set, the connection ends in order: nothing better is left.
-    let _set = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+    let _set = socket2::SockRef::from(stream).set_linger(linger);
 }
 
 thread_local! {

@@ -50,9 +50,9 @@ enum LaneState {
     Ended,
 }
 
-/// Runs until both sides have ended, one of them breaks, or nothing moves for `idle`. What did not
-/// end in order ends with a reset for the other side too: an orderly end would pass for the end of
-/// what was to come.
+/// Runs until both sides have ended, one of them breaks, or nothing moves for `idle`. What does not
+/// end in order, or is cut, ends with a reset for both sides: an orderly end would pass for the end
+/// of what was to come.
 /// `passed` holds the counts at every moment, so they are there if this is dropped.
 pub(crate) async fn run(client: Replay, upstream: TcpStream, idle: Duration, passed: &mut Passed) {
     let (client, ahead) = client.into_parts();
@@ -70,6 +70,8 @@ async fn copy(
     idle: Duration,
     passed: &mut Passed,
 ) {
+    // On the client's side, dropping the stream resets it.
+    reset_on_drop(&upstream, true);
     let mut up = Lane::new(&ahead);
     let mut down = Lane::new(&[]);
     let mut deadline = Deadline::after(idle);
@@ -96,9 +98,8 @@ async fn copy(
         Poll::Ready(Some(idled()))
     })
     .await;
-    if passed.failure.is_some() {
-        // On the client's side, dropping the stream resets it.
-        reset_on_drop(&upstream);
+    if passed.failure.is_none() {
+        reset_on_drop(&upstream, false);
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) async fn run(
     idle: Duration,
     passed: &mut Passed,
 ) {
+    reset_on_drop(&client, true);
+    reset_on_drop(&upstream, true);
     let (mut up, mut down) = (Lane::new(ahead), Lane::new(BytesMut::new()));
     let mut deadline = Deadline::after(idle);
     passed.failure = std::future::poll_fn(|cx| {
@@ -64,9 +66,9 @@ pub(super) async fn run(
         Poll::Ready(Some(idled()))
     })
     .await;
-    if passed.failure.is_some() {
-        reset_on_drop(&client);
-        reset_on_drop(&upstream);
+    if passed.failure.is_none() {
+        reset_on_drop(&client, false);
+        reset_on_drop(&upstream, false);
     }
 }
 

@@ -122,4 +122,6 @@ async fn a_tunnel_that_is_cut_keeps_its_counts() {
     let flow = recorder.only_flow().await;
     assert_eq!(flow.failure().0.kind, traffic::FailureKind::ShuttingDown);
     assert_eq!(flow.tunnelled(), Some((3, 9)));
+    let error = soon(client.read_to_end()).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }

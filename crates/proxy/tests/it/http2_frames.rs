@@ -156,6 +156,10 @@ async fn malformed_requests_are_refused() {
             vec![GET[0], GET[1], (":authority", "a\r\nX: y"), GET[3]],
             None,
         ),
+        (
+            vec![GET[0], GET[1], (":authority", "u:p@localhost"), GET[3]],
+            None,
+        ),
     ] {
         let (answer, requests) = ask(&fields, body).await;
         let refused = match &answer {

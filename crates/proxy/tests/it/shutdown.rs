@@ -125,3 +125,27 @@ async fn a_tunnel_that_is_cut_keeps_its_counts() {
     let error = soon(client.read_to_end()).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }
+
+#[tokio::test]
+async fn a_body_until_close_that_is_cut_does_not_end_in_order() {
+    for version in ["1.1", "1.0"] {
+        let stuck = vec![
+            Step::ReadHead,
+            Step::send("HTTP/1.1 200 OK\r\n\r\nha"),
+            Step::ReadToEnd,
+        ];
+        let upstream = scripted(false, vec![stuck]).await;
+        let drain = Duration::from_millis(50);
+        let running = Running::with(|config| config.timeouts.drain = drain).await;
+        let mut client = running.through(&upstream).await;
+        client
+            .send(format!("GET / HTTP/{version}\r\nHost: a\r\n\r\n"))
+            .await
+            .unwrap();
+        soon(client.read_until("ha")).await.unwrap();
+        let (drained, _) = running.stop().await;
+        assert_eq!(drained.connections_cut, 1);
+        let error = soon(client.read_to_end()).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+}

@@ -29,6 +29,7 @@ pub mod failure;
 pub mod head;
 pub mod rules;
 pub mod secret;
+pub mod spelling;
 pub mod wire;
 
 pub use connection::{CertificateFacts, ConnectionFacts, Front, NoTls, TlsFacts, UpstreamFacts};

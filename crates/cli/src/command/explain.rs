@@ -1,10 +1,10 @@
 //! `oriel explain`: what an error code means, offline.
 
-use crate::config::keys::nearest;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::{print, print_json};
 use crate::problem::Problem;
+use traffic::spelling::nearest;
 
 /// A code and what it means.
 pub(crate) struct Entry {

@@ -6,10 +6,11 @@ use clap::CommandFactory;
 
 use crate::args::Arguments;
 use crate::authority::unwritable;
-use crate::config::keys::{KEYS, OTHER_VARIABLES, nearest};
+use crate::config::keys::{KEYS, OTHER_VARIABLES};
 use crate::exit::Exit;
 use crate::output::print_bytes;
 use crate::problem::Problem;
+use traffic::spelling::nearest;
 
 pub(crate) fn run(page: Option<&str>, out: Option<&Path>) -> Result<Exit, Problem> {
     let pages = pages();

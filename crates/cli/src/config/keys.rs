@@ -1,6 +1,8 @@
 //! Every setting by name: its key in a config file, its variables, its flag, what it is for. Help
 //! texts, hints, `oriel config show` and the reading of variables all go by this list.
 
+use traffic::spelling::nearest;
+
 /// One setting.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Key {
@@ -142,41 +144,6 @@ pub(crate) fn unknown_variables<'a>(
         .collect()
 }
 
-/// What was probably meant, if something is near.
-pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let word = word.to_ascii_lowercase();
-    let near = |candidate: &str| distance(&word, &candidate.to_ascii_lowercase());
-    known
-        .into_iter()
-        .map(|candidate| (near(candidate), candidate))
-        // A third of the letters may be wrong; more is another word.
-        .filter(|(distance, candidate)| *distance <= candidate.len().max(3) / 3)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// How many letters must be added, taken away, changed or swapped with their neighbour.
-fn distance(from: &str, to: &str) -> usize {
-    let from: Vec<char> = from.chars().collect();
-    let to: Vec<char> = to.chars().collect();
-    let mut before: Vec<usize> = Vec::new();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, letter) in from.iter().enumerate() {
-        let mut next = vec![i + 1];
-        for (j, other) in to.iter().enumerate() {
-            let changed = row[j] + usize::from(letter != other);
-            let mut best = changed.min(row[j + 1] + 1).min(next[j] + 1);
-            let swapped = i > 0 && j > 0 && from[i - 1] == *other && to[j - 1] == *letter;
-            if swapped {
-                best = best.min(before[j - 1] + 1);
-            }
-            next.push(best);
-        }
-        before = std::mem::replace(&mut row, next);
-    }
-    row.last().copied().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -203,14 +170,5 @@ mod tests {
         let unknown = unknown_variables(names.into_iter());
         let expected = [("ORIEL_LISTN", Some("ORIEL_LISTEN")), ("ORIEL_XYZZY", None)];
         assert_eq!(unknown, expected);
-    }
-
-    #[test]
-    fn finds_what_was_meant() {
-        let known = ["listen", "connect_ports", "unlisted"];
-        assert_eq!(nearest("listn", known), Some("listen"));
-        assert_eq!(nearest("lsiten", known), Some("listen"));
-        assert_eq!(nearest("conect_ports", known), Some("connect_ports"));
-        assert_eq!(nearest("retention", known), None);
     }
 }

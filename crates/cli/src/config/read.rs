@@ -9,9 +9,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::file::ConfigFile;
-use crate::config::keys::{KEYS, nearest};
+use crate::config::keys::KEYS;
 use crate::exit::Exit;
 use crate::problem::{Excerpt, Problem};
+use traffic::spelling::nearest;
 
 /// A config file that was read.
 #[derive(Clone, Debug)]

@@ -8,6 +8,7 @@ use super::{
     NumberKey, Pattern, Test, TextKey,
 };
 use crate::Timestamp;
+use crate::spelling::nearest;
 
 /// What stands before a colon, and what it asks for.
 const KEYS: [(&str, Key); 21] = [
@@ -441,7 +442,7 @@ fn check_word(
     Err(FilterError {
         message: format!("{name} is one of {}", words.join(", ")),
         span,
-        suggestion: nearest(text, words.iter().copied()),
+        suggestion: nearest(text, words.iter().copied()).map(str::to_owned),
     })
 }
 
@@ -459,7 +460,7 @@ fn unknown_key(name: &str, start: usize) -> FilterError {
             known
         }
     });
-    let suggestion = nearest(name, names);
+    let suggestion = nearest(name, names).map(str::to_owned);
     let message = match &suggestion {
         Some(_) => format!("there is no key {name:?}"),
         None => format!("there is no key {name:?}; put quotes around a text that has a colon"),
@@ -477,44 +478,4 @@ fn error(message: String, span: Range<usize>) -> FilterError {
         span,
         suggestion: None,
     }
-}
-
-/// The known word that differs least from what was written, if it differs little.
-fn nearest<'k>(written: &str, known: impl Iterator<Item = &'k str>) -> Option<String> {
-    if written.len() > 24 {
-        return None;
-    }
-    let written = written.to_ascii_lowercase();
-    let distances = known.map(|known| match known.starts_with(&*written) {
-        true => (1, known),
-        false => (distance(&written, known), known),
-    });
-    let allowed = (written.len() / 2).clamp(1, 2);
-    distances
-        .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| known.to_owned())
-}
-
-/// How many letters must be added, removed or changed (Levenshtein).
-fn distance(left: &str, right: &str) -> usize {
-    let mut row: Vec<usize> = (0..=right.chars().count()).collect();
-    for (position, letter) in left.chars().enumerate() {
-        let mut before = position + 1;
-        let mut diagonal = position;
-        for (place, other) in right.chars().enumerate() {
-            let above = row.get(place + 1).copied().unwrap_or(usize::MAX - 1);
-            let changed = diagonal + usize::from(letter != other);
-            let least = changed.min(above + 1).min(before + 1);
-            diagonal = above;
-            if let Some(cell) = row.get_mut(place) {
-                *cell = before;
-            }
-            before = least;
-        }
-        if let Some(cell) = row.last_mut() {
-            *cell = before;
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }

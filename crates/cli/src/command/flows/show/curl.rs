@@ -46,7 +46,8 @@ pub(crate) fn command(detail: &FlowDetail, body: Option<&Body>) -> String {
         if lower == "accept-encoding" {
             push(&mut text, "--compressed");
         }
-        if !LEFT_OUT.contains(&lower.as_str()) {
+        let is_pseudo = name.starts_with(':');
+        if !is_pseudo && !LEFT_OUT.contains(&lower.as_str()) {
             push(&mut text, &format!("-H {}", field(name, value, &row.host)));
         }
     }

@@ -202,7 +202,7 @@ fn document(
         String::new()
     } else {
         format!(
-            "Not installed here and so not measured: {}.\n\n",
+            "Not measured, as not installed or not asked for: {}.\n\n",
             absent.join(", ")
         )
     };

@@ -45,11 +45,21 @@ pub(crate) fn run(scope: Scope) -> Result<(), Failure> {
 pub(crate) fn test() -> Result<(), Failure> {
     gate("doc tests", cargo(&["test", "--workspace", "--doc"]))?;
     if has_nextest() {
-        gate("tests", cargo(&["nextest", "run", "--workspace"]))
+        gate(
+            "tests",
+            cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]),
+        )
     } else {
         gate(
             "tests",
-            cargo(&["test", "--workspace", "--lib", "--bins", "--tests"]),
+            cargo(&[
+                "test",
+                "--workspace",
+                "--no-fail-fast",
+                "--lib",
+                "--bins",
+                "--tests",
+            ]),
         )
     }
 }

@@ -15,6 +15,7 @@ mod clock;
 mod command;
 mod config;
 mod context;
+mod descriptors;
 mod diagnosis;
 mod direct;
 mod environment;

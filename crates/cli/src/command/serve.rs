@@ -14,7 +14,7 @@ use crate::exit::Exit;
 use crate::problem::Problem;
 use crate::settings::{Purpose, Settings};
 use crate::wiring::{Plan, Station, start};
-use crate::{logging, runtime};
+use crate::{descriptors, logging, runtime};
 
 /// Ports that a CONNECT request may always name.
 const CONNECT_PORTS: [u16; 2] = [443, 80];
@@ -29,6 +29,7 @@ pub(crate) fn run(context: &Context, arguments: &Serve) -> Result<Exit, Problem>
             "this variable is no setting of oriel"
         );
     }
+    descriptors::raise_limit();
     runtime::build()?.block_on(serve(&settings))
 }
 

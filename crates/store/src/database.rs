@@ -11,7 +11,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use crate::StoreError;
-use crate::limits::BUSY_TIMEOUT;
+use crate::limits::{BUSY_TIMEOUT, OPEN_ATTEMPTS, OPEN_PAUSE};
 
 /// Marks the file as ours: `oril` in ASCII.
 const APPLICATION_ID: i32 = 0x6f72_696c;
@@ -39,12 +39,25 @@ pub(crate) fn open_for_writing(path: &Path) -> Result<Connection, StoreError> {
         path: path.to_owned(),
         source,
     })?;
+    for _attempt in 1..OPEN_ATTEMPTS {
+        match open_once(path) {
+            // Two that turn a new file to WAL at once would wait for each other: SQLite tells one
+            // of them at once, whatever its busy timeout.
+            Err(StoreError::Locked) => std::thread::sleep(OPEN_PAUSE),
+            result => return result,
+        }
+    }
+    open_once(path)
+}
+
+fn open_once(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)
         .map_err(|error| StoreError::opening(path, error))?;
     prepare(&connection)
         .and_then(|()| migrate(&mut connection))
         .map_err(|error| error.at(path))?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     Ok(connection)
 }
 
@@ -97,7 +110,7 @@ fn create_private(path: &Path) -> io::Result<()> {
 }
 
 fn prepare(connection: &Connection) -> Result<(), StoreError> {
-    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.busy_timeout(BUSY_TIMEOUT / OPEN_ATTEMPTS)?;
     // With WAL, NORMAL keeps every commit when the process dies, and the file whole when the
     // power goes; it does without an fsync per commit.
     // Rows are about a kilobyte: fewer, larger pages cost an eighth less per flow than 4096.
@@ -138,13 +151,15 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
 
 /// How many migrations are applied; an error if they are not ours.
 fn check_known(connection: &Connection) -> Result<usize, StoreError> {
-    let application: i32 =
-        connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
     if tables == 0 {
         return Ok(0);
     }
+    // Asked second: whoever sees the tables of a process that creates the file at the same moment
+    // sees its mark as well, since one transaction sets both.
+    let application: i32 =
+        connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     if application != APPLICATION_ID {
         return Err(StoreError::Damaged {
             detail: "it is a SQLite file of another program".to_owned(),

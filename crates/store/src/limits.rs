@@ -13,6 +13,11 @@ pub const GATHER: Duration = Duration::from_millis(25);
 pub const GATHER_FULL_PART: usize = 4;
 /// How long SQLite waits for another process that writes.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a file is tried to be opened that others open at the same moment; each attempt waits
+/// for its part of [`BUSY_TIMEOUT`].
+pub const OPEN_ATTEMPTS: u32 = 10;
+/// Pause between two of those attempts.
+pub const OPEN_PAUSE: Duration = Duration::from_millis(20);
 /// First pause after a write that failed; doubled each time.
 pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Longest pause between two tries to write.

@@ -18,6 +18,9 @@ use crate::problem::Problem;
 use crate::settings::{Purpose, Row, Settings};
 use crate::terminal::{Colour, Glyph, Pen};
 
+/// Items of a list that `config show` prints.
+const LISTED_MAX: usize = 6;
+
 pub(crate) fn run(context: &Context, command: &ConfigCommand) -> Result<Exit, Problem> {
     match command {
         ConfigCommand::Path => path(context),
@@ -100,8 +103,23 @@ fn show(context: &Context, effective: bool, origin: bool) -> Result<Exit, Proble
     Ok(Exit::Success)
 }
 
+/// The value for people; a long list is cut, `--json` has it whole.
 fn value_text(row: &Row) -> String {
-    row.value.to_string()
+    match &row.value {
+        toml::Value::Array(items) if items.len() > LISTED_MAX => {
+            let first: Vec<String> = items
+                .iter()
+                .take(LISTED_MAX)
+                .map(ToString::to_string)
+                .collect();
+            format!(
+                "[{}, … {} more]",
+                first.join(", "),
+                items.len() - LISTED_MAX
+            )
+        }
+        value => value.to_string(),
+    }
 }
 
 fn row_to_json(row: &Row) -> serde_json::Value {

@@ -49,30 +49,7 @@ impl Dialer {
         for address in &addresses {
             self.refuse_own(target, *address)?;
         }
-        let mut waiting = interleave(&addresses).into_iter();
-        let attempt =
-            |address| async move { connect(address).await.map_err(|error| (address, error)) };
-        let mut attempts: FuturesUnordered<_> = waiting.next().map(attempt).into_iter().collect();
-        let mut last = None;
-        while !attempts.is_empty() {
-            tokio::select! {
-                Some(result) = attempts.next() => match result {
-                    Ok(stream) => return Ok(stream),
-                    // The next one is tried at once (RFC 8305 section 5).
-                    Err(error) => last = Some(error),
-                },
-                () = tokio::time::sleep(DIAL_STAGGER), if waiting.len() > 0 => {}
-            }
-            attempts.extend(waiting.next().map(attempt));
-        }
-        Err(match last {
-            Some((address, error)) => from_connect(target, address, &error),
-            None => failure(
-                Stage::Resolve,
-                FailureKind::NameNotResolved,
-                format!("{} has no address", target.host),
-            ),
-        })
+        connect_first(target, &addresses).await
     }
 
     /// Says whether the target names oriel itself without asking the resolver, so that a client
@@ -115,6 +92,33 @@ impl Dialer {
                     || (own.is_unspecified() && is_local(ip))
             })
     }
+}
+
+/// Connects to whichever address answers first, trying one after the other (RFC 8305 section 5).
+async fn connect_first(target: &Target, addresses: &[SocketAddr]) -> Result<TcpStream, Failure> {
+    let mut waiting = interleave(addresses).into_iter();
+    let attempt = |address| async move { connect(address).await.map_err(|error| (address, error)) };
+    let mut attempts: FuturesUnordered<_> = waiting.next().map(attempt).into_iter().collect();
+    let mut last = None;
+    while !attempts.is_empty() {
+        tokio::select! {
+            Some(result) = attempts.next() => match result {
+                Ok(stream) => return Ok(stream),
+                // The next one is tried at once (RFC 8305 section 5).
+                Err(error) => last = Some(error),
+            },
+            () = tokio::time::sleep(DIAL_STAGGER), if waiting.len() > 0 => {}
+        }
+        attempts.extend(waiting.next().map(attempt));
+    }
+    Err(match last {
+        Some((address, error)) => from_connect(target, address, &error),
+        None => failure(
+            Stage::Resolve,
+            FailureKind::NameNotResolved,
+            format!("{} has no address", target.host),
+        ),
+    })
 }
 
 /// True if the address is one of this machine's: only those can be bound.
@@ -238,5 +242,22 @@ mod tests {
             .dial(&Target::parse("localhost:9", 0).unwrap())
             .await;
         assert_eq!(error.unwrap_err().kind, FailureKind::Loop);
+    }
+
+    #[tokio::test]
+    async fn a_refused_address_costs_no_time() {
+        let refusing = || {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.local_addr().unwrap()
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut addresses: Vec<SocketAddr> = (1..DIAL_ADDRESSES_MAX).map(|_| refusing()).collect();
+        addresses.push(listener.local_addr().unwrap());
+        let begun = tokio::time::Instant::now();
+        let target = Target::parse("a.example", 443).unwrap();
+        let stream = connect_first(&target, &addresses).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
+        // Waiting for each would take longer than a second and a half.
+        assert!(begun.elapsed() < 3 * DIAL_STAGGER, "{:?}", begun.elapsed());
     }
 }

@@ -353,7 +353,7 @@ async fn both(
             moved = moved_now;
             let ended = course.client_ended.load(Ordering::Relaxed);
             deadline.set(if ended {
-                HALF_CLOSED
+                HALF_CLOSED.min(engine.timeouts.idle_body)
             } else {
                 engine.timeouts.idle_body
             });

@@ -158,7 +158,7 @@ impl<'a, 'r> Relay<'a, 'r> {
         if self.progress {
             self.progress = false;
             self.client.deadline.set(if self.client.read_ended {
-                HALF_CLOSED
+                HALF_CLOSED.min(self.idle)
             } else {
                 self.idle
             });
@@ -261,7 +261,7 @@ impl<'a, 'r> Relay<'a, 'r> {
     fn poll_client_ended(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         while !self.client.read_ended && self.client.input.len() < READ_BYTES {
             match ready!(self.client.poll_fill(cx)) {
-                Ok(0) => self.client.deadline.set(HALF_CLOSED),
+                Ok(0) => self.client.deadline.set(HALF_CLOSED.min(self.idle)),
                 Ok(_) => {}
                 Err(error) => {
                     return Poll::Ready(Err(error::broken(Side::Client, Stage::Response, &error)));

@@ -379,3 +379,29 @@ async fn others_are_served_beside_two_thousand_idle_connections() {
     );
     assert_eq!(idle.len(), 2000);
 }
+
+#[tokio::test]
+async fn a_client_that_ended_its_side_sees_a_cut_body_as_cut() {
+    for (version, tls) in [("1.1", false), ("1.0", false), ("1.1", true)] {
+        let half = "HTTP/1.1 200 OK\r\n\r\nha";
+        let script = vec![Step::ReadHead, Step::send(half), Step::ReadToEnd];
+        let upstream = scripted(tls, vec![script]).await;
+        let idle = Duration::from_millis(300);
+        let running = Running::with(|config| config.timeouts.idle_body = idle).await;
+        let mut client = match tls {
+            true => running.through_tls(&upstream, &["http/1.1"]).await,
+            false => running.through(&upstream).await,
+        };
+        client
+            .send(format!("GET / HTTP/{version}\r\nHost: a\r\n\r\n"))
+            .await
+            .unwrap();
+        client.close_write().await.unwrap();
+        soon(client.read_until("ha")).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        let error = soon(client.read_to_end()).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{version}");
+        // No longer than a client that has not ended its side would have had.
+        assert!(begun.elapsed() < Duration::from_secs(3));
+    }
+}

@@ -222,4 +222,11 @@ mod tests {
         assert!(refusal.proxy_status.contains("a\\\"b\\\\c"));
         assert!(!refusal.body.contains(['\u{1b}', '\u{202e}']));
     }
+
+    #[test]
+    fn details_are_bounded() {
+        let refusal = refusal(FailureKind::Io, &"\"".repeat(10_000));
+        // Each quote is two octets.
+        assert!(refusal.proxy_status.len() < 2 * DETAILS_BYTES_MAX + 64);
+    }
 }

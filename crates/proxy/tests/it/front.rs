@@ -258,3 +258,36 @@ async fn connect_inside_an_opened_connection_is_refused() {
     let response = soon(client.read_response("GET")).await.unwrap();
     check_refused(&response, 501, "CONNECT inside");
 }
+
+#[tokio::test]
+async fn connect_may_say_that_it_has_no_body() {
+    let (upstream, running) = (http().await, Running::start().await);
+    let host = authority_of(&upstream);
+    for (length, status) in [(0, 200), (1, 400)] {
+        let mut client = running.connect().await;
+        client
+            .send(format!(
+                "CONNECT {host} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n"
+            ))
+            .await
+            .unwrap();
+        let answer = soon(client.read_head()).await.unwrap();
+        assert_eq!(answer.status, status);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_sends_only_empty_lines_is_refused() {
+    let (upstream, running) = (http().await, Running::start().await);
+    let host = authority_of(&upstream);
+    for (count, status) in [(16, 200), (17, 400)] {
+        let mut client = running.connect().await;
+        let lines = "\r\n".repeat(count);
+        client
+            .send(format!("{lines}GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+            .await
+            .unwrap();
+        let response = soon(client.read_response("GET")).await.unwrap();
+        assert_eq!(response.head.status, status, "{count}");
+    }
+}

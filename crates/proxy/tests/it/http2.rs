@@ -505,3 +505,102 @@ async fn a_tunnel_on_a_stream_keeps_its_half_closes() {
     assert!(flow.completed());
     assert_eq!(flow.tunnelled(), Some((7, 300_000)));
 }
+
+#[tokio::test]
+async fn a_burst_shares_one_dial_and_its_failure() {
+    let limit = Duration::from_secs(1);
+    let silent = vec![vec![testbed::script::Step::ReadToEnd]; 3];
+    let upstream = crate::running::scripted(false, silent).await;
+    let running = Running::with(|config| config.timeouts.tls = limit).await;
+    let client = running.connect().await.start_http2().await.unwrap();
+    let url = format!("https://{}/", authority_of(&upstream));
+    let request = Request::get(&url).body(Bytes::new()).unwrap();
+    let begun = tokio::time::Instant::now();
+    let responses = soon(async {
+        tokio::join!(
+            client.request(request.clone()),
+            client.request(request.clone()),
+            client.request(request.clone()),
+        )
+    })
+    .await;
+    for response in [responses.0, responses.1, responses.2] {
+        assert_eq!(response.unwrap().head.status, 504);
+    }
+    assert!(begun.elapsed() < 2 * limit, "{:?}", begun.elapsed());
+    assert_eq!(upstream.connection_count(), 1);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_reset_does_not_keep_its_dial() {
+    use testbed::script::Step;
+    let dialled = Gate::new();
+    let script = vec![Step::Read(1), Step::Open(dialled.clone()), Step::ReadToEnd];
+    let upstream = crate::running::scripted(false, vec![script]).await;
+    let running = Running::start().await;
+    let client = running.connect().await.start_http2().await.unwrap();
+    let url = format!("https://{}/", authority_of(&upstream));
+    let request = Request::get(&url).body(()).unwrap();
+    let mut stream = soon(client.open(request, true)).await.unwrap();
+    soon(dialled.wait()).await;
+    stream.body.send_reset(Reason::CANCEL);
+    soon(upstream.wait_for_scripts(1)).await;
+    let flow = running.recorder.only_flow().await;
+    let (failure, replied) = flow.failure();
+    assert_eq!((failure.side, replied), (Side::Client, None));
+    assert_eq!(failure.kind, FailureKind::Reset);
+}
+
+#[tokio::test]
+async fn downloads_that_nobody_reads_do_not_stop_another() {
+    const STALLED: usize = 12;
+    /// What a stream may send before anybody reads.
+    const WINDOW_BYTES: usize = 512 * 1024;
+    let (full, mut filled) = tokio::sync::mpsc::channel(STALLED);
+    let peer = Http2Peer::start(move |mut streams: Streams| {
+        let full = full.clone();
+        async move {
+            let mut held = JoinSet::new();
+            while let Some((request, mut respond)) = streams.next().await {
+                let small = request.uri().path() == "/small";
+                let mut body = respond.send_response(Response::new(()), false).unwrap();
+                if small {
+                    body.send_data(Bytes::from_static(b"small"), true).unwrap();
+                    continue;
+                }
+                let full = full.clone();
+                held.spawn(async move {
+                    let mut left = WINDOW_BYTES;
+                    while left > 0 {
+                        body.reserve_capacity(left);
+                        let granted = std::future::poll_fn(|cx| body.poll_capacity(cx)).await;
+                        let granted = granted.unwrap().unwrap().min(left);
+                        body.send_data(vec![b'x'; granted].into(), false).unwrap();
+                        left -= granted;
+                    }
+                    full.send(()).await.unwrap();
+                    // It is held open until the client goes.
+                    let _reset = std::future::poll_fn(|cx| body.poll_reset(cx)).await;
+                });
+            }
+        }
+    })
+    .await;
+    let running = Running::start().await;
+    let client = peer.connect_tls(&running, "h2").await;
+    let mut settings = h2::client::Builder::new();
+    settings.initial_connection_window_size(16 * 1024 * 1024);
+    let wire = client.into_wire().unwrap();
+    let client = Http2Client::start_with(wire, &settings).await.unwrap();
+    let mut stalled = Vec::new();
+    for _stream in 0..STALLED {
+        let opened = soon(client.open(head("/large"), true)).await.unwrap();
+        stalled.push(soon(opened.response).await.unwrap());
+    }
+    for _stream in 0..STALLED {
+        soon(filled.recv()).await.unwrap();
+    }
+    let response = soon(client.request(get("/small"))).await.unwrap();
+    assert_eq!(response.text(), "small");
+    assert_eq!(peer.connections(), 1);
+}

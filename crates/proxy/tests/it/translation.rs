@@ -438,3 +438,93 @@ async fn an_ambiguous_http2_request_is_not_sent_on() {
     assert_eq!(flow.failure().0.kind, FailureKind::Malformed);
     assert_eq!(upstream.request_count(), 0);
 }
+
+#[tokio::test]
+async fn a_body_where_there_can_be_none_is_never_taken_for_the_next_response() {
+    const SMUGGLED: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+    for status in [204, 304] {
+        let peer = Http2Peer::start(move |mut streams: Streams| async move {
+            while let Some((_request, mut respond)) = streams.next().await {
+                let mut response = Response::new(());
+                *response.status_mut() = StatusCode::from_u16(status).unwrap();
+                if status == 304 {
+                    let fields = response.headers_mut();
+                    fields.insert("content-length", SMUGGLED.len().into());
+                }
+                let mut body = respond.send_response(response, false).unwrap();
+                // The stream may have been reset already.
+                let _sent = body.send_data(Bytes::from_static(SMUGGLED.as_bytes()), true);
+            }
+        })
+        .await;
+        let running = Running::start().await;
+        let mut client = peer.connect_tls(&running, "http/1.1").await;
+        let twice = "GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2);
+        client.send(twice).await.unwrap();
+        let mut received = Vec::new();
+        while let Ok(piece) = soon(client.read_some()).await
+            && !piece.is_empty()
+        {
+            received.extend_from_slice(&piece);
+        }
+        let received = String::from_utf8(received).unwrap();
+        assert!(!received.contains("evil"), "{received}");
+        assert!(received.matches("HTTP/1.1").count() <= 1, "{received}");
+        let flow = running.recorder.only_flow().await;
+        let (failure, _) = flow.failure();
+        assert_eq!(failure.kind, FailureKind::Malformed, "{}", failure.text);
+        assert_eq!(failure.side, Side::Upstream);
+    }
+}
+
+#[tokio::test]
+async fn the_host_of_a_url_wins_over_the_host_field_in_every_translation() {
+    let running = Running::start().await;
+    let tls = https(Protocols::Http2).await;
+    let mut client = running.connect().await;
+    let url = format!("https://{}/x", authority_of(&tls));
+    let request = Request1::get(&url).host("other.example");
+    soon(client.request(&request)).await.unwrap();
+    let received = tls.wait_for_requests(1).await.remove(0);
+    let authority = authority_of(&tls);
+    assert_eq!(received.headers.get(":authority"), Some(&*authority));
+    assert_eq!(received.headers.get("host"), None);
+
+    let plain = http().await;
+    let authority = authority_of(&plain);
+    let mut client = running.connect().await;
+    client
+        .send(format!(
+            "GET http://{authority}/x HTTP/1.0\r\nHost: other.example\r\n\r\n"
+        ))
+        .await
+        .unwrap();
+    soon(client.read_response("GET")).await.unwrap();
+    let received = plain.wait_for_requests(1).await.remove(0);
+    let hosts: Vec<&str> = received.headers.all("host").collect();
+    assert_eq!(hosts, [&*authority]);
+}
+
+#[tokio::test]
+async fn trailers_that_would_mislead_are_not_turned_over() {
+    let response = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nContent-Length: 9\r\nHost: evil\r\nX-Sum: 7\r\n\r\n";
+    let (_, answer) = ask_scripted(get("/"), response).await;
+    assert_eq!(answer.body.broken, None);
+    let trailers = &answer.body.trailers;
+    assert_eq!(trailers.get("x-sum"), Some("7"));
+    assert_eq!(trailers.get("content-length"), None);
+    assert_eq!(trailers.get("host"), None);
+}
+
+#[tokio::test]
+async fn an_empty_upload_says_so_in_http1() {
+    for (method, said) in [("POST", true), ("PUT", true), ("GET", false)] {
+        let mut request = get("/");
+        *request.method_mut() = method.parse().unwrap();
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        let (received, _) = ask_scripted(request, answer).await;
+        let has_length = received.contains("\r\nContent-Length: 0\r\n");
+        assert_eq!(has_length, said, "{received}");
+        assert!(!received.contains("Transfer-Encoding"), "{received}");
+    }
+}

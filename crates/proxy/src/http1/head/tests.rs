@@ -391,3 +391,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_options_of_connection_are_bounded() {
+    for (count, status) in [(64, None), (65, Some(431))] {
+        let options = vec!["x"; count].join(",");
+        let lines = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: {options}\r\n\r\n");
+        assert_eq!(request(&lines).err().map(HeadError::status), status);
+        let split = format!("Connection: {options}\r\n").replace(',', "\r\nConnection: ");
+        let lines = format!("GET / HTTP/1.1\r\nHost: a\r\n{split}\r\n");
+        assert_eq!(request(&lines).err().map(HeadError::status), status);
+    }
+}

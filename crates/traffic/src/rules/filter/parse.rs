@@ -61,7 +61,8 @@ enum Key {
 pub(super) fn parse(text: &str, now: Timestamp) -> Result<Expression, FilterError> {
     if text.len() > FILTER_BYTES_MAX {
         let message = format!("the filter is longer than {FILTER_BYTES_MAX} bytes");
-        return Err(error(message, FILTER_BYTES_MAX..text.len()));
+        let start = text.floor_char_boundary(FILTER_BYTES_MAX);
+        return Err(error(message, start..text.len()));
     }
     let mut parser = Parser {
         text,
@@ -187,7 +188,9 @@ impl<'t> Parser<'t> {
         for value in split_outside_quotes(value) {
             if value.is_empty() {
                 let message = "a value is missing beside this comma".to_owned();
-                return Err(error(message, at..at + 1));
+                // The comma before the gap; at the start of the value, the one after it.
+                let comma = (at - 1).max(value_at);
+                return Err(error(message, comma..comma + 1));
             }
             let test = self.value_test(*key, name, field, value, at)?;
             alternatives.push(self.count(test, word)?);

@@ -211,6 +211,16 @@ fn bounded() {
     assert!(Filter::parse("url:/(a{1000}){1000}/", NOW).is_err());
 }
 
+#[test]
+fn a_gap_beside_a_comma_is_pointed_to() {
+    for (text, comma) in [("host:OR,", 7..8), ("host:,a", 5..6), ("host:a,,b", 6..7)] {
+        assert_eq!(Filter::parse(text, NOW).unwrap_err().span, comma, "{text}");
+    }
+    let long = "ü".repeat(5000);
+    let error = Filter::parse(&long, NOW).unwrap_err();
+    assert!(long.get(error.span).is_some());
+}
+
 proptest! {
     /// No text brings it down, and an error points into the text.
     #[test]

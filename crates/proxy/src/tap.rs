@@ -259,8 +259,9 @@ impl Flow<'_> {
         }
     }
 
-    /// Ends the flow in order.
-    pub(crate) fn complete(self) {
+    /// Ends the flow in order. A request that was answered before it was whole ends here.
+    pub(crate) fn complete(mut self) {
+        self.request_ended(None);
         self.end(Outcome::Completed);
     }
 

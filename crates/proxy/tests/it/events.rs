@@ -75,3 +75,32 @@ async fn a_capture_is_cut_and_the_wire_is_not() {
     );
     assert_eq!(response_size.unwrap().seen, response.body.seen);
 }
+
+#[tokio::test]
+async fn the_size_of_a_request_that_was_answered_early_is_told() {
+    let answer = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n";
+    let script = vec![Step::read_until("abc"), Step::send(answer), Step::ReadToEnd];
+    for http2 in [false, true] {
+        let upstream = scripted(false, vec![script.clone()]).await;
+        let running = Running::start().await;
+        let mut client = running.through(&upstream).await;
+        if http2 {
+            let client = client.start_http2().await.unwrap();
+            let request = http::Request::post(format!("http://{NAME}/"));
+            let opened = client.open(request.body(()).unwrap(), false).await;
+            let mut stream = opened.unwrap();
+            stream.body.send_data("abc".into(), false).unwrap();
+            assert_eq!(soon(stream.response).await.unwrap().status(), 413);
+        } else {
+            let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n";
+            client.send(format!("{head}abc")).await.unwrap();
+            let response = soon(client.read_response("POST")).await.unwrap();
+            assert_eq!(response.head.status, 413);
+        }
+        let flow = running.recorder.only_flow().await;
+        assert!(flow.completed());
+        let size = flow.sizes().0.map(|size| (size.seen, size.kept));
+        assert_eq!(size, Some((3, 3)), "{http2}");
+        assert!(flow.course().ends_with("request-ended ended"));
+    }
+}

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::header::CONTENT_LENGTH;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use parking_lot::Mutex;
 use traffic::{Failure, FailureKind, Head, Scheme, Side, Stage, Target, Version};
 
@@ -26,10 +26,10 @@ use crate::http1::connection::{Http1, ReadError};
 use crate::http1::head::{self, BodyLength, RequestHead};
 pub(crate) use crate::http1::relay::Broken;
 use crate::http1::relay::Reuse;
-use crate::http2::client::{Http2Upstream, from_h2};
+use crate::http2::client::{Http2Upstream, StreamGuard};
 use crate::limits::{HALF_CLOSED, INFORMATIONAL_MAX, READ_BYTES};
 use crate::tap::Flow;
-use crate::upstream::{Lease, Offer, Upstream};
+use crate::upstream::{Http1Upstream, Lease, Offer, Upstream};
 use body::{Coding, Fault, Outgoing, Sink, Source, carry};
 
 /// A request that came in HTTP/1, its head consumed, its body still to come.
@@ -92,6 +92,8 @@ struct Course<'f, 'r> {
     moved: AtomicU64,
     /// The request has passed: what the client sends now is its next one.
     uploaded: &'f AtomicBool,
+    /// More of the request is waited for, and the upstream would take it.
+    awaits_client: AtomicBool,
     client_ended: AtomicBool,
     responded: AtomicBool,
     until_close: AtomicBool,
@@ -129,10 +131,30 @@ pub(crate) async fn from_http1(
         is_head,
     };
     let sent = AtomicBool::new(false);
+    let attempt = Attempt::new(&request, &source, &lease);
     let done = run(
         request, head.body, source, reply, lease, upstream, flow, engine, &sent,
     )
-    .await?;
+    .await;
+    let done = match done {
+        Err(broken) if attempt.may_be_repeated(&broken) => {
+            let request = heads::from_http1_request(&message).map_err(Broken::before)?;
+            let acquired = attempt.acquire_again(upstream, Offer::Http1, engine);
+            let lease = acquired.await.map_err(Broken::before)?;
+            let reply = Reply::Http1 {
+                connection: &connection,
+                version: head.version,
+                stays,
+                is_head,
+            };
+            let none = Source::Nothing;
+            run(
+                request, head.body, none, reply, lease, upstream, flow, engine, &sent,
+            )
+            .await?
+        }
+        done => done?,
+    };
     let upload_whole = sent.load(Ordering::Relaxed);
     Ok(Reuse {
         client: stays && !done.until_close && upload_whole,
@@ -163,13 +185,73 @@ pub(crate) async fn from_http2(
         body,
         side: Side::Client,
     };
-    let reply = Reply::Http2(respond);
     let sent = AtomicBool::new(false);
-    run(
+    let attempt = Attempt::new(&request, &source, &lease);
+    let copy = attempt.bodiless.then(|| request.clone());
+    let reply = Reply::Http2(&mut *respond);
+    let done = run(
         request, length, source, reply, lease, upstream, flow, engine, &sent,
     )
-    .await?;
-    Ok(())
+    .await;
+    match (done, copy) {
+        (Err(broken), Some(request)) if attempt.may_be_repeated(&broken) => {
+            let acquired = attempt.acquire_again(upstream, Offer::Any, engine);
+            let lease = acquired.await.map_err(Broken::before)?;
+            let (none, reply) = (Source::Nothing, Reply::Http2(respond));
+            run(
+                request, length, none, reply, lease, upstream, flow, engine, &sent,
+            )
+            .await?;
+            Ok(())
+        }
+        (done, _) => done.map(|_done| ()),
+    }
+}
+
+/// What decides whether a request that broke off is sent a second time.
+struct Attempt {
+    bodiless: bool,
+    /// Sending it twice does no more than sending it once (RFC 9110 section 9.2.1).
+    safe: bool,
+    /// On an HTTP/1.1 connection that had served before.
+    kept: bool,
+}
+
+impl Attempt {
+    fn new(request: &Request<()>, source: &Source<'_, '_>, lease: &Lease) -> Self {
+        let method = request.method();
+        Self {
+            bodiless: source.is_ended(),
+            safe: matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS),
+            kept: matches!(lease, Lease::Http1(held) if held.served),
+        }
+    }
+
+    fn may_be_repeated(&self, broken: &Broken) -> bool {
+        if !self.bodiless || broken.responded || broken.failure.side != Side::Upstream {
+            return false;
+        }
+        // The upstream has not processed it, whatever its method (RFC 9113 section 8.7).
+        if broken.reason == Some(Reason::REFUSED_STREAM) {
+            return true;
+        }
+        let kind = broken.failure.kind;
+        let closed = matches!(kind, FailureKind::Reset | FailureKind::ClosedEarly);
+        self.kept && self.safe && closed
+    }
+
+    /// A connection for the second time: never another kept one of HTTP/1.1.
+    async fn acquire_again(
+        &self,
+        upstream: &Upstream,
+        offer: Offer,
+        engine: &Engine,
+    ) -> Result<Lease, Failure> {
+        match self.kept {
+            true => engine.upstreams.connect(upstream, offer).await,
+            false => engine.upstreams.acquire(upstream, offer).await,
+        }
+    }
 }
 
 /// Sends the request on the lease and the response back.
@@ -188,14 +270,15 @@ async fn run<'s, 'c>(
     engine: &Arc<Engine>,
     sent: &AtomicBool,
 ) -> Result<Done, Broken> {
-    match lease {
-        Lease::Http1(mut held) => {
+    match ready_way(lease, upstream, flow, engine).await? {
+        Way::Http1(mut held) => {
             flow.upstream(&held.facts, held.served);
+            held.served = true;
             let coding = match length {
                 BodyLength::Chunked | BodyLength::UntilClose => Coding::Chunked,
                 BodyLength::None | BodyLength::Exactly(_) => Coding::AsItIs,
             };
-            let is_head = request.method() == http::Method::HEAD;
+            let is_head = request.method() == Method::HEAD;
             heads::write_request(&request, coding, &mut held.http1.output);
             let connection = Mutex::new(&mut held.http1);
             let sink = Sink::Http1 {
@@ -214,8 +297,11 @@ async fn run<'s, 'c>(
             }
             Ok(done)
         }
-        Lease::Http2(shared) => {
-            let (shared, mut sender, _guard) = ready_sender(shared, upstream, flow, engine).await?;
+        Way::Http2(ReadySender {
+            shared,
+            mut sender,
+            _guard,
+        }) => {
             let ended = source.is_ended();
             let (response, mut stream) = match sender.send_request(request, ended) {
                 Ok(begun) => begun,
@@ -223,8 +309,11 @@ async fn run<'s, 'c>(
                     if error.is_io() || error.is_go_away() {
                         shared.retire();
                     }
-                    let failure = from_h2(Side::Upstream, Stage::Request, &error);
-                    return Err(Broken::before(failure));
+                    let fault = Fault::from_h2(Side::Upstream, Stage::Request, &error);
+                    return Err(Broken {
+                        reason: fault.reason,
+                        ..Broken::before(fault.failure)
+                    });
                 }
             };
             let sink = Sink::Http2 {
@@ -251,27 +340,40 @@ async fn run<'s, 'c>(
     }
 }
 
+/// A connection that takes a request now.
+enum Way {
+    Http1(Box<Http1Upstream>),
+    Http2(ReadySender),
+}
+
+struct ReadySender {
+    shared: Arc<Http2Upstream>,
+    sender: h2::client::SendRequest<Bytes>,
+    _guard: StreamGuard,
+}
+
 /// Waits until the connection takes a request. If it is going away, no byte of the request was
 /// sent, and another connection is tried.
-async fn ready_sender(
-    mut shared: Arc<Http2Upstream>,
+async fn ready_way(
+    mut lease: Lease,
     upstream: &Upstream,
     flow: &mut Flow<'_>,
     engine: &Arc<Engine>,
-) -> Result<
-    (
-        Arc<Http2Upstream>,
-        h2::client::SendRequest<Bytes>,
-        crate::http2::client::StreamGuard,
-    ),
-    Broken,
-> {
-    for _attempt in 0..2 {
+) -> Result<Way, Broken> {
+    for left in (0..2).rev() {
+        let shared = match lease {
+            Lease::Http1(held) => return Ok(Way::Http1(held)),
+            Lease::Http2(shared) => shared,
+        };
         let (sender, guard, reused) = shared.begin();
         match tokio::time::timeout(engine.timeouts.idle_body, sender.ready()).await {
             Ok(Ok(sender)) => {
                 flow.upstream(&shared.facts, reused);
-                return Ok((shared, sender, guard));
+                return Ok(Way::Http2(ReadySender {
+                    shared,
+                    sender,
+                    _guard: guard,
+                }));
             }
             Ok(Err(_)) => shared.retire(),
             Err(_) => {
@@ -283,15 +385,14 @@ async fn ready_sender(
                 )));
             }
         }
-        match engine
+        if left == 0 {
+            break;
+        }
+        lease = engine
             .upstreams
             .connect(upstream, Offer::Any)
             .await
-            .map_err(Broken::before)?
-        {
-            Lease::Http2(next) => shared = next,
-            Lease::Http1(_) => break,
-        }
+            .map_err(Broken::before)?;
     }
     let text = "the upstream ended its HTTP/2 connections before a request could be sent";
     let failure = error::failure(
@@ -317,6 +418,7 @@ async fn both(
         flow: Mutex::new(flow),
         moved: AtomicU64::new(0),
         uploaded: sent,
+        awaits_client: AtomicBool::new(false),
         client_ended: AtomicBool::new(false),
         responded: AtomicBool::new(false),
         until_close: AtomicBool::new(false),
@@ -359,10 +461,7 @@ async fn both(
             });
         }
         ready!(deadline.poll_passed(cx));
-        let what = "sent nothing for too long";
-        Poll::Ready(Err(
-            error::timed_out(Side::Upstream, Stage::Response, what).into()
-        ))
+        Poll::Ready(Err(course.stalled(uploading).into()))
     })
     .await;
     result.map_err(|fault| {
@@ -380,6 +479,26 @@ async fn both(
     })
 }
 
+impl Course<'_, '_> {
+    /// Who was waited for when nothing happened any more.
+    fn stalled(&self, uploading: bool) -> Failure {
+        if self.client_ended.load(Ordering::Relaxed) {
+            return error::closed_early(Side::Client, Stage::Response, "and did not wait");
+        }
+        if !uploading {
+            return error::timed_out(Side::Upstream, Stage::Response, "sent nothing for too long");
+        }
+        if !self.awaits_client.load(Ordering::Relaxed) {
+            return error::timed_out(Side::Upstream, Stage::Request, "took nothing for too long");
+        }
+        error::timed_out(
+            Side::Client,
+            Stage::Request,
+            "sent nothing of the body for too long",
+        )
+    }
+}
+
 async fn upload(
     source: Source<'_, '_>,
     sink: Sink<'_, '_>,
@@ -392,9 +511,11 @@ async fn upload(
     }
     let seen = |data: &Bytes| {
         course.flow.lock().request_bytes(data);
+        course.awaits_client.store(false, Ordering::Relaxed);
         course.moved.fetch_add(1, Ordering::Relaxed);
     };
-    let trailers = carry(source, sink, seen, || ()).await?;
+    let waits = || course.awaits_client.store(true, Ordering::Relaxed);
+    let trailers = carry(source, sink, seen, waits).await?;
     course.flow.lock().request_ended(trailers);
     Ok(())
 }

@@ -568,8 +568,11 @@ fn finish(client: &mut Http1, asked: Asked, flow: Flow<'_>, reuse: Reuse) -> Nex
 /// Ends a flow that broke off: with a reply of ours if the client has seen nothing yet, otherwise
 /// by cutting its connection.
 async fn broken_off(client: &mut Http1, asked: &Asked, flow: Flow<'_>, broken: Broken) -> Next {
-    let client_left =
-        broken.failure.side == Side::Client && broken.failure.kind != FailureKind::Malformed;
+    let client_left = broken.failure.side == Side::Client
+        && !matches!(
+            broken.failure.kind,
+            FailureKind::Malformed | FailureKind::TimedOut
+        );
     if client_left {
         // One that only ended its side may still read: the end must not pass for the body's.
         if broken.responded && broken.until_close {

@@ -374,8 +374,11 @@ fn broken_off(
     plan: &Plan,
     is_head: bool,
 ) {
-    let client_left =
-        broken.failure.side == Side::Client && broken.failure.kind != FailureKind::Malformed;
+    let client_left = broken.failure.side == Side::Client
+        && !matches!(
+            broken.failure.kind,
+            FailureKind::Malformed | FailureKind::TimedOut
+        );
     if client_left || broken.responded {
         respond.send_reset(broken.reason.unwrap_or(Reason::INTERNAL_ERROR));
         return flow.fail(broken.failure, None);

@@ -34,6 +34,8 @@ pub(super) enum Source<'a, 'c> {
         body: RecvStream,
         side: Side,
     },
+    /// A body that is known to be none.
+    Nothing,
 }
 
 /// Where a body goes.
@@ -132,6 +134,7 @@ impl Source<'_, '_> {
         match self {
             Self::Http1 { framing, .. } => framing.is_done() && framing.trailers().is_empty(),
             Self::Http2 { body, .. } => body.is_end_stream(),
+            Self::Nothing => true,
         }
     }
 
@@ -149,6 +152,7 @@ impl Source<'_, '_> {
                     None => body.poll_trailers(cx).map_ok(Piece::End).map_err(fault),
                 }
             }
+            Self::Nothing => Poll::Ready(Ok(Piece::End(None))),
         }
     }
 
@@ -156,7 +160,7 @@ impl Source<'_, '_> {
     /// reader slows its own stream only.
     fn release(&mut self, length: usize) -> Result<(), Fault> {
         match self {
-            Self::Http1 { .. } => Ok(()),
+            Self::Http1 { .. } | Self::Nothing => Ok(()),
             Self::Http2 { body, side } => body
                 .flow_control()
                 .release_capacity(length)

@@ -229,15 +229,17 @@ async fn a_request_body_that_stands_still_is_answered_with_408() {
     let mut client = running.through(&upstream).await;
     let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n";
     client.send(format!("{head}hel")).await.unwrap();
-    let got = soon(client.read_to_end()).await;
+    let response = soon(client.read_response("POST")).await.unwrap();
+    assert_eq!(response.head.status, 408);
+    assert_eq!(response.head.headers.get("connection"), Some("close"));
     soon(upstream.wait_for_scripts(1)).await;
     let flow = running.recorder.only_flow().await;
-    let (failure, _) = flow.failure();
+    let (failure, replied) = flow.failure();
     assert_eq!(
         (failure.side, failure.kind),
         (Side::Client, FailureKind::TimedOut)
     );
-    assert!(got.unwrap_or_default().is_empty());
+    assert_eq!(replied, Some(408));
 }
 
 #[tokio::test]

@@ -553,7 +553,7 @@ async fn a_stream_that_is_reset_does_not_keep_its_dial() {
 
 #[tokio::test]
 async fn downloads_that_nobody_reads_do_not_stop_another() {
-    const STALLED: usize = 12;
+    const STALLED: usize = 32;
     /// What a stream may send before anybody reads.
     const WINDOW_BYTES: usize = 512 * 1024;
     let (full, mut filled) = tokio::sync::mpsc::channel(STALLED);
@@ -603,4 +603,34 @@ async fn downloads_that_nobody_reads_do_not_stop_another() {
     let response = soon(client.request(get("/small"))).await.unwrap();
     assert_eq!(response.text(), "small");
     assert_eq!(peer.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_stops_its_body_is_told_so() {
+    let idle = Duration::from_millis(100);
+    for tls in [true, false] {
+        let running = Running::with(|config| config.timeouts.idle_body = idle).await;
+        let upstream = match tls {
+            true => https(Protocols::Both).await,
+            false => http().await,
+        };
+        let (client, scheme) = match tls {
+            true => (connected(&running, &upstream).await, "https"),
+            false => {
+                let client = running.through(&upstream).await;
+                (client.start_http2().await.unwrap(), "http")
+            }
+        };
+        let request = Request::post(format!("{scheme}://{NAME}/upload"));
+        let opened = client.open(request.body(()).unwrap(), false).await;
+        let mut stream = opened.unwrap();
+        let piece = Bytes::from_static(b"half");
+        stream.body.send_data(piece, false).unwrap();
+        let response = soon(stream.response).await.unwrap();
+        assert_eq!(response.status(), 408);
+        let flow = running.recorder.only_flow().await;
+        let (failure, replied) = flow.failure();
+        let expected = (Side::Client, FailureKind::TimedOut, Some(408));
+        assert_eq!((failure.side, failure.kind, replied), expected);
+    }
 }

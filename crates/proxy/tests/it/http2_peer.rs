@@ -87,6 +87,64 @@ impl Http2Peer {
         }
     }
 
+    /// Says on the first connection that carries a request that it has processed none, and answers
+    /// on the others.
+    pub(crate) async fn saying_goodbye_first() -> Self {
+        /// SETTINGS without any, and GOAWAY with 0 as the last stream and NO_ERROR as its reason
+        /// (RFC 9113 sections 6.5 and 6.8).
+        const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        const HEADERS: u8 = 1;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let identity = upstream_authority().issue(&[NAME]);
+        let acceptor = TlsAcceptor::from(identity.server_config(&["h2"]));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&connections);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut first = loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                counted.fetch_add(1, Ordering::Relaxed);
+                if let Ok(tls) = acceptor.accept(stream).await {
+                    break tls;
+                }
+            };
+            first.write_all(&SETTINGS).await.unwrap();
+            first.read_exact(&mut [0; 24]).await.unwrap();
+            loop {
+                let mut header = [0; 9];
+                first.read_exact(&mut header).await.unwrap();
+                let length = u32::from_be_bytes([0, header[0], header[1], header[2]]);
+                let mut payload = vec![0; length as usize];
+                first.read_exact(&mut payload).await.unwrap();
+                if header[3] == HEADERS {
+                    break;
+                }
+            }
+            first.write_all(&GOAWAY).await.unwrap();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                counted.fetch_add(1, Ordering::Relaxed);
+                let Ok(tls) = acceptor.accept(stream).await else {
+                    continue;
+                };
+                let mut connection = h2::server::handshake(tls).await.unwrap();
+                while let Some(Ok((_request, mut respond))) = connection.accept().await {
+                    let response = http::Response::new(());
+                    let mut body = respond.send_response(response, false).unwrap();
+                    body.send_data(Bytes::from_static(b"elsewhere"), true)
+                        .unwrap();
+                }
+            }
+        });
+        Self {
+            address,
+            connections,
+            _tasks: tasks,
+        }
+    }
+
     /// How many connections were accepted.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)

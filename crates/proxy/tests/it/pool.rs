@@ -5,6 +5,7 @@ use testbed::script::Step;
 use testbed::upstream::Protocols;
 use traffic::Event;
 
+use crate::http2_peer::{Http2Peer, Streams};
 use crate::running::{NAME, Running, authority_of, http, https, scripted};
 use crate::soon;
 
@@ -137,4 +138,119 @@ async fn many_clients_share_one_http2_connection() {
         assert_eq!(soon(client.request(request)).await.unwrap().body.seen, 7);
     }
     assert_eq!(upstream.connection_count(), 1);
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_was_closed_is_replaced_for_other_versions_too() {
+    for (method, status) in [("GET", 200), ("HEAD", 200), ("POST", 502), ("DELETE", 502)] {
+        let first = vec![Step::ReadHead, Step::send(OK), Step::ReadHead];
+        let second = vec![Step::ReadHead, Step::send(OK), Step::ReadToEnd];
+        let upstream = scripted(false, vec![first, second]).await;
+        let running = Running::start().await;
+        let client = running.through(&upstream).await;
+        let client = client.start_http2().await.unwrap();
+        let request = |method: &str| {
+            let request = http::Request::builder().method(method);
+            let request = request.uri(format!("http://{NAME}/"));
+            request.body(bytes::Bytes::new()).unwrap()
+        };
+        soon(client.request(request("GET"))).await.unwrap();
+        let response = soon(client.request(request(method))).await.unwrap();
+        assert_eq!(response.head.status, status, "{method}");
+        let flow = running.recorder.ended(2).await.remove(1);
+        let expected: &[bool] = match status {
+            200 => &[true, false],
+            _ => &[true],
+        };
+        assert_eq!(reused(&flow.events), expected, "{method}");
+    }
+    let first = vec![Step::ReadHead, Step::send(OK), Step::ReadHead];
+    let second = vec![Step::ReadHead, Step::send(OK), Step::ReadToEnd];
+    let upstream = scripted(false, vec![first, second]).await;
+    let running = Running::start().await;
+    for _time in 0..2 {
+        let mut client = running.connect().await;
+        let host = authority_of(&upstream);
+        let request = format!("GET http://{host}/ HTTP/1.0\r\n\r\n");
+        client.send(request).await.unwrap();
+        let response = soon(client.read_response("GET")).await.unwrap();
+        assert_eq!(response.text(), "ok");
+    }
+    assert_eq!(upstream.connection_count(), 2);
+}
+
+/// An HTTP/2 upstream that refuses the first streams and answers the others with their number.
+async fn refusing(count: usize) -> Http2Peer {
+    Http2Peer::start(move |mut streams: Streams| async move {
+        let mut number = 0;
+        while let Some((_request, mut respond)) = streams.next().await {
+            number += 1;
+            if number <= count {
+                respond.send_reset(h2::Reason::REFUSED_STREAM);
+                continue;
+            }
+            let response = http::Response::new(());
+            let mut body = respond.send_response(response, false).unwrap();
+            body.send_data(number.to_string().into(), true).unwrap();
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_request_that_the_upstream_did_not_process_is_sent_once_more() {
+    let running = Running::start().await;
+    for method in ["GET", "POST", "DELETE"] {
+        let request = http::Request::builder().method(method);
+        let request = request.uri(format!("https://{NAME}/"));
+        let request = request.body(bytes::Bytes::new()).unwrap();
+        let peer = refusing(1).await;
+        let client = peer.connect(&running).await;
+        let response = soon(client.request(request.clone())).await.unwrap();
+        assert_eq!(response.text(), "2", "{method}");
+        let peer = refusing(2).await;
+        let client = peer.connect(&running).await;
+        let refused = soon(client.request(request)).await;
+        assert!(refused.is_err(), "{method}: it is sent twice, not thrice");
+
+        for (count, status) in [(1, 200), (2, 502)] {
+            let peer = refusing(count).await;
+            let mut client = peer.connect_tls(&running, "http/1.1").await;
+            let request = Request::new(method, "/").host(NAME);
+            let request = match method {
+                "POST" => request.header("Content-Length", "0"),
+                _ => request,
+            };
+            let response = soon(client.request(&request)).await.unwrap();
+            assert_eq!(response.head.status, status, "{method}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_not_sent_once_more() {
+    let (peer, running) = (refusing(1).await, Running::start().await);
+    let mut client = peer.connect_tls(&running, "http/1.1").await;
+    let request = Request::post("/", "x").host(NAME);
+    let response = soon(client.request(&request)).await.unwrap();
+    assert_eq!(response.head.status, 502);
+}
+
+#[tokio::test]
+async fn a_request_above_the_last_stream_of_a_goodbye_is_sent_elsewhere() {
+    let running = Running::start().await;
+    for alpn in ["h2", "http/1.1"] {
+        let peer = Http2Peer::saying_goodbye_first().await;
+        let text = if alpn == "h2" {
+            let client = peer.connect(&running).await;
+            let request = http::Request::post(format!("https://{NAME}/"));
+            let request = request.body(bytes::Bytes::new()).unwrap();
+            soon(client.request(request)).await.unwrap().text()
+        } else {
+            let mut client = peer.connect_tls(&running, alpn).await;
+            let request = Request::new("DELETE", "/").host(NAME);
+            soon(client.request(&request)).await.unwrap().text()
+        };
+        assert_eq!(text, "elsewhere", "{alpn}");
+    }
 }

@@ -365,8 +365,13 @@ impl Refused {
     fn new(error: &CertificateError, leaf: &CertificateDer<'_>, intermediates: usize) -> Self {
         let unknown_issuer = match error {
             CertificateError::UnknownIssuer => true,
-            // What is refused for being an authority would be refused for its issuer next.
-            CertificateError::Other(_) => is_self_issued(leaf),
+            // What is refused for being an authority would be refused for its issuer next. A root
+            // that happens to have the same name was tried with its key, and is not the issuer.
+            CertificateError::Other(_)
+            | CertificateError::BadSignature
+            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+                is_self_issued(leaf)
+            }
             _ => false,
         };
         let (kind, text) = if unknown_issuer {

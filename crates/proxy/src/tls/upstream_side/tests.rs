@@ -118,6 +118,21 @@ fn a_self_signed_certificate_is_called_so() {
     insta::assert_snapshot!(text, @"the upstream's certificate is self-signed and not trusted: CN=a.test");
 }
 
+/// Debian's ssl-cert puts a root named after the machine, with an RSA key, among the system's.
+#[test]
+fn a_trusted_root_of_the_same_name_does_not_hide_that_it_is_self_signed() {
+    let unconstrained = IsCa::Ca(BasicConstraints::Unconstrained);
+    let (same_name, _) = self_signed_certificate("a.test", unconstrained);
+    let tls = UpstreamTls::new(&UpstreamTrust {
+        system_roots: false,
+        extra_roots: vec![same_name],
+        danger_accept_invalid: Vec::new(),
+    })
+    .unwrap();
+    let (kind, text) = refusal(&tls, self_signed("a.test"), "a.test");
+    assert_eq!(kind, FailureKind::CertificateUnknownIssuer, "{text}");
+}
+
 /// `openssl req -x509` makes such certificates: an authority that is a server too.
 #[test]
 fn a_self_signed_authority_may_serve_if_it_is_trusted_itself() {

@@ -2,10 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
 mod ca;
+mod certificates;
+mod clients;
 mod config;
 mod flows;
 mod pages;
 mod run;
 mod serve;
+mod site;
 mod upstream;
 mod world;

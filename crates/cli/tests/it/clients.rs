@@ -1,0 +1,5 @@
+//! Real clients through the built program: what they print, how they end, and what was recorded.
+
+mod curl;
+mod node;
+mod python;

@@ -1,0 +1,193 @@
+//! Python: `requests`, and the SDKs of OpenAI and Anthropic, streamed and not. `.ci/run` installs
+//! them into a folder of their own.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use testbed::upstream::Protocols;
+
+use crate::site::{Site, flows, only_flow, text};
+use crate::world::{Printed, World};
+
+const KEY: &str = "sk-test-never-stored-5150";
+const QUESTION: &str = "Is the build green?";
+/// What the testbed's model says to it.
+const SAID: &str = "The build is green: 42 tests passed and none failed. \
+    The slowest took 310 ms, so there is nothing to worry about.";
+
+/// The interpreter that has the clients.
+fn python() -> &'static str {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../target/clients/bin/python"
+    );
+    assert!(
+        Path::new(path).exists(),
+        "the Python clients are missing: {path}; .ci/run installs them"
+    );
+    path
+}
+
+/// Runs a script that gets the upstream's URL as its argument.
+fn run(world: &World, site: &Site, script: &str) -> Printed {
+    let script = world.file("script.py", script);
+    let url = site.url("");
+    let printed = Printed::of(
+        site.command(world, &[python(), text(&script), &url])
+            .env("OPENAI_API_KEY", KEY)
+            .env("ANTHROPIC_API_KEY", KEY)
+            .output()
+            .unwrap(),
+    );
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    printed
+}
+
+/// What the database holds of the key: nothing.
+fn check_key_is_nowhere(world: &World) {
+    for entry in std::fs::read_dir(world.path(".local/share/oriel")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            let bytes = std::fs::read(&path).unwrap();
+            let found = bytes.windows(KEY.len()).any(|part| part == KEY.as_bytes());
+            assert!(!found, "the key is in {}", path.display());
+        }
+    }
+}
+
+/// Runs a script that calls a model whole and streamed, and checks what was recorded.
+fn check_model(path: &str, script: &str) {
+    let world = World::new();
+    let site = Site::https(&world, Protocols::Both);
+    let printed = run(&world, &site, script);
+    let lines: Vec<_> = printed.stdout.lines().collect();
+    assert_eq!(lines, [SAID, SAID]);
+    let all = flows(&world);
+    assert_eq!(all.len(), 2, "{all:?}");
+    for (flow, content_type) in all.iter().zip(["application/json", "text/event-stream"]) {
+        assert_eq!(
+            (&flow["method"], &flow["url"], &flow["status"]),
+            (&json!("POST"), &json!(site.url(path)), &json!(200)),
+            "{flow}"
+        );
+        assert_eq!(flow["state"], "completed", "{flow}");
+        assert_eq!(flow["route"]["action"], "intercept");
+        check_bodies(&world, flow, content_type);
+    }
+    check_key_is_nowhere(&world);
+}
+
+fn check_bodies(world: &World, flow: &Value, content_type: &str) {
+    let id = flow["id"].as_str().unwrap();
+    let shown = world.json(&["flows", "show", id, "--json", "--body"]);
+    let asked = shown["request"]["body"]["data"].as_str().unwrap();
+    assert!(asked.contains(QUESTION), "{asked}");
+    let answer = &shown["response"]["body"];
+    let kind = answer["content_type"].as_str().unwrap();
+    assert!(kind.starts_with(content_type), "{kind}");
+    assert_eq!(answer["truncated"], false);
+    assert_eq!(answer["bytes"], flow["sizes"]["response_bytes"]);
+    assert!(answer["data"].as_str().unwrap().contains("green"));
+}
+
+#[test]
+fn openai_chat_completions() {
+    check_model(
+        "/v1/chat/completions",
+        r#"
+import openai, sys
+client = openai.OpenAI(base_url=sys.argv[1] + "/v1", max_retries=0)
+ask = dict(model="gpt-5.1", messages=[{"role": "user", "content": "Is the build green?"}])
+print(client.chat.completions.create(**ask).choices[0].message.content)
+chunks = client.chat.completions.create(stream=True, **ask)
+print("".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices))
+"#,
+    );
+}
+
+#[test]
+fn openai_responses() {
+    check_model(
+        "/v1/responses",
+        r#"
+import openai, sys
+client = openai.OpenAI(base_url=sys.argv[1] + "/v1", max_retries=0)
+ask = dict(model="gpt-5.1", input="Is the build green?")
+print(client.responses.create(**ask).output_text)
+events = client.responses.create(stream=True, **ask)
+print("".join(event.delta for event in events if event.type == "response.output_text.delta"))
+"#,
+    );
+}
+
+#[test]
+fn anthropic_messages() {
+    check_model(
+        "/v1/messages",
+        r#"
+import anthropic, sys
+client = anthropic.Anthropic(base_url=sys.argv[1], max_retries=0)
+ask = dict(model="claude-sonnet-4-5", max_tokens=100,
+           messages=[{"role": "user", "content": "Is the build green?"}])
+print(client.messages.create(**ask).content[0].text)
+with client.messages.stream(**ask) as stream:
+    print("".join(stream.text_stream))
+"#,
+    );
+}
+
+#[test]
+fn an_error_of_the_api_reaches_the_sdk_as_it_is() {
+    let world = World::new();
+    let site = Site::https(&world, Protocols::Both);
+    let script = r#"
+import openai, sys
+client = openai.OpenAI(base_url=sys.argv[1] + "/v1/none", max_retries=0)
+try:
+    client.models.list()
+except openai.NotFoundError as error:
+    print(error.status_code)
+"#;
+    assert_eq!(run(&world, &site, script).stdout, "404\n");
+    let flow = only_flow(&world);
+    assert_eq!(
+        (&flow["status"], &flow["state"]),
+        (&json!(404), &json!("completed"))
+    );
+}
+
+#[test]
+fn requests_gets_and_posts() {
+    let world = World::new();
+    let site = Site::https(&world, Protocols::Both);
+    let script = r#"
+import requests, sys
+session = requests.Session()
+url = sys.argv[1]
+got = session.get(url + "/gzip")
+print(got.status_code, got.json()["encoding"])
+sent = session.post(url + "/upload", json={"text": "x" * 1000})
+print(sent.status_code, sent.json()["received"])
+parts = list(session.get(url + "/chunked/100000?size=999", stream=True).iter_content(4096))
+print(sum(len(part) for part in parts))
+"#;
+    let printed = run(&world, &site, script);
+    assert_eq!(printed.stdout, "200 gzip\n200 1012\n100000\n");
+    let all = flows(&world);
+    let paths: Vec<_> = all
+        .iter()
+        .map(|flow| flow["path"].as_str().unwrap())
+        .collect();
+    assert_eq!(paths, ["/gzip", "/upload", "/chunked/100000"]);
+    assert_eq!(all[1]["sizes"]["request_bytes"], 1012);
+    assert_eq!(all[2]["sizes"]["response_bytes"], 100_000);
+    // requests kept its connection, and so did we.
+    assert_eq!(site.upstream.connection_count(), 1);
+    // What came compressed is shown as text.
+    let shown = world.oriel(&["flows", "show", all[0]["id"].as_str().unwrap(), "--full"]);
+    assert!(
+        shown.stdout.contains("line 199 of a repetitive"),
+        "{}",
+        shown.stdout
+    );
+}

@@ -11,9 +11,11 @@ use crate::clock::now;
 use crate::command::flows::{filter, open};
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::flow_text::{Clock, moment, period, request, size, status};
+use crate::flow_text::{
+    Clock, has_secrets, moment, period, request, secrets_warning, size, status,
+};
 use crate::limits::FOLLOW_EVERY;
-use crate::output::{print, say_line, to_json};
+use crate::output::{print, say, say_line, to_json};
 use crate::problem::Problem;
 use crate::store_problem::store_problem;
 use crate::table::{Cell, Column, Side, render};
@@ -25,6 +27,7 @@ pub(crate) fn run(context: &Context, arguments: &FlowsTail) -> Result<Exit, Prob
         filter,
         open: Vec::new(),
         ended: Vec::new(),
+        secrets_told: false,
     };
     let Some(reader) = follower.wait_for_reader(arguments)? else {
         say_line("nothing was captured yet. Begin with: oriel run -- COMMAND");
@@ -46,6 +49,8 @@ struct Follower<'a> {
     open: Vec<store::FlowRef>,
     /// Flows that had ended when following began; the first changes may name them again.
     ended: Vec<store::FlowRef>,
+    /// Whether it was said that credentials are stored.
+    secrets_told: bool,
 }
 
 impl Follower<'_> {
@@ -110,9 +115,18 @@ impl Follower<'_> {
             }
             (_, None) => {}
         }
+        self.tell_secrets(row);
         match self.context.json() {
             true => print(&format!("{}\n", line_of_json(row)?)),
             false => print(&self.line(row)),
+        }
+    }
+
+    /// Says once, before the first flow it holds for, that credentials are stored.
+    fn tell_secrets(&mut self, row: &FlowRow) {
+        if has_secrets(row) && !self.secrets_told && !self.context.json() {
+            say(&secrets_warning(self.context.terminal.stderr.pen));
+            self.secrets_told = true;
         }
     }
 

@@ -9,7 +9,7 @@ use testbed::authority::{Authority, Identity};
 use testbed::upstream::{Protocols, Received, Upstream, UpstreamOptions};
 use tokio::runtime::Runtime;
 
-use crate::world::{Printed, World};
+use crate::world::{Printed, Service, World};
 
 /// The only name that resolves to loopback everywhere; addresses would be tunnelled.
 pub(crate) const NAME: &str = "localhost";
@@ -18,6 +18,7 @@ pub(crate) const NAME: &str = "localhost";
 pub(crate) struct Site {
     pub(crate) runtime: Runtime,
     pub(crate) upstream: Upstream,
+    pub(crate) authority: Authority,
     /// The certificate of its authority.
     pub(crate) ca: PathBuf,
     scheme: &'static str,
@@ -63,6 +64,7 @@ impl Site {
             upstream: runtime.block_on(Upstream::start(options)).unwrap(),
             runtime,
             ca: world.file("upstream.pem", &authority.certificate_pem()),
+            authority,
             scheme,
         }
     }
@@ -97,6 +99,19 @@ impl Site {
 
     pub(crate) fn run(&self, world: &World, command: &[&str]) -> Printed {
         Printed::of(self.command(world, command).output().unwrap())
+    }
+
+    /// `oriel serve` that opens the connections to this upstream alone.
+    pub(crate) fn serve(&self, world: &World) -> Service {
+        let arguments = [
+            "--admin",
+            "off",
+            "--upstream-ca",
+            text(&self.ca),
+            "--intercept",
+            NAME,
+        ];
+        world.serve_port(self.upstream.address().port(), &arguments)
     }
 
     /// The same command without the program between, told to trust the upstream.

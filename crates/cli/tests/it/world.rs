@@ -78,9 +78,20 @@ impl World {
     }
 
     pub(crate) fn serve(&self, arguments: &[&str]) -> Service {
+        Service::start(self.serve_command(arguments))
+    }
+
+    /// A service that lets its clients connect to this port too.
+    pub(crate) fn serve_port(&self, port: u16, arguments: &[&str]) -> Service {
+        let mut command = self.serve_command(arguments);
+        command.env("ORIEL_CONNECT_PORTS", port.to_string());
+        Service::start(command)
+    }
+
+    fn serve_command(&self, arguments: &[&str]) -> Command {
         let mut all = vec!["serve", "--listen", "127.0.0.1:0", "--log-format", "json"];
         all.extend(arguments);
-        Service::start(self.command(&all))
+        self.command(&all)
     }
 }
 

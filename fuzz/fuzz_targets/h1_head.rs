@@ -33,7 +33,7 @@ fn check_request(bytes: &[u8]) {
     );
     let line = [method, b" ", target, b" HTTP/", version.as_bytes(), b"\r\n"];
     let mut sent = Vec::new();
-    head::write_request(&request, bytes, &line, None, &mut sent);
+    head::write_request(&request, bytes, &line, head::Replaced::default(), &mut sent);
     sent.extend_from_slice(b"\r\n");
     if version == "1.1" {
         let again = head::parse_request(&sent, Vec::new()).expect("what is sent on is a request");

@@ -19,6 +19,7 @@ mod error;
 mod first_bytes;
 pub mod http1;
 mod http2;
+mod max_forwards;
 mod refuse;
 mod shutdown;
 mod stream;

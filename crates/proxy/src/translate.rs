@@ -28,6 +28,7 @@ pub(crate) use crate::http1::relay::Broken;
 use crate::http1::relay::Reuse;
 use crate::http2::client::{Http2Upstream, StreamGuard};
 use crate::limits::{HALF_CLOSED, INFORMATIONAL_MAX, READ_BYTES};
+use crate::max_forwards::MaxForwards;
 use crate::tap::Flow;
 use crate::upstream::{Http1Upstream, Lease, Offer, Upstream};
 use body::{Coding, Fault, Outgoing, Sink, Source, carry};
@@ -37,6 +38,8 @@ pub(crate) struct Http1Request<'a> {
     pub(crate) head: &'a RequestHead,
     pub(crate) bytes: &'a Bytes,
     pub(crate) path: String,
+    /// What replaces the Max-Forwards field.
+    pub(crate) forwards: Option<MaxForwards>,
     /// The host of a request in absolute form: it replaces the Host field.
     pub(crate) host: Option<&'a str>,
     pub(crate) target: &'a Target,

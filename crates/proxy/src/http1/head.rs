@@ -93,6 +93,8 @@ pub struct RequestHead {
     pub host: Option<usize>,
     /// True if the client waits for `100 Continue`.
     pub expects_continue: bool,
+    /// The line with the Max-Forwards field.
+    pub max_forwards: Option<usize>,
     /// Where the value of an Upgrade field stands that Connection names.
     pub upgrade: Option<Range<usize>>,
 }
@@ -190,6 +192,7 @@ pub fn parse_request(bytes: &[u8], lines: Vec<Line>) -> Result<RequestHead, Head
         keep_alive: known.keep_alive(version),
         host: known.host,
         expects_continue: known.expects_continue && version == Version::Http11,
+        max_forwards: known.max_forwards,
         upgrade: known.upgrade.filter(|_| known.connection_upgrade),
         lines,
     })
@@ -233,28 +236,44 @@ pub fn parse_response(
     })
 }
 
+/// Values that stand in the place of those that came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Replaced<'a> {
+    /// Of the Host field.
+    pub host: Option<&'a [u8]>,
+    /// Of the Max-Forwards field.
+    pub max_forwards: Option<&'a [u8]>,
+}
+
 /// Writes a request head on: `start_line` (with its CRLF) and the lines of `head` that are not
-/// hop by hop. `host` replaces the value of the Host line.
+/// hop by hop, with the values that are replaced.
 pub fn write_request(
     head: &RequestHead,
     bytes: &[u8],
     start_line: &[&[u8]],
-    host: Option<&[u8]>,
+    replaced: Replaced<'_>,
     out: &mut Vec<u8>,
 ) {
     for part in start_line {
         out.extend_from_slice(part);
     }
     for (index, line) in head.lines.iter().enumerate() {
-        match host {
-            Some(host) if head.host == Some(index) => {
+        if line.hop {
+            continue;
+        }
+        let value = match Some(index) {
+            at if at == head.host => replaced.host,
+            at if at == head.max_forwards => replaced.max_forwards,
+            _ => None,
+        };
+        match value {
+            Some(value) => {
                 out.extend_from_slice(bytes.get(line.start..line.name_end).unwrap_or_default());
                 out.extend_from_slice(b": ");
-                out.extend_from_slice(host);
+                out.extend_from_slice(value);
                 out.extend_from_slice(b"\r\n");
             }
-            _ if line.hop => {}
-            _ => out.extend_from_slice(bytes.get(line.start..line.end).unwrap_or_default()),
+            None => out.extend_from_slice(bytes.get(line.start..line.end).unwrap_or_default()),
         }
     }
 }
@@ -348,6 +367,7 @@ struct Known {
     connection_upgrade: bool,
     upgrade: Option<Range<usize>>,
     expects_continue: bool,
+    max_forwards: Option<usize>,
 }
 
 impl Known {
@@ -378,6 +398,9 @@ impl Known {
                     names_options |= known.read_connection(value);
                 }
                 10 if name.eq_ignore_ascii_case(b"keep-alive") => line.hop = true,
+                12 if name.eq_ignore_ascii_case(b"max-forwards") => {
+                    known.max_forwards = Some(index);
+                }
                 14 if name.eq_ignore_ascii_case(b"content-length") => {
                     known.read_content_length(value)?;
                     // Said twice alike, it is sent on once.

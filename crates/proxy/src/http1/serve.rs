@@ -14,9 +14,10 @@ use crate::clock;
 use crate::connection::{Engine, Inside};
 use crate::error;
 use crate::http1::connection::{Http1, ReadError};
-use crate::http1::head::{self, BodyLength, RequestHead};
+use crate::http1::head::{self, BodyLength, Replaced, RequestHead};
 use crate::http1::relay::{Broken, Relay, Reuse};
 use crate::limits::LINGER;
+use crate::max_forwards::{self, MaxForwards};
 use crate::refuse::Refusal;
 use crate::tap::{Flow, Opening, Reporter};
 use crate::translate;
@@ -383,6 +384,10 @@ async fn forward(
     if let Some(failure) = refused(&asked, scope, engine) {
         return answer(client, &asked, flow, failure).await;
     }
+    let forwards = asked.max_forwards();
+    if let Some(MaxForwards::Answer(what)) = forwards {
+        return answer_for_upstream(client, &asked, flow, what).await;
+    }
     let mut lease = match engine.upstreams.ready(&plan.upstream, Offer::Http1) {
         Some(lease) => Ok(lease),
         None => {
@@ -398,6 +403,7 @@ async fn forward(
                     head: request,
                     bytes,
                     path: plan.path_text(bytes),
+                    forwards,
                     host: plan.host.as_deref(),
                     target: &plan.target,
                     scheme: plan.scheme,
@@ -446,6 +452,12 @@ async fn forward(
 }
 
 impl Asked {
+    fn max_forwards(&self) -> Option<MaxForwards> {
+        let line = self.request.lines.get(self.request.max_forwards?)?;
+        let method = self.bytes.get(self.request.method.clone())?;
+        max_forwards::read(method, self.bytes.get(line.value.clone())?)
+    }
+
     fn is_head(&self) -> bool {
         self.bytes.get(self.request.method.clone()) == Some(b"HEAD")
     }
@@ -540,7 +552,15 @@ fn write_head(asked: &Asked, out: &mut Vec<u8>) {
         b" HTTP/1.1\r\n",
     ];
     let host = plan.host.as_deref().map(str::as_bytes);
-    head::write_request(request, bytes, &start, host, out);
+    let forwards = match asked.max_forwards() {
+        Some(MaxForwards::Forward(left)) => Some(left.to_string()),
+        Some(MaxForwards::Answer(_)) | None => None,
+    };
+    let replaced = Replaced {
+        host,
+        max_forwards: forwards.as_deref().map(str::as_bytes),
+    };
+    head::write_request(request, bytes, &start, replaced, out);
     if let Some(host) = host
         && request.host.is_none()
     {
@@ -603,6 +623,39 @@ async fn answer(client: &mut Http1, asked: &Asked, flow: Flow<'_>, failure: Fail
     let refusal = Refusal::new(&failure, Some(&asked.plan.target));
     refusal.write(stays, !asked.is_head(), &mut client.output);
     flow.fail(failure, Some(refusal.status));
+    match client.drain(LINGER).await {
+        Ok(()) if stays => Next::Request,
+        _ => Next::Close,
+    }
+}
+
+/// Answers a request that may go no further (RFC 9110 section 7.6.2).
+async fn answer_for_upstream(
+    client: &mut Http1,
+    asked: &Asked,
+    mut flow: Flow<'_>,
+    what: max_forwards::Asked,
+) -> Next {
+    let answer = max_forwards::Answer::new(what, &asked.bytes);
+    // What follows an unread body cannot be found.
+    let stays = asked.request.keep_alive && asked.request.body == BodyLength::None;
+    let mut text = b"HTTP/1.1 200 OK\r\n".to_vec();
+    for (name, value) in answer.fields() {
+        text.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+    }
+    if !stays {
+        text.extend_from_slice(b"Connection: close\r\n");
+    }
+    text.extend_from_slice(b"\r\n");
+    client.output.extend_from_slice(&text);
+    client.output.extend_from_slice(&answer.body);
+    flow.response_started(clock::now(), || Head {
+        version: Version::Http11,
+        text: text.into(),
+    });
+    flow.response_bytes(&answer.body);
+    flow.response_ended(None);
+    flow.complete();
     match client.drain(LINGER).await {
         Ok(()) if stays => Next::Request,
         _ => Next::Close,

@@ -27,6 +27,7 @@ use crate::limits::{
     HEAD_BYTES_MAX, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_RESETS_MAX, HTTP2_SEND_BUFFER_BYTES,
     HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX, HTTP2_STREAMS_UNDER_WAY_MAX,
 };
+use crate::max_forwards::{self, MaxForwards};
 use crate::refuse::Refusal;
 use crate::stream::{Replay, Transport, Wire};
 use crate::tap::{Flow, Opening, Reporter};
@@ -184,6 +185,10 @@ async fn stream(
     let mut flow = reporter.start(&opening, head);
     if let Some(failure) = refused(&plan, scope, engine) {
         answer(&mut respond, flow, failure, &plan, is_head);
+        return StreamEnd::Served;
+    }
+    if let Some(MaxForwards::Answer(what)) = heads::max_forwards(&parts) {
+        answer_for_upstream(&mut respond, flow, &head().text, what);
         return StreamEnd::Served;
     }
     let message = Http2Request {
@@ -363,6 +368,34 @@ fn answer(
     let refusal = Refusal::new(&failure, Some(&plan.target));
     refuse(respond, &refusal, !is_head);
     flow.fail(failure, Some(refusal.status));
+}
+
+/// Answers a request that may go no further (RFC 9110 section 7.6.2).
+fn answer_for_upstream(
+    respond: &mut SendResponse<Bytes>,
+    mut flow: Flow<'_>,
+    head: &[u8],
+    what: max_forwards::Asked,
+) {
+    let answer = max_forwards::Answer::new(what, head);
+    let mut response = Response::builder();
+    for (name, value) in answer.fields() {
+        response = response.header(name, value);
+    }
+    let Ok(response) = response.body(()) else {
+        return;
+    };
+    let text = heads::response_text(response.status(), response.headers());
+    flow.response_started(clock::now(), || text);
+    flow.response_bytes(&answer.body);
+    flow.response_ended(None);
+    flow.complete();
+    // The client may be gone; then nobody is to be told.
+    if let Ok(mut body) = respond.send_response(response, answer.body.is_empty())
+        && !answer.body.is_empty()
+    {
+        let _sent = body.send_data(answer.body, true);
+    }
 }
 
 /// Ends a flow that broke off: with a reply of ours if the client has seen nothing yet, otherwise

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, PROXY_AUTHORIZATION, TRANSFER_ENCODING,
+    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, MAX_FORWARDS, PROXY_AUTHORIZATION, TRANSFER_ENCODING,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
@@ -12,6 +12,7 @@ use super::Http1Request;
 use super::body::{Coding, trailers_head};
 use crate::error;
 use crate::http1::head::{BodyLength, Line, ResponseHead};
+use crate::max_forwards::{self, MaxForwards};
 
 /// An HTTP/2 request head as text, pseudo-header fields included (RFC 9113 section 8.3.1).
 pub(crate) fn request_text(method: &Method, uri: &Uri, fields: &HeaderMap) -> Head {
@@ -34,7 +35,7 @@ pub(crate) fn request_text(method: &Method, uri: &Uri, fields: &HeaderMap) -> He
 }
 
 /// An HTTP/2 response head as text.
-pub(super) fn response_text(status: StatusCode, fields: &HeaderMap) -> Head {
+pub(crate) fn response_text(status: StatusCode, fields: &HeaderMap) -> Head {
     let mut text = Vec::with_capacity(128 + fields.len() * 32);
     text.extend_from_slice(b"HTTP/2 ");
     text.extend_from_slice(status.as_str().as_bytes());
@@ -127,6 +128,15 @@ pub(super) fn body_length(fields: &HeaderMap, ended: bool) -> Result<BodyLength,
     }
 }
 
+/// What Max-Forwards asks of us in an HTTP/2 request.
+pub(crate) fn max_forwards(parts: &http::request::Parts) -> Option<MaxForwards> {
+    if !matches!(parts.method, Method::OPTIONS | Method::TRACE) {
+        return None;
+    }
+    let value = parts.headers.get(MAX_FORWARDS)?;
+    max_forwards::read(parts.method.as_str().as_bytes(), value.as_bytes())
+}
+
 /// A request of an HTTP/2 client as it is sent on.
 pub(super) fn for_upstream(
     mut parts: http::request::Parts,
@@ -134,6 +144,9 @@ pub(super) fn for_upstream(
     scheme: Scheme,
 ) -> Result<Request<()>, Failure> {
     parts.headers.remove(PROXY_AUTHORIZATION);
+    if let Some(MaxForwards::Forward(left)) = max_forwards(&parts) {
+        parts.headers.insert(MAX_FORWARDS, left.into());
+    }
     let named = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
     let authority = match (parts.uri.authority(), named) {
         (Some(authority), _) => authority.as_str().to_owned(),
@@ -180,8 +193,13 @@ pub(super) fn from_http1_request(message: &Http1Request<'_>) -> Result<Request<(
     *request.version_mut() = http::Version::HTTP_2;
     *request.uri_mut() = uri(message.scheme, &authority, &message.path)?;
     let fields = request.headers_mut();
-    copy_fields(&head.lines, message.bytes, fields)?;
-    fields.remove(HOST);
+    // Left out, not removed afterwards: removing puts the last field into its place.
+    let lines = head.lines.iter().enumerate();
+    let lines = lines.filter(|(at, _)| head.host != Some(*at));
+    copy_fields(lines.map(|(_, line)| line), message.bytes, fields)?;
+    if let Some(MaxForwards::Forward(left)) = message.forwards {
+        fields.insert(MAX_FORWARDS, left.into());
+    }
     Ok(request)
 }
 
@@ -200,12 +218,16 @@ pub(super) fn from_http1_response(
             text,
         )
     })?;
-    copy_fields(&head.lines, bytes, response.headers_mut())?;
+    copy_fields(head.lines.iter(), bytes, response.headers_mut())?;
     Ok(response)
 }
 
-fn copy_fields(lines: &[Line], bytes: &[u8], fields: &mut HeaderMap) -> Result<(), Failure> {
-    for line in lines.iter().filter(|line| !line.hop) {
+fn copy_fields<'a>(
+    lines: impl Iterator<Item = &'a Line>,
+    bytes: &[u8],
+    fields: &mut HeaderMap,
+) -> Result<(), Failure> {
+    for line in lines.filter(|line| !line.hop) {
         let name = bytes.get(line.start..line.name_end).unwrap_or_default();
         let value = bytes.get(line.value.clone()).unwrap_or_default();
         let name =

@@ -9,6 +9,7 @@ mod http2;
 mod http2_frames;
 mod http2_peer;
 mod interception;
+mod max_forwards;
 mod pool;
 mod recorder;
 mod running;

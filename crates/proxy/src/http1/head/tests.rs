@@ -249,7 +249,7 @@ fn check_forwarded(lines: &str, forwarded: &str) {
         &head,
         text.as_bytes(),
         &[b"GET /a HTTP/1.1\r\n"],
-        None,
+        Replaced::default(),
         &mut out,
     );
     let out = String::from_utf8(out).unwrap();
@@ -337,7 +337,16 @@ fn the_host_is_replaced_in_its_place() {
     let text = "GET /a HTTP/1.1\r\nA: 1\r\nhost:  old\r\nB: 2\r\n\r\n";
     let head = request(text).unwrap();
     let mut out = Vec::new();
-    write_request(&head, text.as_bytes(), &[b"X\r\n"], Some(b"new"), &mut out);
+    write_request(
+        &head,
+        text.as_bytes(),
+        &[b"X\r\n"],
+        Replaced {
+            host: Some(b"new"),
+            max_forwards: None,
+        },
+        &mut out,
+    );
     assert_eq!(out, b"X\r\nA: 1\r\nhost: new\r\nB: 2\r\n");
 }
 
@@ -383,7 +392,7 @@ proptest! {
         for text in [format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n"), lines] {
             if let Ok(head) = request(&text) {
                 let mut out = Vec::new();
-                write_request(&head, text.as_bytes(), &[], None, &mut out);
+                write_request(&head, text.as_bytes(), &[], Replaced::default(), &mut out);
                 let out = String::from_utf8(out).unwrap();
                 prop_assert!(out.split_inclusive("\r\n").all(|line| text.contains(line)));
             }

@@ -32,7 +32,13 @@ where
     let head = head::parse_request(&client.input[..length], Vec::new()).unwrap();
     let bytes = client.input.split_to(length);
     let start = [&bytes[..head.lines[0].start]];
-    head::write_request(&head, &bytes, &start, None, &mut upstream.output);
+    head::write_request(
+        &head,
+        &bytes,
+        &start,
+        head::Replaced::default(),
+        &mut upstream.output,
+    );
     upstream.output.extend_from_slice(b"\r\n");
     let tap = Tap::new(None, 0);
     let mut reporter = tap.reporter();

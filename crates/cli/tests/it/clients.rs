@@ -1,5 +1,6 @@
 //! Real clients through the built program: what they print, how they end, and what was recorded.
 
 mod curl;
+mod git;
 mod node;
 mod python;

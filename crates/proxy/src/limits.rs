@@ -56,6 +56,9 @@ pub const TUNNEL_BYTES: usize = 64 * 1024;
 /// Room of the kernel pipe that one direction of a busy tunnel passes through.
 pub const PIPE_BYTES: usize = 256 * 1024;
 
+/// How long an idle tunnel keeps its pipes.
+pub const PIPE_KEPT: Duration = Duration::from_secs(2);
+
 /// Events collected on a connection before they are handed to the watcher.
 pub const EVENTS_PER_BATCH: usize = 64;
 

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use rustix::pipe::{PipeFlags, SpliceFlags};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -14,17 +14,23 @@ use traffic::Side;
 
 use super::{End, LaneState, Passed, broken, idled};
 use crate::deadline::Deadline;
-use crate::limits::PIPE_BYTES;
+use crate::limits::{PIPE_BYTES, PIPE_KEPT, READ_BYTES};
 use crate::stream::reset_on_drop;
 
 /// A lane that carries this much at once is given a larger pipe.
 const WIDEN_FROM_BYTES: usize = 16 * 1024;
 
+/// The end that is read from and the one that is written to.
+type Pipe = (OwnedFd, OwnedFd);
+
 /// One direction.
 struct Lane {
-    /// Read before the tunnel began, and sent first.
-    ahead: BytesMut,
-    pipe: Option<(OwnedFd, OwnedFd)>,
+    /// What was read before the tunnel began, and what is read while no pipe can be had; sent
+    /// first.
+    copied: BytesMut,
+    open_pipe: fn() -> io::Result<Pipe>,
+    /// Made when there is something to carry, given back after a rest.
+    pipe: Option<Pipe>,
     /// The pipe was made larger.
     widened: bool,
     /// Octets that are in the pipe.
@@ -42,8 +48,12 @@ pub(super) async fn run(
 ) {
     reset_on_drop(&client, true);
     reset_on_drop(&upstream, true);
-    let (mut up, mut down) = (Lane::new(ahead), Lane::new(BytesMut::new()));
-    let mut deadline = Deadline::after(idle);
+    let mut up = Lane::new(ahead, open_pipe);
+    let mut down = Lane::new(BytesMut::new(), open_pipe);
+    // One timer for both: the pipes go first, then the tunnel.
+    let pipes_kept = PIPE_KEPT.min(idle);
+    let mut resting = false;
+    let mut deadline = Deadline::after(pipes_kept);
     passed.failure = std::future::poll_fn(|cx| {
         let moved_before = up.passed + down.passed;
         let going_up = up.poll(cx, &client, &upstream);
@@ -60,7 +70,15 @@ pub(super) async fn run(
             _ => {}
         }
         if up.passed + down.passed != moved_before {
-            deadline.set(idle);
+            resting = false;
+            deadline.set(pipes_kept);
+        }
+        if !resting {
+            ready!(deadline.poll_passed(cx));
+            resting = true;
+            up.rest();
+            down.rest();
+            deadline.set(idle - pipes_kept);
         }
         ready!(deadline.poll_passed(cx));
         Poll::Ready(Some(idled()))
@@ -72,10 +90,16 @@ pub(super) async fn run(
     }
 }
 
+fn open_pipe() -> io::Result<Pipe> {
+    let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
+    Ok(rustix::pipe::pipe_with(flags)?)
+}
+
 impl Lane {
-    fn new(ahead: BytesMut) -> Self {
+    fn new(copied: BytesMut, open_pipe: fn() -> io::Result<Pipe>) -> Self {
         Self {
-            ahead,
+            copied,
+            open_pipe,
             pipe: None,
             widened: false,
             held: 0,
@@ -90,12 +114,13 @@ impl Lane {
         source: &TcpStream,
         sink: &TcpStream,
     ) -> Poll<Result<(), (End, io::Error)>> {
-        while !self.ahead.is_empty() {
-            let sent = ready!(self.poll_ahead(cx, sink)).map_err(|error| (End::Sink, error))?;
-            self.ahead.advance(sent);
-            self.passed += sent as u64;
-        }
         loop {
+            while !self.copied.is_empty() {
+                let sent =
+                    ready!(self.poll_copied(cx, sink)).map_err(|error| (End::Sink, error))?;
+                self.copied.advance(sent);
+                self.passed += sent as u64;
+            }
             while self.held > 0 {
                 let moved = ready!(self.poll_out(cx, sink)).map_err(|error| (End::Sink, error))?;
                 self.held = self.held.saturating_sub(moved);
@@ -114,6 +139,7 @@ impl Lane {
             }
             match ready!(self.poll_in(cx, source)) {
                 Ok(0) => self.state = LaneState::Ending,
+                Ok(_) if !self.copied.is_empty() => {}
                 Ok(moved) => {
                     self.held = moved;
                     self.widen();
@@ -123,13 +149,25 @@ impl Lane {
         }
     }
 
-    fn poll_ahead(&self, cx: &mut Context<'_>, sink: &TcpStream) -> Poll<io::Result<usize>> {
+    fn poll_copied(&self, cx: &mut Context<'_>, sink: &TcpStream) -> Poll<io::Result<usize>> {
         loop {
             ready!(sink.poll_write_ready(cx))?;
-            match sink.try_write(&self.ahead) {
+            match sink.try_write(&self.copied) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Poll::Ready(result),
             }
+        }
+    }
+
+    /// Gives back what an idle lane does not need: of many tunnels most are idle, and the pipes
+    /// would be four of the six descriptors of each.
+    fn rest(&mut self) {
+        if self.held == 0 {
+            self.pipe = None;
+            self.widened = false;
+        }
+        if self.copied.is_empty() {
+            self.copied = BytesMut::new();
         }
     }
 
@@ -144,21 +182,26 @@ impl Lane {
         }
     }
 
+    /// Reads into the pipe, or where no pipe can be had, into memory.
     fn poll_in(&mut self, cx: &mut Context<'_>, source: &TcpStream) -> Poll<io::Result<usize>> {
         loop {
             ready!(source.poll_read_ready(cx))?;
-            let (_, into) = match &mut self.pipe {
-                Some(pipe) => pipe,
-                empty @ None => empty.insert(rustix::pipe::pipe_with(
-                    PipeFlags::CLOEXEC | PipeFlags::NONBLOCK,
-                )?),
+            if self.pipe.is_none() {
+                // Without descriptors the bytes still pass, at the price of a copy.
+                self.pipe = (self.open_pipe)().ok();
+            }
+            let moved = match &self.pipe {
+                Some((_, into)) => source.try_io(Interest::READABLE, || {
+                    let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+                    Ok(rustix::pipe::splice(
+                        source, None, into, None, PIPE_BYTES, flags,
+                    )?)
+                }),
+                None => {
+                    self.copied.reserve(READ_BYTES);
+                    source.try_read_buf(&mut (&mut self.copied).limit(READ_BYTES))
+                }
             };
-            let moved = source.try_io(Interest::READABLE, || {
-                let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-                Ok(rustix::pipe::splice(
-                    source, None, &*into, None, PIPE_BYTES, flags,
-                )?)
-            });
             match moved {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Poll::Ready(result),
@@ -185,3 +228,6 @@ impl Lane {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

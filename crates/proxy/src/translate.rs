@@ -40,6 +40,8 @@ pub(crate) struct Http1Request<'a> {
     pub(crate) path: String,
     /// What replaces the Max-Forwards field.
     pub(crate) forwards: Option<MaxForwards>,
+    /// It was sent once already.
+    pub(crate) repeated: bool,
     /// The host of a request in absolute form: it replaces the Host field.
     pub(crate) host: Option<&'a str>,
     pub(crate) target: &'a Target,
@@ -140,7 +142,7 @@ pub(crate) async fn from_http1(
     )
     .await;
     let done = match done {
-        Err(broken) if attempt.may_be_repeated(&broken) => {
+        Err(broken) if !message.repeated && attempt.may_be_repeated(&broken) => {
             let request = heads::from_http1_request(&message).map_err(Broken::before)?;
             let acquired = attempt.acquire_again(upstream, Offer::Http1, engine);
             let lease = acquired.await.map_err(Broken::before)?;
@@ -198,8 +200,19 @@ pub(crate) async fn from_http2(
     .await;
     match (done, copy) {
         (Err(broken), Some(request)) if attempt.may_be_repeated(&broken) => {
-            let acquired = attempt.acquire_again(upstream, Offer::Any, engine);
-            let lease = acquired.await.map_err(Broken::before)?;
+            // A client that has lost interest does not keep a dial going.
+            let reset = std::future::poll_fn(|cx| respond.poll_reset(cx));
+            let lease = tokio::select! {
+                biased;
+                reset = reset => {
+                    let fault = client_reset(reset.unwrap_or(Reason::CANCEL));
+                    let reason = fault.reason;
+                    return Err(Broken { reason, ..Broken::before(fault.failure) });
+                }
+                lease = attempt.acquire_again(upstream, Offer::Any, engine) => {
+                    lease.map_err(Broken::before)?
+                }
+            };
             let (none, reply) = (Source::Nothing, Reply::Http2(respond));
             run(
                 request, length, none, reply, lease, upstream, flow, engine, &sent,

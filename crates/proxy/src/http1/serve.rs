@@ -395,6 +395,7 @@ async fn forward(
             engine.upstreams.connect(&plan.upstream, Offer::Http1).await
         }
     };
+    let mut repeated = false;
     loop {
         let mut held = match lease {
             Ok(Lease::Http1(held)) if request.version == Version::Http11 => held,
@@ -404,6 +405,7 @@ async fn forward(
                     bytes,
                     path: plan.path_text(bytes),
                     forwards,
+                    repeated,
                     host: plan.host.as_deref(),
                     target: &plan.target,
                     scheme: plan.scheme,
@@ -443,7 +445,8 @@ async fn forward(
                 }
                 return finish(client, asked, flow, reuse);
             }
-            Err(broken) if reused && asked.may_be_repeated() && is_stale(&broken) => {
+            Err(broken) if reused && !repeated && asked.may_be_repeated() && is_stale(&broken) => {
+                repeated = true;
                 lease = engine.upstreams.connect(&plan.upstream, Offer::Http1).await;
             }
             Err(broken) => return broken_off(client, &asked, flow, broken).await,

@@ -580,17 +580,31 @@ async fn download(
     course.flow.lock().response_started(clock::now(), || text);
     course.responded.store(true, Ordering::Relaxed);
     let ended = body.is_ended();
+    let length = heads::content_length(response.headers());
     let (sink, closes) = reply.start(response, ended)?;
     course.until_close.store(closes, Ordering::Relaxed);
+    let passed = AtomicU64::new(0);
     let seen = |data: &Bytes| {
         course.flow.lock().response_bytes(data);
         course.moved.fetch_add(1, Ordering::Relaxed);
+        passed.fetch_add(data.len() as u64, Ordering::Relaxed);
     };
     let trailers = if ended {
         sink.flush_head().await?;
         None
     } else {
-        carry(body, sink, seen, || course.flow.lock().hand_over()).await?
+        match carry(body, sink, seen, || course.flow.lock().hand_over()).await {
+            Ok(trailers) => trailers,
+            // A client that has every octet it was promised may close the stream before the end
+            // of it is told in a frame of its own, as curl does.
+            Err(fault)
+                if fault.failure.side == Side::Client
+                    && length == Some(passed.load(Ordering::Relaxed)) =>
+            {
+                None
+            }
+            Err(fault) => return Err(fault),
+        }
     };
     course.flow.lock().response_ended(trailers);
     // A body that ends with the upstream's connection may have been given another end.

@@ -29,6 +29,10 @@ pub(crate) struct Relay<'a, 'r> {
     client_stays: bool,
     request: Pump,
     request_done: bool,
+    /// The client waits for 100 Continue before it sends the body.
+    awaits_continue: bool,
+    /// Octets of the body have come.
+    request_begun: bool,
     /// The upstream does not take the request any more; its response may still come.
     request_refused: Option<Failure>,
     response: Response,
@@ -106,6 +110,8 @@ impl<'a, 'r> Relay<'a, 'r> {
                 accepted: 0,
             },
             request_done: false,
+            awaits_continue: request.expects_continue && request.body != BodyLength::None,
+            request_begun: false,
             request_refused: None,
             response: Response::Awaited,
             first_byte_at: None,
@@ -219,6 +225,7 @@ impl<'a, 'r> Relay<'a, 'r> {
                 return self.poll_client_ended(cx);
             }
             if !self.client.input.is_empty() {
+                self.request_begun = true;
                 let flow = &mut *self.flow;
                 self.request
                     .accept(&self.client.input, |payload| flow.request_data(payload))
@@ -352,6 +359,9 @@ impl<'a, 'r> Relay<'a, 'r> {
             self.flow.response_started(at, text);
             let until_close = head.body == BodyLength::UntilClose;
             self.client_stays &= head.version == Version::Http11 && !until_close;
+            // A client that waits for 100 Continue and gets its answer instead sends no body, so
+            // where its next request would begin is not known.
+            self.client_stays &= !self.awaits_continue || self.request_begun;
             if until_close {
                 // However the flow is cut from here on, even by a kill, it will not look whole.
                 self.client.reset_on_drop(true);

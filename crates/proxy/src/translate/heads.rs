@@ -115,6 +115,11 @@ fn write_field(name: &str, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// The octets that a body was promised to have.
+pub(super) fn content_length(fields: &HeaderMap) -> Option<u64> {
+    fields.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 /// How long the body of an HTTP/2 request is.
 pub(super) fn body_length(fields: &HeaderMap, ended: bool) -> Result<BodyLength, Failure> {
     let length = fields

@@ -203,6 +203,33 @@ async fn a_reset_in_the_middle_of_a_body_comes_after_what_was_sent() {
 }
 
 #[tokio::test]
+async fn a_client_that_has_all_it_was_promised_was_served() {
+    // curl closes a stream with the last octet of its Content-Length.
+    for (promised, completed) in [(4, true), (5, false)] {
+        let peer = Http2Peer::start(move |mut streams: Streams| async move {
+            let (_request, mut respond) = streams.next().await.unwrap();
+            let head = Response::builder().header("content-length", promised);
+            let head = head.body(()).unwrap();
+            let mut stream = respond.send_response(head, false).unwrap();
+            stream
+                .send_data(Bytes::from_static(b"full"), false)
+                .unwrap();
+            while streams.next().await.is_some() {}
+        })
+        .await;
+        let running = Running::start().await;
+        let client = peer.connect(&running).await;
+        let mut stream = client.open(head("/"), true).await.unwrap();
+        let mut body = soon(stream.response).await.unwrap().into_body();
+        assert_eq!(soon(body.data()).await.unwrap().unwrap(), "full");
+        stream.body.send_reset(Reason::STREAM_CLOSED);
+        let flow = running.recorder.only_flow().await;
+        assert_eq!(flow.completed(), completed, "{promised} octets promised");
+        assert_eq!(flow.response_body(), b"full");
+    }
+}
+
+#[tokio::test]
 async fn a_reset_of_the_client_reaches_the_upstream_with_its_code() {
     for responds in [false, true] {
         let (sender, mut resets) = tokio::sync::mpsc::channel(1);

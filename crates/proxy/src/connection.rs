@@ -20,10 +20,11 @@ use traffic::{
 
 use crate::clock;
 use crate::config::{ConnectPorts, Timeouts};
+use crate::destination::{self, FrontFacts, Scope};
 use crate::error;
 use crate::first_bytes::{self, Begins};
 use crate::http1::connection::Http1;
-use crate::http1::serve::{self as http1, FrontFacts, Scope, Served};
+use crate::http1::serve::{self as http1, Served};
 use crate::http2::serve as http2;
 use crate::limits::LINGER;
 use crate::refuse::Refusal;
@@ -151,8 +152,7 @@ pub(crate) async fn connect(asked: ConnectAsked, engine: &Arc<Engine>, reporter:
     }
     match route.action {
         Action::Block => {
-            let text = format!("{} is blocked by {}", asked.target, route.rule);
-            let failure = error::failure(Side::Oriel, Stage::Route, FailureKind::Blocked, text);
+            let failure = destination::blocked(&asked.target, &route);
             refuse(asked, route, failure, engine, reporter).await;
         }
         Action::Tunnel => tunnel_early(asked, route, engine, reporter).await,
@@ -161,14 +161,8 @@ pub(crate) async fn connect(asked: ConnectAsked, engine: &Arc<Engine>, reporter:
 }
 
 fn refused(target: &Target, route: &Route, engine: &Engine) -> Option<Failure> {
-    if engine.upstreams.dialer.is_own(target) {
-        let text = format!("{target} is oriel itself");
-        return Some(error::failure(
-            Side::Oriel,
-            Stage::Route,
-            FailureKind::Loop,
-            text,
-        ));
+    if let Some(failure) = destination::own(target, engine) {
+        return Some(failure);
     }
     let allowed = match &engine.connect_ports {
         ConnectPorts::Any => true,
@@ -266,8 +260,7 @@ async fn intercept(asked: ConnectAsked, engine: &Arc<Engine>, reporter: &mut Rep
         (_, Action::Block) => {
             let facts = Arc::new(facts);
             let opening = tunnel_opening(&facts, &target, &route, scheme);
-            let text = format!("{target} is blocked by {}", route.rule);
-            let failure = error::failure(Side::Oriel, Stage::Route, FailureKind::Blocked, text);
+            let failure = destination::blocked(&target, &route);
             reporter.start(&opening, || head).fail(failure, None);
         }
         (Begins::Tls(hello), Action::Intercept) if speaks_http(&hello) => {

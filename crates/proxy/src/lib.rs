@@ -15,6 +15,7 @@ mod accept;
 mod clock;
 mod connection;
 mod deadline;
+mod destination;
 mod error;
 mod first_bytes;
 pub mod http1;

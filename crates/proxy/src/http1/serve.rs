@@ -4,14 +4,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use traffic::rules::route::{Facts, Opening as FirstBytes};
-use traffic::{
-    Action, ConnectionFacts, Failure, FailureKind, FlowKind, Front, Head, Route, Scheme, Side,
-    Stage, Target, Version,
-};
+use traffic::{Failure, FailureKind, Head, Scheme, Side, Stage, Target, Version};
 
 use crate::clock;
 use crate::connection::{Engine, Inside};
+use crate::destination::{Destination, FrontFacts, Scope};
 use crate::error;
 use crate::http1::connection::{Http1, ReadError};
 use crate::http1::head::{self, BodyLength, Replaced, RequestHead};
@@ -19,23 +16,9 @@ use crate::http1::relay::{Broken, Relay, Reuse};
 use crate::limits::LINGER;
 use crate::max_forwards::{self, MaxForwards};
 use crate::refuse::Refusal;
-use crate::tap::{Flow, Opening, Reporter};
+use crate::tap::{Flow, Reporter};
 use crate::translate;
-use crate::upstream::{HostKey, Lease, Offer, Upstream};
-
-/// Where the requests of a connection go.
-pub(crate) enum Scope {
-    /// The proxy itself was addressed: every request names its target.
-    Front(FrontFacts),
-    /// A connection that was opened: all requests go to one target.
-    Inside(Arc<Inside>),
-}
-
-/// What is known of a connection to the proxy itself.
-pub(crate) struct FrontFacts {
-    pub(crate) absolute: Arc<ConnectionFacts>,
-    pub(crate) origin: Arc<ConnectionFacts>,
-}
+use crate::upstream::{Lease, Offer};
 
 /// What a served connection ended with.
 pub(crate) enum Served {
@@ -49,13 +32,9 @@ pub(crate) enum Served {
     },
 }
 
-/// Where one request goes.
+/// Where one request goes, and how it asks there.
 struct Plan {
-    target: Target,
-    scheme: Scheme,
-    route: Arc<Route>,
-    connection: Arc<ConnectionFacts>,
-    upstream: Arc<Upstream>,
+    to: Destination,
     /// The path and query to ask for, as octets of the head.
     path: std::ops::Range<usize>,
     /// Path to ask for where the client named none.
@@ -79,21 +58,6 @@ enum Next {
     Close,
     /// It ends where it is: closing it in order would pass for a whole message.
     Cut,
-}
-
-impl FrontFacts {
-    pub(crate) fn new(connection: &ConnectionFacts) -> Self {
-        let with = |front| {
-            Arc::new(ConnectionFacts {
-                front,
-                ..connection.clone()
-            })
-        };
-        Self {
-            absolute: with(Front::AbsoluteForm),
-            origin: with(Front::OriginForm),
-        }
-    }
 }
 
 /// Serves the connection to its end, or to a CONNECT.
@@ -249,11 +213,7 @@ fn plan_inside(inside: &Arc<Inside>, request: &RequestHead, target: &str) -> Res
         }
     };
     Ok(Plan {
-        target: inside.target.clone(),
-        scheme: inside.upstream.scheme(),
-        route: Arc::clone(&inside.route),
-        connection: Arc::clone(&inside.connection),
-        upstream: Arc::clone(&inside.upstream),
+        to: Destination::inside(inside),
         bare: path.is_empty(),
         path,
         host,
@@ -290,21 +250,8 @@ fn plan_front(
             )
         }
     };
-    let route = engine.rules.route(&Facts {
-        target: &asked,
-        opening: FirstBytes::PlainHttp,
-    });
-    let key = HostKey {
-        scheme,
-        server_name: asked.host.clone(),
-        target: asked.clone(),
-    };
     Ok(Plan {
-        target: asked,
-        scheme,
-        route: Arc::new(route),
-        connection: Arc::clone(connection),
-        upstream: engine.upstreams.host(key),
+        to: Destination::named(asked, scheme, connection, engine),
         bare: path.is_empty(),
         path,
         host,
@@ -369,14 +316,7 @@ async fn forward(
         bytes,
         plan,
     } = &asked;
-    let opening = Opening {
-        at: clock::now(),
-        kind: FlowKind::Http,
-        connection: &plan.connection,
-        scheme: plan.scheme,
-        target: &plan.target,
-        route: &plan.route,
-    };
+    let opening = plan.to.opening();
     let mut flow = reporter.start(&opening, || Head {
         version: request.version,
         text: bytes.clone(),
@@ -388,11 +328,14 @@ async fn forward(
     if let Some(MaxForwards::Answer(what)) = forwards {
         return answer_for_upstream(client, &asked, flow, what).await;
     }
-    let mut lease = match engine.upstreams.ready(&plan.upstream, Offer::Http1) {
+    let mut lease = match engine.upstreams.ready(&plan.to.upstream, Offer::Http1) {
         Some(lease) => Ok(lease),
         None => {
             flow.hand_over();
-            engine.upstreams.connect(&plan.upstream, Offer::Http1).await
+            engine
+                .upstreams
+                .connect(&plan.to.upstream, Offer::Http1)
+                .await
         }
     };
     let mut repeated = false;
@@ -407,14 +350,14 @@ async fn forward(
                     forwards,
                     repeated,
                     host: plan.host.as_deref(),
-                    target: &plan.target,
-                    scheme: plan.scheme,
+                    target: &plan.to.target,
+                    scheme: plan.to.scheme,
                 };
                 let carried = translate::from_http1(
                     client,
                     message,
                     other,
-                    &plan.upstream,
+                    &plan.to.upstream,
                     &mut flow,
                     engine,
                 );
@@ -441,13 +384,16 @@ async fn forward(
         match relay.run().await {
             Ok(reuse) => {
                 if reuse.upstream {
-                    engine.upstreams.give_back(&plan.upstream, held);
+                    engine.upstreams.give_back(&plan.to.upstream, held);
                 }
                 return finish(client, asked, flow, reuse);
             }
             Err(broken) if reused && !repeated && asked.may_be_repeated() && is_stale(&broken) => {
                 repeated = true;
-                lease = engine.upstreams.connect(&plan.upstream, Offer::Http1).await;
+                lease = engine
+                    .upstreams
+                    .connect(&plan.to.upstream, Offer::Http1)
+                    .await;
             }
             Err(broken) => return broken_off(client, &asked, flow, broken).await,
         }
@@ -501,27 +447,7 @@ fn refused(asked: &Asked, scope: &Scope, engine: &Engine) -> Option<Failure> {
         bytes,
         plan,
     } = asked;
-    if engine.upstreams.dialer.is_own(&plan.target) {
-        let text = format!("{} is oriel itself", plan.target);
-        return Some(error::failure(
-            Side::Oriel,
-            Stage::Route,
-            FailureKind::Loop,
-            text,
-        ));
-    }
-    if plan.route.action == Action::Block {
-        let text = format!("{} is blocked by {}", plan.target, plan.route.rule);
-        return Some(error::failure(
-            Side::Oriel,
-            Stage::Route,
-            FailureKind::Blocked,
-            text,
-        ));
-    }
-    if let Scope::Inside(inside) = scope
-        && let Some(failure) = inside.dial_failure.lock().take()
-    {
+    if let Some(failure) = plan.to.refused(scope, engine) {
         return Some(failure);
     }
     let upgrade = bytes.get(request.upgrade.clone()?)?;
@@ -613,7 +539,7 @@ async fn broken_off(client: &mut Http1, asked: &Asked, flow: Flow<'_>, broken: B
         }
         return Next::Cut;
     }
-    let refusal = Refusal::new(&broken.failure, Some(&asked.plan.target));
+    let refusal = Refusal::new(&broken.failure, Some(&asked.plan.to.target));
     refusal.write(false, !asked.is_head(), &mut client.output);
     flow.fail(broken.failure, Some(refusal.status));
     Next::Close
@@ -623,7 +549,7 @@ async fn broken_off(client: &mut Http1, asked: &Asked, flow: Flow<'_>, broken: B
 async fn answer(client: &mut Http1, asked: &Asked, flow: Flow<'_>, failure: Failure) -> Next {
     // What follows an unread body cannot be found.
     let stays = asked.request.keep_alive && asked.request.body == BodyLength::None;
-    let refusal = Refusal::new(&failure, Some(&asked.plan.target));
+    let refusal = Refusal::new(&failure, Some(&asked.plan.to.target));
     refusal.write(stays, !asked.is_head(), &mut client.output);
     flow.fail(failure, Some(refusal.status));
     match client.drain(LINGER).await {

@@ -10,17 +10,14 @@ use futures_util::stream::FuturesUnordered;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::{Method, Request, Response, StatusCode};
-use traffic::rules::route::{Facts, Opening as FirstBytes};
-use traffic::{
-    Action, ConnectionFacts, Failure, FailureKind, FlowKind, Host, Route, Scheme, Side, Stage,
-    Target,
-};
+use traffic::{ConnectionFacts, Failure, FailureKind, Scheme, Side, Stage, Target};
 
 use crate::clock;
 use crate::connection::{self, ConnectAnswer, ConnectAsked, Engine};
 use crate::deadline::Deadline;
+use crate::destination::{Destination, Scope};
 use crate::error;
-use crate::http1::serve::Scope;
+
 use crate::http2::patience::Patience;
 use crate::http2::tunnel::Http2Tunnel;
 use crate::limits::{
@@ -30,23 +27,14 @@ use crate::limits::{
 use crate::max_forwards::{self, MaxForwards};
 use crate::refuse::Refusal;
 use crate::stream::{Replay, Transport, Wire};
-use crate::tap::{Flow, Opening, Reporter};
+use crate::tap::{Flow, Reporter};
 use crate::translate::{self, Broken, Http2Request, heads};
-use crate::upstream::{HostKey, Offer, Upstream};
+use crate::upstream::Offer;
 
 /// A CONNECT on a stream, to be answered.
 pub(crate) struct ConnectStream {
     body: RecvStream,
     respond: SendResponse<Bytes>,
-}
-
-/// Where one request goes.
-struct Plan {
-    target: Target,
-    scheme: Scheme,
-    route: Arc<Route>,
-    connection: Arc<ConnectionFacts>,
-    upstream: Arc<Upstream>,
 }
 
 /// Serves the connection to its end. `facts` are there where the proxy itself was addressed.
@@ -163,8 +151,8 @@ async fn stream(
         connect(request, respond, facts, engine, &mut reporter).await;
         return StreamEnd::Served;
     }
-    let plan = match plan(&request, scope, engine) {
-        Ok(plan) => plan,
+    let to = match destination(&request, scope, engine) {
+        Ok(to) => to,
         Err(failure) => {
             let with_body = request.method() != Method::HEAD;
             refuse(&mut respond, &Refusal::new(&failure, None), with_body);
@@ -173,18 +161,11 @@ async fn stream(
     };
     let is_head = request.method() == Method::HEAD;
     let (parts, body) = request.into_parts();
-    let opening = Opening {
-        at: clock::now(),
-        kind: FlowKind::Http,
-        connection: &plan.connection,
-        scheme: plan.scheme,
-        target: &plan.target,
-        route: &plan.route,
-    };
+    let opening = to.opening();
     let head = || heads::request_text(&parts.method, &parts.uri, &parts.headers);
     let mut flow = reporter.start(&opening, head);
-    if let Some(failure) = refused(&plan, scope, engine) {
-        answer(&mut respond, flow, failure, &plan, is_head);
+    if let Some(failure) = to.refused(scope, engine) {
+        answer(&mut respond, flow, failure, &to, is_head);
         return StreamEnd::Served;
     }
     if let Some(MaxForwards::Answer(what)) = heads::max_forwards(&parts) {
@@ -194,10 +175,10 @@ async fn stream(
     let message = Http2Request {
         parts,
         body,
-        target: &plan.target,
-        scheme: plan.scheme,
+        target: &to.target,
+        scheme: to.scheme,
     };
-    let lease = match engine.upstreams.ready(&plan.upstream, Offer::Any) {
+    let lease = match engine.upstreams.ready(&to.upstream, Offer::Any) {
         Some(lease) => Ok(lease),
         None => {
             flow.hand_over();
@@ -210,7 +191,7 @@ async fn stream(
                     flow.fail(translate::client_reset(reason).failure, None);
                     return StreamEnd::Abandoned;
                 }
-                lease = engine.upstreams.connect(&plan.upstream, Offer::Any) => lease,
+                lease = engine.upstreams.connect(&to.upstream, Offer::Any) => lease,
             }
         }
     };
@@ -220,14 +201,14 @@ async fn stream(
                 message,
                 &mut respond,
                 lease,
-                &plan.upstream,
+                &to.upstream,
                 &mut flow,
                 engine,
             )
             .await
         }
         Err(failure) => {
-            answer(&mut respond, flow, failure, &plan, is_head);
+            answer(&mut respond, flow, failure, &to, is_head);
             return StreamEnd::Served;
         }
     };
@@ -240,7 +221,7 @@ async fn stream(
     };
     let abandoned =
         broken.failure.side == Side::Client && broken.reason.is_some() && !broken.responded;
-    broken_off(&mut respond, flow, broken, &plan, is_head);
+    broken_off(&mut respond, flow, broken, &to, is_head);
     match abandoned {
         true => StreamEnd::Abandoned,
         false => StreamEnd::Served,
@@ -289,17 +270,13 @@ fn connect_target(request: &Request<RecvStream>) -> Result<Target, Failure> {
 }
 
 /// Finds where the request goes and what decided it.
-fn plan(request: &Request<RecvStream>, scope: &Scope, engine: &Engine) -> Result<Plan, Failure> {
+fn destination(
+    request: &Request<RecvStream>,
+    scope: &Scope,
+    engine: &Engine,
+) -> Result<Destination, Failure> {
     let front = match scope {
-        Scope::Inside(inside) => {
-            return Ok(Plan {
-                target: inside.target.clone(),
-                scheme: inside.upstream.scheme(),
-                route: Arc::clone(&inside.route),
-                connection: Arc::clone(&inside.connection),
-                upstream: Arc::clone(&inside.upstream),
-            });
-        }
+        Scope::Inside(inside) => return Ok(Destination::inside(inside)),
         Scope::Front(front) => front,
     };
     let scheme = match request.uri().scheme_str() {
@@ -313,59 +290,18 @@ fn plan(request: &Request<RecvStream>, scope: &Scope, engine: &Engine) -> Result
     };
     let target = Target::parse(authority, scheme.default_port())
         .map_err(|error| malformed(format!("the authority {authority:?}: {error}")))?;
-    let route = engine.rules.route(&Facts {
-        target: &target,
-        opening: FirstBytes::PlainHttp,
-    });
-    let server_name: Host = target.host.clone();
-    let key = HostKey {
-        scheme,
-        target: target.clone(),
-        server_name,
-    };
-    Ok(Plan {
-        target,
-        scheme,
-        route: Arc::new(route),
-        connection: Arc::clone(&front.absolute),
-        upstream: engine.upstreams.host(key),
-    })
-}
-
-/// Why a request is not even tried.
-fn refused(plan: &Plan, scope: &Scope, engine: &Engine) -> Option<Failure> {
-    if engine.upstreams.dialer.is_own(&plan.target) {
-        let text = format!("{} is oriel itself", plan.target);
-        return Some(error::failure(
-            Side::Oriel,
-            Stage::Route,
-            FailureKind::Loop,
-            text,
-        ));
-    }
-    if plan.route.action == Action::Block {
-        let text = format!("{} is blocked by {}", plan.target, plan.route.rule);
-        return Some(error::failure(
-            Side::Oriel,
-            Stage::Route,
-            FailureKind::Blocked,
-            text,
-        ));
-    }
-    match scope {
-        Scope::Inside(inside) => inside.dial_failure.lock().take(),
-        Scope::Front(_) => None,
-    }
+    let connection = &front.absolute;
+    Ok(Destination::named(target, scheme, connection, engine))
 }
 
 fn answer(
     respond: &mut SendResponse<Bytes>,
     flow: Flow<'_>,
     failure: Failure,
-    plan: &Plan,
+    to: &Destination,
     is_head: bool,
 ) {
-    let refusal = Refusal::new(&failure, Some(&plan.target));
+    let refusal = Refusal::new(&failure, Some(&to.target));
     refuse(respond, &refusal, !is_head);
     flow.fail(failure, Some(refusal.status));
 }
@@ -404,7 +340,7 @@ fn broken_off(
     respond: &mut SendResponse<Bytes>,
     flow: Flow<'_>,
     broken: Broken,
-    plan: &Plan,
+    to: &Destination,
     is_head: bool,
 ) {
     let client_left = broken.failure.side == Side::Client
@@ -421,7 +357,7 @@ fn broken_off(
         respond.send_reset(reason);
         return flow.fail(broken.failure, None);
     }
-    answer(respond, flow, broken.failure, plan, is_head);
+    answer(respond, flow, broken.failure, to, is_head);
 }
 
 /// Sends a reply of our own; an answer to HEAD has no body.

@@ -1,0 +1,132 @@
+//! Where one request goes and whether it may: what is asked in both HTTP versions before a flow is
+//! carried.
+
+use std::sync::Arc;
+
+use traffic::rules::route::{Facts, Opening as FirstBytes};
+use traffic::{
+    Action, ConnectionFacts, Failure, FailureKind, FlowKind, Front, Route, Scheme, Side, Stage,
+    Target,
+};
+
+use crate::clock;
+use crate::connection::{Engine, Inside};
+use crate::error;
+use crate::tap::Opening;
+use crate::upstream::{HostKey, Upstream};
+
+/// Where the requests of a connection go.
+pub(crate) enum Scope {
+    /// The proxy itself was addressed: every request names its target.
+    Front(FrontFacts),
+    /// A connection that was opened: all requests go to one target.
+    Inside(Arc<Inside>),
+}
+
+/// What is known of a connection to the proxy itself.
+pub(crate) struct FrontFacts {
+    pub(crate) absolute: Arc<ConnectionFacts>,
+    pub(crate) origin: Arc<ConnectionFacts>,
+}
+
+/// Where one request goes, and what decided it.
+pub(crate) struct Destination {
+    pub(crate) target: Target,
+    pub(crate) scheme: Scheme,
+    pub(crate) route: Arc<Route>,
+    pub(crate) connection: Arc<ConnectionFacts>,
+    pub(crate) upstream: Arc<Upstream>,
+}
+
+impl FrontFacts {
+    pub(crate) fn new(connection: &ConnectionFacts) -> Self {
+        let with = |front| {
+            Arc::new(ConnectionFacts {
+                front,
+                ..connection.clone()
+            })
+        };
+        Self {
+            absolute: with(Front::AbsoluteForm),
+            origin: with(Front::OriginForm),
+        }
+    }
+}
+
+impl Destination {
+    /// The one target of a connection that was opened.
+    pub(crate) fn inside(inside: &Inside) -> Self {
+        Self {
+            target: inside.target.clone(),
+            scheme: inside.upstream.scheme(),
+            route: Arc::clone(&inside.route),
+            connection: Arc::clone(&inside.connection),
+            upstream: Arc::clone(&inside.upstream),
+        }
+    }
+
+    /// The target that a request to the proxy itself names.
+    pub(crate) fn named(
+        target: Target,
+        scheme: Scheme,
+        connection: &Arc<ConnectionFacts>,
+        engine: &Engine,
+    ) -> Self {
+        let route = engine.rules.route(&Facts {
+            target: &target,
+            opening: FirstBytes::PlainHttp,
+        });
+        let key = HostKey {
+            scheme,
+            server_name: target.host.clone(),
+            target: target.clone(),
+        };
+        Self {
+            target,
+            scheme,
+            route: Arc::new(route),
+            connection: Arc::clone(connection),
+            upstream: engine.upstreams.host(key),
+        }
+    }
+
+    /// What a flow to it begins with, now.
+    pub(crate) fn opening(&self) -> Opening<'_> {
+        Opening {
+            at: clock::now(),
+            kind: FlowKind::Http,
+            connection: &self.connection,
+            scheme: self.scheme,
+            target: &self.target,
+            route: &self.route,
+        }
+    }
+
+    /// Why a request is not even tried.
+    pub(crate) fn refused(&self, scope: &Scope, engine: &Engine) -> Option<Failure> {
+        if let Some(failure) = own(&self.target, engine) {
+            return Some(failure);
+        }
+        if self.route.action == Action::Block {
+            return Some(blocked(&self.target, &self.route));
+        }
+        match scope {
+            Scope::Inside(inside) => inside.dial_failure.lock().take(),
+            Scope::Front(_) => None,
+        }
+    }
+}
+
+/// The failure of a target that is oriel itself.
+pub(crate) fn own(target: &Target, engine: &Engine) -> Option<Failure> {
+    engine.upstreams.dialer.is_own(target).then(|| {
+        let text = format!("{target} is oriel itself");
+        error::failure(Side::Oriel, Stage::Route, FailureKind::Loop, text)
+    })
+}
+
+/// The failure of a target that the route blocks.
+pub(crate) fn blocked(target: &Target, route: &Route) -> Failure {
+    let text = format!("{target} is blocked by {}", route.rule);
+    error::failure(Side::Oriel, Stage::Route, FailureKind::Blocked, text)
+}

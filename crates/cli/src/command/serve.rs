@@ -4,6 +4,7 @@ use proxy::ConnectPorts;
 use store::{EndRun, NewRun, RunKind};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use traffic::rules::pattern::HostPattern;
 
 use crate::args::{Serve, reachable};
 use crate::clock::now;
@@ -81,6 +82,9 @@ fn tell_cut(connections: usize) {
 fn plan(settings: &Settings) -> Plan {
     let mut ports = CONNECT_PORTS.to_vec();
     ports.extend(&settings.connect_ports.value);
+    // Who names a host with its port wants that port to be reached.
+    let named = settings.hosts.value.iter().chain(&settings.bypass.value);
+    ports.extend(named.filter_map(|text| HostPattern::parse(text).ok()?.port()));
     Plan {
         run: NewRun {
             name: None,

@@ -154,6 +154,34 @@ fn other_names_of_variables_are_honoured() {
 }
 
 #[test]
+fn a_port_named_with_a_host_may_be_asked_for() {
+    let world = World::new();
+    let upstream = answering(HELLO);
+    let status = |service: &crate::world::Service| {
+        let proxy = format!("http://{}", service.proxy);
+        let told = std::process::Command::new("curl")
+            .args([
+                "-s",
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{http_connect} %{http_code}",
+            ])
+            .args(["--noproxy", "", "--proxytunnel", "-x", &proxy])
+            .arg(format!("http://{upstream}/"))
+            .output()
+            .unwrap();
+        String::from_utf8(told.stdout).unwrap()
+    };
+    let mut closed = world.serve(&["--intercept", "127.0.0.1"]);
+    assert_eq!(status(&closed), "403 000");
+    assert_eq!(closed.stop(), Some(0));
+    let mut open = world.serve(&["--intercept", &upstream.to_string()]);
+    assert_eq!(status(&open), "200 200");
+    assert_eq!(open.stop(), Some(0));
+}
+
+#[test]
 fn a_second_signal_does_not_wait() {
     let world = World::new();
     let mut service = world.serve(&["--admin", "off"]);

@@ -90,13 +90,16 @@ async fn drive(
                         moved = true;
                         streams.push(stream(request, respond, scope, facts, engine));
                     }
-                    // Streams that are left are cut with the connection.
-                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                    Poll::Ready(Some(Err(_)) | None) => {
+                        let_streams_end(&mut streams, cx);
+                        return Poll::Ready(());
+                    }
                     Poll::Pending => break,
                 }
             }
             if streams.len() >= HTTP2_STREAMS_UNDER_WAY_MAX && connection.poll_closed(cx).is_ready()
             {
+                let_streams_end(&mut streams, cx);
                 return Poll::Ready(());
             }
             while let Poll::Ready(Some(end)) = streams.poll_next_unpin(cx) {
@@ -120,6 +123,15 @@ async fn drive(
     // Says goodbye where it can still be said.
     let closed = std::future::poll_fn(|cx| connection.poll_closed(cx));
     let _said = tokio::time::timeout(crate::limits::LINGER, closed).await;
+}
+
+/// Has the streams learn that their connection is gone: some had given their client all it asked
+/// for. Those that are left then are cut with the connection.
+fn let_streams_end(
+    streams: &mut FuturesUnordered<impl Future<Output = StreamEnd>>,
+    cx: &mut Context<'_>,
+) {
+    while let Poll::Ready(Some(_ended)) = streams.poll_next_unpin(cx) {}
 }
 
 /// Ready once a connection without streams was idle for too long.

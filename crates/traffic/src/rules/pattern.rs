@@ -101,6 +101,12 @@ impl HostPattern {
         })
     }
 
+    /// The port it is for; `None` for every port.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
     /// The pattern as it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -4,24 +4,17 @@ use std::ops::{Deref, DerefMut};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use h2::{Reason, RecvStream, SendStream};
+use h2::{RecvStream, SendStream};
 use http::HeaderMap;
 use parking_lot::Mutex;
-use traffic::{Failure, FailureKind, Head, Side, Stage, Version};
+use traffic::{FailureKind, Head, Side, Stage};
 
+use super::fault::{Fault, client_reset};
 use super::heads;
 use crate::error;
 use crate::http1::body::Framing;
 use crate::http1::connection::Http1;
-use crate::http2::client::from_h2;
 use crate::limits::READ_BYTES;
-
-/// Why a direction stopped; with the reason where HTTP/2 gave one.
-#[derive(Debug)]
-pub(crate) struct Fault {
-    pub(crate) failure: Failure,
-    pub(crate) reason: Option<Reason>,
-}
 
 /// Where a body comes from.
 pub(super) enum Source<'a, 'c> {
@@ -335,7 +328,7 @@ impl Sink<'_, '_> {
                 Poll::Pending
             }
             Self::Http2 { stream, side } => match ready!(stream.poll_reset(cx)) {
-                Ok(reason) if *side == Side::Client => Poll::Ready(super::client_reset(reason)),
+                Ok(reason) if *side == Side::Client => Poll::Ready(client_reset(reason)),
                 Ok(reason) => {
                     let mut fault = stream_closed(*side);
                     fault.reason = Some(reason);
@@ -385,35 +378,4 @@ fn io(side: Side, error: &std::io::Error) -> Fault {
 fn stream_closed(side: Side) -> Fault {
     let text = format!("the {} closed the stream", side.as_str());
     error::failure(side, stage(side), FailureKind::Reset, text).into()
-}
-
-impl Fault {
-    pub(super) fn from_h2(side: Side, stage: Stage, error: &h2::Error) -> Self {
-        let reason = match error.reason() {
-            reason if error.is_reset() => reason,
-            // The upstream went away and has not processed the stream (RFC 9113 section 6.8).
-            Some(Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => {
-                Some(Reason::REFUSED_STREAM)
-            }
-            _ => None,
-        };
-        Self {
-            failure: from_h2(side, stage, error),
-            reason,
-        }
-    }
-}
-
-impl From<Failure> for Fault {
-    fn from(failure: Failure) -> Self {
-        Self {
-            failure,
-            reason: None,
-        }
-    }
-}
-
-/// Trailers are a head without a start line.
-pub(super) fn trailers_head(text: &[u8]) -> Head {
-    Head::trailers(Version::Http2, text)
 }

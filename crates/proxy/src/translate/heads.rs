@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use traffic::{Failure, FailureKind, Head, Scheme, Side, Stage, Target, Version};
 
 use super::Http1Request;
-use super::body::{Coding, trailers_head};
+use super::body::Coding;
 use crate::error;
 use crate::http1::head::{BodyLength, Line, ResponseHead};
 use crate::max_forwards::{self, MaxForwards};
@@ -54,6 +54,11 @@ pub(super) fn trailers_text(trailers: &HeaderMap) -> Head {
     write_fields(trailers, &mut text);
     text.extend_from_slice(b"\r\n");
     trailers_head(&text)
+}
+
+/// Trailers are a head without a start line.
+fn trailers_head(text: &[u8]) -> Head {
+    Head::trailers(Version::Http2, text)
 }
 
 /// The trailers of a chunked body; `None` if there are none.

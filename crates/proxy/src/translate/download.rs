@@ -1,0 +1,108 @@
+//! The response, on its way from the upstream to the client.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+
+use bytes::Bytes;
+use traffic::{FailureKind, Side, Stage};
+
+use super::body::carry;
+use super::course::Course;
+use super::fault::Fault;
+use super::heads;
+use super::incoming::{Arrived, Final, Incoming};
+use super::reply::Reply;
+use crate::clock;
+use crate::error;
+use crate::limits::INFORMATIONAL_MAX;
+
+/// What a response that passed whole leaves behind.
+pub(super) struct Downloaded {
+    /// The end of the client's connection is the end of the body.
+    pub(super) until_close: bool,
+    /// The upstream's connection takes another request.
+    pub(super) upstream_stays: bool,
+}
+
+/// Passes the response on to its end.
+pub(super) async fn download(
+    mut incoming: Incoming<'_, '_>,
+    mut reply: Reply<'_, '_>,
+    course: &Course<'_, '_>,
+) -> Result<Downloaded, Fault> {
+    let Final {
+        response,
+        text,
+        body,
+        until_close,
+        upstream_stays,
+    } = *final_head(&mut incoming, &mut reply, course).await?;
+    course.flow.lock().response_started(clock::now(), || text);
+    course.responded.store(true, Ordering::Relaxed);
+    let ended = body.is_ended();
+    let length = heads::content_length(response.headers());
+    let (sink, closes) = reply.start(response, ended)?;
+    course.until_close.store(closes, Ordering::Relaxed);
+    let passed = AtomicU64::new(0);
+    let seen = |data: &Bytes| {
+        course.flow.lock().response_bytes(data);
+        course.note_progress();
+        passed.fetch_add(data.len() as u64, Ordering::Relaxed);
+    };
+    let trailers = if ended {
+        sink.flush_head().await?;
+        None
+    } else {
+        match carry(body, sink, seen, || course.flow.lock().hand_over()).await {
+            Ok(trailers) => trailers,
+            // A client that has every octet it was promised may close the stream before the end
+            // of it is told in a frame of its own, as curl does.
+            Err(fault)
+                if fault.failure.side == Side::Client
+                    && length == Some(passed.load(Ordering::Relaxed)) =>
+            {
+                None
+            }
+            Err(fault) => return Err(fault),
+        }
+    };
+    course.flow.lock().response_ended(trailers);
+    // A body that ends with the upstream's connection may have been given another end.
+    Ok(Downloaded {
+        until_close: closes,
+        upstream_stays: upstream_stays && !until_close,
+    })
+}
+
+/// Passes the interim heads on and returns the final one.
+async fn final_head<'a, 'c>(
+    incoming: &mut Incoming<'a, 'c>,
+    reply: &mut Reply<'_, '_>,
+    course: &Course<'_, '_>,
+) -> Result<Box<Final<'a, 'c>>, Fault> {
+    let mut interim = 0;
+    loop {
+        let arrived = std::future::poll_fn(|cx| {
+            if let Poll::Ready(arrived) = incoming.poll_head(cx) {
+                return Poll::Ready(arrived);
+            }
+            course.flow.lock().hand_over();
+            reply.poll_client(cx, course).map(Err)
+        });
+        let arrived = arrived.await?;
+        course.note_progress();
+        match arrived {
+            Arrived::Informational(response, text) => {
+                interim += 1;
+                if response.status() == 101 || interim > INFORMATIONAL_MAX {
+                    let text = "an interim response that was not asked for";
+                    let (side, stage) = (Side::Upstream, Stage::Response);
+                    return Err(error::failure(side, stage, FailureKind::Malformed, text).into());
+                }
+                course.flow.lock().informational(|| text);
+                reply.informational(response)?;
+            }
+            Arrived::Final(last) => return Ok(last),
+        }
+    }
+}

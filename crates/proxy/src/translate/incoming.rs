@@ -1,0 +1,131 @@
+//! The heads of a response as they come from the upstream.
+
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::Response;
+use parking_lot::Mutex;
+use traffic::{Head, Side, Stage};
+
+use super::body::Source;
+use super::fault::Fault;
+use super::heads;
+use crate::error;
+use crate::http1::body::Framing;
+use crate::http1::connection::{Http1, ReadError};
+use crate::http1::head::{self, BodyLength};
+
+/// The upstream's end of the response.
+pub(super) enum Incoming<'a, 'c> {
+    Http1 {
+        connection: &'a Mutex<&'c mut Http1>,
+        is_head: bool,
+    },
+    Http2(h2::client::ResponseFuture),
+}
+
+/// A response head that came.
+pub(super) enum Arrived<'a, 'c> {
+    Informational(Response<()>, Head),
+    Final(Box<Final<'a, 'c>>),
+}
+
+/// The final response head, with what is known of the body that follows.
+pub(super) struct Final<'a, 'c> {
+    pub(super) response: Response<()>,
+    /// The head as an event carries it.
+    pub(super) text: Head,
+    pub(super) body: Source<'a, 'c>,
+    /// The end of the upstream's connection is the end of the body.
+    pub(super) until_close: bool,
+    pub(super) upstream_stays: bool,
+}
+
+impl<'a, 'c> Incoming<'a, 'c> {
+    pub(super) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Arrived<'a, 'c>, Fault>> {
+        match self {
+            Self::Http1 {
+                connection,
+                is_head,
+            } => poll_http1_head(connection, *is_head, cx),
+            Self::Http2(response) => {
+                let from_h2 =
+                    |error: &h2::Error| Fault::from_h2(Side::Upstream, Stage::Response, error);
+                if let Poll::Ready(Some(interim)) = response.poll_informational(cx) {
+                    let interim = interim.map_err(|error| from_h2(&error))?;
+                    let text = heads::response_text(interim.status(), interim.headers());
+                    return Poll::Ready(Ok(Arrived::Informational(interim, text)));
+                }
+                let arrived = ready!(pin!(response).poll(cx)).map_err(|error| from_h2(&error))?;
+                let (parts, body) = arrived.into_parts();
+                let text = heads::response_text(parts.status, &parts.headers);
+                Poll::Ready(Ok(Arrived::Final(Box::new(Final {
+                    response: Response::from_parts(parts, ()),
+                    text,
+                    body: Source::Http2 {
+                        body,
+                        side: Side::Upstream,
+                    },
+                    until_close: false,
+                    upstream_stays: true,
+                }))))
+            }
+        }
+    }
+}
+
+fn poll_http1_head<'a, 'c>(
+    connection: &'a Mutex<&'c mut Http1>,
+    is_head: bool,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Arrived<'a, 'c>, Fault>> {
+    let mut held = connection.lock();
+    let bad = |error| error::bad_head(Side::Upstream, Stage::Response, error);
+    let length = loop {
+        match held.find_head() {
+            Ok(Some(length)) => break length,
+            Ok(None) => {}
+            Err(ReadError::Head(error)) => return Poll::Ready(Err(bad(error).into())),
+            Err(ReadError::Closed | ReadError::TimedOut(_) | ReadError::Broken) => {}
+        }
+        match ready!(held.poll_fill(cx)) {
+            Ok(0) => {
+                let failure =
+                    error::closed_early(Side::Upstream, Stage::Response, "before it answered");
+                return Poll::Ready(Err(failure.into()));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let failure = error::broken(Side::Upstream, Stage::Response, &error);
+                return Poll::Ready(Err(failure.into()));
+            }
+        }
+    };
+    let bytes = Bytes::copy_from_slice(held.input.get(..length).unwrap_or_default());
+    held.consume(length);
+    let method: &[u8] = if is_head { b"HEAD" } else { b"GET" };
+    let head = head::parse_response(&bytes, method, Vec::new()).map_err(bad)?;
+    let response = heads::from_http1_response(&head, &bytes)?;
+    let text = Head {
+        version: head.version,
+        text: bytes,
+    };
+    if head.status < 200 {
+        return Poll::Ready(Ok(Arrived::Informational(response, text)));
+    }
+    Poll::Ready(Ok(Arrived::Final(Box::new(Final {
+        response,
+        text,
+        body: Source::Http1 {
+            connection,
+            framing: Framing::new(head.body),
+            side: Side::Upstream,
+        },
+        until_close: head.body == BodyLength::UntilClose,
+        upstream_stays: head.keep_alive,
+    }))))
+}

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::args::{Env, ShellName, reachable};
+use crate::args::{Env, ShellName};
 use crate::authority::{AuthorityFiles, load_or_make, unwritable};
 use crate::bundle::{self, TrustFiles};
-use crate::child_env::{Changes, Wishes};
+use crate::child_env::{Changes, Wishes, reachable};
 use crate::clock::now;
 use crate::context::Context;
 use crate::exit::Exit;

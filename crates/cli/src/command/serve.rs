@@ -6,7 +6,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use traffic::rules::pattern::HostPattern;
 
-use crate::args::{Serve, reachable};
+use crate::args::Serve;
+use crate::child_env::reachable;
 use crate::clock::now;
 use crate::config::keys::unknown_variables;
 use crate::config::values::Redact;

@@ -1,0 +1,137 @@
+//! `oriel flows` and its commands.
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::proxy::DataFlags;
+use crate::quantity::Period;
+
+pub(super) const EXAMPLES: &str = "Examples:
+  oriel flows
+  oriel flows 'host:api.openai.com status:>=400' -n 20
+  oriel flows show @last.1 --body
+  oriel flows tail -f";
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Flows {
+    #[command(subcommand)]
+    pub(crate) command: Option<FlowsCommand>,
+    #[command(flatten)]
+    pub(crate) list: FlowsList,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum FlowsCommand {
+    /// List flows, the newest first
+    #[command(after_help = EXAMPLES)]
+    List(FlowsList),
+    /// Show one flow
+    #[command(
+        after_help = "Examples:\n  oriel flows show @last.1\n  oriel flows show k7q2.31 --part response --body\n  oriel flows show k7q2.31 --as curl"
+    )]
+    Show(FlowsShow),
+    /// Show flows as they come
+    #[command(after_help = "Example:\n  oriel flows tail -f 'status:>=400'")]
+    Tail(FlowsTail),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FlowsList {
+    /// Only flows that match, for example `host:api.openai.com status:>=400`
+    pub(crate) filter: Vec<String>,
+    /// How many
+    #[arg(
+        short = 'n',
+        long = "limit",
+        value_name = "COUNT",
+        default_value_t = 50
+    )]
+    pub(crate) limit: usize,
+    /// All of them
+    #[arg(long, conflicts_with = "limit")]
+    pub(crate) all: bool,
+    /// Only flows of this last time, for example 1h
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<Period>,
+    /// Only flows of this run: an id, a name, @last, @-2
+    #[arg(long, value_name = "RUN")]
+    pub(crate) session: Option<String>,
+    /// What they are ordered by, the latest, longest or largest first
+    #[arg(long, value_name = "KEY", default_value = "time")]
+    pub(crate) sort: Sort,
+    /// The other way round
+    #[arg(short, long)]
+    pub(crate) reverse: bool,
+    /// One JSON object per line
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) jsonl: bool,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sort {
+    Time,
+    Dur,
+    Size,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FlowsShow {
+    /// The flow: `k7q2.31`, `@last.31` or a UUID
+    pub(crate) id: String,
+    /// Only this part of it
+    #[arg(long, value_enum)]
+    pub(crate) part: Option<Part>,
+    /// With its bodies
+    #[arg(long)]
+    pub(crate) body: bool,
+    /// With everything, bodies in their whole length
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// The stored bytes of the message as they came, neither decoded nor escaped
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// Write raw bytes to a terminal too
+    #[arg(long, requires = "raw")]
+    pub(crate) force: bool,
+    /// As a command that sends it again
+    #[arg(long = "as", value_name = "FORM", conflicts_with_all = ["part", "raw"])]
+    pub(crate) form: Option<ShowAs>,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    Overview,
+    Request,
+    Response,
+    Timing,
+    Tls,
+    /// Heads and bodies as on the wire
+    Raw,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ShowAs {
+    Curl,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FlowsTail {
+    /// Only flows that match
+    pub(crate) filter: Vec<String>,
+    /// Go on as they come
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// How many to begin with
+    #[arg(
+        short = 'n',
+        long = "limit",
+        value_name = "COUNT",
+        default_value_t = 10
+    )]
+    pub(crate) limit: usize,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+}

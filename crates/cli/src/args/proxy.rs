@@ -1,0 +1,70 @@
+//! Flags that several commands have: about traffic, about what is kept, and where.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::given::Given;
+use crate::config::layer::Layer;
+use crate::config::values::{AdminListen, Redact, Unlisted};
+use crate::quantity::Size;
+
+/// What decides about traffic and about what is kept, wherever a proxy runs.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ProxyFlags {
+    /// Listen for /healthz and /status on this loopback address, or `off`
+    #[arg(long, value_name = "ADDR|off")]
+    pub(crate) admin: Option<AdminListen>,
+    /// Certificate of the authority that clients see, PEM
+    #[arg(long, value_name = "FILE", requires = "ca_key")]
+    pub(crate) ca_cert: Option<PathBuf>,
+    /// Private key of that authority, PEM, readable by its owner only
+    #[arg(long, value_name = "FILE", requires = "ca_cert")]
+    pub(crate) ca_key: Option<PathBuf>,
+    /// Trust the certificates in this file besides the system's (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) upstream_ca: Vec<PathBuf>,
+    /// Open connections to this host: `name`, `*.suffix`, `name:port` (repeatable, or with commas)
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    pub(crate) intercept: Vec<String>,
+    /// Never open connections to this host (repeatable, or with commas)
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    pub(crate) bypass: Vec<String>,
+    /// What happens to hosts on no list
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) unlisted: Option<Unlisted>,
+    /// Store nothing
+    #[arg(long)]
+    pub(crate) no_capture: bool,
+    /// Which credentials are masked before anything is stored
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) redact: Option<Redact>,
+    /// Bytes kept of each body; the wire is never cut
+    #[arg(long, value_name = "SIZE", conflicts_with = "no_bodies")]
+    pub(crate) max_body: Option<Size>,
+    /// Keep no bodies
+    #[arg(long)]
+    pub(crate) no_bodies: bool,
+    /// Do not verify the certificate of this host (repeatable, or with commas)
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    pub(crate) danger_accept_invalid_upstream: Vec<String>,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+}
+
+/// Where the data is.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct DataFlags {
+    /// Folder of the database and of the certificate authority
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+impl DataFlags {
+    /// The settings among the flags.
+    pub(crate) fn layer(&self) -> Layer {
+        let mut given = Given::default();
+        given.add_data(self);
+        given.into_layer()
+    }
+}

@@ -1,0 +1,129 @@
+//! `oriel run`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::given::Given;
+use super::proxy::ProxyFlags;
+use crate::config::layer::Layer;
+use crate::config::values::Listen;
+use crate::quantity::Period;
+
+pub(super) const EXAMPLES: &str = "Examples:
+  oriel run -- claude -p \"hi\"
+  oriel run -- curl -s https://example.com
+  oriel run --capture llm --name nightly -- python agent.py";
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Run {
+    /// A name for this run
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Which hosts are opened; all others pass as counted tunnels
+    #[arg(long, value_name = "WHICH")]
+    pub(crate) capture: Option<CaptureWhich>,
+    /// Also capture servers on this machine: takes them out of the child's NO_PROXY
+    #[arg(long)]
+    pub(crate) include_loopback: bool,
+    #[command(flatten)]
+    pub(crate) proxy: ProxyFlags,
+    /// Listen here; by default the system chooses a port
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<Listen>,
+    /// What is said at the end
+    #[arg(long, value_name = "FORM", default_value = "auto")]
+    pub(crate) summary: SummaryForm,
+    /// Write the summary as JSON into this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) summary_file: Option<PathBuf>,
+    /// How the child is pointed at oriel
+    #[arg(long, value_name = "HOW", default_value = "proxy")]
+    pub(crate) env_mode: EnvMode,
+    /// Do not set the variables that make the child trust oriel's certificates
+    #[arg(long)]
+    pub(crate) no_ca_env: bool,
+    /// Print the variables and exit
+    #[arg(long)]
+    pub(crate) print_env: bool,
+    /// Run the child in this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cwd: Option<PathBuf>,
+    /// End the child with SIGTERM after this time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) timeout: Option<Period>,
+    /// Stop the child if capturing breaks; by default it goes on
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// The command and its arguments
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = false,
+        required_unless_present = "print_env",
+        value_name = "COMMAND"
+    )]
+    pub(crate) command: Vec<std::ffi::OsString>,
+}
+
+/// Which hosts `oriel run` opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CaptureWhich {
+    /// Hosts of large model APIs
+    Llm,
+    /// Those and the hosts of agents' vendors
+    Known,
+    /// Every host (default)
+    All,
+}
+
+/// What `oriel run` says at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SummaryForm {
+    /// compact on a terminal, line otherwise, none with -q
+    Auto,
+    Compact,
+    /// compact, with every host and every failure
+    Full,
+    Line,
+    None,
+}
+
+/// How the child is pointed at oriel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EnvMode {
+    /// By the proxy variables
+    Proxy,
+    /// Not at all
+    None,
+}
+
+impl Run {
+    /// The settings among the flags.
+    pub(crate) fn layer(&self) -> Layer {
+        let mut given = Given::default();
+        given.add_proxy(&self.proxy);
+        given.add_listen(self.listen);
+        if let Some(which) = self.capture {
+            // `--capture llm --intercept example.com` opens both.
+            let mut hosts = which.hosts();
+            hosts.extend(self.proxy.intercept.iter().cloned());
+            given.set("intercept.hosts", "--capture", Some(hosts), |file| {
+                &mut file.intercept.hosts
+            });
+        }
+        given.into_layer()
+    }
+}
+
+impl CaptureWhich {
+    /// The hosts as patterns.
+    pub(crate) fn hosts(self) -> Vec<String> {
+        use traffic::rules::known::{AGENT_HOSTS, LLM_HOSTS};
+        let all: Vec<&str> = match self {
+            Self::Llm => LLM_HOSTS.to_vec(),
+            Self::Known => [LLM_HOSTS, AGENT_HOSTS].concat(),
+            Self::All => vec!["*"],
+        };
+        all.into_iter().map(str::to_owned).collect()
+    }
+}

@@ -2,3 +2,4 @@
 
 pub mod client_hello;
 pub mod encoding;
+pub mod websocket;

@@ -1,0 +1,28 @@
+//! Every bound of reading WebSocket messages, with its reason.
+
+/// Octets of a frame header: two, a length of eight, a mask of four (RFC 6455 section 5.2).
+pub const HEADER_BYTES_MAX: usize = 14;
+
+/// Octets of the payload of a control frame (RFC 6455 section 5.5). Of a longer one, which breaks
+/// the rules, so many are kept.
+pub const CONTROL_BYTES_MAX: usize = 125;
+
+/// Octets that one compressed message may inflate to, whatever its size on the wire. Models and
+/// their clients send megabytes at most.
+pub const INFLATED_BYTES_FREE: u64 = 16 * 1024 * 1024;
+
+/// Octets that a message may inflate to in addition for each compressed octet of the messages
+/// before it in its direction. Text shrinks to a tenth or, repeating what was sent before, to a
+/// fiftieth; DEFLATE can go to a thousandth, and a sender of that buys a thousand times the work
+/// that it does itself.
+pub const INFLATED_BYTES_PER_BYTE: u64 = 64;
+
+/// Compressed octets that are unmasked in one go. Small enough for the stack.
+pub const DEFLATED_CHUNK_BYTES: usize = 4 * 1024;
+
+/// Inflated octets that are taken from the decoder in one go.
+pub const INFLATED_CHUNK_BYTES: usize = 16 * 1024;
+
+/// Extensions in one response, and parameters of one. One extension with four parameters is in
+/// use.
+pub const EXTENSIONS_MAX: usize = 16;

@@ -21,9 +21,11 @@
 
 pub mod extensions;
 pub mod frame;
+pub mod handshake;
 mod inflate;
 pub mod limits;
 mod problem;
+mod sha1;
 
 use bytes::Bytes;
 

@@ -23,7 +23,7 @@ pub(crate) enum Exit {
     Network,
     /// A bug.
     Internal,
-    /// `run` failed before its child was started.
+    /// `run` failed before its child was started, or a strict one could not record it.
     BeforeChild,
     /// `run` found the child's program but could not execute it.
     NotExecutable,

@@ -45,8 +45,7 @@ use std::process::ExitCode;
 
 use crate::context::Context;
 use crate::environment::Environment;
-use crate::output::say;
-use crate::problem::Problem;
+use crate::output::report;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -62,19 +61,10 @@ fn main() -> ExitCode {
     match command::dispatch(&context, arguments.command) {
         Ok(exit) => exit.into(),
         Err(problem) => {
-            report(&context, &problem);
+            if !problem.is_reader_gone() {
+                report(&context, &problem);
+            }
             problem.exit.into()
         }
-    }
-}
-
-/// Tells a problem in the form that was asked for.
-fn report(context: &Context, problem: &Problem) {
-    if problem.is_reader_gone() {
-        return;
-    }
-    match context.json() {
-        true => say(&format!("{}\n", problem.to_json())),
-        false => say(&problem.render(context.terminal.stderr.pen)),
     }
 }

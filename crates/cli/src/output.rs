@@ -3,6 +3,7 @@
 
 use std::io::Write;
 
+use crate::context::Context;
 use crate::exit::Exit;
 use crate::problem::Problem;
 
@@ -28,6 +29,14 @@ pub(crate) fn print_json(document: &impl serde::Serialize) -> Result<(), Problem
 pub(crate) fn to_json(document: &impl serde::Serialize) -> Result<String, Problem> {
     serde_json::to_string(document)
         .map_err(|error| Problem::bug(format!("cannot write JSON: {error}")))
+}
+
+/// Tells a problem on stderr, in the form that was asked for.
+pub(crate) fn report(context: &Context, problem: &Problem) {
+    match context.json() {
+        true => say(&format!("{}\n", problem.to_json())),
+        false => say(&problem.render(context.terminal.stderr.pen)),
+    }
 }
 
 /// Writes bytes to stdout as they are.

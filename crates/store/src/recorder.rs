@@ -46,6 +46,13 @@ impl Recorder {
         self.queue.flush(deadline)
     }
 
+    /// Why nothing can be written now: the last try failed, and what was queued since then waits.
+    /// Nothing is lost by that until the queue is full. `None` once a try has succeeded.
+    #[must_use]
+    pub fn trouble(&self) -> Option<StoreError> {
+        self.queue.trouble()
+    }
+
     /// What could not be recorded so far, over all runs of this store.
     #[must_use]
     pub fn losses(&self) -> Losses {

@@ -53,7 +53,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "TIME")]
     pub(crate) timeout: Option<Period>,
     /// Stop the child if capturing breaks; by default it goes on
-    #[arg(long)]
+    #[arg(long, conflicts_with = "no_capture")]
     pub(crate) strict: bool,
     /// The command and its arguments
     #[arg(

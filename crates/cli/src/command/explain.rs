@@ -45,7 +45,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
     entry("ORL0203", "the command could not be started",
         "The system refused to start it, or its working folder is not there."),
     entry("ORL0204", "capturing broke while the command ran",
-        "With --strict the command is stopped when something it did could not be recorded."),
+        "With --strict the command is stopped (SIGTERM, five seconds later SIGKILL) when what it does cannot be stored, and the exit code is 125. Without it the command goes on, and the summary says what is missing."),
     entry("ORL0210", "no traffic reached oriel",
         "The command made no connection, or made it past the proxy: some programs ignore HTTPS_PROXY, and NO_PROXY takes hosts out of it."),
     entry("ORL0211", "another proxy was configured",

@@ -110,7 +110,8 @@ the network failed
 a mistake in oriel
 .TP
 125, 126, 127
-run only: oriel failed before the command; it cannot be executed; it was not found
+run only: oriel failed before the command, or capturing broke in a strict run; it cannot be
+executed; it was not found
 .TP
 128+n
 run only: the command died of signal n

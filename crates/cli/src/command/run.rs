@@ -7,7 +7,7 @@ use std::time::Duration;
 use proxy::{ConnectPorts, Proxy};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, test_kill_process};
-use store::{EndRun, NewRun, Reader, Recorder, RunKind};
+use store::{EndRun, NewRun, Reader, Recorder, RunKind, StoreError};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -25,8 +25,9 @@ use crate::exit::Exit;
 use crate::limits::{
     KILL_AFTER, RUN_DRAIN, SAMPLE_EVERY, SAMPLE_LATER_EVERY, SAMPLE_OFTEN_FOR, STORE_FLUSH,
 };
-use crate::output::{say, say_line};
+use crate::output::{report, say, say_line};
 use crate::problem::Problem;
+use crate::quantity::plural;
 use crate::settings::{Purpose, Settings};
 use crate::signals::{Came, Signals};
 use crate::store_problem::store_problem;
@@ -121,9 +122,18 @@ struct Job<'a> {
 /// What a child left behind.
 struct Outcome {
     ended: Ended,
-    timed_out: bool,
-    broke: bool,
+    /// Why it was ended, if it did not end by itself.
+    stopped: Option<Stop>,
     sightings: Sightings,
+}
+
+/// Why a child is ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stop {
+    /// Its time is over.
+    Timeout,
+    /// Capturing broke, for this reason, and `--strict` was asked for.
+    Broken(String),
 }
 
 impl Job<'_> {
@@ -168,7 +178,7 @@ impl Job<'_> {
             }
         };
         drop(folder);
-        Ok(self.finish(outcome, recording, &mut signals).await)
+        self.finish(outcome, recording, &mut signals).await
     }
 
     fn plan(&self) -> Plan {
@@ -233,7 +243,7 @@ impl Job<'_> {
         let mut deadline = Deadline::new(self.arguments.timeout.map(|period| period.0), began);
         let mut sightings = Sightings::default();
         let mut next_look = began + SAMPLE_EVERY / 8;
-        let mut broke = false;
+        let mut stopped = None;
         let ended = loop {
             tokio::select! {
                 ended = child.ended() => break ended,
@@ -242,22 +252,25 @@ impl Job<'_> {
                         child.signal(signal);
                     }
                 }
-                () = deadline.passed() => child.signal(deadline.next_signal()),
+                () = deadline.passed() => {
+                    stopped.get_or_insert(Stop::Timeout);
+                    child.signal(deadline.next_signal());
+                }
                 () = tokio::time::sleep_until(next_look) => {
                     sightings = look(sightings, pid, proxy).await;
                     next_look = Instant::now() + pause_after(began.elapsed());
-                    if self.arguments.strict && !broke && recorder.as_ref().is_some_and(has_losses) {
-                        broke = true;
+                    if self.arguments.strict && stopped.is_none()
+                        && let Some(why) = recorder.as_ref().and_then(broken)
+                    {
+                        stopped = Some(Stop::Broken(why));
                         deadline.end_now();
                     }
                 }
             }
         };
-        let timed_out = deadline.signalled && !broke;
         Outcome {
             ended,
-            timed_out,
-            broke,
+            stopped,
             sightings,
         }
     }
@@ -268,32 +281,50 @@ impl Job<'_> {
         outcome: Outcome,
         recording: Option<Recording>,
         signals: &mut Signals,
-    ) -> Exit {
-        let exit = match outcome.broke {
-            true => Exit::BeforeChild,
-            false => outcome.ended.exit(),
-        };
+    ) -> Result<Exit, Problem> {
+        let exit = outcome.ended.exit();
         let Some(recording) = recording else {
-            return exit;
+            return Ok(exit);
         };
+        let recorder = recording.recorder().clone();
         let closing = tokio::task::spawn_blocking(move || close(recording, outcome.ended));
         let figures = tokio::select! {
-            figures = closing => figures,
+            figures = closing => match figures {
+                Ok(figures) => figures,
+                Err(error) => Err(Problem::bug(format!("the store ended by itself: {error}"))),
+            },
             came = skip(signals) => {
                 tracing::debug!(?came, "the summary was skipped");
-                return exit;
+                return Ok(exit);
             }
-            () = tokio::time::sleep(STORE_FLUSH) => {
-                say_line("oriel: the store does not take the last flows; the summary is left out");
-                return exit;
-            }
+            () = tokio::time::sleep(STORE_FLUSH) => Err(unsettled(&recorder)),
         };
-        match figures {
-            Ok(Ok(figures)) => self.tell(&outcome, &figures),
-            Ok(Err(problem)) => say(&problem.render(self.context.terminal.stderr.pen)),
-            Err(error) => tracing::error!(%error, "the store ended by itself"),
+        let hole = match (&outcome.stopped, &figures) {
+            (Some(Stop::Broken(why)), _) => Some(why.clone()),
+            (_, Err(problem)) => Some(problem.what.clone()),
+            (_, Ok(_)) => broken(&recorder),
+        };
+        if let Ok(figures) = &figures {
+            self.tell(&outcome, figures);
         }
-        exit
+        match (hole, figures) {
+            (Some(why), _) if self.arguments.strict => return Err(self.incomplete(&outcome, why)),
+            (_, Err(problem)) => report(self.context, &problem),
+            (_, Ok(_)) => {}
+        }
+        Ok(exit)
+    }
+
+    /// The problem of a strict run whose record has a hole.
+    fn incomplete(&self, outcome: &Outcome, why: String) -> Problem {
+        let name = self.program.name();
+        let what = match outcome.stopped {
+            Some(Stop::Broken(_)) => format!("capturing broke, so {name} was stopped"),
+            Some(Stop::Timeout) | None => format!("capturing broke while {name} ran"),
+        };
+        Problem::new("ORL0204", Exit::BeforeChild, what)
+            .why(why)
+            .fix("let it go on with what can be recorded: leave out --strict")
     }
 
     fn tell(&self, outcome: &Outcome, figures: &store::RunSummary) {
@@ -315,7 +346,7 @@ impl Job<'_> {
         let summary = Summary {
             figures,
             ended: Some(outcome.ended),
-            timed_out: outcome.timed_out,
+            timed_out: outcome.stopped == Some(Stop::Timeout),
             findings: &findings,
             direct: outcome.sightings.outward(),
             secrets_stored: self.settings.redact.value == Redact::None,
@@ -350,8 +381,18 @@ fn abandon(recording: Option<Recording>, problem: Problem) -> Problem {
     problem
 }
 
-fn has_losses(recorder: &Recorder) -> bool {
-    recorder.losses().events > 0
+/// Why the record has a hole, or will have one if this goes on.
+fn broken(recorder: &Recorder) -> Option<String> {
+    let lost = recorder.losses().events;
+    if lost > 0 {
+        return Some(format!("{} could not be stored", plural(lost, "event")));
+    }
+    recorder.trouble().map(|trouble| trouble.to_string())
+}
+
+/// The problem of a store that did not take what was queued.
+fn unsettled(recorder: &Recorder) -> Problem {
+    store_problem(&recorder.trouble().unwrap_or(StoreError::Deadline))
 }
 
 /// Serves as long as a child is supervised.
@@ -422,7 +463,7 @@ fn write_summary(path: &Path, summary: &Summary<'_>, context: &Context) {
             format!("cannot write the summary to {}", path.display()),
         )
         .why(error.to_string());
-        say(&problem.render(context.terminal.stderr.pen));
+        report(context, &problem);
     }
 }
 

@@ -12,6 +12,7 @@ mod redaction;
 mod run;
 mod serve;
 mod site;
+mod strict;
 mod upstream;
 mod wire;
 mod world;

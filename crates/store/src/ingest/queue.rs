@@ -140,11 +140,12 @@ impl Queue {
         if !timeout.timed_out() {
             return Ok(());
         }
-        Err(match state.trouble {
-            Some(Trouble::Locked) => StoreError::Locked,
-            Some(Trouble::DiskFull) => StoreError::DiskFull,
-            Some(Trouble::Other) | None => StoreError::Deadline,
-        })
+        Err(state.trouble.map_or(StoreError::Deadline, Into::into))
+    }
+
+    /// Why the last try to write failed, until one succeeds.
+    pub(crate) fn trouble(&self) -> Option<StoreError> {
+        self.state.lock().trouble.map(Into::into)
     }
 
     pub(crate) fn losses(&self) -> Losses {
@@ -204,6 +205,16 @@ impl Queue {
                 .wait_while_for(&mut state, |state| !state.closing, pause);
         }
         state.closing
+    }
+}
+
+impl From<Trouble> for StoreError {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Locked => Self::Locked,
+            Trouble::DiskFull => Self::DiskFull,
+            Trouble::Other => Self::Deadline,
+        }
     }
 }
 

@@ -140,8 +140,10 @@ fn a_locked_database_is_waited_for() {
         queue.push_events(run, events(1));
         let flushed = queue.flush(Duration::from_millis(50));
         assert!(matches!(flushed, Err(StoreError::Locked)), "{flushed:?}");
+        assert!(matches!(queue.trouble(), Some(StoreError::Locked)));
         other.execute_batch("ROLLBACK").unwrap();
         queue.flush(Duration::from_secs(20)).unwrap();
+        assert!(queue.trouble().is_none());
         assert_eq!(counts(&other).0, 2);
         queue.close();
         writing.join().unwrap().unwrap();

@@ -2,4 +2,5 @@
 
 pub mod client_hello;
 pub mod encoding;
+pub mod limits;
 pub mod websocket;

@@ -1,22 +1,20 @@
-//! Undoes content codings (RFC 9110 section 8.4.1) of bodies that were captured: the only place
-//! that decompresses.
+//! Undoes content codings (RFC 9110 section 8.4.1) of what was captured: the only place that
+//! decompresses.
 //!
-//! Bodies pass and are stored as they came; this is for reading them. A body may be hostile (a
-//! few bytes that grow to gigabytes), cut short, or not what its header says. The answer is always
-//! what could be read, and a note on what could not.
+//! Bodies pass and are stored as they came; this is for reading them, whole ([`decode`]) or while
+//! they come ([`Decoder`]). A body may be hostile (a few bytes that grow to gigabytes), cut short,
+//! or not what its header says. The answer is always what could be read, and a note on what could
+//! not.
+
+mod layer;
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io::Read;
 
-use flate2::{Decompress, FlushDecompress, Status};
-
-/// Codings that one body may have. Nobody sends more than two.
-const CODINGS_MAX: usize = 4;
-/// Largest window that zstd may ask memory for, as a power of two: 8 MiB, what RFC 9659 demands
-/// of decoders and allows encoders.
-const ZSTD_WINDOW_LOG_MAX: u32 = 23;
-const CHUNK_BYTES: usize = 16 * 1024;
+use self::layer::{Bounds, Coding, End, Layer};
+use super::limits::{
+    CODINGS_MAX, STREAM_CODINGS_MAX, STREAM_EXPANSION_MAX, STREAM_EXPANSION_SLACK_BYTES,
+};
 
 /// What could be read of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +45,11 @@ pub enum Note {
         /// The bytes asked for.
         bytes_max: usize,
     },
+    /// A stream grows as no honest one does. Nothing more of it is given.
+    Bomb {
+        /// The coding.
+        coding: &'static str,
+    },
     /// Bytes follow the end of the coding. They were left out.
     BytesAfterEnd {
         /// The coding.
@@ -65,38 +68,141 @@ pub enum Note {
 /// `bytes_max` bytes. No step gives more than that either.
 #[must_use]
 pub fn decode<'a>(encodings: &str, body: &'a [u8], bytes_max: usize) -> Decoded<'a> {
-    let names: Vec<&str> = encodings
-        .split(',')
-        .map(str::trim)
-        .filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity"))
-        .collect();
+    let bounds = Bounds {
+        bytes_max: bytes_max as u64,
+        expansion_max: None,
+        slack_bytes: 0,
+    };
+    let (mut layers, unread) = layers_of(encodings, CODINGS_MAX, bounds);
     let mut decoded = Decoded {
         bytes: Cow::Borrowed(body),
-        complete: true,
+        complete: unread.is_none(),
         note: None,
     };
-    if names.len() > CODINGS_MAX {
-        decoded.add_note(Note::TooManyCodings);
-        decoded.cap(bytes_max);
-        return decoded;
-    }
-    for name in names.iter().rev() {
-        let Some(coding) = Coding::named(name) else {
-            let coding = (*name).to_owned();
-            decoded.complete = false;
-            decoded.add_note(Note::Unknown { coding });
-            break;
-        };
-        // A reply to HEAD, and a 304, name the coding of a body that is not there.
-        if decoded.bytes.is_empty() {
-            break;
-        }
-        let (bytes, end) = coding.decode(&decoded.bytes, bytes_max);
+    if !layers.is_empty() && !body.is_empty() {
+        let mut bytes = Vec::new();
+        push_through(&mut layers, body, &mut |piece| {
+            bytes.extend_from_slice(piece);
+        });
         decoded.bytes = Cow::Owned(bytes);
-        decoded.take_end(coding, end, bytes_max);
+        let inner_failed = layers.iter().any(Layer::has_failed);
+        for layer in &layers {
+            let end = layer.end_of_input();
+            // When an inner coding fails, the outer ones are not read to their end.
+            if end != End::Truncated || !inner_failed {
+                decoded.take_end(layer.coding(), end, bytes_max);
+            }
+        }
+    }
+    if let Some(note) = unread {
+        decoded.add_note(note);
     }
     decoded.cap(bytes_max);
     decoded
+}
+
+/// Undoes the content codings of a stream while it comes: what the sender flushed is given as
+/// soon as its last byte is there.
+///
+/// Nothing is collected. A coding holds its window (see `STREAM_CODINGS_MAX`), and one that gives
+/// more than `STREAM_EXPANSION_MAX` times what came is stopped. The output does not depend on how
+/// the bytes are cut, but for one thing: how much is given of the piece in which a coding turns out
+/// to be corrupt or a bomb.
+#[derive(Debug)]
+pub struct Decoder {
+    /// The outermost coding first.
+    layers: Vec<Layer>,
+}
+
+impl Decoder {
+    /// For what a Content-Encoding field lists. A stream in a coding that is not known, or in
+    /// more than two, cannot be read: the note says which.
+    pub fn new(encodings: &str) -> Result<Self, Note> {
+        let bounds = Bounds {
+            bytes_max: u64::MAX,
+            expansion_max: Some(STREAM_EXPANSION_MAX),
+            slack_bytes: STREAM_EXPANSION_SLACK_BYTES,
+        };
+        match layers_of(encodings, STREAM_CODINGS_MAX, bounds) {
+            (layers, None) => Ok(Self { layers }),
+            (_, Some(note)) => Err(note),
+        }
+    }
+
+    /// True if there is nothing to undo.
+    #[must_use]
+    pub fn is_identity(&self) -> bool {
+        self.layers.is_empty()
+    }
+
+    /// Takes bytes and gives what they let out, in pieces of some kilobytes.
+    pub fn push(&mut self, bytes: &[u8], out: &mut dyn FnMut(&[u8])) {
+        push_through(&mut self.layers, bytes, out);
+    }
+
+    /// Why nothing more can be read, or that there is more than should be; known so far.
+    #[must_use]
+    pub fn note(&self) -> Option<Note> {
+        self.first_note(Layer::end)
+    }
+
+    /// The same once no bytes follow: a coding that has not ended is cut short.
+    #[must_use]
+    pub fn note_at_end(&self) -> Option<Note> {
+        let so_far = self.note();
+        so_far.or_else(|| self.first_note(|layer| Some(layer.end_of_input())))
+    }
+
+    fn first_note(&self, end: impl Fn(&Layer) -> Option<End>) -> Option<Note> {
+        let mut notes = self
+            .layers
+            .iter()
+            .map(|layer| note_of(layer.coding(), end(layer)?));
+        notes.find_map(|note| note)
+    }
+}
+
+/// The layers of a field, the outermost first, up to one that cannot be undone.
+fn layers_of(encodings: &str, codings_max: usize, bounds: Bounds) -> (Vec<Layer>, Option<Note>) {
+    let names = || {
+        let names = encodings.split(',').map(str::trim);
+        names.filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity"))
+    };
+    let mut layers = Vec::new();
+    if names().nth(codings_max).is_some() {
+        return (layers, Some(Note::TooManyCodings));
+    }
+    for name in names().rev() {
+        let Some(coding) = Coding::named(name) else {
+            let coding = name.to_owned();
+            return (layers, Some(Note::Unknown { coding }));
+        };
+        layers.push(Layer::new(coding, bounds));
+    }
+    (layers, None)
+}
+
+/// Gives what comes out of the last layer.
+fn push_through(layers: &mut [Layer], bytes: &[u8], out: &mut dyn FnMut(&[u8])) {
+    match layers {
+        [] => out(bytes),
+        [first, inner @ ..] => first.push(bytes, &mut |piece| {
+            push_through(inner, piece, out);
+            !inner.iter().any(Layer::has_failed)
+        }),
+    }
+}
+
+/// What is worth noting about an end.
+fn note_of(coding: Coding, end: End) -> Option<Note> {
+    let coding = coding.as_str();
+    match end {
+        End::Whole => None,
+        End::Followed => Some(Note::BytesAfterEnd { coding }),
+        End::Truncated => Some(Note::Truncated { coding }),
+        End::Corrupt => Some(Note::Corrupt { coding }),
+        End::TooLarge => Some(Note::Bomb { coding }),
+    }
 }
 
 impl Decoded<'_> {
@@ -106,15 +212,14 @@ impl Decoded<'_> {
     }
 
     fn take_end(&mut self, coding: Coding, end: End, bytes_max: usize) {
-        let coding = coding.as_str();
+        self.complete &= matches!(end, End::Whole | End::Followed);
         let note = match end {
-            End::Whole => return,
-            End::Followed => Note::BytesAfterEnd { coding },
-            End::Truncated => Note::Truncated { coding },
-            End::Corrupt => Note::Corrupt { coding },
             End::TooLarge => Note::TooLarge { bytes_max },
+            end => match note_of(coding, end) {
+                Some(note) => note,
+                None => return,
+            },
         };
-        self.complete &= matches!(end, End::Followed);
         self.add_note(note);
     }
 
@@ -137,6 +242,7 @@ impl fmt::Display for Note {
             Self::Truncated { coding } => write!(f, "the {coding} body is cut short"),
             Self::Corrupt { coding } => write!(f, "the body is not valid {coding}"),
             Self::TooLarge { bytes_max } => write!(f, "only the first {bytes_max} bytes"),
+            Self::Bomb { coding } => write!(f, "the {coding} stream grows without measure"),
             Self::BytesAfterEnd { coding } => {
                 write!(f, "bytes follow the end of the {coding} body")
             }
@@ -144,206 +250,6 @@ impl fmt::Display for Note {
             Self::TooManyCodings => write!(f, "more than {CODINGS_MAX} content codings"),
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Coding {
-    Gzip,
-    Deflate,
-    Brotli,
-    Zstd,
-}
-
-/// How a decoder came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Whole,
-    Followed,
-    Truncated,
-    Corrupt,
-    TooLarge,
-}
-
-impl Coding {
-    fn named(name: &str) -> Option<Self> {
-        const NAMES: [(&str, Coding); 5] = [
-            ("gzip", Coding::Gzip),
-            ("x-gzip", Coding::Gzip),
-            ("deflate", Coding::Deflate),
-            ("br", Coding::Brotli),
-            ("zstd", Coding::Zstd),
-        ];
-        NAMES
-            .into_iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name))
-            .map(|(_, coding)| coding)
-    }
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Gzip => "gzip",
-            Self::Deflate => "deflate",
-            Self::Brotli => "br",
-            Self::Zstd => "zstd",
-        }
-    }
-
-    fn decode(self, body: &[u8], bytes_max: usize) -> (Vec<u8>, End) {
-        let mut output = Output {
-            bytes: Vec::new(),
-            bytes_max,
-        };
-        let end = match self {
-            Self::Gzip => decode_gzip(body, &mut output),
-            Self::Deflate => decode_deflate(body, &mut output),
-            Self::Brotli => decode_brotli(body, &mut output),
-            Self::Zstd => decode_zstd(body, &mut output),
-        };
-        (output.bytes, end)
-    }
-}
-
-/// Decoded bytes, up to a bound.
-struct Output {
-    bytes: Vec<u8>,
-    bytes_max: usize,
-}
-
-impl Output {
-    /// Takes the first `length` bytes of a chunk; `TooLarge` if they do not all fit.
-    fn take(&mut self, chunk: &[u8], length: usize) -> Result<(), End> {
-        let chunk = chunk.get(..length).unwrap_or(chunk);
-        let room = self.bytes_max - self.bytes.len();
-        let fitting = chunk.get(..room).unwrap_or(chunk);
-        self.bytes.extend_from_slice(fitting);
-        if fitting.len() < chunk.len() {
-            return Err(End::TooLarge);
-        }
-        Ok(())
-    }
-
-    /// Takes all that a decoder gives.
-    fn take_all(&mut self, decoder: &mut impl Read) -> End {
-        let mut chunk = [0; CHUNK_BYTES];
-        loop {
-            match decoder.read(&mut chunk) {
-                Ok(0) => return End::Whole,
-                Ok(length) => {
-                    if let Err(end) = self.take(&chunk, length) {
-                        return end;
-                    }
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                    return End::Truncated;
-                }
-                Err(_) => return End::Corrupt,
-            }
-        }
-    }
-}
-
-/// A gzip body may have several members (RFC 1952 section 2.2), and some have padding after them.
-fn decode_gzip(body: &[u8], output: &mut Output) -> End {
-    let mut rest = body;
-    loop {
-        let mut decoder = flate2::bufread::GzDecoder::new(rest);
-        let end = output.take_all(&mut decoder);
-        if end != End::Whole {
-            return end;
-        }
-        rest = decoder.into_inner();
-        if rest.is_empty() {
-            return End::Whole;
-        }
-        if !rest.starts_with(&[0x1f, 0x8b]) {
-            return End::Followed;
-        }
-    }
-}
-
-/// `deflate` is the zlib format (RFC 9110 section 8.4.1.2), but some send the bare stream.
-fn decode_deflate(body: &[u8], output: &mut Output) -> End {
-    let zlib_header = match body {
-        [method, flags, ..] => {
-            method & 0x0f == 8 && u16::from_be_bytes([*method, *flags]).is_multiple_of(31)
-        }
-        _ => true,
-    };
-    let mut decoder = Decompress::new(zlib_header);
-    let mut chunk = [0; CHUNK_BYTES];
-    let mut rest = body;
-    loop {
-        let (read_before, written_before) = (decoder.total_in(), decoder.total_out());
-        let status = decoder.decompress(rest, &mut chunk, FlushDecompress::None);
-        let read = advance(read_before, decoder.total_in());
-        let written = advance(written_before, decoder.total_out());
-        rest = rest.get(read..).unwrap_or_default();
-        if let Err(end) = output.take(&chunk, written) {
-            return end;
-        }
-        match status {
-            Ok(Status::StreamEnd) if rest.is_empty() => return End::Whole,
-            Ok(Status::StreamEnd) => return End::Followed,
-            Ok(Status::Ok | Status::BufError) if read == 0 && written == 0 => {
-                return End::Truncated;
-            }
-            Ok(Status::Ok | Status::BufError) => {}
-            Err(_) => return End::Corrupt,
-        }
-    }
-}
-
-/// How far a counter of bytes in memory went on.
-fn advance(before: u64, after: u64) -> usize {
-    usize::try_from(after.saturating_sub(before)).unwrap_or(usize::MAX)
-}
-
-fn decode_brotli(body: &[u8], output: &mut Output) -> End {
-    use brotli::{BrotliDecompressStream, BrotliResult, BrotliState, HeapAlloc, HuffmanCode};
-
-    // Strict: without the large windows that RFC 7932 does not have, which take up to 1 GiB.
-    let mut state = BrotliState::new_strict(
-        HeapAlloc::<u8>::new(0),
-        HeapAlloc::<u32>::new(0),
-        HeapAlloc::<HuffmanCode>::new(HuffmanCode::default()),
-    );
-    let mut chunk = [0; CHUNK_BYTES];
-    let (mut input_left, mut input_at, mut total) = (body.len(), 0, 0);
-    loop {
-        let (mut room, mut written) = (chunk.len(), 0);
-        let result = BrotliDecompressStream(
-            &mut input_left,
-            &mut input_at,
-            body,
-            &mut room,
-            &mut written,
-            &mut chunk,
-            &mut total,
-            &mut state,
-        );
-        if let Err(end) = output.take(&chunk, written) {
-            return end;
-        }
-        match result {
-            BrotliResult::ResultSuccess if input_left == 0 => return End::Whole,
-            BrotliResult::ResultSuccess => return End::Followed,
-            BrotliResult::NeedsMoreOutput => {}
-            // It took all the input and may still hold more output than the chunk could take.
-            BrotliResult::NeedsMoreInput if written > 0 => {}
-            BrotliResult::NeedsMoreInput => return End::Truncated,
-            BrotliResult::ResultFailure => return End::Corrupt,
-        }
-    }
-}
-
-fn decode_zstd(body: &[u8], output: &mut Output) -> End {
-    let Ok(mut decoder) = zstd::stream::read::Decoder::with_buffer(body) else {
-        return End::Corrupt;
-    };
-    if decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).is_err() {
-        return End::Corrupt;
-    }
-    output.take_all(&mut decoder)
 }
 
 #[cfg(test)]

@@ -3,4 +3,5 @@
 pub mod client_hello;
 pub mod encoding;
 pub mod limits;
+pub mod stream;
 pub mod websocket;

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use crate::message::{Body, Buffered, Framing, Headers, ResponseHead};
+use crate::websocket::{self, Pipe, Role, WebSocket};
 use crate::wire::Wire;
 
 pub use http2::{Http2Client, Http2Stream};
@@ -112,6 +113,36 @@ impl Client {
     pub async fn start_http2(mut self) -> io::Result<Http2Client> {
         let (wire, _nothing_read) = self.take_peer()?.into_parts();
         Http2Client::start(wire).await
+    }
+
+    /// Asks for a WebSocket with a GET of this target and these fields besides the ones it takes
+    /// (RFC 6455 section 4.1). Any answer but 101 with the right proof is an error that says which;
+    /// use [`Client::request`] to look at such an answer in full.
+    pub async fn start_websocket(
+        mut self,
+        target: &str,
+        fields: &[(&str, &str)],
+    ) -> io::Result<WebSocket> {
+        let mut request = Request::get(target)
+            .header("Upgrade", "websocket")
+            .header("Connection", "Upgrade")
+            .header("Sec-WebSocket-Version", "13")
+            .header("Sec-WebSocket-Key", websocket::KEY);
+        for (name, value) in fields {
+            request = request.header(name, value);
+        }
+        self.send(request.to_bytes()).await?;
+        let head = self.read_head().await?;
+        let proof = head.headers.get("sec-websocket-accept");
+        if head.status != 101 || proof != Some(websocket::ACCEPT) {
+            let refusal = format!(
+                "websocket: {} {}, proof {proof:?}",
+                head.status, head.reason
+            );
+            return Err(io::Error::new(io::ErrorKind::ConnectionRefused, refusal));
+        }
+        let pipe = Pipe::Http1(self.take_peer()?);
+        Ok(WebSocket::new(pipe, Role::Client, Some(head)))
     }
 
     /// Gives the bare connection back, for a caller that reads it in its own way. What was read

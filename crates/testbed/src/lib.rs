@@ -35,4 +35,5 @@ pub mod message;
 pub mod script;
 mod stream;
 pub mod upstream;
+pub mod websocket;
 pub mod wire;

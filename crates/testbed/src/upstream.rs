@@ -10,6 +10,7 @@ mod models;
 mod pattern;
 mod reply;
 mod routes;
+mod websocket;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -85,7 +86,8 @@ pub struct Received {
     pub method: String,
     /// The request target; for HTTP/2 the `:path`, or the `:authority` of a CONNECT.
     pub target: String,
-    /// The fields in their order and, by HTTP/1.1, their case. For HTTP/2 `:authority` is first.
+    /// The fields in their order and, by HTTP/1.1, their case. For HTTP/2 `:authority` is first,
+    /// then `:protocol`.
     pub headers: Headers,
     /// The head's bytes. Empty for HTTP/2.
     pub raw_head: bytes::Bytes,

@@ -7,6 +7,7 @@ use std::io;
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
+use h2::ext::Protocol;
 use h2::{RecvStream, SendStream};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 use super::{Response, Timing};
 use crate::message::ResponseHead;
 use crate::stream::{fields_of, read_body, send_data};
+use crate::websocket::{Pipe, Role, WebSocket};
 use crate::wire::Wire;
 
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
@@ -87,6 +89,39 @@ impl Http2Client {
             .send_request(head, ends_here)
             .map_err(io::Error::other)?;
         Ok(Http2Stream { body, response })
+    }
+
+    /// Asks for a WebSocket with an extended CONNECT (RFC 8441 section 5). The peer must have
+    /// allowed it in its settings, which have come for certain once it has answered a request.
+    /// Any answer but 200 is an error that says which.
+    pub async fn start_websocket(
+        &self,
+        uri: &str,
+        fields: &[(&str, &str)],
+    ) -> io::Result<WebSocket> {
+        if !self.sender.is_extended_connect_protocol_enabled() {
+            let refusal = "the peer has not allowed extended CONNECT";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, refusal));
+        }
+        let mut request = http::Request::connect(uri)
+            .extension(Protocol::from_static("websocket"))
+            .header("sec-websocket-version", "13");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(()).map_err(io::Error::other)?;
+        let Http2Stream { body, response } = self.open(request, false).await?;
+        let (head, receive) = response.await.map_err(io::Error::other)?.into_parts();
+        if head.status != http::StatusCode::OK {
+            let refusal = format!("websocket: {}", head.status);
+            return Err(io::Error::new(io::ErrorKind::ConnectionRefused, refusal));
+        }
+        let pipe = Pipe::Http2 {
+            send: body,
+            receive,
+        };
+        let head = plain_head(&http::Response::from_parts(head, ()));
+        Ok(WebSocket::new(pipe, Role::Client, Some(head)))
     }
 
     /// Waits until the connection has ended and tells how: `Ok` after a GOAWAY without error.

@@ -8,8 +8,10 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::reply::{HeadPace, Part, Reply, ReplyFraming};
-use super::{Journal, Received, routes};
+use super::websocket::{Answer, Manner};
+use super::{Journal, Received, routes, websocket};
 use crate::message::{Body, Buffered, Headers, RequestHead};
+use crate::websocket::{Pipe, Role, WebSocket};
 use crate::wire::Wire;
 
 /// Whether the connection takes another request.
@@ -34,7 +36,14 @@ pub(super) async fn serve(wire: Wire, connection: u64, journal: &Journal) -> io:
         };
         let (is_head, closes) = (head.method == "HEAD", head.closes() || refused);
         let request = Received::http1(connection, head, body);
-        let reply = routes::answer(&request);
+        let reply = match websocket::answer(&request) {
+            Answer::NotAsked => routes::answer(&request),
+            Answer::Refuse(reply) => reply,
+            Answer::Open(fields, manner) => {
+                journal.add_request(request);
+                return upgrade(peer, &fields, manner).await;
+            }
+        };
         journal.add_request(request);
         match play(&mut peer, reply, is_head).await? {
             After::Next if !closes => {}
@@ -42,6 +51,14 @@ pub(super) async fn serve(wire: Wire, connection: u64, journal: &Journal) -> io:
             After::Reset => return peer.into_parts().0.reset(),
         }
     }
+}
+
+async fn upgrade(mut peer: Buffered<Wire>, fields: &Headers, manner: Manner) -> io::Result<()> {
+    let mut head = BytesMut::from(&b"HTTP/1.1 101 Switching Protocols\r\n"[..]);
+    put_fields(&mut head, fields);
+    send(peer.stream_mut(), &mut head).await?;
+    let socket = WebSocket::new(Pipe::Http1(peer), Role::Upstream, None);
+    websocket::serve(socket, manner).await
 }
 
 async fn read_body(peer: &mut Buffered<Wire>, head: &RequestHead) -> io::Result<Body> {

@@ -7,14 +7,17 @@ use std::io;
 
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
 use super::reply::{HeadPace, Part, Reply, ReplyFraming};
-use super::{Journal, Received, Version, routes};
+use super::websocket::Answer;
+use super::{Journal, Received, Version, routes, websocket};
 use crate::message::{Body, Headers};
 use crate::stream::{fields_of, read_body, send_data};
+use crate::websocket::{Pipe, Role, WebSocket};
 use crate::wire::Wire;
 
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
@@ -26,6 +29,7 @@ pub(super) async fn serve(wire: Wire, connection: u64, journal: &Journal) -> io:
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(STREAMS_MAX)
+        .enable_connect_protocol()
         .handshake::<_, Bytes>(wire)
         .await
         .map_err(io::Error::other)?;
@@ -51,8 +55,42 @@ async fn answer(
     mut respond: SendResponse<Bytes>,
     connection: u64,
     journal: &Journal,
+) -> io::Result<()> {
+    let (head, stream) = request.into_parts();
+    if head.extensions.get::<Protocol>().is_none() {
+        let answered = answer_plain(&head, stream, respond, connection, journal).await;
+        return answered.map_err(io::Error::other);
+    }
+    let request = received(connection, &head, Body::default());
+    let answer = websocket::answer(&request);
+    journal.add_request(request);
+    match answer {
+        Answer::NotAsked => {
+            let reply = Reply::full(501, "text/plain", "no such protocol\n");
+            play(respond, reply, false).await.map_err(io::Error::other)
+        }
+        Answer::Refuse(reply) => play(respond, reply, false).await.map_err(io::Error::other),
+        Answer::Open(fields, manner) => {
+            let head = interim_head(200, &fields);
+            let send = respond
+                .send_response(head, false)
+                .map_err(io::Error::other)?;
+            let pipe = Pipe::Http2 {
+                send,
+                receive: stream,
+            };
+            websocket::serve(WebSocket::new(pipe, Role::Upstream, None), manner).await
+        }
+    }
+}
+
+async fn answer_plain(
+    head: &http::request::Parts,
+    mut stream: RecvStream,
+    mut respond: SendResponse<Bytes>,
+    connection: u64,
+    journal: &Journal,
 ) -> Result<(), h2::Error> {
-    let (head, mut stream) = request.into_parts();
     let refused = routes::refuses_body(head.uri.path());
     if !refused && head.headers.get("expect").is_some() {
         respond.send_informational(interim_head(100, &Headers::default()))?;
@@ -66,7 +104,7 @@ async fn answer(
         return Ok(());
     }
     let is_head = head.method == http::Method::HEAD;
-    let request = received(connection, &head, body);
+    let request = received(connection, head, body);
     let reply = routes::answer(&request);
     journal.add_request(request);
     play(respond, reply, is_head).await
@@ -76,6 +114,10 @@ fn received(connection: u64, head: &http::request::Parts, body: Body) -> Receive
     let authority = head.uri.authority().map(ToString::to_string);
     let target = head.uri.path_and_query().map(ToString::to_string);
     let mut headers = fields_of(&head.headers);
+    if let Some(protocol) = head.extensions.get::<Protocol>() {
+        let protocol = protocol.as_str().to_owned();
+        headers.0.insert(0, (":protocol".to_owned(), protocol));
+    }
     if let Some(authority) = &authority {
         headers
             .0

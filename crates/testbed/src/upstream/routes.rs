@@ -17,6 +17,7 @@
 //! | `/truncate?size=N` | half of the N bytes it promised, then a close |
 //! | `/reset?after=N&code=C` | N bytes, then a reset; without `after`, no head either |
 //! | `/hang` | nothing |
+//! | `/websocket` | a WebSocket, see `upstream/websocket.rs` |
 //! | `/v1/…` | a model API |
 
 use std::io::Write;
@@ -56,6 +57,9 @@ pub(super) fn answer(request: &Received) -> Reply {
         "slow-head" => slow_head(request),
         "truncate" => truncate(request),
         "reset" => reset(request),
+        "websocket" => Reply::full(426, "text/plain", "ask for an upgrade\n")
+            .with("connection", "upgrade")
+            .with("upgrade", "websocket"),
         "hang" => Reply::none(Part::Hang),
         _ => Reply::full(404, "text/plain", "no such route\n"),
     }

@@ -6,6 +6,7 @@ mod faults;
 mod models;
 mod routes;
 mod trust;
+mod websocket;
 
 use std::io;
 

@@ -20,7 +20,7 @@ use traffic::{
 
 use crate::clock;
 use crate::config::{ConnectPorts, Timeouts};
-use crate::destination::{self, FrontFacts, Scope};
+use crate::destination::{self, Destination, FrontFacts, Scope};
 use crate::error;
 use crate::first_bytes::{self, Begins};
 use crate::http1::connection::Http1;
@@ -52,10 +52,7 @@ pub(crate) struct Engine {
 /// A connection that was opened to one target.
 #[derive(Debug)]
 pub(crate) struct Inside {
-    pub(crate) target: Target,
-    pub(crate) route: Arc<Route>,
-    pub(crate) connection: Arc<ConnectionFacts>,
-    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) to: Arc<Destination>,
     /// Why the upstream could not be reached when the connection was opened; the first request
     /// is answered with it.
     pub(crate) dial_failure: Mutex<Option<Failure>>,
@@ -350,11 +347,15 @@ async fn open_tls(opened: Opened, wire: Replay, engine: &Arc<Engine>, reporter: 
             let sni = hello.sni.as_deref();
             facts.tls = Ok(upstream_side::facts(tls.get_ref().1, sni, false));
             facts.tls_done_at = Some(clock::now());
-            let inside = Arc::new(Inside {
+            let to = Destination {
                 target,
+                scheme: Scheme::Https,
                 route,
                 connection: Arc::new(facts),
                 upstream,
+            };
+            let inside = Arc::new(Inside {
+                to: Arc::new(to),
                 dial_failure: Mutex::new(dial_failure),
             });
             let transport = Transport::Tls(Box::new(TlsStream::Server(tls)));
@@ -420,11 +421,15 @@ fn inside(
         target: target.clone(),
         server_name: server_name.clone(),
     };
-    Arc::new(Inside {
+    let to = Destination {
         target: target.clone(),
+        scheme,
         route,
         connection: Arc::new(facts),
         upstream: engine.upstreams.host(key),
+    };
+    Arc::new(Inside {
+        to: Arc::new(to),
         dial_failure: Mutex::new(None),
     })
 }
@@ -450,9 +455,8 @@ fn tunnel_opening<'a>(
     route: &'a Arc<Route>,
     scheme: Scheme,
 ) -> Opening<'a> {
-    let at = clock::now();
     Opening {
-        at,
+        at: Some(clock::now()),
         kind: FlowKind::Tunnel,
         connection: facts,
         scheme,

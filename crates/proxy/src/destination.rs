@@ -9,7 +9,6 @@ use traffic::{
     Target,
 };
 
-use crate::clock;
 use crate::connection::{Engine, Inside};
 use crate::error;
 use crate::tap::Opening;
@@ -30,6 +29,7 @@ pub(crate) struct FrontFacts {
 }
 
 /// Where one request goes, and what decided it.
+#[derive(Debug)]
 pub(crate) struct Destination {
     pub(crate) target: Target,
     pub(crate) scheme: Scheme,
@@ -54,24 +54,13 @@ impl FrontFacts {
 }
 
 impl Destination {
-    /// The one target of a connection that was opened.
-    pub(crate) fn inside(inside: &Inside) -> Self {
-        Self {
-            target: inside.target.clone(),
-            scheme: inside.upstream.scheme(),
-            route: Arc::clone(&inside.route),
-            connection: Arc::clone(&inside.connection),
-            upstream: Arc::clone(&inside.upstream),
-        }
-    }
-
     /// The target that a request to the proxy itself names.
     pub(crate) fn named(
         target: Target,
         scheme: Scheme,
         connection: &Arc<ConnectionFacts>,
         engine: &Engine,
-    ) -> Self {
+    ) -> Arc<Self> {
         let route = engine.rules.route(&Facts {
             target: &target,
             opening: FirstBytes::PlainHttp,
@@ -81,19 +70,19 @@ impl Destination {
             server_name: target.host.clone(),
             target: target.clone(),
         };
-        Self {
+        Arc::new(Self {
             target,
             scheme,
             route: Arc::new(route),
             connection: Arc::clone(connection),
             upstream: engine.upstreams.host(key),
-        }
+        })
     }
 
-    /// What a flow to it begins with, now.
+    /// What a flow to it begins with; it begins when it is reported.
     pub(crate) fn opening(&self) -> Opening<'_> {
         Opening {
-            at: clock::now(),
+            at: None,
             kind: FlowKind::Http,
             connection: &self.connection,
             scheme: self.scheme,

@@ -13,6 +13,10 @@ pub const CONNECTIONS_MAX: usize = 16_384;
 /// nginx, Apache) stop between 8 and 64 KiB; agents carry long tokens.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 
+/// Octets of room for a head that a connection keeps between two messages. Most heads fit; a
+/// larger one is rare enough to be allocated for.
+pub const HEAD_ROOM_BYTES_KEPT: usize = 4 * 1024;
+
 /// Octets of a request target. RFC 9110 section 4.1 asks for 8,000 at least.
 pub const TARGET_BYTES_MAX: usize = 32 * 1024;
 

@@ -43,7 +43,8 @@ pub(crate) struct Reporter {
 
 /// What a flow begins with, apart from its number.
 pub(crate) struct Opening<'a> {
-    pub(crate) at: Timestamp,
+    /// When it was asked for; `None` if it was a moment ago.
+    pub(crate) at: Option<Timestamp>,
     pub(crate) kind: FlowKind,
     pub(crate) connection: &'a Arc<ConnectionFacts>,
     pub(crate) scheme: Scheme,
@@ -107,7 +108,7 @@ impl Reporter {
         if watched {
             self.events.push(Event::FlowStarted(Box::new(FlowStarted {
                 flow: id,
-                at: opening.at,
+                at: opening.at.unwrap_or_else(clock::now),
                 kind: opening.kind,
                 connection: Arc::clone(opening.connection),
                 scheme: opening.scheme,

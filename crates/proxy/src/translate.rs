@@ -46,7 +46,7 @@ use reply::Reply;
 /// A request that came in HTTP/1, its head consumed, its body still to come.
 pub(crate) struct Http1Request<'a> {
     pub(crate) head: &'a RequestHead,
-    pub(crate) bytes: &'a Bytes,
+    pub(crate) bytes: &'a [u8],
     pub(crate) path: String,
     /// What replaces the Max-Forwards field.
     pub(crate) forwards: Option<MaxForwards>,

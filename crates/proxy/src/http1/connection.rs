@@ -8,11 +8,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use crate::deadline::Deadline;
 use crate::http1::head::{self, HeadError, Line};
-use crate::limits::{EMPTY_LINES_MAX, READ_BYTES};
+use crate::limits::{EMPTY_LINES_MAX, HEAD_ROOM_BYTES_KEPT, READ_BYTES};
 use crate::stream::Transport;
 
 /// A connection that speaks HTTP/1.1.
@@ -31,6 +31,8 @@ pub(crate) struct Http1 {
     unflushed: bool,
     /// Room for the lines of a head, reused from message to message.
     pub(crate) lines: Vec<Line>,
+    /// Room for the octets of a head; see [`Http1::take_head`].
+    head: Vec<u8>,
     pub(crate) deadline: Deadline,
     /// The peer has ended its side.
     pub(crate) read_ended: bool,
@@ -62,6 +64,7 @@ impl Http1 {
             sent: 0,
             unflushed: false,
             lines: Vec::new(),
+            head: Vec::new(),
             deadline: Deadline::after(Duration::from_secs(60)),
             read_ended: false,
             read_cut: false,
@@ -134,6 +137,23 @@ impl Http1 {
     pub(crate) fn consume(&mut self, length: usize) {
         self.input.advance(length);
         self.scanned = 0;
+    }
+
+    /// Consumes the head at the start of `input` and gives its octets.
+    pub(crate) fn take_head(&mut self, length: usize) -> Vec<u8> {
+        let mut head = std::mem::take(&mut self.head);
+        head.clear();
+        head.extend_from_slice(self.input.get(..length).unwrap_or_default());
+        self.consume(length);
+        head
+    }
+
+    /// Takes back the room that a head was held in.
+    pub(crate) fn reuse(&mut self, head: Vec<u8>, lines: Vec<Line>) {
+        self.lines = lines;
+        if head.capacity() <= HEAD_ROOM_BYTES_KEPT {
+            self.head = head;
+        }
     }
 
     /// Reads once; 0 means that the peer has ended its side, which is remembered.
@@ -262,16 +282,18 @@ impl Http1 {
         self.io.reset_on_drop(armed);
     }
 
-    /// True if the connection is as an idle one should be: open, and the peer silent.
+    /// True if the connection is as an idle one should be: open, and the peer silent. One that
+    /// is not quiet may have lost an octet and serves no more.
     pub(crate) fn is_quiet(&mut self) -> bool {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
+        if self.read_ended || !self.input.is_empty() {
+            return false;
+        }
+        let mut octet = [0];
+        let mut room = ReadBuf::new(&mut octet);
+        let read = std::future::poll_fn(|cx| Pin::new(&mut self.io).poll_read(cx, &mut room));
         // A task that has used up its budget is told that everything waits.
-        let fill = std::future::poll_fn(|cx| self.poll_fill(cx));
-        let silent = pin!(tokio::task::unconstrained(fill))
-            .poll(&mut cx)
-            .is_pending();
-        let quiet = silent && self.input.is_empty() && !self.read_ended;
-        self.rest();
-        quiet
+        let read = pin!(tokio::task::unconstrained(read));
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        read.poll(&mut cx).is_pending()
     }
 }

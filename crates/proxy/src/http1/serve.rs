@@ -34,7 +34,7 @@ pub(crate) enum Served {
 
 /// Where one request goes, and how it asks there.
 struct Plan {
-    to: Destination,
+    to: Arc<Destination>,
     /// The path and query to ask for, as octets of the head.
     path: std::ops::Range<usize>,
     /// Path to ask for where the client named none.
@@ -46,7 +46,7 @@ struct Plan {
 /// One request and where it goes.
 struct Asked {
     request: RequestHead,
-    bytes: Bytes,
+    bytes: Vec<u8>,
     plan: Plan,
 }
 
@@ -95,15 +95,14 @@ pub(crate) async fn serve(
                 return Served::Closed;
             }
         };
-        // One copy serves to forward from, to send again and to report.
-        let bytes = Bytes::copy_from_slice(bytes);
-        client.consume(length);
+        // Kept for as long as the request may have to be sent again.
+        let bytes = client.take_head(length);
         if bytes.get(request.method.clone()) == Some(b"CONNECT") {
             match connect_target(&scope, &request, &bytes) {
                 Ok(target) => {
                     let head = Head {
                         version: request.version,
-                        text: bytes,
+                        text: bytes.into(),
                     };
                     return Served::Connect {
                         client,
@@ -200,10 +199,10 @@ fn plan_inside(inside: &Arc<Inside>, request: &RequestHead, target: &str) -> Res
         None => (request.target.clone(), None),
         Some(absolute) => {
             let asked = absolute.target()?;
-            if asked != inside.target || absolute.scheme != inside.upstream.scheme() {
+            if asked != inside.to.target || absolute.scheme != inside.to.scheme {
                 return Err(malformed(format!(
                     "the request asks for {asked} on a connection to {}",
-                    inside.target
+                    inside.to.target
                 )));
             }
             (
@@ -213,7 +212,7 @@ fn plan_inside(inside: &Arc<Inside>, request: &RequestHead, target: &str) -> Res
         }
     };
     Ok(Plan {
-        to: Destination::inside(inside),
+        to: Arc::clone(&inside.to),
         bare: path.is_empty(),
         path,
         host,
@@ -319,7 +318,7 @@ async fn forward(
     let opening = plan.to.opening();
     let mut flow = reporter.start(&opening, || Head {
         version: request.version,
-        text: bytes.clone(),
+        text: Bytes::copy_from_slice(bytes),
     });
     if let Some(failure) = refused(&asked, scope, engine) {
         return answer(client, &asked, flow, failure).await;
@@ -506,7 +505,7 @@ fn finish(client: &mut Http1, asked: Asked, flow: Flow<'_>, reuse: Reuse) -> Nex
     if reuse.until_close {
         client.reset_on_drop(false);
     }
-    client.lines = asked.request.lines;
+    client.reuse(asked.bytes, asked.request.lines);
     if reuse.client {
         Next::Request
     } else {

@@ -286,9 +286,9 @@ fn destination(
     request: &Request<RecvStream>,
     scope: &Scope,
     engine: &Engine,
-) -> Result<Destination, Failure> {
+) -> Result<Arc<Destination>, Failure> {
     let front = match scope {
-        Scope::Inside(inside) => return Ok(Destination::inside(inside)),
+        Scope::Inside(inside) => return Ok(Arc::clone(&inside.to)),
         Scope::Front(front) => front,
     };
     let scheme = match request.uri().scheme_str() {

@@ -63,6 +63,9 @@ pub(crate) struct Flow<'r> {
     request_told: bool,
     request: BodySize,
     response: BodySize,
+    response_came_at: Option<Timestamp>,
+    /// See [`Flow::begin_step`].
+    step_at: Option<Timestamp>,
     /// Of a tunnel; kept here so that the counts are told even if it is cut.
     passed: Option<Passed>,
 }
@@ -125,6 +128,8 @@ impl Reporter {
             request_told: false,
             request: BodySize::default(),
             response: BodySize::default(),
+            response_came_at: None,
+            step_at: None,
             passed: None,
         }
     }
@@ -144,6 +149,21 @@ impl Flow<'_> {
         }
     }
 
+    /// Until the step ends all events bear one moment: a step does not wait, and to read the clock
+    /// for each event would cost as much as to report it.
+    pub(crate) fn begin_step(&mut self) {
+        self.step_at = self.watched.then(clock::now);
+    }
+
+    /// See [`Flow::begin_step`].
+    pub(crate) fn end_step(&mut self) {
+        self.step_at = None;
+    }
+
+    fn now(&self) -> Timestamp {
+        self.step_at.unwrap_or_else(clock::now)
+    }
+
     /// Hands over what was collected: the flow now waits for a peer.
     pub(crate) fn hand_over(&mut self) {
         self.reporter.hand_over();
@@ -151,43 +171,18 @@ impl Flow<'_> {
 
     pub(crate) fn upstream(&mut self, upstream: &Arc<UpstreamFacts>, reused: bool) {
         if self.watched {
+            self.response_came_at = None;
             let upstream = Arc::clone(upstream);
             self.push(Event::UpstreamChosen {
                 flow: self.id,
-                at: clock::now(),
+                at: self.now(),
                 reused,
                 upstream,
             });
         }
     }
 
-    pub(crate) fn request_data(&mut self, data: &[u8]) {
-        if let Some(kept) = keep(&mut self.request, self.reporter.tap.kept_max, data.len())
-            && self.watched
-        {
-            let data = Bytes::copy_from_slice(data.get(..kept).unwrap_or(data));
-            self.push(Event::RequestData {
-                flow: self.id,
-                at: clock::now(),
-                data,
-            });
-        }
-    }
-
-    pub(crate) fn response_data(&mut self, data: &[u8]) {
-        if let Some(kept) = keep(&mut self.response, self.reporter.tap.kept_max, data.len())
-            && self.watched
-        {
-            let data = Bytes::copy_from_slice(data.get(..kept).unwrap_or(data));
-            self.push(Event::ResponseData {
-                flow: self.id,
-                at: clock::now(),
-                data,
-            });
-        }
-    }
-
-    /// As [`Flow::request_data`], sharing the bytes.
+    /// Payload of the request passed.
     pub(crate) fn request_bytes(&mut self, data: &Bytes) {
         if let Some(kept) = keep(&mut self.request, self.reporter.tap.kept_max, data.len())
             && self.watched
@@ -195,13 +190,13 @@ impl Flow<'_> {
             let data = shared(data, kept);
             self.push(Event::RequestData {
                 flow: self.id,
-                at: clock::now(),
+                at: self.now(),
                 data,
             });
         }
     }
 
-    /// As [`Flow::response_data`], sharing the bytes.
+    /// Payload of the response passed.
     pub(crate) fn response_bytes(&mut self, data: &Bytes) {
         if let Some(kept) = keep(&mut self.response, self.reporter.tap.kept_max, data.len())
             && self.watched
@@ -209,7 +204,7 @@ impl Flow<'_> {
             let data = shared(data, kept);
             self.push(Event::ResponseData {
                 flow: self.id,
-                at: clock::now(),
+                at: self.now(),
                 data,
             });
         }
@@ -221,25 +216,34 @@ impl Flow<'_> {
             let size = self.request;
             self.push(Event::RequestEnded {
                 flow: self.id,
-                at: clock::now(),
+                at: self.now(),
                 size,
                 trailers,
             });
         }
     }
 
+    /// Bytes of a response came; its head is dated with the first of them.
+    pub(crate) fn response_came(&mut self) {
+        if self.watched && self.response_came_at.is_none() {
+            self.response_came_at = Some(self.now());
+        }
+    }
+
     pub(crate) fn informational(&mut self, head: impl FnOnce() -> Head) {
         if self.watched {
+            self.response_came_at = None;
             self.push(Event::Informational {
                 flow: self.id,
-                at: clock::now(),
+                at: self.now(),
                 head: head(),
             });
         }
     }
 
-    pub(crate) fn response_started(&mut self, at: Timestamp, head: impl FnOnce() -> Head) {
+    pub(crate) fn response_started(&mut self, head: impl FnOnce() -> Head) {
         if self.watched {
+            let at = self.response_came_at.take().unwrap_or_else(|| self.now());
             self.push(Event::ResponseStarted {
                 flow: self.id,
                 at,
@@ -253,7 +257,7 @@ impl Flow<'_> {
             let size = self.response;
             self.push(Event::ResponseEnded {
                 flow: self.id,
-                at: clock::now(),
+                at: self.now(),
                 size,
                 trailers,
             });
@@ -302,7 +306,7 @@ impl Flow<'_> {
             let tunnelled = passed.map(|passed| (passed.from_client, passed.from_upstream));
             self.push(Event::FlowEnded {
                 flow: self.id,
-                at: clock::now(),
+                at: self.now(),
                 outcome,
                 tunnelled,
             });

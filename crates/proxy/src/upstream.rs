@@ -375,11 +375,6 @@ impl Upstream {
         }
     }
 
-    /// The scheme that is spoken on them.
-    pub(crate) fn scheme(&self) -> Scheme {
-        self.key.scheme
-    }
-
     fn learn(&self, speaks: Speaks) {
         self.speaks.store(speaks as u8, Ordering::Relaxed);
     }

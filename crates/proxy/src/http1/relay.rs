@@ -6,12 +6,11 @@
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use traffic::{Failure, FailureKind, Head, Side, Stage, Timestamp, Version};
+use bytes::{Buf, Bytes, BytesMut};
+use traffic::{Failure, FailureKind, Head, Side, Stage, Version};
 
-use crate::clock;
 use crate::error;
-use crate::http1::body::Framing;
+use crate::http1::body::{BodyError, Framing};
 use crate::http1::connection::{Http1, ReadError};
 use crate::http1::head::{self, BodyLength, RequestHead};
 use crate::limits::{HALF_CLOSED, INFORMATIONAL_MAX, READ_BYTES};
@@ -36,7 +35,6 @@ pub(crate) struct Relay<'a, 'r> {
     /// The upstream does not take the request any more; its response may still come.
     request_refused: Option<Failure>,
     response: Response,
-    first_byte_at: Option<Timestamp>,
     informational: usize,
     progress: bool,
 }
@@ -44,8 +42,8 @@ pub(crate) struct Relay<'a, 'r> {
 /// One body on its way.
 struct Pump {
     framing: Framing,
-    /// Octets at the start of the input that the framing has accepted.
-    accepted: usize,
+    /// Octets that the framing has accepted and that are not written yet.
+    accepted: Bytes,
 }
 
 enum Response {
@@ -93,11 +91,6 @@ impl<'a, 'r> Relay<'a, 'r> {
         idle: Duration,
         client_stays: bool,
     ) -> Self {
-        client.deadline.set(if client.read_ended {
-            HALF_CLOSED.min(idle)
-        } else {
-            idle
-        });
         Self {
             client,
             upstream,
@@ -105,25 +98,28 @@ impl<'a, 'r> Relay<'a, 'r> {
             idle,
             method: if is_head { b"HEAD" } else { b"GET" },
             client_stays,
-            request: Pump {
-                framing: Framing::new(request.body),
-                accepted: 0,
-            },
+            request: Pump::new(request.body),
             request_done: false,
             awaits_continue: request.expects_continue && request.body != BodyLength::None,
             request_begun: false,
             request_refused: None,
             response: Response::Awaited,
-            first_byte_at: None,
             informational: 0,
-            progress: false,
+            // The deadline is set by the first poll.
+            progress: true,
         }
     }
 
     /// Runs to the end of the response. Dropping it leaves both connections in the middle of a
     /// message: they must be closed then.
     pub(crate) async fn run(mut self) -> Result<Reuse, Broken> {
-        let result = std::future::poll_fn(|cx| self.poll(cx)).await;
+        let result = std::future::poll_fn(|cx| {
+            self.flow.begin_step();
+            let result = self.poll(cx);
+            self.flow.end_step();
+            result
+        })
+        .await;
         let (until_close, upstream_stays, responded) = match self.response {
             Response::Awaited => (false, false, false),
             Response::Body {
@@ -181,7 +177,7 @@ impl<'a, 'r> Relay<'a, 'r> {
         if self.request_done || self.request_refused.is_some() {
             return error::timed_out(Side::Upstream, Stage::Response, "sent nothing for too long");
         }
-        if self.request.accepted > 0 {
+        if !self.request.accepted.is_empty() {
             return error::timed_out(Side::Upstream, Stage::Request, "took nothing for too long");
         }
         error::timed_out(
@@ -196,16 +192,10 @@ impl<'a, 'r> Relay<'a, 'r> {
             return self.poll_client_ended(cx);
         }
         loop {
-            if self.request.accepted > 0 {
-                let accepted = self
-                    .client
-                    .input
-                    .get(..self.request.accepted)
-                    .unwrap_or_default();
-                match ready!(self.upstream.poll_write(cx, accepted)) {
+            if !self.request.accepted.is_empty() {
+                match ready!(self.upstream.poll_write(cx, &self.request.accepted)) {
                     Ok(written) => {
-                        self.client.consume(written);
-                        self.request.accepted -= written;
+                        self.request.wrote(written);
                         self.progress = true;
                         continue;
                     }
@@ -228,7 +218,9 @@ impl<'a, 'r> Relay<'a, 'r> {
                 self.request_begun = true;
                 let flow = &mut *self.flow;
                 self.request
-                    .accept(&self.client.input, |payload| flow.request_data(payload))
+                    .accept(&mut self.client.input, |payload| {
+                        flow.request_bytes(payload);
+                    })
                     .map_err(|error| error::bad_body(Side::Client, Stage::Request, error))?;
                 continue;
             }
@@ -303,7 +295,7 @@ impl<'a, 'r> Relay<'a, 'r> {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.closed_before_response())),
                 Poll::Ready(Ok(_)) => {
                     self.progress = true;
-                    self.first_byte_at.get_or_insert_with(clock::now);
+                    self.flow.response_came();
                 }
                 Poll::Ready(Err(error)) => {
                     let broken = error::broken(Side::Upstream, Stage::Response, &error);
@@ -338,7 +330,6 @@ impl<'a, 'r> Relay<'a, 'r> {
             version: head.version,
             text: Bytes::copy_from_slice(bytes),
         };
-        let at = self.first_byte_at.take().unwrap_or_else(clock::now);
         if head.status < 200 {
             self.informational += 1;
             if head.status == 101 || self.informational > INFORMATIONAL_MAX {
@@ -356,7 +347,7 @@ impl<'a, 'r> Relay<'a, 'r> {
             head::write_response(&head, bytes, &mut self.client.output);
             self.client.output.extend_from_slice(b"\r\n");
         } else {
-            self.flow.response_started(at, text);
+            self.flow.response_started(text);
             let until_close = head.body == BodyLength::UntilClose;
             self.client_stays &= head.version == Version::Http11 && !until_close;
             // A client that waits for 100 Continue and gets its answer instead sends no body, so
@@ -374,10 +365,7 @@ impl<'a, 'r> Relay<'a, 'r> {
             }
             self.client.output.extend_from_slice(b"\r\n");
             self.response = Response::Body {
-                pump: Pump {
-                    framing: Framing::new(head.body),
-                    accepted: 0,
-                },
+                pump: Pump::new(head.body),
                 until_close,
                 upstream_stays: head.keep_alive,
             };
@@ -398,11 +386,9 @@ impl<'a, 'r> Relay<'a, 'r> {
         };
         let client_broke = |error| error::broken(Side::Client, Stage::Response, &error);
         loop {
-            if pump.accepted > 0 {
-                let accepted = self.upstream.input.get(..pump.accepted).unwrap_or_default();
-                let written = ready!(self.client.poll_write(cx, accepted)).map_err(client_broke)?;
-                self.upstream.consume(written);
-                pump.accepted -= written;
+            if !pump.accepted.is_empty() {
+                let written = self.client.poll_write(cx, &pump.accepted);
+                pump.wrote(ready!(written).map_err(client_broke)?);
                 self.progress = true;
                 continue;
             }
@@ -420,8 +406,10 @@ impl<'a, 'r> Relay<'a, 'r> {
             }
             if !self.upstream.input.is_empty() {
                 let flow = &mut *self.flow;
-                pump.accept(&self.upstream.input, |payload| flow.response_data(payload))
-                    .map_err(|error| error::bad_body(Side::Upstream, Stage::Response, error))?;
+                pump.accept(&mut self.upstream.input, |payload| {
+                    flow.response_bytes(payload);
+                })
+                .map_err(|error| error::bad_body(Side::Upstream, Stage::Response, error))?;
                 continue;
             }
             match self.upstream.poll_fill(cx) {
@@ -455,22 +443,41 @@ impl<'a, 'r> Relay<'a, 'r> {
 }
 
 impl Pump {
-    /// Accepts what of `input` belongs to the body and shows the payload in it.
+    fn new(length: BodyLength) -> Self {
+        Self {
+            framing: Framing::new(length),
+            accepted: Bytes::new(),
+        }
+    }
+
+    /// Takes what of `input` belongs to the body and shows the payload in it, which shares the
+    /// bytes. All that was accepted before is written.
     fn accept(
         &mut self,
-        input: &[u8],
-        mut show: impl FnMut(&[u8]),
-    ) -> Result<(), crate::http1::body::BodyError> {
-        while self.accepted < input.len() && !self.framing.is_done() {
-            let rest = input.get(self.accepted..).unwrap_or_default();
-            let step = self.framing.decode(rest)?;
-            let payload = rest.get(step.payload).unwrap_or_default();
-            if !payload.is_empty() {
-                show(payload);
+        input: &mut BytesMut,
+        mut show: impl FnMut(&Bytes),
+    ) -> Result<(), BodyError> {
+        let mut taken = input.split().freeze();
+        let mut end = 0;
+        while end < taken.len() && !self.framing.is_done() {
+            let step = self.framing.decode(taken.get(end..).unwrap_or_default())?;
+            if !step.payload.is_empty() {
+                show(&taken.slice(end + step.payload.start..end + step.payload.end));
             }
-            self.accepted += step.consumed;
+            end += step.consumed;
         }
+        // What follows the body is of the next message.
+        input.extend_from_slice(&taken.split_off(end));
+        self.accepted = taken;
         Ok(())
+    }
+
+    fn wrote(&mut self, written: usize) {
+        self.accepted.advance(written);
+        if self.accepted.is_empty() {
+            // Even of no length it would hold the buffer, which is read into again.
+            self.accepted = Bytes::new();
+        }
     }
 }
 

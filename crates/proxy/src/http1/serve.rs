@@ -6,7 +6,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use traffic::{Failure, FailureKind, Head, Scheme, Side, Stage, Target, Version};
 
-use crate::clock;
 use crate::connection::{Engine, Inside};
 use crate::destination::{Destination, FrontFacts, Scope};
 use crate::error;
@@ -577,7 +576,7 @@ async fn answer_for_upstream(
     text.extend_from_slice(b"\r\n");
     client.output.extend_from_slice(&text);
     client.output.extend_from_slice(&answer.body);
-    flow.response_started(clock::now(), || Head {
+    flow.response_started(|| Head {
         version: Version::Http11,
         text: text.into(),
     });

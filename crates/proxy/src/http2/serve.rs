@@ -12,7 +12,6 @@ use h2::{Reason, RecvStream};
 use http::{Method, Request, Response, StatusCode};
 use traffic::{ConnectionFacts, Failure, FailureKind, Scheme, Side, Stage, Target};
 
-use crate::clock;
 use crate::connection::{self, ConnectAnswer, ConnectAsked, Engine};
 use crate::deadline::Deadline;
 use crate::destination::{Destination, Scope};
@@ -334,7 +333,7 @@ fn answer_for_upstream(
         return;
     };
     let text = heads::response_text(response.status(), response.headers());
-    flow.response_started(clock::now(), || text);
+    flow.response_started(|| text);
     flow.response_bytes(&answer.body);
     flow.response_ended(None);
     flow.complete();

@@ -12,7 +12,6 @@ use super::fault::Fault;
 use super::heads;
 use super::incoming::{Arrived, Final, Incoming};
 use super::reply::Reply;
-use crate::clock;
 use crate::error;
 use crate::limits::INFORMATIONAL_MAX;
 
@@ -37,7 +36,7 @@ pub(super) async fn download(
         until_close,
         upstream_stays,
     } = *final_head(&mut incoming, &mut reply, course).await?;
-    course.flow.lock().response_started(clock::now(), || text);
+    course.flow.lock().response_started(|| text);
     course.responded.store(true, Ordering::Relaxed);
     let ended = body.is_ended();
     let length = heads::content_length(response.headers());

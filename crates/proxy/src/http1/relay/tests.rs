@@ -45,7 +45,7 @@ where
     let (connection, route) = (std::sync::Arc::new(facts()), std::sync::Arc::new(route()));
     let target = Target::parse("a.example", 80).unwrap();
     let opening = Opening {
-        at: Timestamp(0),
+        at: Some(Timestamp(0)),
         kind: FlowKind::Http,
         connection: &connection,
         scheme: Scheme::Http,

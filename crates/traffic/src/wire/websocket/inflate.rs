@@ -9,7 +9,9 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 use super::Problem;
 use super::extensions::Compression;
-use super::limits::{INFLATED_BYTES_FREE, INFLATED_BYTES_PER_BYTE, INFLATED_CHUNK_BYTES};
+use super::limits::{
+    DEFLATED_BLOCK_BYTES, INFLATED_BYTES_FREE, INFLATED_BYTES_PER_BYTE, INFLATED_CHUNK_BYTES,
+};
 
 /// What senders leave out at the end of a message (RFC 7692 section 7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
@@ -17,13 +19,14 @@ const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 pub(super) struct Inflater {
     context_takeover: bool,
     context: Context,
-    /// Compressed octets in the messages before this one.
-    deflated_bytes_before: u64,
-    /// Compressed octets in this message.
+    /// Compressed octets of all messages that could be inflated.
     deflated_bytes: u64,
-    /// What came out of this message, never more than `inflated_bytes_max`.
+    /// The same, when this message began.
+    deflated_bytes_before: u64,
+    /// What came out of all messages.
     inflated_bytes: u64,
-    inflated_bytes_max: u64,
+    /// The same, when this message began.
+    inflated_bytes_before: u64,
     /// True if the decoder stands within a block, for all that is known.
     within: bool,
 }
@@ -40,10 +43,10 @@ impl Inflater {
         Self {
             context_takeover: compression.context_takeover,
             context: Context::Unused,
-            deflated_bytes_before: 0,
             deflated_bytes: 0,
+            deflated_bytes_before: 0,
             inflated_bytes: 0,
-            inflated_bytes_max: 0,
+            inflated_bytes_before: 0,
             within: false,
         }
     }
@@ -57,30 +60,46 @@ impl Inflater {
             Context::Known(_) => {}
             Context::Lost => return false,
         }
-        self.deflated_bytes_before = self
-            .deflated_bytes_before
-            .saturating_add(std::mem::take(&mut self.deflated_bytes));
-        self.inflated_bytes = 0;
-        // Told by the messages before, so that it does not depend on how this one is cut.
-        self.inflated_bytes_max = self
-            .deflated_bytes_before
-            .saturating_mul(INFLATED_BYTES_PER_BYTE)
-            .saturating_add(INFLATED_BYTES_FREE);
+        self.deflated_bytes_before = self.deflated_bytes;
+        self.inflated_bytes_before = self.inflated_bytes;
         self.within = false;
         true
     }
 
-    /// Inflates more of the message; appends to `kept` until it has `bytes_max` octets.
+    /// Inflates more of the message; appends to `kept` until it has `bytes_max` octets. After an
+    /// error, the rest of the message must not be given.
     pub(super) fn inflate(
         &mut self,
         deflated: &[u8],
         kept: &mut Vec<u8>,
         bytes_max: usize,
     ) -> Result<(), Problem> {
+        let mut rest = deflated;
+        while !rest.is_empty() {
+            let left = DEFLATED_BLOCK_BYTES - self.deflated_bytes % DEFLATED_BLOCK_BYTES;
+            let left = usize::try_from(left).unwrap_or(usize::MAX);
+            let (block, after) = rest.split_at_checked(left).unwrap_or((rest, &[]));
+            if let Err(problem) = self.inflate_in_block(block, kept, bytes_max) {
+                // How much of it came until here depends on the pieces.
+                self.deflated_bytes = self.deflated_bytes_before;
+                return Err(problem);
+            }
+            self.deflated_bytes = self.deflated_bytes.saturating_add(block.len() as u64);
+            rest = after;
+        }
+        Ok(())
+    }
+
+    fn inflate_in_block(
+        &mut self,
+        deflated: &[u8],
+        kept: &mut Vec<u8>,
+        bytes_max: usize,
+    ) -> Result<(), Problem> {
+        let inflated_bytes_max = self.inflated_bytes_max();
         let Context::Known(decoder) = &mut self.context else {
             return Err(Problem::ContextLost);
         };
-        self.deflated_bytes = self.deflated_bytes.saturating_add(deflated.len() as u64);
         let mut chunk = [0; INFLATED_CHUNK_BYTES];
         let mut rest = deflated;
         loop {
@@ -91,7 +110,7 @@ impl Inflater {
             rest = rest.get(read..).unwrap_or_default();
             self.within |= read > 0;
 
-            let left = self.inflated_bytes_max - self.inflated_bytes;
+            let left = inflated_bytes_max.saturating_sub(self.inflated_bytes);
             let bearable = written.min(usize::try_from(left).unwrap_or(usize::MAX));
             self.inflated_bytes += bearable as u64;
             let room = bytes_max.saturating_sub(kept.len()).min(bearable);
@@ -126,10 +145,13 @@ impl Inflater {
         if !self.within {
             return Ok(());
         }
-        let deflated_bytes = self.deflated_bytes;
-        let result = self.inflate(&TAIL, kept, bytes_max);
-        self.deflated_bytes = deflated_bytes;
-        result
+        self.inflate_in_block(&TAIL, kept, bytes_max)
+    }
+
+    fn inflated_bytes_max(&self) -> u64 {
+        (self.deflated_bytes - self.deflated_bytes % DEFLATED_BLOCK_BYTES)
+            .saturating_mul(INFLATED_BYTES_PER_BYTE)
+            .saturating_add(INFLATED_BYTES_FREE)
     }
 
     /// Gives up what was sent so far, and with it later messages that may refer to it.
@@ -141,7 +163,7 @@ impl Inflater {
 
     /// Octets that the message has inflated to.
     pub(super) fn message_bytes(&self) -> u64 {
-        self.inflated_bytes
+        self.inflated_bytes - self.inflated_bytes_before
     }
 }
 

@@ -7,15 +7,18 @@ pub const HEADER_BYTES_MAX: usize = 14;
 /// the rules, so many are kept.
 pub const CONTROL_BYTES_MAX: usize = 125;
 
-/// Octets that one compressed message may inflate to, whatever its size on the wire. Models and
-/// their clients send megabytes at most.
+/// Octets that the compressed messages of one direction may inflate to, whatever their size on the
+/// wire. A message of megabytes is rare.
 pub const INFLATED_BYTES_FREE: u64 = 16 * 1024 * 1024;
 
-/// Octets that a message may inflate to in addition for each compressed octet of the messages
-/// before it in its direction. Text shrinks to a tenth or, repeating what was sent before, to a
-/// fiftieth; DEFLATE can go to a thousandth, and a sender of that buys a thousand times the work
-/// that it does itself.
-pub const INFLATED_BYTES_PER_BYTE: u64 = 64;
+/// Octets that they may inflate to in addition for each compressed octet. Text shrinks to a tenth
+/// or, repeating what was sent before, to a hundredth; DEFLATE can go to a thousandth, and a sender
+/// of that buys a thousand times the work that it does itself.
+pub const INFLATED_BYTES_PER_BYTE: u64 = 128;
+
+/// Compressed octets after which the two bounds above are looked at anew, counted over the
+/// direction: so the answer does not depend on how the bytes are cut.
+pub const DEFLATED_BLOCK_BYTES: u64 = 4 * 1024;
 
 /// Compressed octets that are unmasked in one go. Small enough for the stack.
 pub const DEFLATED_CHUNK_BYTES: usize = 4 * 1024;

@@ -2,6 +2,7 @@
 
 pub mod client_hello;
 pub mod encoding;
+pub mod fingerprint;
 pub mod limits;
 pub mod stream;
 pub mod websocket;

@@ -97,6 +97,7 @@ mod tests {
             local: local.parse().unwrap(),
             remote: remote.parse().unwrap(),
             state,
+            uid: 1000,
             inode: 1,
         }
     }

@@ -21,6 +21,7 @@ mod first_bytes;
 pub mod http1;
 mod http2;
 mod max_forwards;
+pub mod process;
 mod refuse;
 mod shutdown;
 mod stream;

@@ -134,3 +134,34 @@ pub const FIRST_BYTES: Duration = Duration::from_secs(3);
 
 /// Pause between two looks at idle upstream connections.
 pub const POOL_SWEEP: Duration = Duration::from_secs(5);
+
+/// How long finding the process behind a connection may take. It takes milliseconds; a machine on
+/// which it takes a second has more urgent things to do.
+pub const PROCESS_LOOKUP: Duration = Duration::from_secs(1);
+
+/// Lookups of processes at once. Each reads thousands of small files of the kernel, which no more
+/// threads make faster.
+pub const PROCESS_LOOKUPS_MAX: usize = 4;
+
+/// Processes that are remembered as owners of connections, to be asked first for the next one. An
+/// agent and its tools are a handful.
+pub const PROCESS_OWNERS_MAX: usize = 32;
+
+/// Processes that are looked at in one lookup, the youngest first.
+pub const PROCESSES_MAX: usize = 65_536;
+
+/// Descriptors of one process that are looked at.
+pub const PROCESS_DESCRIPTORS_MAX: usize = 65_536;
+
+/// Octets kept of the arguments of a process: prompts on command lines are long, and the kernel
+/// allows megabytes.
+pub const PROCESS_ARGUMENTS_BYTES_MAX: usize = 16 * 1024;
+
+/// Octets read of a file in which the kernel describes a process. They have a few kilobytes.
+pub const PROCESS_FILE_BYTES_MAX: usize = 64 * 1024;
+
+/// Octets read of the kernel's table of sockets: some 400,000 sockets.
+pub const SOCKET_TABLE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Ancestors of a process that are named. A tool of an agent in a terminal has about eight.
+pub const PROCESS_ANCESTORS_MAX: usize = 16;

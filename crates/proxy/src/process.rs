@@ -1,0 +1,218 @@
+//! Finds the local process that opened a connection.
+//!
+//! Where it stands: beside the path of the bytes. A connection has a [`ConnectionProcess`], which
+//! anybody may ask as often as they like; the first to ask causes the one lookup, on a thread for
+//! blocking work. It never looks at what is not on this machine, never delays the bytes, and an
+//! answer that takes too long is an error. A client that is gone before it is looked up is an
+//! error too: ask soon after the accept.
+//!
+//! What it says is what was true when it looked. A process may hand its sockets on, and of several
+//! that share one after a fork, the youngest is named.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use traffic::{AttributionError, ProcessInfo};
+
+use crate::limits::{PROCESS_LOOKUP, PROCESS_LOOKUPS_MAX};
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+use linux::System;
+
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
+#[cfg(not(target_os = "linux"))]
+use elsewhere::System;
+
+/// Finds processes, and remembers which had connections before. One for an engine.
+#[derive(Debug)]
+pub struct Attribution {
+    system: System,
+    running: Arc<Semaphore>,
+}
+
+impl Attribution {
+    /// Nothing is read until something is asked.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            system: System::new(),
+            running: Arc::new(Semaphore::new(PROCESS_LOOKUPS_MAX)),
+        }
+    }
+
+    /// The process that holds the client's end of an accepted TCP connection. `client` and `proxy`
+    /// are the addresses of the accepted socket, the peer's and its own.
+    ///
+    /// It blocks while it reads files of the kernel, for at most [`PROCESS_LOOKUP`].
+    pub fn lookup(
+        &self,
+        client: SocketAddr,
+        proxy: SocketAddr,
+    ) -> Result<ProcessInfo, AttributionError> {
+        let end = ClientEnd::Tcp { client, proxy };
+        self.lookup_until(end, Instant::now() + PROCESS_LOOKUP)
+    }
+
+    /// The process that connected to a Unix socket, by the credentials that the kernel kept of that
+    /// moment (`SO_PEERCRED`, unix(7)). If the number is another user's by now, the process is gone.
+    ///
+    /// It blocks while it reads files of the kernel, for at most [`PROCESS_LOOKUP`].
+    pub fn lookup_peer(&self, pid: u32, uid: u32) -> Result<ProcessInfo, AttributionError> {
+        let end = ClientEnd::Unix { pid, uid };
+        self.lookup_until(end, Instant::now() + PROCESS_LOOKUP)
+    }
+
+    fn lookup_until(
+        &self,
+        end: ClientEnd,
+        deadline: Instant,
+    ) -> Result<ProcessInfo, AttributionError> {
+        let end = end.canonical();
+        if !end.is_local() {
+            return Err(AttributionError::NotLocal);
+        }
+        match end {
+            ClientEnd::Tcp { client, proxy } => self.system.lookup(client, proxy, deadline),
+            ClientEnd::Unix { pid, uid } => self.system.lookup_peer(pid, uid, deadline),
+        }
+    }
+}
+
+impl Default for Attribution {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What is known of the client's end of a connection.
+#[derive(Clone, Copy, Debug)]
+enum ClientEnd {
+    Tcp {
+        client: SocketAddr,
+        proxy: SocketAddr,
+    },
+    Unix {
+        pid: u32,
+        uid: u32,
+    },
+}
+
+impl ClientEnd {
+    /// With IPv4 addresses in IPv6 form as IPv4: a listener for both sees the former.
+    fn canonical(self) -> Self {
+        match self {
+            Self::Tcp { client, proxy } => Self::Tcp {
+                client: canonical(client),
+                proxy: canonical(proxy),
+            },
+            Self::Unix { .. } => self,
+        }
+    }
+
+    /// Whether the client can be on this machine. One that connects from an address of this machine
+    /// to another of its addresses is not taken for local; nobody does so without being asked to.
+    fn is_local(self) -> bool {
+        match self {
+            Self::Tcp { client, proxy } => client.ip().is_loopback() || client.ip() == proxy.ip(),
+            Self::Unix { .. } => true,
+        }
+    }
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(six) => match six.ip().to_ipv4_mapped() {
+            Some(four) => SocketAddr::from((four, six.port())),
+            // The scope of a link-local address stays.
+            None => address,
+        },
+        SocketAddr::V4(_) => address,
+    }
+}
+
+type Answer = Result<Arc<ProcessInfo>, AttributionError>;
+
+/// The process behind one connection: looked up once, when first asked for.
+#[derive(Debug)]
+pub struct ConnectionProcess {
+    attribution: Arc<Attribution>,
+    end: ClientEnd,
+    lookup: OnceLock<Shared<BoxFuture<'static, Answer>>>,
+}
+
+impl ConnectionProcess {
+    /// For an accepted TCP connection, by the addresses of its socket.
+    #[must_use]
+    pub fn of_tcp(attribution: Arc<Attribution>, client: SocketAddr, proxy: SocketAddr) -> Self {
+        Self::new(attribution, ClientEnd::Tcp { client, proxy })
+    }
+
+    /// For a connection to a Unix socket, by the credentials of its peer.
+    #[must_use]
+    pub fn of_unix(attribution: Arc<Attribution>, pid: u32, uid: u32) -> Self {
+        Self::new(attribution, ClientEnd::Unix { pid, uid })
+    }
+
+    fn new(attribution: Arc<Attribution>, end: ClientEnd) -> Self {
+        Self {
+            attribution,
+            end,
+            lookup: OnceLock::new(),
+        }
+    }
+
+    /// The process; waits for it for at most [`PROCESS_LOOKUP`] from the first call on, in which
+    /// it may have to wait for [`PROCESS_LOOKUPS_MAX`] other lookups.
+    ///
+    /// Dropping the future ends nothing: the next caller gets the answer of the same lookup.
+    pub async fn find(&self) -> Answer {
+        let lookup = self.lookup.get_or_init(|| {
+            let attribution = Arc::clone(&self.attribution);
+            look_up(attribution, self.end).boxed().shared()
+        });
+        lookup.clone().await
+    }
+
+    /// The answer if it is there already; nothing is begun.
+    #[must_use]
+    pub fn answer(&self) -> Option<Answer> {
+        self.lookup.get()?.peek().cloned()
+    }
+}
+
+async fn look_up(attribution: Arc<Attribution>, end: ClientEnd) -> Answer {
+    if !end.canonical().is_local() {
+        return Err(AttributionError::NotLocal);
+    }
+    let deadline = Instant::now() + PROCESS_LOOKUP;
+    let running = Arc::clone(&attribution.running);
+    let found = async move {
+        let permit = running.acquire_owned().await;
+        let looking = tokio::task::spawn_blocking(move || {
+            // It is held until the thread is done, also if nobody waits any more.
+            let _permit = permit;
+            attribution.lookup_until(end, deadline)
+        });
+        looking.await
+    };
+    match tokio::time::timeout_at(deadline, found).await {
+        Ok(Ok(found)) => found.map(Arc::new),
+        Ok(Err(error)) => {
+            // A panic, or the runtime ends.
+            tracing::error!(%error, "a lookup of a process did not end");
+            Err(AttributionError::Gone)
+        }
+        Err(_elapsed) => Err(AttributionError::TimedOut),
+    }
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests;

@@ -1,0 +1,262 @@
+//! Reads what `/proc` says of a process (proc(5)). Everything may vanish at any moment, and what
+//! belongs to others may be hidden; both are `None` here.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::mem::MaybeUninit;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, RawDir};
+use rustix::io::Errno;
+
+use crate::limits::{
+    PROCESS_ARGUMENTS_BYTES_MAX, PROCESS_DESCRIPTORS_MAX, PROCESS_FILE_BYTES_MAX, PROCESSES_MAX,
+};
+
+/// Length of the tick in which the kernel tells times to programs: a hundredth of a second on
+/// every architecture that Rust builds for.
+pub(super) const TICK_MICROS: i64 = 10_000;
+
+/// Room for what the kernel lists of a folder at once.
+const FOLDER_BYTES: usize = 8 * 1024;
+/// Room for the name of a socket; of the longer names of files the start is enough.
+const LINK_BYTES: usize = 40;
+
+/// What `/proc/PID/stat` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stat {
+    /// The name that the kernel keeps: at most 15 bytes, and the process can change it.
+    pub(super) name: String,
+    /// 0 for the first process of a pid namespace.
+    pub(super) parent: u32,
+    /// In ticks since the system started.
+    pub(super) start: u64,
+}
+
+/// Whether a process holds a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    Yes,
+    No,
+    /// We may not see.
+    Hidden,
+}
+
+/// All processes, in the order of their numbers.
+pub(super) fn processes() -> Vec<u32> {
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let mut pids: Vec<u32> = entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .take(PROCESSES_MAX)
+        .collect();
+    pids.sort_unstable();
+    pids
+}
+
+/// Whether one of the descriptors of a process is a link to this, as `socket:[4711]`. The first
+/// three are not looked at.
+pub(super) fn holds(pid: u32, link: &[u8]) -> Holds {
+    match find_descriptor(pid, link) {
+        Ok(true) => Holds::Yes,
+        Err(Errno::ACCESS | Errno::PERM) => Holds::Hidden,
+        // It ended meanwhile.
+        Ok(false) | Err(_) => Holds::No,
+    }
+}
+
+/// Whether one of the first three descriptors is such a link. Only programs that were made for
+/// inetd(8) and its kind have connections there, and all have these descriptors: looking at them
+/// apart makes a search a third cheaper.
+pub(super) fn holds_as_standard(pid: u32, link: &[u8]) -> bool {
+    ["0", "1", "2"].iter().any(|name| {
+        let target = std::fs::read_link(format!("/proc/{pid}/fd/{name}"));
+        target.is_ok_and(|target| target.as_os_str().as_encoded_bytes() == link)
+    })
+}
+
+/// By the calls of the system rather than `std::fs`: this is where the time of a lookup goes, and
+/// a path that begins at the root is walked anew for each descriptor.
+fn find_descriptor(pid: u32, link: &[u8]) -> Result<bool, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(format!("/proc/{pid}/fd"), flags, Mode::empty())?;
+    let mut room = [MaybeUninit::uninit(); FOLDER_BYTES];
+    let mut entries = RawDir::new(&folder, &mut room);
+    let mut seen = 0;
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b".." | b"0" | b"1" | b"2") {
+            continue;
+        }
+        let mut target = [0; LINK_BYTES];
+        // It may have been closed meanwhile.
+        let length = rustix::fs::readlinkat_raw(&folder, name, &mut target).unwrap_or(0);
+        if target.get(..length) == Some(link) {
+            return Ok(true);
+        }
+        seen += 1;
+        if seen >= PROCESS_DESCRIPTORS_MAX {
+            break;
+        }
+    }
+    Ok(false)
+}
+
+pub(super) fn stat(pid: u32) -> Option<Stat> {
+    parse_stat(&read(format!("/proc/{pid}/stat"), PROCESS_FILE_BYTES_MAX)?)
+}
+
+fn parse_stat(text: &str) -> Option<Stat> {
+    // The second field, the name of the program, may hold anything, a parenthesis too.
+    let (start, fields) = text.rsplit_once(')')?;
+    let (_, name) = start.split_once('(')?;
+    let mut fields = fields.split_ascii_whitespace();
+    Some(Stat {
+        name: name.to_owned(),
+        // Fields 4 and 22.
+        parent: fields.nth(1)?.parse().ok()?,
+        start: fields.nth(17)?.parse().ok()?,
+    })
+}
+
+/// The real, effective, saved and file system user.
+pub(super) fn uids(pid: u32) -> Option<[u32; 4]> {
+    parse_uids(&read(
+        format!("/proc/{pid}/status"),
+        PROCESS_FILE_BYTES_MAX,
+    )?)
+}
+
+fn parse_uids(text: &str) -> Option<[u32; 4]> {
+    let line = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    let mut uids = line.split_ascii_whitespace().map(str::parse);
+    let mut next = || uids.next()?.ok();
+    Some([next()?, next()?, next()?, next()?])
+}
+
+/// The path of the program.
+pub(super) fn exe_path(pid: u32) -> Option<String> {
+    let path = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    let path = path.to_string_lossy();
+    let path = path.strip_suffix(" (deleted)").unwrap_or(&path);
+    Some(path.to_owned())
+}
+
+pub(super) fn exe_name(exe_path: Option<&str>, stat: &Stat) -> String {
+    let name = exe_path.and_then(|path| Path::new(path).file_name());
+    name.map_or_else(
+        || stat.name.clone(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+/// The arguments, and whether there are more.
+pub(super) fn command_line(pid: u32) -> (Vec<String>, bool) {
+    let path = format!("/proc/{pid}/cmdline");
+    // One byte more tells whether there are more.
+    let bytes = read_bytes(path, PROCESS_ARGUMENTS_BYTES_MAX + 1).unwrap_or_default();
+    split_arguments(&bytes)
+}
+
+fn split_arguments(bytes: &[u8]) -> (Vec<String>, bool) {
+    let cut = bytes.len() > PROCESS_ARGUMENTS_BYTES_MAX;
+    let kept = bytes.get(..PROCESS_ARGUMENTS_BYTES_MAX).unwrap_or(bytes);
+    let kept = kept.strip_suffix(&[0]).unwrap_or(kept);
+    if kept.is_empty() {
+        return (Vec::new(), cut);
+    }
+    let arguments = kept.split(|byte| *byte == 0);
+    let arguments = arguments.map(|argument| String::from_utf8_lossy(argument).into_owned());
+    (arguments.collect(), cut)
+}
+
+pub(super) fn cgroup(pid: u32) -> Option<String> {
+    read(format!("/proc/{pid}/cgroup"), PROCESS_FILE_BYTES_MAX)
+}
+
+/// How long the system has been running.
+pub(super) fn uptime_micros() -> Option<i64> {
+    parse_uptime(&read("/proc/uptime", PROCESS_FILE_BYTES_MAX)?)
+}
+
+/// Seconds with two digits after the point.
+fn parse_uptime(text: &str) -> Option<i64> {
+    let (seconds, hundredths) = text.split_ascii_whitespace().next()?.split_once('.')?;
+    let hundredths: i64 = hundredths.get(..2)?.parse().ok()?;
+    let seconds: i64 = seconds.parse().ok()?;
+    seconds
+        .checked_mul(100)?
+        .checked_add(hundredths)?
+        .checked_mul(10_000)
+}
+
+/// The lines of a file that may be long; none if it cannot be read.
+pub(super) fn lines(path: &str, bytes_max: u64) -> impl Iterator<Item = String> {
+    let file = File::open(path).ok();
+    let lines = file.map(|file| BufReader::new(file.take(bytes_max)).lines());
+    lines.into_iter().flatten().map_while(Result::ok)
+}
+
+fn read(path: impl AsRef<Path>, bytes_max: usize) -> Option<String> {
+    let bytes = read_bytes(path, bytes_max)?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn read_bytes(path: impl AsRef<Path>, bytes_max: usize) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).ok()?;
+    let limit = u64::try_from(bytes_max).ok()?;
+    file.take(limit).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_stat_whose_name_is_a_trap() {
+        let text = "42 (a) S 1 (b c)) R 7 42 42 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2";
+        let expected = Stat {
+            name: "a) S 1 (b c)".to_owned(),
+            parent: 7,
+            start: 98765,
+        };
+        assert_eq!(parse_stat(text), Some(expected));
+        for broken in ["", "42 (a", "42 (a) R 7", "42 (a) R x 42 42"] {
+            assert_eq!(parse_stat(broken), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn reads_users_and_uptime() {
+        let text = "Name:\tx\nUid:\t1000\t1001\t1002\t1003\nGid:\t1\t1\t1\t1\n";
+        assert_eq!(parse_uids(text), Some([1000, 1001, 1002, 1003]));
+        assert_eq!(parse_uids("Uid:\t1000\t1001\n"), None);
+        assert_eq!(parse_uptime("12.34 99.00\n"), Some(12_340_000));
+        assert_eq!(parse_uptime("12\n"), None);
+    }
+
+    #[test]
+    fn splits_arguments() {
+        let check = |bytes: &[u8], expected: &[&str]| {
+            assert_eq!(split_arguments(bytes).0, expected);
+        };
+        check(b"", &[]);
+        check(b"a\0", &["a"]);
+        check(b"a\0\0b c\0", &["a", "", "b c"]);
+        check(b"title without an end", &["title without an end"]);
+        check(b"\xff\0", &["\u{fffd}"]);
+    }
+
+    #[test]
+    fn cuts_long_arguments() {
+        let exact = vec![b'a'; PROCESS_ARGUMENTS_BYTES_MAX];
+        assert!(!split_arguments(&exact).1);
+        let (arguments, cut) = split_arguments(&[exact.as_slice(), b"b"].concat());
+        assert!(cut);
+        assert_eq!(arguments.concat().len(), PROCESS_ARGUMENTS_BYTES_MAX);
+    }
+}

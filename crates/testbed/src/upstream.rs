@@ -10,6 +10,7 @@ mod models;
 mod pattern;
 mod reply;
 mod routes;
+mod streams;
 mod websocket;
 
 use std::io;

@@ -8,7 +8,9 @@
 //! | `/echo` | the request's head and body |
 //! | `/upload` | how many bytes were sent |
 //! | `/status/N` | that status |
-//! | `/sse?events=N&delay_ms=D` | N server-sent events, D ms apart |
+//! | `/sse?events=N&delay_ms=D&ending=cr&coding=gzip` | N server-sent events, D ms apart |
+//! | `/ndjson`, `/eventstream` | N lines or messages, with the same parameters |
+//! | `/grpc?copies=N&delay_ms=D` | the messages of the request N times, then trailers |
 //! | `/trailers` | a chunked body with trailers |
 //! | `/early-hints` | 103, then 200 |
 //! | `/continue/refuse` | 417 before the body is read |
@@ -27,7 +29,7 @@ use bytes::{Bytes, BytesMut};
 use serde_json::json;
 
 use super::reply::{HeadPace, Part, Reply, ReplyFraming};
-use super::{Received, models, pattern};
+use super::{Received, models, pattern, streams};
 use crate::message::Headers;
 
 const CANCEL: u32 = 8;
@@ -49,7 +51,10 @@ pub(super) fn answer(request: &Received) -> Reply {
         "echo" => echo(request),
         "upload" => upload(request),
         "status" => status(count),
-        "sse" => events(request),
+        "sse" => streams::events(request),
+        "ndjson" => streams::lines(request),
+        "eventstream" => streams::messages(request),
+        "grpc" => streams::grpc(request),
         "trailers" => trailers(),
         "early-hints" => early_hints(),
         "continue" => Reply::full(417, "text/plain", "not with me\n").with("connection", "close"),
@@ -155,19 +160,6 @@ fn status(code: Option<u64>) -> Reply {
     }
 }
 
-fn events(request: &Received) -> Reply {
-    let count = number(request, "events").unwrap_or(10);
-    let pause = pause(request);
-    let event = move |index: u64| {
-        let text = format!("id: {index}\ndata: {{\"index\":{index}}}\n\n");
-        paced(index, pause, text.into())
-    };
-    Reply::new(200, ReplyFraming::Chunked)
-        .with("content-type", "text/event-stream")
-        .with("cache-control", "no-cache")
-        .parts((0..count).flat_map(event))
-}
-
 fn trailers() -> Reply {
     let fields = [("x-checksum", "abc123"), ("x-timing", "db;dur=2")];
     let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -250,16 +242,20 @@ fn reset(request: &Received) -> Reply {
         .parts(pattern(0, after).map(Part::Data).chain([end]))
 }
 
-fn pause(request: &Received) -> Option<Duration> {
+pub(super) fn pause(request: &Received) -> Option<Duration> {
     number(request, "delay_ms").map(Duration::from_millis)
 }
 
 /// One piece with the pause that parts it from the one before.
-fn paced(index: u64, pause: Option<Duration>, data: Bytes) -> impl Iterator<Item = Part> {
+pub(super) fn paced(
+    index: u64,
+    pause: Option<Duration>,
+    data: Bytes,
+) -> impl Iterator<Item = Part> {
     let pause = pause.filter(|_| index > 0).map(Part::Pause);
     pause.into_iter().chain([Part::Data(data)])
 }
 
-fn number(request: &Received, name: &str) -> Option<u64> {
+pub(super) fn number(request: &Received, name: &str) -> Option<u64> {
     request.query(name)?.parse().ok()
 }

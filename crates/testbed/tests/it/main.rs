@@ -5,6 +5,7 @@
 mod faults;
 mod models;
 mod routes;
+mod streams;
 mod trust;
 mod websocket;
 

@@ -1,6 +1,7 @@
 //! One HTTP/1.1 connection, on either side: reads heads, holds what was read ahead and what is
 //! still to be written. It knows framing only through its callers.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
@@ -15,12 +16,19 @@ use crate::http1::head::{self, HeadError, Line};
 use crate::limits::{EMPTY_LINES_MAX, HEAD_ROOM_BYTES_KEPT, READ_BYTES};
 use crate::stream::Transport;
 
+thread_local! {
+    /// Where the first octets of a message land; see [`Http1::poll_read`].
+    static FIRST: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+}
+
 /// A connection that speaks HTTP/1.1.
 #[derive(Debug)]
 pub(crate) struct Http1 {
     io: Transport,
     /// Read and not consumed.
     pub(crate) input: BytesMut,
+    /// Nothing of the next message was read yet, and `input` has no room.
+    rests: bool,
     /// Octets of `input` in which no end of a head was found.
     scanned: usize,
     /// Empty lines skipped before it.
@@ -57,6 +65,7 @@ impl Http1 {
     pub(crate) fn new(io: Transport, input: BytesMut) -> Self {
         Self {
             io,
+            rests: input.is_empty(),
             input,
             scanned: 0,
             empty_lines: 0,
@@ -161,11 +170,7 @@ impl Http1 {
         if self.read_ended {
             return Poll::Ready(Ok(0));
         }
-        if self.input.capacity() - self.input.len() < READ_BYTES / 2 {
-            self.input.reserve(READ_BYTES);
-        }
-        let read = pin!(self.io.read_buf(&mut self.input)).poll(cx);
-        match read {
+        match self.poll_read(cx) {
             Poll::Ready(Ok(0)) => {
                 self.read_ended = true;
                 Poll::Ready(Ok(0))
@@ -183,10 +188,29 @@ impl Http1 {
         }
     }
 
-    /// Lets go of an empty read buffer: an idle connection holds none.
+    /// A connection that waits for a message holds no buffer: what comes first is read elsewhere
+    /// and copied, what follows is read in place.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if !self.rests {
+            if self.input.capacity() - self.input.len() < READ_BYTES / 2 {
+                self.input.reserve(READ_BYTES);
+            }
+            return pin!(self.io.read_buf(&mut self.input)).poll(cx);
+        }
+        FIRST.with_borrow_mut(|first| {
+            let mut room = ReadBuf::new(first);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut room))?;
+            self.input.extend_from_slice(room.filled());
+            self.rests = false;
+            Poll::Ready(Ok(room.filled().len()))
+        })
+    }
+
+    /// Lets go of an empty read buffer: a connection that waits holds none.
     pub(crate) fn rest(&mut self) {
         if self.input.is_empty() {
             self.input = BytesMut::new();
+            self.rests = true;
         }
     }
 

@@ -258,6 +258,7 @@ impl<'a, 'r> Relay<'a, 'r> {
     /// After the request, the client's side is read on, so that a client that goes away ends the
     /// flow; what it sends is its next request.
     fn poll_client_ended(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        self.client.rest();
         while !self.client.read_ended && self.client.input.len() < READ_BYTES {
             match ready!(self.client.poll_fill(cx)) {
                 Ok(0) => self.client.deadline.set(HALF_CLOSED.min(self.idle)),

@@ -10,6 +10,7 @@ mod http2_frames;
 mod http2_peer;
 mod interception;
 mod max_forwards;
+mod memory;
 mod pool;
 mod recorder;
 mod running;

@@ -1,7 +1,7 @@
 -- Runs, flows and bodies.
 --
--- Times are INTEGER microseconds since the Unix epoch, UTC. Columns of `flows` that CCProxy_HttpTraces
--- has too carry the same names. NULL is absent knowledge, never a zero.
+-- Times are INTEGER microseconds since the Unix epoch, UTC; `_us` is a number of microseconds. Columns
+-- of `flows` that CCProxy_HttpTraces has too carry the same names. NULL is absent knowledge, never a zero.
 
 -- One `oriel run`, `oriel serve` or `oriel demo`.
 CREATE TABLE runs (
@@ -34,7 +34,8 @@ CREATE TABLE client_connections (
   tls_cipher     TEXT,
   tls_sni        TEXT,
   tls_alpn       TEXT,
-  certificate    TEXT                               -- JSON
+  certificate    TEXT,                              -- JSON
+  head           BLOB                               -- masked; request heads are stored as what differs
 ) STRICT;
 
 -- The upstream's side, once per connection.
@@ -52,7 +53,8 @@ CREATE TABLE upstream_connections (
   tls_sni           TEXT,
   tls_alpn          TEXT,
   certificate       TEXT,                           -- JSON
-  danger_unverified INTEGER NOT NULL                -- 1: the certificate was not verified
+  danger_unverified INTEGER NOT NULL,               -- 1: the certificate was not verified
+  head              BLOB                            -- masked; response heads are stored as what differs
 ) STRICT;
 
 -- Contents. `size` is that of the content, `data` may be compressed. One of more than 4 KiB is stored
@@ -66,84 +68,83 @@ CREATE TABLE bodies (
 ) STRICT;
 CREATE UNIQUE INDEX bodies_by_hash ON bodies (hash) WHERE hash IS NOT NULL;
 
+-- A row is written once per request, so each byte, column and index of it counts (an index takes half
+-- as long as the row). Rows lie in the order of time, so that lists need no index. What is asked for
+-- rarely is packed into `detail`; what follows from other columns is in the view `flows_shown`. (Generated
+-- columns, even virtual ones, are computed for each row that is inserted.)
 CREATE TABLE flows (
-  id                     INTEGER PRIMARY KEY,       -- in order of being stored
+  id                     INTEGER PRIMARY KEY,       -- start_time << 10, + 1 for each that was there first
   run_id                 TEXT    NOT NULL,
   seq                    INTEGER NOT NULL,          -- from 1 on within the run, in order of starting
-  trace_id               TEXT    NOT NULL,          -- UUIDv7
-  proxy_direction        INTEGER NOT NULL DEFAULT 1,-- 0 reverse, 1 forward
-  session_id             TEXT,                      -- of the agent; not known yet
+  start_time             INTEGER NOT NULL,          -- first byte of the request
+  trace_bits             INTEGER NOT NULL,          -- the 62 random bits of trace_id
   kind                   TEXT    NOT NULL,          -- http | tunnel
-  state                  TEXT    NOT NULL,          -- open | completed | failed | interrupted
   route_action           TEXT    NOT NULL,          -- intercept | tunnel | block
   route_rule             TEXT    NOT NULL,
   redaction              TEXT    NOT NULL,          -- basic | none
 
   method                 TEXT    NOT NULL,
-  url                    TEXT    NOT NULL,          -- host:port for a tunnel
-  scheme                 TEXT    NOT NULL,
-  host                   TEXT    NOT NULL,
+  scheme                 TEXT    NOT NULL,          -- http | https
+  host                   TEXT    NOT NULL,          -- an IPv6 address without brackets
   port                   INTEGER NOT NULL,
   path                   TEXT    NOT NULL,          -- without the query; empty for a tunnel
-  request_line           TEXT    NOT NULL,
+  url                    TEXT    NOT NULL,          -- without the scheme's own port; host:port for a tunnel
   request_version        TEXT    NOT NULL,          -- HTTP/1.0 | HTTP/1.1 | HTTP/2
-  request_headers        TEXT    NOT NULL,          -- JSON: [[name, value], ...] in the order of the wire
-  request_head_size      INTEGER NOT NULL,
-  request_content_type   TEXT,
+
+  -- From here on a column may change until the flow ends.
+  state                  TEXT    NOT NULL,          -- open | completed | failed | interrupted
+  client_connection      INTEGER NOT NULL REFERENCES client_connections (id),
+  upstream_connection    INTEGER REFERENCES upstream_connections (id),
+  danger_unverified      INTEGER NOT NULL,          -- 1: the upstream's certificate was not verified
+  status_code            INTEGER,
+  response_version       TEXT,
+  response_content_type  TEXT,
   request_body           INTEGER REFERENCES bodies (id),
   request_body_size      INTEGER,                   -- bytes that passed
-  request_body_kept      INTEGER,                   -- bytes that are stored
-  request_trailers       TEXT,                      -- JSON, as request_headers
-
-  status_code            INTEGER,
-  response_line          TEXT,
-  response_version       TEXT,
-  response_headers       TEXT,                      -- JSON, as request_headers
-  response_head_size     INTEGER,
-  response_content_type  TEXT,
   response_body          INTEGER REFERENCES bodies (id),
   response_body_size     INTEGER,
-  response_body_kept     INTEGER,
-  response_trailers      TEXT,                      -- JSON
-  informational          TEXT,                      -- JSON: [{version, line, headers, size}, ...]
-
+  truncated              INTEGER NOT NULL,          -- 1: of a body fewer bytes were kept than passed
   tunnel_bytes_sent      INTEGER,                   -- from the client
   tunnel_bytes_received  INTEGER,                   -- from the upstream
-
-  start_time             INTEGER NOT NULL,          -- first byte of the request
-  upstream_ready_at      INTEGER,
-  request_sent_at        INTEGER,                   -- last byte of the request
-  response_started_at    INTEGER,                   -- first byte of the response
-  response_ended_at      INTEGER,                   -- last byte of the response
-  end_time               INTEGER,
-  duration_ms            REAL,
-
-  client_connection      INTEGER REFERENCES client_connections (id),
-  client_ip              TEXT    NOT NULL,
-  upstream_connection    INTEGER REFERENCES upstream_connections (id),
-  upstream_reused        INTEGER,
-  server_ip              TEXT,
-  server_port            INTEGER,
-  is_https               INTEGER NOT NULL,
-  danger_unverified      INTEGER NOT NULL DEFAULT 0,
-
+  first_byte_us          INTEGER,                   -- from start_time to the first byte of the response
+  duration_us            INTEGER,                   -- from start_time to the end
   error_side             TEXT,
   error_stage            TEXT,
   error_type             TEXT,                      -- the kind, for example timed_out
   error_message          TEXT,
   replied_status         INTEGER,                   -- of the reply that oriel itself gave
-
-  traffic_type           TEXT,                      -- llm | mcp | web | other; not known yet
-  created_at             INTEGER NOT NULL
+  detail                 BLOB    NOT NULL           -- heads and more; src/detail.rs has the format
 ) STRICT;
 
--- Each index costs 0.4 us per flow (measured), so there are only those that questions need: lists go
--- along the time, and along the time within a run, where the number of a flow is looked for too. A
--- filter is checked on the way.
-CREATE INDEX flows_by_start ON flows (start_time);
-CREATE INDEX flows_by_run ON flows (run_id, start_time, seq);
 -- Few rows at any time: flows that have not ended.
 CREATE INDEX flows_open ON flows (run_id) WHERE state = 'open';
+
+-- Flows with what follows from their columns.
+CREATE VIEW flows_shown AS SELECT
+  *,
+  start_time + first_byte_us AS response_started_at,
+  start_time + duration_us AS end_time,
+  duration_us / 1000.0 AS duration_ms,
+  -- UUIDv7 (RFC 9562 section 5.7), with the microseconds as section 6.2, method 3, has it.
+  printf(
+    '%08x-%04x-7%03x-%04x-%012x',
+    (max(start_time, 0) / 1000) >> 16, (max(start_time, 0) / 1000) & 0xffff,
+    (max(start_time, 0) % 1000) * 4096 / 1000,
+    0x8000 | (trace_bits >> 48), trace_bits & 0xffffffffffff
+  ) AS trace_id
+FROM flows;
+
+-- Which flows came when: flows of one run that were stored together, with numbers that follow each
+-- other. It is the index over run and number, and the log for whoever follows.
+CREATE TABLE arrivals (
+  number    INTEGER PRIMARY KEY AUTOINCREMENT,
+  run_id    TEXT    NOT NULL,
+  first_seq INTEGER NOT NULL,
+  last_seq  INTEGER NOT NULL,
+  first_id  INTEGER NOT NULL,                       -- the smallest id among them ...
+  last_id   INTEGER NOT NULL                        -- ... and the largest; others may lie between
+) STRICT;
+CREATE UNIQUE INDEX arrivals_by_run ON arrivals (run_id, first_seq, last_seq, first_id, last_id);
 
 -- Beginnings of bodies that were moved out of memory before their flow ended, in order.
 CREATE TABLE body_parts (
@@ -171,10 +172,3 @@ CREATE TABLE gaps (
   events     INTEGER NOT NULL,
   body_bytes INTEGER NOT NULL
 ) STRICT;
-
--- Numbers that several processes draw from.
-CREATE TABLE counters (
-  name  TEXT PRIMARY KEY,
-  value INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-INSERT INTO counters (name, value) VALUES ('flow', 0);

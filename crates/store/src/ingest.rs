@@ -6,6 +6,7 @@
 
 pub(crate) mod queue;
 
+mod arrivals;
 mod assemble;
 mod binder;
 pub(crate) mod bodies;
@@ -129,10 +130,7 @@ impl Writer<'_> {
 
     fn store_once(&mut self) -> Result<(), StoreError> {
         self.rows.begin()?;
-        for flow in &self.assembler.ended {
-            self.rows.store_ended(flow)?;
-        }
-        let new_rows = self.store_open()?;
+        let new_rows = self.store_flows()?;
         let moves = self.assembler.held_bytes() > OPEN_BODY_BYTES_MAX;
         if moves {
             self.move_bodies(&new_rows)?;
@@ -151,20 +149,33 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Stores open flows that are new or changed; answers the rows of the new ones.
-    fn store_open(&mut self) -> Result<NewRows, StoreError> {
-        let mut new_rows = NewRows::new();
+    /// Stores flows that ended, and open ones that are new or changed; answers the rows of open
+    /// flows that are new.
+    fn store_flows(&mut self) -> Result<NewRows, StoreError> {
+        let mut new = Vec::new();
+        for flow in &self.assembler.ended {
+            match flow.row {
+                Some(row) => self.rows.update_ended(row, flow)?,
+                None => new.push(flow),
+            }
+        }
         for flows in self.assembler.runs() {
-            for id in &flows.changed {
-                let Some(flow) = flows.open.get(id) else {
-                    continue;
-                };
+            for flow in flows.changed.iter().filter_map(|id| flows.open.get(id)) {
                 match flow.row {
                     Some(row) => self.rows.update_open(row, flow)?,
-                    None => {
-                        new_rows.insert((flows.run, *id), self.rows.insert_open(flow)?);
-                    }
+                    None => new.push(flow),
                 }
+            }
+        }
+        // Rows lie in the order of time: so each is the last one when it is written.
+        new.sort_by_key(|flow| (flow.started.at, flow.seq));
+        let mut new_rows = NewRows::new();
+        for flow in new {
+            if flow.end.is_some() {
+                self.rows.insert_ended(flow)?;
+            } else {
+                let row = self.rows.insert_open(flow)?;
+                new_rows.insert((flow.run, flow.started.flow), row);
             }
         }
         Ok(new_rows)

@@ -29,12 +29,16 @@
 #![warn(missing_docs)]
 
 mod database;
+mod detail;
 mod error;
+mod head_delta;
+mod head_text;
 mod id;
 mod ingest;
 mod process;
 mod record;
 mod recorder;
+mod row_number;
 mod run;
 mod store;
 

@@ -36,6 +36,10 @@ pub const OPEN_FLOWS_MAX: usize = 200_000;
 pub const INFORMATIONAL_MAX: usize = 16;
 /// Bytes of one head that are kept; the engine's own limit is lower.
 pub const HEAD_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of one head when it is read: masking makes it longer, at most about four times.
+pub const READ_HEAD_BYTES_MAX: usize = 8 * HEAD_BYTES_MAX;
+/// A head up to this is remembered with its connection, to compare others with it. Most are smaller.
+pub const REMEMBERED_HEAD_BYTES_MAX: usize = 2048;
 
 /// A body below this is stored as it is: compressing it costs more time than writing what it saves.
 pub const COMPRESSED_BODY_BYTES_MIN: usize = 2048;
@@ -48,11 +52,14 @@ pub const ZSTD_LEVEL: i32 = 1;
 pub const REMEMBERED_HASHES_MAX: usize = 8192;
 /// Small bodies that are remembered whole: at most 2 MiB.
 pub const REMEMBERED_BODIES_MAX: usize = 512;
-/// Connections that are remembered as stored already.
+/// Connections of each side that are remembered as stored already, with up to three heads each: at
+/// most 48 MiB of heads, mostly a fifth of that.
 pub const REMEMBERED_CONNECTIONS_MAX: usize = 4096;
 
 /// Rows of `flow_changes` that are kept for followers when a database is opened.
 pub const CHANGES_KEPT: i64 = 10_000;
+/// Flows that one row of `arrivals` stands for: a lookup of one looks at up to as many.
+pub const ARRIVAL_FLOWS_MAX: usize = 500;
 /// Rows that one page of a list has at most.
 pub const PAGE_ROWS_MAX: usize = 10_000;
 /// Rows that one look for changes gives at most.

@@ -4,6 +4,7 @@
 
 mod changes;
 mod detail;
+mod packed;
 mod page;
 mod resolve;
 mod row;

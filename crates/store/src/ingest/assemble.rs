@@ -365,6 +365,11 @@ impl Flow {
             Message::Response => &self.response,
         }
     }
+
+    /// Microseconds since it started.
+    pub(crate) fn micros_to(&self, at: Timestamp) -> i64 {
+        at.micros_since(self.started.at)
+    }
 }
 
 impl MessageState {
@@ -392,6 +397,16 @@ impl MessageState {
     pub(crate) fn kept_bytes(&self) -> u64 {
         self.moved_bytes
             .saturating_add(u64::try_from(self.held_bytes).unwrap_or(u64::MAX))
+    }
+
+    /// Bytes that passed; `None` as long as it is not known.
+    pub(crate) fn size(&self) -> Option<u64> {
+        self.end.as_ref().map(|end| end.size.seen)
+    }
+
+    /// Whether fewer bytes were kept than passed.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.size().is_some_and(|size| self.kept_bytes() < size)
     }
 }
 

@@ -1,16 +1,16 @@
 //! Binds the parameters of the statements that write rows of `flows`.
 //!
-//! A parameter stays bound from one row to the next. Texts that most flows share are remembered and
-//! not bound again: SQLite copies each text that is bound, and that is a good part of what a row
-//! costs. (Inserting several rows with one statement was measured and gains nothing.)
+//! A parameter stays bound from one row to the next. What is bound is remembered, and a value that
+//! the flow before had too is not bound again: most are such, and binding is a good part of what a
+//! row costs. (Inserting several rows with one statement was measured and gains nothing.)
 
 use rusqlite::types::Null;
-use rusqlite::{Connection, Statement, ToSql};
+use rusqlite::{Connection, Statement};
 
 /// The statements that write rows of `flows`.
 pub(super) struct Statements<'c> {
-    insert: Shared<'c>,
-    update: Shared<'c>,
+    insert: Remembering<'c>,
+    update: Remembering<'c>,
 }
 
 /// Which statement is meant.
@@ -22,15 +22,26 @@ pub(super) enum Into {
     Stored,
 }
 
-/// A statement and the texts that are bound to it.
-struct Shared<'c> {
+/// A statement and what is bound to it.
+struct Remembering<'c> {
     statement: Statement<'c>,
-    bound: Vec<String>,
+    /// By the number of the parameter; these are counted from one on.
+    bound: Vec<Bound>,
+}
+
+/// What is bound to a parameter.
+#[derive(Clone, Debug, Default)]
+enum Bound {
+    #[default]
+    Unknown,
+    Null,
+    Integer(i64),
+    Text(String),
 }
 
 /// Binds parameters one after the other.
 pub(super) struct Binder<'s, 'c> {
-    shared: &'s mut Shared<'c>,
+    to: &'s mut Remembering<'c>,
     index: usize,
 }
 
@@ -49,32 +60,32 @@ impl<'c> Statements<'c> {
         );
         let update = format!("UPDATE flows SET {} = ? WHERE id = ?", later.join(" = ?, "));
         Ok(Self {
-            insert: Shared::prepare(connection, &insert)?,
-            update: Shared::prepare(connection, &update)?,
+            insert: Remembering::prepare(connection, &insert)?,
+            update: Remembering::prepare(connection, &update)?,
         })
     }
 
     /// Binds from this column on, counted from zero.
     pub(super) fn binder(&mut self, into: Into, column: usize) -> Binder<'_, 'c> {
         Binder {
-            shared: self.shared(into),
+            to: self.statement(into),
             index: column,
         }
     }
 
     /// Runs the statement, all parameters of which are bound.
     pub(super) fn execute(&mut self, into: Into) -> rusqlite::Result<()> {
-        self.shared(into).statement.raw_execute().map(drop)
+        self.statement(into).statement.raw_execute().map(drop)
     }
 
     /// Forgets what is bound: a failure may have come between noting and binding.
     pub(super) fn forget(&mut self) {
-        for shared in [&mut self.insert, &mut self.update] {
-            shared.bound.iter_mut().for_each(String::clear);
+        for statement in [&mut self.insert, &mut self.update] {
+            statement.bound.fill(Bound::Unknown);
         }
     }
 
-    fn shared(&mut self, into: Into) -> &mut Shared<'c> {
+    fn statement(&mut self, into: Into) -> &mut Remembering<'c> {
         match into {
             Into::New => &mut self.insert,
             Into::Stored => &mut self.update,
@@ -82,58 +93,76 @@ impl<'c> Statements<'c> {
     }
 }
 
-impl<'c> Shared<'c> {
+impl<'c> Remembering<'c> {
     fn prepare(connection: &'c Connection, sql: &str) -> rusqlite::Result<Self> {
         let statement = connection.prepare(sql)?;
-        // Parameters are numbered from one on.
-        let bound = vec![String::new(); statement.parameter_count() + 1];
+        let bound = vec![Bound::Unknown; statement.parameter_count() + 1];
         Ok(Self { statement, bound })
     }
 }
 
 impl Binder<'_, '_> {
-    pub(super) fn put(&mut self, value: impl ToSql) -> rusqlite::Result<()> {
-        self.index += 1;
-        self.shared.statement.raw_bind_parameter(self.index, value)
-    }
-
-    pub(super) fn put_some(&mut self, value: Option<impl ToSql>) -> rusqlite::Result<()> {
-        match value {
-            Some(value) => self.put(value),
-            None => self.skip(1),
-        }
-    }
-
-    /// Puts a text that the flow before is likely to have had too. Its column is never put in
-    /// another way; `skip` knows.
-    pub(super) fn put_shared(&mut self, value: &str) -> rusqlite::Result<()> {
-        if let Some(bound) = self.shared.bound.get_mut(self.index + 1) {
-            // An empty text says that nothing is known to be bound.
-            if !value.is_empty() && bound == value {
-                self.index += 1;
-                return Ok(());
-            }
-            bound.clear();
-            bound.push_str(value);
-        }
-        self.put(value)
-    }
-
-    pub(super) fn put_some_shared(&mut self, value: Option<&str>) -> rusqlite::Result<()> {
-        match value {
-            Some(value) => self.put_shared(value),
-            None => self.skip(1),
-        }
-    }
-
-    /// Leaves columns NULL.
-    pub(super) fn skip(&mut self, columns: usize) -> rusqlite::Result<()> {
-        for _ in 0..columns {
-            self.put(Null)?;
-            if let Some(bound) = self.shared.bound.get_mut(self.index) {
-                bound.clear();
-            }
+    pub(super) fn put_integer(&mut self, number: i64) -> rusqlite::Result<()> {
+        let bound = self.next()?;
+        if !matches!(bound, Bound::Integer(known) if *known == number) {
+            *bound = Bound::Integer(number);
+            self.bind(number)?;
         }
         Ok(())
+    }
+
+    pub(super) fn put_text(&mut self, text: &str) -> rusqlite::Result<()> {
+        let bound = self.next()?;
+        match bound {
+            Bound::Text(known) if known == text => return Ok(()),
+            Bound::Text(known) => {
+                known.clear();
+                known.push_str(text);
+            }
+            other => *other = Bound::Text(text.to_owned()),
+        }
+        self.bind(text)
+    }
+
+    pub(super) fn put_bytes(&mut self, bytes: &[u8]) -> rusqlite::Result<()> {
+        *self.next()? = Bound::Unknown;
+        self.bind(bytes)
+    }
+
+    pub(super) fn put_null(&mut self) -> rusqlite::Result<()> {
+        let bound = self.next()?;
+        if !matches!(bound, Bound::Null) {
+            *bound = Bound::Null;
+            self.bind(Null)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn put_nulls(&mut self, columns: usize) -> rusqlite::Result<()> {
+        (0..columns).try_for_each(|_| self.put_null())
+    }
+
+    pub(super) fn put_some_integer(&mut self, number: Option<i64>) -> rusqlite::Result<()> {
+        match number {
+            Some(number) => self.put_integer(number),
+            None => self.put_null(),
+        }
+    }
+
+    pub(super) fn put_some_text(&mut self, text: Option<&str>) -> rusqlite::Result<()> {
+        match text {
+            Some(text) => self.put_text(text),
+            None => self.put_null(),
+        }
+    }
+
+    fn next(&mut self) -> rusqlite::Result<&mut Bound> {
+        self.index += 1;
+        let bound = self.to.bound.get_mut(self.index);
+        bound.ok_or(rusqlite::Error::InvalidParameterCount(self.index, 0))
+    }
+
+    fn bind(&mut self, value: impl rusqlite::ToSql) -> rusqlite::Result<()> {
+        self.to.statement.raw_bind_parameter(self.index, value)
     }
 }

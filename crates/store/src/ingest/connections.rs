@@ -1,10 +1,12 @@
-//! Stores the two connections of a flow, once each.
+//! Stores the two connections of a flow, once each, and beside each the first head that came on it.
 
 use std::sync::Arc;
 
 use rusqlite::{Connection, Statement};
-use traffic::{CertificateFacts, ConnectionFacts, Front, NoTls, TlsFacts, UpstreamFacts};
+use traffic::rules::redact::Redaction;
+use traffic::{CertificateFacts, ConnectionFacts, Front, Head, NoTls, TlsFacts, UpstreamFacts};
 
+use super::head::Heads;
 use super::number_hash::NumberHash;
 use super::recent::Recent;
 use crate::limits::REMEMBERED_CONNECTIONS_MAX;
@@ -17,6 +19,8 @@ use crate::{CertificateView, RunId};
 pub(crate) struct Connections<'c> {
     insert_client: Statement<'c>,
     insert_upstream: Statement<'c>,
+    set_upstream_head: Statement<'c>,
+    redaction: Redaction,
     clients: Recent<usize, Client, NumberHash>,
     upstreams: Recent<usize, Upstream, NumberHash>,
 }
@@ -24,25 +28,27 @@ pub(crate) struct Connections<'c> {
 /// A stored client connection.
 pub(crate) struct Client {
     pub(crate) row: i64,
-    pub(crate) ip: String,
+    /// Heads of requests.
+    pub(crate) heads: Heads,
     _facts: Arc<ConnectionFacts>,
 }
 
 /// A stored upstream connection.
 pub(crate) struct Upstream {
     pub(crate) row: i64,
-    pub(crate) ip: String,
+    /// Heads of responses.
+    pub(crate) heads: Heads,
     _facts: Arc<UpstreamFacts>,
 }
 
 impl<'c> Connections<'c> {
-    pub(crate) fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
+    pub(crate) fn new(connection: &'c Connection, redaction: Redaction) -> rusqlite::Result<Self> {
         Ok(Self {
             insert_client: connection.prepare(
                 "INSERT INTO client_connections (
                    run_id, front, client_address, proxy_address, accepted_at, tls_done_at, no_tls,
-                   tls_version, tls_cipher, tls_sni, tls_alpn, certificate
-                 ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                   tls_version, tls_cipher, tls_sni, tls_alpn, certificate, head
+                 ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             )?,
             insert_upstream: connection.prepare(
                 "INSERT INTO upstream_connections (
@@ -51,6 +57,9 @@ impl<'c> Connections<'c> {
                    danger_unverified
                  ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             )?,
+            set_upstream_head: connection
+                .prepare("UPDATE upstream_connections SET head = ?2 WHERE id = ?1")?,
+            redaction,
             clients: Recent::new(REMEMBERED_CONNECTIONS_MAX),
             upstreams: Recent::new(REMEMBERED_CONNECTIONS_MAX),
         })
@@ -62,17 +71,20 @@ impl<'c> Connections<'c> {
         self.upstreams.clear();
     }
 
-    /// The row of a client connection.
+    /// The client connection of a flow that begins with this head.
     pub(crate) fn client(
         &mut self,
         run: RunId,
         facts: &Arc<ConnectionFacts>,
-    ) -> rusqlite::Result<&Client> {
+        head: &Head,
+    ) -> rusqlite::Result<&mut Client> {
         let key = Arc::as_ptr(facts).addr();
         if self.clients.find(&key).is_none() {
+            let mut heads = Heads::default();
+            let masked = heads.begin(head, self.redaction);
             let client = Client {
-                row: self.store_client(run, facts)?,
-                ip: facts.client_address.ip().to_string(),
+                row: self.store_client(run, facts, masked.as_deref())?,
+                heads,
                 _facts: Arc::clone(facts),
             };
             self.clients.insert(key, client);
@@ -80,25 +92,37 @@ impl<'c> Connections<'c> {
         Ok(self.clients.find(&key).expect("it was just inserted"))
     }
 
-    /// The row of an upstream connection.
+    /// The upstream connection of a flow that was answered with this head, if it was.
     pub(crate) fn upstream(
         &mut self,
         run: RunId,
         facts: &Arc<UpstreamFacts>,
-    ) -> rusqlite::Result<&Upstream> {
+        head: Option<&Head>,
+    ) -> rusqlite::Result<&mut Upstream> {
         let key = Arc::as_ptr(facts).addr();
         if self.upstreams.find(&key).is_none() {
             let upstream = Upstream {
                 row: self.store_upstream(run, facts)?,
-                ip: facts.address.ip().to_string(),
+                heads: Heads::default(),
                 _facts: Arc::clone(facts),
             };
             self.upstreams.insert(key, upstream);
         }
-        Ok(self.upstreams.find(&key).expect("it was just inserted"))
+        let upstream = self.upstreams.find(&key).expect("it was just inserted");
+        if let Some(head) = head
+            && let Some(masked) = upstream.heads.begin(head, self.redaction)
+        {
+            self.set_upstream_head.execute((upstream.row, &*masked))?;
+        }
+        Ok(upstream)
     }
 
-    fn store_client(&mut self, run: RunId, facts: &ConnectionFacts) -> rusqlite::Result<i64> {
+    fn store_client(
+        &mut self,
+        run: RunId,
+        facts: &ConnectionFacts,
+        head: Option<&[u8]>,
+    ) -> rusqlite::Result<i64> {
         let tls = facts.tls.as_ref();
         self.insert_client.insert((
             run.as_str(),
@@ -113,6 +137,7 @@ impl<'c> Connections<'c> {
             tls.ok().and_then(|tls| tls.sni.as_deref()),
             tls.ok().and_then(|tls| tls.alpn.as_deref()),
             tls.ok().and_then(certificate_json),
+            head,
         ))
     }
 

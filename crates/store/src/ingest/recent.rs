@@ -21,12 +21,12 @@ impl<K: Hash + Eq, V, S: BuildHasher + Default> Recent<K, V, S> {
         }
     }
 
-    pub(crate) fn find(&mut self, key: &K) -> Option<&V> {
+    pub(crate) fn find(&mut self, key: &K) -> Option<&mut V> {
         if !self.young.contains_key(key) {
             let (key, value) = self.old.remove_entry(key)?;
             self.insert(key, value);
         }
-        self.young.get(key)
+        self.young.get_mut(key)
     }
 
     pub(crate) fn insert(&mut self, key: K, value: V) {
@@ -55,6 +55,6 @@ mod tests {
             assert!(recent.young.len() + recent.old.len() <= 8);
         }
         assert_eq!(recent.find(&50), None);
-        assert_eq!(recent.find(&99), Some(&99));
+        assert_eq!(recent.find(&99), Some(&mut 99));
     }
 }

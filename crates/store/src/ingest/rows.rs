@@ -1,78 +1,58 @@
 //! Writes flows as rows: prepared statements, one transaction at a time.
 
-use std::fmt::Write as _;
-
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode, ffi};
 use traffic::rules::redact::Redaction;
-use traffic::{FlowKind, Outcome, Scheme};
+use traffic::{FlowKind, Outcome};
 
+use super::arrivals::Arrivals;
 use super::assemble::{End, Flow, Gap, MessageState};
 use super::binder::{Binder, Into, Statements};
 use super::bodies::{Bodies, read_parts};
 use super::connections::Connections;
-use super::head::{HeadTexts, push_json};
+use super::head::{Heads, ReadHead, mask};
 use super::place::Place;
-use super::trace_id::TraceIds;
+use super::trace_id::TraceBits;
+use crate::detail::{Field, put_bytes, put_number, put_time};
 use crate::limits::REJOINED_BODY_BYTES_MAX;
+use crate::row_number::first_row_at;
 use crate::{EndRun, Message, RunId, StoreError};
 
 /// Columns that are known when a flow starts, in the order in which they are bound.
-const FIRST_COLUMNS: [&str; 24] = [
+const FIRST_COLUMNS: [&str; 16] = [
     "id",
     "run_id",
     "seq",
-    "trace_id",
+    "start_time",
+    "trace_bits",
     "kind",
     "route_action",
     "route_rule",
     "redaction",
     "method",
-    "url",
     "scheme",
     "host",
     "port",
     "path",
-    "request_line",
+    "url",
     "request_version",
-    "request_headers",
-    "request_head_size",
-    "request_content_type",
-    "start_time",
-    "client_connection",
-    "client_ip",
-    "is_https",
-    "created_at",
 ];
 
 /// Columns that may change until the flow ends, in the order in which they are bound.
-const LATER_COLUMNS: [&str; 34] = [
+const LATER_COLUMNS: [&str; 22] = [
     "state",
-    "request_body",
-    "request_body_size",
-    "request_body_kept",
-    "request_sent_at",
-    "request_trailers",
-    "response_body",
-    "response_body_size",
-    "response_body_kept",
-    "response_ended_at",
-    "response_trailers",
+    "client_connection",
     "upstream_connection",
-    "upstream_ready_at",
-    "upstream_reused",
-    "server_ip",
-    "server_port",
     "danger_unverified",
     "status_code",
-    "response_line",
     "response_version",
-    "response_headers",
-    "response_head_size",
     "response_content_type",
-    "response_started_at",
-    "informational",
-    "end_time",
-    "duration_ms",
+    "first_byte_us",
+    "request_body",
+    "request_body_size",
+    "response_body",
+    "response_body_size",
+    "truncated",
+    "duration_us",
     "tunnel_bytes_sent",
     "tunnel_bytes_received",
     "error_side",
@@ -80,6 +60,7 @@ const LATER_COLUMNS: [&str; 34] = [
     "error_type",
     "error_message",
     "replied_status",
+    "detail",
 ];
 
 /// The statements of the writer and what they remember.
@@ -89,15 +70,17 @@ pub(crate) struct Rows<'c> {
     statements: Statements<'c>,
     bodies: Bodies<'c>,
     connections: Connections<'c>,
-    trace_ids: TraceIds,
-    /// The last row of `flows` that was given out, by any process.
+    trace_bits: TraceBits,
+    arrivals: Arrivals,
+    /// The last row of this batch.
     last_row: i64,
     /// Changes when another process wrote.
     data_version: i64,
-    /// When the batch is written.
-    now: i64,
-    texts: HeadTexts,
+    // Memory that is used again: a head that is too large to be remembered, texts of a row, and its
+    // packed part.
+    large_head: ReadHead,
     place: Place,
+    detail: Vec<u8>,
 }
 
 impl<'c> Rows<'c> {
@@ -110,39 +93,35 @@ impl<'c> Rows<'c> {
             redaction,
             statements: Statements::prepare(connection, &FIRST_COLUMNS, &LATER_COLUMNS)?,
             bodies: Bodies::new(connection)?,
-            connections: Connections::new(connection)?,
-            trace_ids: TraceIds::new(),
-            last_row: 0,
+            connections: Connections::new(connection, redaction)?,
+            trace_bits: TraceBits::new(),
+            arrivals: Arrivals::default(),
+            last_row: i64::MIN,
             data_version: -1,
-            now: 0,
-            texts: HeadTexts::default(),
+            large_head: ReadHead::default(),
             place: Place::default(),
+            detail: Vec::new(),
         })
     }
 
     /// Begins a batch.
     pub(crate) fn begin(&mut self) -> Result<(), StoreError> {
         self.cached("BEGIN IMMEDIATE")?.execute(())?;
-        let (last_row, data_version, now) = self
-            .cached(
-                "SELECT value, (SELECT data_version FROM pragma_data_version()),
-                   CAST(unixepoch('subsec') * 1000000 AS INTEGER)
-                 FROM counters WHERE name = 'flow'",
-            )?
-            .query_row((), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let data_version = self
+            .cached("PRAGMA data_version")?
+            .query_row((), |row| row.get(0))?;
         if data_version != self.data_version {
             self.bodies.forget();
         }
-        self.last_row = last_row;
+        self.last_row = i64::MIN;
         self.data_version = data_version;
-        self.now = now;
+        self.arrivals.clear();
         Ok(())
     }
 
     /// Makes a batch durable.
-    pub(crate) fn commit(&self) -> Result<(), StoreError> {
-        self.cached("UPDATE counters SET value = ?1 WHERE name = 'flow'")?
-            .execute([self.last_row])?;
+    pub(crate) fn commit(&mut self) -> Result<(), StoreError> {
+        self.arrivals.store(self.connection)?;
         self.cached("COMMIT")?.execute(())?;
         Ok(())
     }
@@ -159,27 +138,27 @@ impl<'c> Rows<'c> {
         self.statements.forget();
     }
 
-    /// Stores a flow that is over.
-    pub(crate) fn store_ended(&mut self, flow: &Flow) -> Result<(), StoreError> {
-        match flow.row {
-            Some(row) => {
-                let bodies = (
-                    self.end_body(row, flow, Message::Request)?,
-                    self.end_body(row, flow, Message::Response)?,
-                );
-                self.update_flow(row, flow, bodies)
-            }
-            None => {
-                let bodies = (
-                    self.bodies.store(&flow.request.chunks)?,
-                    self.bodies.store(&flow.response.chunks)?,
-                );
-                self.insert_flow(flow, bodies).map(drop)
-            }
-        }
+    /// Stores a flow that is over and has no row. In one batch the flows that have none come in the
+    /// order in which they started.
+    pub(crate) fn insert_ended(&mut self, flow: &Flow) -> Result<(), StoreError> {
+        let bodies = (
+            self.bodies.store(&flow.request.chunks)?,
+            self.bodies.store(&flow.response.chunks)?,
+        );
+        self.insert_flow(flow, bodies).map(drop)
     }
 
-    /// Stores a flow that is not over yet; answers its row.
+    /// Stores the end of a flow that has a row.
+    pub(crate) fn update_ended(&mut self, row: i64, flow: &Flow) -> Result<(), StoreError> {
+        let bodies = (
+            self.end_body(row, flow, Message::Request)?,
+            self.end_body(row, flow, Message::Response)?,
+        );
+        self.update_flow(row, flow, bodies)
+    }
+
+    /// Stores a flow that is not over yet; answers its row. The order is that of
+    /// [`Self::insert_ended`].
     pub(crate) fn insert_open(&mut self, flow: &Flow) -> Result<i64, StoreError> {
         self.insert_flow(flow, (None, None))
     }
@@ -218,13 +197,12 @@ impl<'c> Rows<'c> {
 
     /// Stores what is missing of a run.
     pub(crate) fn insert_gap(&self, run: RunId, gap: &Gap) -> Result<(), StoreError> {
-        let now = self.now;
         self.cached(
-            "INSERT INTO gaps (run_id, at, reason, events, body_bytes) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO gaps (run_id, at, reason, events, body_bytes)
+             VALUES (?1, CAST(unixepoch('subsec') * 1000000 AS INTEGER), ?2, ?3, ?4)",
         )?
         .execute((
             run.as_str(),
-            now,
             gap.reason.as_str(),
             integer(gap.losses.events),
             integer(gap.losses.body_bytes),
@@ -269,11 +247,19 @@ impl<'c> Rows<'c> {
         flow: &Flow,
         bodies: (Option<i64>, Option<i64>),
     ) -> Result<i64, StoreError> {
-        let row = self.last_row + 1;
+        let mut row = first_row_at(flow.started.at).max(self.last_row.saturating_add(1));
         self.bind_first(row, flow)?;
         self.bind_later(Into::New, FIRST_COLUMNS.len(), flow, bodies)?;
-        self.statements.execute(Into::New)?;
+        while let Err(error) = self.statements.execute(Into::New) {
+            // A flow of another batch or process started in the same microsecond.
+            if !is_row_taken(&error) {
+                return Err(error.into());
+            }
+            row = row.saturating_add(1);
+            self.statements.binder(Into::New, 0).put_integer(row)?;
+        }
         self.last_row = row;
+        self.arrivals.note(flow.run, flow.seq, row);
         Ok(row)
     }
 
@@ -285,7 +271,7 @@ impl<'c> Rows<'c> {
     ) -> Result<(), StoreError> {
         self.bind_later(Into::Stored, 0, flow, bodies)?;
         let mut to = self.statements.binder(Into::Stored, LATER_COLUMNS.len());
-        to.put(row)?;
+        to.put_integer(row)?;
         self.statements.execute(Into::Stored)?;
         self.cached("INSERT INTO flow_changes (flow) VALUES (?1)")?
             .execute([row])?;
@@ -294,37 +280,32 @@ impl<'c> Rows<'c> {
 
     fn bind_first(&mut self, row: i64, flow: &Flow) -> Result<(), StoreError> {
         let started = &*flow.started;
-        self.texts.read(&started.head, self.redaction);
-        self.place.read(started, &self.texts.line);
-        let client = self.connections.client(flow.run, &started.connection)?;
+        let client = self
+            .connections
+            .client(flow.run, &started.connection, &started.head)?;
+        let heads = &mut client.heads;
+        let head = heads.read(&started.head, self.redaction, &mut self.large_head);
+        self.place.read(started, &head.line);
         let mut to = self.statements.binder(Into::New, 0);
-        to.put(row)?;
-        to.put_shared(flow.run.as_str())?;
-        to.put(integer(flow.seq))?;
-        to.put(self.trace_ids.next(started.at))?;
-        to.put_shared(match started.kind {
+        to.put_integer(row)?;
+        to.put_text(flow.run.as_str())?;
+        to.put_integer(integer(flow.seq))?;
+        to.put_integer(started.at.0)?;
+        to.put_integer(self.trace_bits.next())?;
+        to.put_text(match started.kind {
             FlowKind::Http => "http",
             FlowKind::Tunnel => "tunnel",
         })?;
-        to.put_shared(started.route.action.as_str())?;
-        to.put_shared(&started.route.rule)?;
-        to.put_shared(self.redaction.as_str())?;
-        to.put_shared(&self.place.method)?;
-        to.put_shared(&self.place.url)?;
-        to.put_shared(started.scheme.as_str())?;
-        to.put_shared(&self.place.host)?;
-        to.put(started.target.port)?;
-        to.put_shared(&self.place.path)?;
-        to.put_shared(&self.texts.line)?;
-        to.put_shared(started.head.version.as_str())?;
-        to.put_shared(&self.texts.fields)?;
-        to.put(integer_of(started.head.text.len()))?;
-        to.put_some_shared(self.texts.content_type())?;
-        to.put(started.at.0)?;
-        to.put(client.row)?;
-        to.put_shared(&client.ip)?;
-        to.put(started.scheme == Scheme::Https)?;
-        to.put(self.now)?;
+        to.put_text(started.route.action.as_str())?;
+        to.put_text(&started.route.rule)?;
+        to.put_text(self.redaction.as_str())?;
+        to.put_text(&self.place.method)?;
+        to.put_text(started.scheme.as_str())?;
+        to.put_text(&self.place.host)?;
+        to.put_integer(started.target.port.into())?;
+        to.put_text(&self.place.path)?;
+        to.put_text(&self.place.url)?;
+        to.put_text(started.head.version.as_str())?;
         Ok(())
     }
 
@@ -335,51 +316,68 @@ impl<'c> Rows<'c> {
         flow: &Flow,
         (request_body, response_body): (Option<i64>, Option<i64>),
     ) -> Result<(), StoreError> {
+        let detail = &mut self.detail;
+        detail.clear();
+        // One large head should not hold its memory for good.
+        detail.shrink_to(64 * 1024);
+        let started = &*flow.started;
+        let client = self
+            .connections
+            .client(flow.run, &started.connection, &started.head)?;
+        let request = client
+            .heads
+            .read(&started.head, self.redaction, &mut self.large_head);
+        put_number(
+            detail,
+            Field::RequestHeadSize,
+            size(started.head.text.len()),
+        );
+        put_bytes(detail, Field::RequestHead, &request.packed);
+
         let mut to = self.statements.binder(into, start);
-        to.put_shared(state_name(flow))?;
-        to.put_message(
-            &flow.request,
-            request_body,
-            flow.end.is_some(),
-            self.redaction,
-        )?;
-        to.put_message(
-            &flow.response,
-            response_body,
-            flow.end.is_some(),
-            self.redaction,
-        )?;
-        match &flow.upstream {
+        to.put_text(state_name(flow))?;
+        to.put_integer(client.row)?;
+        let response = flow.response_head.as_ref();
+        let mut no_heads = Heads::default();
+        let heads = match &flow.upstream {
             Some(upstream) => {
-                let stored = self.connections.upstream(flow.run, &upstream.facts)?;
+                let head = response.map(|(_, head)| head);
+                let stored = self.connections.upstream(flow.run, &upstream.facts, head)?;
                 let tls = upstream.facts.tls.as_ref();
-                to.put(stored.row)?;
-                to.put(upstream.at.0)?;
-                to.put(upstream.reused)?;
-                to.put_shared(&stored.ip)?;
-                to.put(upstream.facts.address.port())?;
-                to.put(tls.is_some_and(|tls| tls.danger_unverified))?;
+                to.put_integer(stored.row)?;
+                to.put_integer(tls.is_some_and(|tls| tls.danger_unverified).into())?;
+                put_time(detail, Field::UpstreamReadyAt, flow.micros_to(upstream.at));
+                put_number(detail, Field::UpstreamReused, upstream.reused.into());
+                &mut stored.heads
             }
             None => {
-                to.skip(5)?;
-                to.put(false)?;
+                to.put_null()?;
+                to.put_integer(0)?;
+                &mut no_heads
             }
-        }
-        match &flow.response_head {
+        };
+        match response {
             Some((at, head)) => {
-                self.texts.read(head, self.redaction);
-                to.put_some(head.status())?;
-                to.put_shared(&self.texts.line)?;
-                to.put_shared(head.version.as_str())?;
-                to.put_shared(&self.texts.fields)?;
-                to.put(integer_of(head.text.len()))?;
-                to.put_some_shared(self.texts.content_type())?;
-                to.put(at.0)?;
+                let read = heads.read(head, self.redaction, &mut self.large_head);
+                to.put_some_integer(read.status.map(i64::from))?;
+                to.put_text(head.version.as_str())?;
+                to.put_some_text(read.content_type.as_deref())?;
+                to.put_integer(flow.micros_to(*at))?;
+                put_number(detail, Field::ResponseHeadSize, size(head.text.len()));
+                put_bytes(detail, Field::ResponseHead, &read.packed);
             }
-            None => to.skip(7)?,
+            None => to.put_nulls(4)?,
         }
-        to.put_some(informational_json(flow, self.redaction))?;
+        to.put_some_integer(request_body)?;
+        to.put_some_integer(flow.request.size().map(integer))?;
+        to.put_some_integer(response_body)?;
+        to.put_some_integer(flow.response.size().map(integer))?;
+        let is_over = flow.end.is_some();
+        let is_cut = flow.request.is_cut() || flow.response.is_cut();
+        to.put_integer((is_over && is_cut).into())?;
         to.put_end(flow)?;
+        pack_messages(flow, self.redaction, detail);
+        to.put_bytes(detail)?;
         Ok(())
     }
 
@@ -388,31 +386,8 @@ impl<'c> Rows<'c> {
     }
 }
 
-/// What of a row is bound in groups.
 impl Binder<'_, '_> {
-    /// The five columns of one message: body, size, kept, end, trailers.
-    fn put_message(
-        &mut self,
-        message: &MessageState,
-        body: Option<i64>,
-        over: bool,
-        redaction: Redaction,
-    ) -> rusqlite::Result<()> {
-        self.put_some(body)?;
-        let end = message.end.as_ref();
-        self.put_some(end.map(|end| integer(end.size.seen)))?;
-        let kept = over.then(|| integer(message.kept_bytes()));
-        self.put_some(kept)?;
-        self.put_some(end.map(|end| end.at.0))?;
-        let trailers = end.and_then(|end| end.trailers.as_ref());
-        self.put_some(trailers.map(|trailers| {
-            let mut texts = HeadTexts::default();
-            texts.read(trailers, redaction);
-            texts.fields
-        }))
-    }
-
-    /// The nine columns of the end.
+    /// The eight columns of the end.
     fn put_end(&mut self, flow: &Flow) -> rusqlite::Result<()> {
         let Some(End::Reported {
             at,
@@ -420,20 +395,51 @@ impl Binder<'_, '_> {
             tunnelled,
         }) = &flow.end
         else {
-            return self.skip(9);
+            return self.put_nulls(8);
         };
-        self.put(at.0)?;
-        self.put(milliseconds(at.micros_since(flow.started.at)))?;
-        self.put_some(tunnelled.map(|(sent, _)| integer(sent)))?;
-        self.put_some(tunnelled.map(|(_, received)| integer(received)))?;
+        self.put_integer(flow.micros_to(*at))?;
+        self.put_some_integer(tunnelled.map(|(sent, _)| integer(sent)))?;
+        self.put_some_integer(tunnelled.map(|(_, received)| integer(received)))?;
         let Outcome::Failed { failure, replied } = outcome else {
-            return self.skip(5);
+            return self.put_nulls(5);
         };
-        self.put(failure.side.as_str())?;
-        self.put(failure.stage.as_str())?;
-        self.put(failure.kind.as_str())?;
-        self.put(&*failure.text)?;
-        self.put_some(*replied)
+        self.put_text(failure.side.as_str())?;
+        self.put_text(failure.stage.as_str())?;
+        self.put_text(failure.kind.as_str())?;
+        self.put_text(&failure.text)?;
+        self.put_some_integer(replied.map(i64::from))
+    }
+}
+
+/// Packs what is known of the messages besides their heads.
+fn pack_messages(flow: &Flow, redaction: Redaction, detail: &mut Vec<u8>) {
+    for (message, ended_at, kept, trailers) in [
+        (
+            &flow.request,
+            Field::RequestEndedAt,
+            Field::RequestKept,
+            Field::RequestTrailers,
+        ),
+        (
+            &flow.response,
+            Field::ResponseEndedAt,
+            Field::ResponseKept,
+            Field::ResponseTrailers,
+        ),
+    ] {
+        if let Some(end) = &message.end {
+            put_time(detail, ended_at, flow.micros_to(end.at));
+            if let Some(head) = &end.trailers {
+                put_bytes(detail, trailers, &mask(head, redaction));
+            }
+        }
+        if flow.end.is_some() {
+            put_number(detail, kept, message.kept_bytes());
+        }
+    }
+    for head in &flow.informational {
+        put_number(detail, Field::InformationalSize, size(head.text.len()));
+        put_bytes(detail, Field::Informational, &mask(head, redaction));
     }
 }
 
@@ -448,32 +454,12 @@ fn state_name(flow: &Flow) -> &'static str {
     }
 }
 
-fn informational_json(flow: &Flow, redaction: Redaction) -> Option<String> {
-    if flow.informational.is_empty() {
-        return None;
-    }
-    let mut out = String::from("[");
-    let mut texts = HeadTexts::default();
-    for head in &flow.informational {
-        texts.read(head, redaction);
-        if out.len() > 1 {
-            out.push(',');
-        }
-        out.push_str("{\"line\":");
-        push_json(&mut out, &texts.line);
-        let size = head.text.len();
-        write!(out, ",\"headers\":{},\"size\":{size}}}", texts.fields).expect("a String takes all");
-    }
-    out.push(']');
-    Some(out)
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "2^53 microseconds are 285 years"
-)]
-fn milliseconds(micros: i64) -> f64 {
-    micros as f64 / 1000.0
+/// Whether the number of a row is in use.
+fn is_row_taken(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| {
+        error.code == ErrorCode::ConstraintViolation
+            && error.extended_code == ffi::SQLITE_CONSTRAINT_PRIMARYKEY
+    })
 }
 
 fn integer(number: u64) -> i64 {
@@ -482,4 +468,8 @@ fn integer(number: u64) -> i64 {
 
 fn integer_of(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn size(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }

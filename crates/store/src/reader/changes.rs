@@ -1,5 +1,5 @@
-//! What changed since a follower looked last. New flows are found by their row number, flows that
-//! changed by a list of changes: neither costs the writer an index.
+//! What changed since a follower looked last. New flows are found by what arrived, flows that changed
+//! by a list of changes: neither costs the writer an entry per new flow.
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
@@ -13,7 +13,7 @@ use crate::{FlowRow, StoreError};
 /// How far a follower has read. Comes from [`crate::Reader::marker`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marker {
-    row: i64,
+    arrival: i64,
     change: i64,
 }
 
@@ -29,12 +29,12 @@ pub struct Changes {
 /// The present end.
 pub(super) fn marker(connection: &Connection) -> Result<Marker, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT coalesce((SELECT max(id) FROM flows), 0),
+        "SELECT coalesce((SELECT max(number) FROM arrivals), 0),
            coalesce((SELECT max(change) FROM flow_changes), 0)",
     )?;
     Ok(statement.query_row((), |row| {
         Ok(Marker {
-            row: row.get(0)?,
+            arrival: row.get(0)?,
             change: row.get(1)?,
         })
     })?)
@@ -55,14 +55,20 @@ pub(super) fn read(
     }
     let mut conditions = Conditions::default();
     conditions.add(
-        "(id > ? AND id <= ? OR id IN (SELECT flow FROM flow_changes WHERE change > ? AND change <= ?))",
-        [since.row, until.row, since.change, until.change].map(Value::from),
+        "id IN (
+           SELECT flows.id FROM arrivals CROSS JOIN flows
+             ON flows.id BETWEEN first_id AND last_id AND flows.run_id = arrivals.run_id
+             AND seq BETWEEN first_seq AND last_seq
+           WHERE number > ? AND number <= ?
+           UNION SELECT flow FROM flow_changes WHERE change > ? AND change <= ?
+         )",
+        [since.arrival, until.arrival, since.change, until.change].map(Value::from),
     );
     if let Some(filter) = filter {
         conditions.add_filter(filter);
     }
     let sql = format!(
-        "SELECT {ROW_COLUMNS} FROM flows WHERE {} ORDER BY start_time, id",
+        "SELECT {ROW_COLUMNS} FROM flows_shown WHERE {} ORDER BY id",
         conditions.sql()
     );
     let mut statement = connection.prepare_cached(&sql)?;
@@ -78,14 +84,21 @@ pub(super) fn read(
 }
 
 fn bounded(connection: &Connection, since: Marker) -> Result<Marker, StoreError> {
+    // Counted together with those before it, an arrival is taken while they fit. One always does.
     let sql = format!(
-        "SELECT coalesce((SELECT max(id) FROM (SELECT id FROM flows WHERE id > ?1 ORDER BY id LIMIT {CHANGES_ROWS_MAX})), ?1),
-           coalesce((SELECT max(change) FROM (SELECT change FROM flow_changes WHERE change > ?2 ORDER BY change LIMIT {CHANGES_ROWS_MAX})), ?2)"
+        "SELECT
+           coalesce((SELECT max(number) FROM (
+             SELECT number, sum(last_seq - first_seq + 1) OVER (ORDER BY number) AS flows
+             FROM (SELECT * FROM arrivals WHERE number > ?1 ORDER BY number LIMIT {CHANGES_ROWS_MAX})
+           ) WHERE flows <= {CHANGES_ROWS_MAX}), ?1),
+           coalesce((SELECT max(change) FROM (
+             SELECT change FROM flow_changes WHERE change > ?2 ORDER BY change LIMIT {CHANGES_ROWS_MAX}
+           )), ?2)"
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    Ok(statement.query_row((since.row, since.change), |row| {
+    Ok(statement.query_row((since.arrival, since.change), |row| {
         Ok(Marker {
-            row: row.get(0)?,
+            arrival: row.get(0)?,
             change: row.get(1)?,
         })
     })?)

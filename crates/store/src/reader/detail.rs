@@ -4,66 +4,74 @@ use rusqlite::{Connection, Row};
 use serde::Deserialize;
 use traffic::Timestamp;
 
+use super::packed::Detail;
 use super::row::{bytes, read_row, time};
+use crate::detail::Field;
 use crate::ingest::bodies;
+use crate::limits::READ_HEAD_BYTES_MAX;
 use crate::{
     Body, ConnectionView, FlowDetail, FlowRef, FlowState, HeadView, Message, StoreError, TlsView,
-    UpstreamView,
+    UpstreamView, head_delta, head_text,
 };
 
-/// Names and values of fields.
-type Fields = Vec<(String, String)>;
-
-/// An interim response as it is stored.
-#[derive(Deserialize)]
-struct Informational {
-    line: String,
-    headers: Fields,
-    size: u64,
-}
+/// A flow by its run and number, with what its heads are compared with.
+const FLOW: &str = "WITH arrival AS (
+      SELECT first_id, last_id FROM arrivals WHERE run_id = ?1 AND first_seq <= ?2
+      ORDER BY first_seq DESC LIMIT 1
+    )
+    SELECT *,
+      (SELECT head FROM client_connections WHERE id = client_connection) AS client_head,
+      (SELECT head FROM upstream_connections WHERE id = upstream_connection) AS upstream_head
+    FROM flows_shown
+    WHERE run_id = ?1 AND seq = ?2
+      AND id BETWEEN (SELECT first_id FROM arrival) AND (SELECT last_id FROM arrival)";
 
 /// Reads a flow; `None` if there is none of that id.
 pub(super) fn read(
     connection: &Connection,
     flow: FlowRef,
 ) -> Result<Option<FlowDetail>, StoreError> {
-    let mut statement =
-        connection.prepare_cached("SELECT * FROM flows WHERE run_id = ?1 AND seq = ?2")?;
+    let mut statement = connection.prepare_cached(FLOW)?;
     let mut rows = statement.query((flow.run.as_str(), seq(flow)))?;
     let Some(row) = rows.next()? else {
         return Ok(None);
     };
-    let client: Option<i64> = row.get("client_connection")?;
+    let flow = read_row(row)?;
+    let start = flow.started_at;
+    let detail = unpack(row)?;
+    let size = |field| detail.number(field).unwrap_or(0);
+    let request = read_head(row, Message::Request, detail.request_head)?;
+    let response = read_head(row, Message::Response, detail.response_head)?;
     let upstream: Option<i64> = row.get("upstream_connection")?;
-    let informational: Vec<Informational> = json(row, "informational")?.unwrap_or_default();
     Ok(Some(FlowDetail {
-        row: read_row(row)?,
         scheme: row.get("scheme")?,
-        request: HeadView {
-            start_line: row.get("request_line")?,
-            fields: json(row, "request_headers")?.unwrap_or_default(),
-            bytes: bytes(row, "request_head_size")?.unwrap_or(0),
-        },
-        response: response_head(row)?,
-        informational: informational.into_iter().map(HeadView::from).collect(),
-        request_trailers: json(row, "request_trailers")?.unwrap_or_default(),
-        response_trailers: json(row, "response_trailers")?.unwrap_or_default(),
-        request_content_type: row.get("request_content_type")?,
-        request_kept_bytes: bytes(row, "request_body_kept")?,
-        response_kept_bytes: bytes(row, "response_body_kept")?,
-        upstream_ready_at: time(row, "upstream_ready_at")?,
-        upstream_reused: row.get("upstream_reused")?,
-        request_sent_at: time(row, "request_sent_at")?,
+        request_content_type: request
+            .as_deref()
+            .and_then(|head| head_text::field(head, "content-type")),
+        request: HeadView::new(&request.unwrap_or_default(), size(Field::RequestHeadSize)),
+        response: response.map(|head| HeadView::new(&head, size(Field::ResponseHeadSize))),
+        informational: detail
+            .informational
+            .iter()
+            .map(|(size, head)| HeadView::new(head, *size))
+            .collect(),
+        request_trailers: owned_fields(detail.request_trailers.unwrap_or_default()),
+        response_trailers: owned_fields(detail.response_trailers.unwrap_or_default()),
+        request_kept_bytes: detail.number(Field::RequestKept),
+        response_kept_bytes: detail.number(Field::ResponseKept),
+        upstream_ready_at: detail.time(Field::UpstreamReadyAt, start),
+        upstream_reused: detail
+            .number(Field::UpstreamReused)
+            .map(|reused| reused == 1),
+        request_sent_at: detail.time(Field::RequestEndedAt, start),
         response_started_at: time(row, "response_started_at")?,
-        response_ended_at: time(row, "response_ended_at")?,
-        client: match client {
-            Some(client) => read_client(connection, client)?,
-            None => None,
-        },
+        response_ended_at: detail.time(Field::ResponseEndedAt, start),
+        client: read_client(connection, row.get("client_connection")?)?,
         upstream: match upstream {
             Some(upstream) => read_upstream(connection, upstream)?,
             None => None,
         },
+        row: flow,
     }))
 }
 
@@ -77,8 +85,7 @@ pub(super) fn read_body(
     flow: FlowRef,
     message: Message,
 ) -> Result<Option<Option<Body>>, StoreError> {
-    let mut statement =
-        connection.prepare_cached("SELECT * FROM flows WHERE run_id = ?1 AND seq = ?2")?;
+    let mut statement = connection.prepare_cached(FLOW)?;
     let mut rows = statement.query((flow.run.as_str(), seq(flow)))?;
     let Some(row) = rows.next()? else {
         return Ok(None);
@@ -94,7 +101,12 @@ pub(super) fn read_body(
         return Ok(Some(None));
     }
     let kept = u64::try_from(content.len()).unwrap_or(u64::MAX);
-    let fields: Fields = json(row, &format!("{name}_headers"))?.unwrap_or_default();
+    let detail = unpack(row)?;
+    let steps = match message {
+        Message::Request => detail.request_head,
+        Message::Response => detail.response_head,
+    };
+    let head = read_head(row, message, steps)?.unwrap_or_default();
     let state = read_row(row)?.state;
     Ok(Some(Some(Body {
         bytes: content,
@@ -103,21 +115,34 @@ pub(super) fn read_body(
             Some(seen) => kept < seen,
             None => matches!(state, FlowState::Open | FlowState::Interrupted),
         },
-        content_encoding: field(&fields, "content-encoding"),
-        content_type: row.get(&*format!("{name}_content_type"))?,
+        content_encoding: head_text::field(&head, "content-encoding"),
+        content_type: head_text::field(&head, "content-type"),
     })))
 }
 
-fn response_head(row: &Row<'_>) -> Result<Option<HeadView>, StoreError> {
-    let line: Option<String> = row.get("response_line")?;
-    let Some(start_line) = line else {
+fn unpack<'r>(row: &'r Row<'_>) -> Result<Detail<'r>, StoreError> {
+    let packed = row.get_ref("detail")?.as_blob();
+    let detail = packed.ok().and_then(Detail::read);
+    detail.ok_or_else(|| damaged("the column detail of a flow cannot be unpacked"))
+}
+
+/// The text of a head, where there is one.
+fn read_head(
+    row: &Row<'_>,
+    message: Message,
+    steps: Option<&[u8]>,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let Some(steps) = steps else {
         return Ok(None);
     };
-    Ok(Some(HeadView {
-        start_line,
-        fields: json(row, "response_headers")?.unwrap_or_default(),
-        bytes: bytes(row, "response_head_size")?.unwrap_or(0),
-    }))
+    let column = match message {
+        Message::Request => "client_head",
+        Message::Response => "upstream_head",
+    };
+    let base: Option<Vec<u8>> = row.get(column)?;
+    let head = head_delta::read(&base.unwrap_or_default(), steps, READ_HEAD_BYTES_MAX);
+    let head = head.ok_or_else(|| damaged("a head of a flow cannot be put together"))?;
+    Ok(Some(head))
 }
 
 fn read_client(connection: &Connection, id: i64) -> Result<Option<ConnectionView>, StoreError> {
@@ -180,23 +205,28 @@ fn json<T: for<'j> Deserialize<'j>>(row: &Row<'_>, column: &str) -> Result<Optio
         })
 }
 
-fn field(fields: &Fields, name: &str) -> Option<String> {
-    fields
-        .iter()
-        .find(|(known, _)| known.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value.clone())
+fn damaged(detail: &str) -> StoreError {
+    StoreError::Damaged {
+        detail: detail.to_owned(),
+    }
+}
+
+fn owned_fields(head: &[u8]) -> Vec<(String, String)> {
+    head_text::fields(head)
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .collect()
 }
 
 fn seq(flow: FlowRef) -> i64 {
     i64::try_from(flow.seq).unwrap_or(i64::MAX)
 }
 
-impl From<Informational> for HeadView {
-    fn from(stored: Informational) -> Self {
+impl HeadView {
+    fn new(head: &[u8], bytes: u64) -> Self {
         Self {
-            start_line: stored.line,
-            fields: stored.headers,
-            bytes: stored.size,
+            start_line: head_text::start_line(head).into_owned(),
+            fields: owned_fields(head),
+            bytes,
         }
     }
 }

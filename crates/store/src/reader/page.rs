@@ -89,7 +89,7 @@ impl SortKey {
     fn sql(self) -> &'static str {
         match self {
             Self::Time => "start_time",
-            Self::Duration => "coalesce(end_time - start_time, 0)",
+            Self::Duration => "coalesce(duration_us, 0)",
             Self::Size => super::select::SIZE,
         }
     }
@@ -107,7 +107,7 @@ impl SortKey {
 pub(super) fn read(connection: &Connection, query: &Query) -> Result<Page, StoreError> {
     let mut conditions = Conditions::default();
     if let Some(run) = query.run {
-        conditions.add("run_id = ?", [Value::from(run.as_str().to_owned())]);
+        conditions.add_run(run);
     }
     if let Some(filter) = &query.filter {
         conditions.add_filter(filter);
@@ -125,14 +125,24 @@ pub(super) fn read(connection: &Connection, query: &Query) -> Result<Page, Store
         if after.order != query.order {
             return Err(StoreError::BadCursor);
         }
-        let place = [Value::from(after.key), Value::from(after.row)];
-        conditions.add(&format!("({key}, id) {beyond} (?, ?)"), place);
+        match query.order.by {
+            // Rows lie in the order of time.
+            SortKey::Time => conditions.add(&format!("id {beyond} ?"), [Value::from(after.row)]),
+            SortKey::Duration | SortKey::Size => {
+                let place = [Value::from(after.key), Value::from(after.row)];
+                conditions.add(&format!("({key}, id) {beyond} (?, ?)"), place);
+            }
+        }
     }
     let limit = query.limit.clamp(1, PAGE_ROWS_MAX);
     // One more than asked for tells whether there is a next page.
     let sql = format!(
-        "SELECT {ROW_COLUMNS}, {key} AS sort_key FROM flows WHERE {} ORDER BY {key} {direction}, id {direction} LIMIT {}",
+        "SELECT {ROW_COLUMNS}, {key} AS sort_key FROM flows_shown WHERE {} ORDER BY {} LIMIT {}",
         conditions.sql(),
+        match query.order.by {
+            SortKey::Time => format!("id {direction}"),
+            SortKey::Duration | SortKey::Size => format!("{key} {direction}, id {direction}"),
+        },
         limit + 1,
     );
     let mut statement = connection.prepare_cached(&sql)?;
@@ -162,7 +172,10 @@ pub(super) fn read(connection: &Connection, query: &Query) -> Result<Page, Store
 }
 
 fn count(connection: &Connection, conditions: &Conditions) -> Result<u64, StoreError> {
-    let sql = format!("SELECT count(*) FROM flows WHERE {}", conditions.sql());
+    let sql = format!(
+        "SELECT count(*) FROM flows_shown WHERE {}",
+        conditions.sql()
+    );
     let mut statement = connection.prepare_cached(&sql)?;
     let count: i64 =
         statement.query_row(params_from_iter(conditions.values()), |row| row.get(0))?;

@@ -1,8 +1,10 @@
 //! What an id that a person typed means.
 
 use rusqlite::{Connection, OptionalExtension};
+use traffic::Timestamp;
 use uuid::Uuid;
 
+use crate::row_number::{first_row_at, last_row_at};
 use crate::{FlowRef, RunId, StoreError, UnknownId};
 
 /// How many runs are named when an id may mean several.
@@ -23,7 +25,9 @@ pub(super) fn flow(connection: &Connection, text: &str) -> Result<FlowRef, Store
     let run = run(connection, run_text)?;
     let number = i64::try_from(seq).unwrap_or(i64::MAX);
     let exists: bool = connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM flows WHERE run_id = ?1 AND seq = ?2)")?
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM arrivals WHERE run_id = ?1 AND first_seq <= ?2 AND last_seq >= ?2)",
+        )?
         .query_row((run.as_str(), number), |row| row.get(0))?;
     if !exists {
         let flows = flows_of(connection, run)?;
@@ -68,7 +72,8 @@ pub(super) fn run(connection: &Connection, text: &str) -> Result<RunId, StoreErr
 /// How many flows a run has. They are numbered without gaps.
 pub(super) fn flows_of(connection: &Connection, run: RunId) -> rusqlite::Result<u64> {
     let mut statement = connection.prepare_cached(
-        "SELECT (SELECT coalesce(max(seq), 0) FROM flows WHERE run_id = ?1) FROM runs WHERE id = ?1",
+        "SELECT coalesce((SELECT last_seq FROM arrivals WHERE run_id = ?1 ORDER BY first_seq DESC LIMIT 1), 0)
+         FROM runs WHERE id = ?1",
     )?;
     let flows: i64 = statement.query_row([run.as_str()], |row| row.get(0))?;
     Ok(u64::try_from(flows).unwrap_or(0))
@@ -118,10 +123,14 @@ fn flow_of_uuid(connection: &Connection, uuid: Uuid, text: &str) -> Result<FlowR
     let from = millis.saturating_mul(1000);
     let found: Option<(String, i64)> = connection
         .prepare_cached(
-            "SELECT run_id, seq FROM flows WHERE start_time >= ?1 AND start_time < ?2 AND trace_id = ?3",
+            "SELECT run_id, seq FROM flows_shown WHERE id BETWEEN ?1 AND ?2 AND trace_id = ?3",
         )?
         .query_row(
-            (from, from.saturating_add(1000), uuid.hyphenated().to_string()),
+            (
+                first_row_at(Timestamp(from)),
+                last_row_at(Timestamp(from.saturating_add(999))),
+                uuid.hyphenated().to_string(),
+            ),
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .optional()?;

@@ -7,21 +7,19 @@ use traffic::rules::redact::Redaction;
 use crate::{ErrorView, FlowKind, FlowRef, FlowRow, FlowState, RunId, StoreError};
 
 /// The columns that [`read_row`] needs.
-pub(super) const ROW_COLUMNS: &str = "id, run_id, seq, trace_id, kind, state, start_time, end_time, \
-    duration_ms, response_started_at, method, url, host, port, path, status_code, request_version, \
-    response_version, route_action, route_rule, request_body_size, request_body_kept, \
-    response_body_size, response_body_kept, tunnel_bytes_sent, tunnel_bytes_received, \
-    response_content_type, error_side, error_stage, error_type, error_message, replied_status, \
-    danger_unverified, redaction";
+pub(super) const ROW_COLUMNS: &str = "id, run_id, seq, trace_id, kind, state, start_time, duration_us, \
+    first_byte_us, method, url, host, port, path, status_code, request_version, response_version, \
+    route_action, route_rule, request_body_size, response_body_size, truncated, tunnel_bytes_sent, \
+    tunnel_bytes_received, response_content_type, error_side, error_stage, error_type, error_message, \
+    replied_status, danger_unverified, redaction";
 
 /// Reads a row that has the columns of [`ROW_COLUMNS`].
 pub(super) fn read_row(row: &Row<'_>) -> Result<FlowRow, StoreError> {
-    let started_at = row.get("start_time")?;
-    let response_started_at: Option<i64> = row.get("response_started_at")?;
+    let started_at = Timestamp(row.get("start_time")?);
+    let duration: Option<i64> = row.get("duration_us")?;
+    let first_byte: Option<i64> = row.get("first_byte_us")?;
     let request_size = bytes(row, "request_body_size")?;
     let response_size = bytes(row, "response_body_size")?;
-    let request_kept = bytes(row, "request_body_kept")?;
-    let response_kept = bytes(row, "response_body_kept")?;
     Ok(FlowRow {
         id: FlowRef {
             run: run_id(row)?,
@@ -30,10 +28,10 @@ pub(super) fn read_row(row: &Row<'_>) -> Result<FlowRow, StoreError> {
         uuid: row.get("trace_id")?,
         kind: kind(row.get_ref("kind")?.as_str().unwrap_or_default()),
         state: state(row.get_ref("state")?.as_str().unwrap_or_default()),
-        started_at: Timestamp(started_at),
-        ended_at: time(row, "end_time")?,
-        duration_ms: row.get("duration_ms")?,
-        first_byte_ms: response_started_at.map(|at| milliseconds(at.saturating_sub(started_at))),
+        started_at,
+        ended_at: duration.map(|micros| after(started_at, micros)),
+        duration_ms: duration.map(milliseconds),
+        first_byte_ms: first_byte.map(milliseconds),
         method: row.get("method")?,
         url: row.get("url")?,
         host: row.get("host")?,
@@ -47,7 +45,7 @@ pub(super) fn read_row(row: &Row<'_>) -> Result<FlowRow, StoreError> {
         request_bytes: bytes(row, "tunnel_bytes_sent")?.or(request_size),
         response_bytes: bytes(row, "tunnel_bytes_received")?.or(response_size),
         response_content_type: row.get("response_content_type")?,
-        truncated: is_cut(request_size, request_kept) || is_cut(response_size, response_kept),
+        truncated: row.get("truncated")?,
         error: error(row)?,
         danger_unverified: row.get("danger_unverified")?,
         redaction: match row.get_ref("redaction")?.as_str() {
@@ -78,9 +76,9 @@ pub(super) fn bytes(row: &Row<'_>, column: &str) -> Result<Option<u64>, StoreErr
     Ok(number.and_then(|number| u64::try_from(number).ok()))
 }
 
-/// Whether fewer bytes were kept than passed.
-pub(super) fn is_cut(seen: Option<u64>, kept: Option<u64>) -> bool {
-    matches!((seen, kept), (Some(seen), Some(kept)) if kept < seen)
+/// A time so many microseconds later.
+pub(super) fn after(start: Timestamp, micros: i64) -> Timestamp {
+    Timestamp(start.0.saturating_add(micros))
 }
 
 #[expect(

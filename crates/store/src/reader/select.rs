@@ -8,9 +8,13 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::{Value, ValueRef};
+use traffic::Timestamp;
 use traffic::rules::filter::{Bounds, Expression, Filter, NumberKey, Pattern, Test, TextKey};
 
-use crate::StoreError;
+use super::packed::Detail;
+use crate::limits::{READ_HEAD_BYTES_MAX, REGEX_BYTES_MAX};
+use crate::row_number::{first_row_at, last_row_at};
+use crate::{RunId, StoreError, head_delta, head_text};
 
 /// Bytes of both bodies, or of the tunnel; what is not known counts as zero.
 pub(super) const SIZE: &str = "(coalesce(tunnel_bytes_sent, request_body_size, 0) \
@@ -42,6 +46,16 @@ impl Conditions {
         }
         self.sql.push_str(sql);
         self.values.extend(values);
+    }
+
+    /// Adds that flows are of this run. They lie between the first and the last that came of it.
+    pub(super) fn add_run(&mut self, run: RunId) {
+        let run = || Value::from(run.as_str().to_owned());
+        self.add(
+            "run_id = ? AND id BETWEEN (SELECT min(first_id) FROM arrivals WHERE run_id = ?)
+               AND (SELECT max(last_id) FROM arrivals WHERE run_id = ?)",
+            [run(), run(), run()],
+        );
     }
 
     /// Adds what a filter asks for.
@@ -162,20 +176,22 @@ impl Conditions {
     }
 
     fn write_header(&mut self, name: &str, pattern: &Pattern) {
-        self.sql.push('(');
-        for (position, column) in ["request_headers", "response_headers"].iter().enumerate() {
-            if position > 0 {
-                self.sql.push_str(" OR ");
+        // As with LIKE, only letters of ASCII match in either case.
+        let whole = |regex: String| format!("(?s-u){regex}");
+        let regex = match pattern {
+            Pattern::Regex(regex) => regex.clone(),
+            Pattern::Plain(text) => whole(regex::escape(text)),
+            Pattern::Glob(parts) => {
+                let parts: Vec<String> = parts.iter().map(|part| regex::escape(part)).collect();
+                whole(format!("^{}$", parts.join(".*")))
             }
-            self.sql.push_str("EXISTS (SELECT 1 FROM json_each(");
-            self.sql.push_str(column);
-            self.sql
-                .push_str(") WHERE lower(json_extract(value, '$[0]')) = ? AND ");
-            self.values.push(Value::from(name.to_owned()));
-            self.write_match("json_extract(value, '$[1]')", Plain::Part, pattern);
-            self.sql.push(')');
-        }
-        self.sql.push(')');
+        };
+        self.sql.push_str(
+            "has_field(detail, (SELECT head FROM client_connections WHERE id = client_connection), \
+             (SELECT head FROM upstream_connections WHERE id = upstream_connection), ?, ?)",
+        );
+        self.values.push(Value::from(name.to_owned()));
+        self.values.push(Value::from(regex));
     }
 
     /// One text column and one pattern.
@@ -210,11 +226,27 @@ impl Conditions {
             NumberKey::Size => SIZE,
             NumberKey::RequestSize => "coalesce(tunnel_bytes_sent, request_body_size)",
             NumberKey::ResponseSize => "coalesce(tunnel_bytes_received, response_body_size)",
-            NumberKey::Duration => "(end_time - start_time)",
-            NumberKey::Time => "start_time",
+            NumberKey::Duration => "duration_us",
+            NumberKey::Time => {
+                self.write_time(bounds);
+                return;
+            }
         };
         // Not `coalesce` around the whole: an index is of use only to a bare comparison. IS NOT
         // NULL makes it FALSE where the number is not known.
+        self.write_bounds(number, bounds);
+    }
+
+    /// The number of a row holds its time, and rows lie in that order.
+    fn write_time(&mut self, bounds: Bounds) {
+        let rows = Bounds {
+            min: bounds.min.map(|at| first_row_at(Timestamp(at))),
+            max: bounds.max.map(|at| last_row_at(Timestamp(at))),
+        };
+        self.write_bounds("id", rows);
+    }
+
+    fn write_bounds(&mut self, number: &str, bounds: Bounds) {
         self.sql.push_str(&format!("({number} IS NOT NULL"));
         for (comparison, bound) in [(">=", bounds.min), ("<=", bounds.max)] {
             if let Some(bound) = bound {
@@ -249,13 +281,45 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// Adds the functions that the SQL of filters needs: `regexp(pattern, text)`.
+/// Adds the functions that the SQL of filters needs: `regexp(pattern, text)`, and `has_field(detail,
+/// request head base, response head base, name, pattern)`.
 pub(super) fn add_functions(connection: &Connection) -> Result<(), StoreError> {
     let flags = FunctionFlags::SQLITE_UTF8
         | FunctionFlags::SQLITE_DETERMINISTIC
         | FunctionFlags::SQLITE_DIRECTONLY;
     connection.create_scalar_function("regexp", 2, flags, regexp)?;
+    connection.create_scalar_function("has_field", 5, flags, has_field)?;
     Ok(())
+}
+
+/// Whether a field of this name in one of the two heads matches. Heads that cannot be read do not.
+fn has_field(context: &Context<'_>) -> rusqlite::Result<bool> {
+    let regex: Arc<regex::bytes::Regex> = context.get_or_create_aux(4, |pattern| {
+        let pattern = pattern.as_str()?;
+        let regex = regex::bytes::RegexBuilder::new(pattern)
+            .case_insensitive(true)
+            .size_limit(REGEX_BYTES_MAX)
+            .dfa_size_limit(REGEX_BYTES_MAX)
+            .build();
+        regex.map_err(boxed)
+    })?;
+    let detail = Detail::read(context.get_raw(0).as_blob()?).unwrap_or_default();
+    let name = context.get_raw(3).as_str()?;
+    for (steps, base) in [
+        (detail.request_head, context.get_raw(1)),
+        (detail.response_head, context.get_raw(2)),
+    ] {
+        let base = base.as_blob_or_null()?.unwrap_or_default();
+        let head = steps.and_then(|steps| head_delta::read(base, steps, READ_HEAD_BYTES_MAX));
+        let head = head.unwrap_or_default();
+        let mut fields = head_text::fields(&head);
+        if fields.any(|(known, value)| {
+            known.eq_ignore_ascii_case(name) && regex.is_match(value.as_bytes())
+        }) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn regexp(context: &Context<'_>) -> rusqlite::Result<Option<bool>> {

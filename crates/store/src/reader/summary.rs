@@ -1,15 +1,26 @@
 //! Reads runs, and what the flows of a run sum up to.
 
-use rusqlite::{Connection, Row};
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
+use rusqlite::{Connection, Row, params_from_iter};
 use traffic::Timestamp;
 
-use super::row::{bytes, time};
+use super::row::{bytes, milliseconds, time};
+use super::select::Conditions;
 use crate::{
     FailureGroup, FlowRef, HostCount, Percentiles, Run, RunId, RunKind, RunSummary, StoreError,
 };
 
 const RUN_COLUMNS: &str = "id, uuid, kind, name, argv, pid, started_at, ended_at, exit_code, signal, \
-    (SELECT coalesce(max(seq), 0) FROM flows WHERE run_id = runs.id) AS flows";
+    (SELECT last_seq FROM arrivals WHERE run_id = runs.id ORDER BY first_seq DESC LIMIT 1) AS flows";
+
+/// Hosts that a summary names.
+const HOSTS_MAX: usize = 100;
+/// Groups of failures that it names.
+const FAILURES_MAX: usize = 50;
+/// Slow flows that it names.
+const SLOWEST_MAX: usize = 5;
 
 /// Reads a run.
 pub(super) fn read_run(connection: &Connection, run: RunId) -> Result<Option<Run>, StoreError> {
@@ -31,137 +42,201 @@ pub(super) fn read_runs(connection: &Connection, limit: usize) -> Result<Vec<Run
     Ok(runs)
 }
 
-/// Sums up a run.
+/// Sums up a run, in one pass over its flows.
 pub(super) fn read(connection: &Connection, run: Run) -> Result<RunSummary, StoreError> {
-    let id = run.id;
-    let mut summary = read_counts(connection, run)?;
-    summary.duration_ms = percentiles(connection, id, "end_time - start_time")?;
-    summary.first_byte_ms = percentiles(connection, id, "response_started_at - start_time")?;
-    summary.hosts = read_hosts(connection, id)?;
-    summary.slowest = read_slowest(connection, id)?;
-    summary.failures = read_failures(connection, id)?;
-    Ok(summary)
-}
-
-/// What one pass over the flows tells.
-fn read_counts(connection: &Connection, run: Run) -> Result<RunSummary, StoreError> {
-    const BLOCKED: &str = "(route_action = 'block' OR coalesce(error_type, '') = 'blocked')";
+    let mut conditions = Conditions::default();
+    conditions.add_run(run.id);
     let sql = format!(
-        "SELECT
-           count(*) FILTER (WHERE kind = 'http') AS requests,
-           count(*) FILTER (WHERE kind = 'http' AND state = 'completed' AND status_code < 400) AS ok,
-           count(*) FILTER (WHERE kind = 'http' AND state = 'completed' AND status_code >= 400) AS error_status,
-           count(*) FILTER (WHERE state = 'failed' AND NOT {BLOCKED}) AS failed,
-           count(*) FILTER (WHERE {BLOCKED}) AS blocked,
-           count(*) FILTER (WHERE state = 'open') AS open,
-           count(*) FILTER (WHERE state = 'interrupted') AS interrupted,
-           count(*) FILTER (WHERE kind = 'tunnel') AS tunnels,
-           coalesce(sum(coalesce(tunnel_bytes_sent, 0) + coalesce(tunnel_bytes_received, 0)), 0) AS tunnel_bytes,
-           coalesce(sum(request_body_size), 0) AS request_bytes,
-           coalesce(sum(response_body_size), 0) AS response_bytes,
-           count(DISTINCT host) AS hosts_total,
-           count(*) FILTER (WHERE request_body_kept < request_body_size
-             OR response_body_kept < response_body_size) AS truncated_flows,
-           count(*) FILTER (WHERE danger_unverified) AS danger_unverified,
-           (SELECT coalesce(sum(events), 0) FROM gaps WHERE run_id = ?1) AS lost_events
-         FROM flows WHERE run_id = ?1"
+        "SELECT seq, kind, state, status_code, truncated, danger_unverified, host, duration_us,
+           first_byte_us, request_body_size, response_body_size, tunnel_bytes_sent,
+           tunnel_bytes_received, route_action = 'block' OR coalesce(error_type, '') = 'blocked'
+         FROM flows WHERE {}",
+        conditions.sql()
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query([run.id.as_str()])?;
-    let row = rows.next()?.ok_or_else(|| StoreError::Damaged {
-        detail: "a sum has no row".to_owned(),
-    })?;
-    let count = |column: &str| bytes(row, column).map(Option::unwrap_or_default);
-    Ok(RunSummary {
-        requests: count("requests")?,
-        ok: count("ok")?,
-        error_status: count("error_status")?,
-        failed: count("failed")?,
-        blocked: count("blocked")?,
-        open: count("open")?,
-        interrupted: count("interrupted")?,
-        tunnels: count("tunnels")?,
-        tunnel_bytes: count("tunnel_bytes")?,
-        request_bytes: count("request_bytes")?,
-        response_bytes: count("response_bytes")?,
-        duration_ms: None,
-        first_byte_ms: None,
-        hosts: Vec::new(),
-        hosts_total: count("hosts_total")?,
-        slowest: Vec::new(),
-        lost_events: count("lost_events")?,
-        truncated_flows: count("truncated_flows")?,
-        danger_unverified: count("danger_unverified")?,
-        failures: Vec::new(),
-        run,
+    let mut rows = statement.query(params_from_iter(conditions.values()))?;
+    let mut sums = Sums::default();
+    while let Some(row) = rows.next()? {
+        sums.add(row)?;
+    }
+    let lost_events: i64 = connection
+        .prepare_cached("SELECT coalesce(sum(events), 0) FROM gaps WHERE run_id = ?1")?
+        .query_row([run.id.as_str()], |row| row.get(0))?;
+    let failures = read_failures(connection, run.id)?;
+    Ok(sums.finish(run, u64::try_from(lost_events).unwrap_or(0), failures))
+}
+
+/// The sums so far. Of each flow sixteen bytes stay, for the percentiles.
+#[derive(Default)]
+struct Sums {
+    requests: u64,
+    ok: u64,
+    error_status: u64,
+    failed: u64,
+    blocked: u64,
+    open: u64,
+    interrupted: u64,
+    tunnels: u64,
+    tunnel_bytes: u64,
+    request_bytes: u64,
+    response_bytes: u64,
+    truncated: u64,
+    danger_unverified: u64,
+    durations: Vec<i64>,
+    first_bytes: Vec<i64>,
+    /// Duration and number, the slowest first.
+    slowest: Vec<(i64, u64)>,
+    /// Flows, and those of them that failed.
+    hosts: HashMap<String, (u64, u64)>,
+}
+
+impl Sums {
+    fn add(&mut self, row: &Row<'_>) -> Result<(), StoreError> {
+        let is_http = text(row, 1)? == "http";
+        let state = text(row, 2)?;
+        let status: Option<u16> = row.get(3)?;
+        let duration: Option<i64> = row.get(7)?;
+        let is_blocked: bool = row.get(13)?;
+        let size = |column: usize| {
+            let size: Option<i64> = row.get(column)?;
+            Ok::<u64, StoreError>(size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0))
+        };
+        let is_completed = state == "completed";
+        let is_failed = state == "failed";
+        if is_http {
+            self.requests += 1;
+            self.ok += u64::from(is_completed && status.is_some_and(|status| status < 400));
+            self.error_status +=
+                u64::from(is_completed && status.is_some_and(|status| status >= 400));
+            if status.is_some() {
+                self.durations.extend(duration);
+                self.first_bytes.extend(row.get::<_, Option<i64>>(8)?);
+            }
+            if let Some(duration) = duration {
+                self.add_slow(duration, size(0)?);
+            }
+        } else {
+            self.tunnels += 1;
+        }
+        self.failed += u64::from(is_failed && !is_blocked);
+        self.blocked += u64::from(is_blocked);
+        self.open += u64::from(state == "open");
+        self.interrupted += u64::from(state == "interrupted");
+        self.truncated += u64::from(row.get::<_, bool>(4)?);
+        self.danger_unverified += u64::from(row.get::<_, bool>(5)?);
+        self.request_bytes += size(9)?;
+        self.response_bytes += size(10)?;
+        self.tunnel_bytes += size(11)? + size(12)?;
+        let host = text(row, 6)?;
+        let counts = match self.hosts.get_mut(host) {
+            Some(counts) => counts,
+            None => self.hosts.entry(host.to_owned()).or_default(),
+        };
+        counts.0 += 1;
+        counts.1 += u64::from(is_failed);
+        Ok(())
+    }
+
+    fn add_slow(&mut self, duration: i64, seq: u64) {
+        let place = self.slowest.partition_point(|(known, before)| {
+            (Reverse(*known), *before) < (Reverse(duration), seq)
+        });
+        if place < SLOWEST_MAX {
+            self.slowest.insert(place, (duration, seq));
+            self.slowest.truncate(SLOWEST_MAX);
+        }
+    }
+
+    fn finish(mut self, run: Run, lost_events: u64, failures: Vec<FailureGroup>) -> RunSummary {
+        RunSummary {
+            requests: self.requests,
+            ok: self.ok,
+            error_status: self.error_status,
+            failed: self.failed,
+            blocked: self.blocked,
+            open: self.open,
+            interrupted: self.interrupted,
+            tunnels: self.tunnels,
+            tunnel_bytes: self.tunnel_bytes,
+            request_bytes: self.request_bytes,
+            response_bytes: self.response_bytes,
+            duration_ms: percentiles(&mut self.durations),
+            first_byte_ms: percentiles(&mut self.first_bytes),
+            hosts_total: u64::try_from(self.hosts.len()).unwrap_or(u64::MAX),
+            hosts: most_used(self.hosts),
+            slowest: self
+                .slowest
+                .iter()
+                .map(|(duration, seq)| {
+                    (
+                        FlowRef {
+                            run: run.id,
+                            seq: *seq,
+                        },
+                        milliseconds(*duration),
+                    )
+                })
+                .collect(),
+            lost_events,
+            truncated_flows: self.truncated,
+            danger_unverified: self.danger_unverified,
+            failures,
+            run,
+        }
+    }
+}
+
+/// The hosts with the most flows.
+fn most_used(hosts: HashMap<String, (u64, u64)>) -> Vec<HostCount> {
+    let mut hosts: Vec<HostCount> = hosts
+        .into_iter()
+        .map(|(host, (flows, failed))| HostCount {
+            host,
+            flows,
+            failed,
+        })
+        .collect();
+    hosts.sort_unstable_by(|left, right| {
+        let order = right.flows.cmp(&left.flows);
+        order.then_with(|| left.host.cmp(&right.host))
+    });
+    hosts.truncate(HOSTS_MAX);
+    hosts
+}
+
+/// Percentiles (nearest rank) of time spans in microseconds.
+fn percentiles(spans: &mut [i64]) -> Option<Percentiles> {
+    let mut rank = |percent: usize| {
+        let place = (spans.len() * percent).div_ceil(100).checked_sub(1)?;
+        let (_, span, _) = spans.select_nth_unstable(place);
+        Some(milliseconds(*span))
+    };
+    Some(Percentiles {
+        p50: rank(50)?,
+        p95: rank(95)?,
     })
 }
 
-/// Percentiles (nearest rank) of a time span of HTTP requests that were answered.
-fn percentiles(
-    connection: &Connection,
-    run: RunId,
-    span: &str,
-) -> Result<Option<Percentiles>, StoreError> {
-    let sql = format!(
-        "WITH spans AS (
-           SELECT {span} AS micros FROM flows
-           WHERE run_id = ?1 AND kind = 'http' AND status_code IS NOT NULL AND {span} IS NOT NULL
-         ), ranked AS (
-           SELECT micros, row_number() OVER (ORDER BY micros) AS rank, count(*) OVER () AS total FROM spans
-         )
-         SELECT min(micros) FILTER (WHERE rank * 100 >= total * 50),
-                min(micros) FILTER (WHERE rank * 100 >= total * 95) FROM ranked"
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
-    let (half, most): (Option<i64>, Option<i64>) =
-        statement.query_row([run.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(half.zip(most).map(|(half, most)| Percentiles {
-        p50: super::row::milliseconds(half),
-        p95: super::row::milliseconds(most),
-    }))
-}
-
-fn read_hosts(connection: &Connection, run: RunId) -> Result<Vec<HostCount>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT host, count(*) AS flows, count(*) FILTER (WHERE state = 'failed') AS failed
-         FROM flows WHERE run_id = ?1 GROUP BY host ORDER BY flows DESC, host LIMIT 100",
-    )?;
-    let mut rows = statement.query([run.as_str()])?;
-    let mut hosts = Vec::new();
-    while let Some(row) = rows.next()? {
-        hosts.push(HostCount {
-            host: row.get("host")?,
-            flows: bytes(row, "flows")?.unwrap_or(0),
-            failed: bytes(row, "failed")?.unwrap_or(0),
-        });
-    }
-    Ok(hosts)
-}
-
-fn read_slowest(connection: &Connection, run: RunId) -> Result<Vec<(FlowRef, f64)>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT seq, duration_ms FROM flows
-         WHERE run_id = ?1 AND kind = 'http' AND duration_ms IS NOT NULL
-         ORDER BY duration_ms DESC, seq LIMIT 5",
-    )?;
-    let mut rows = statement.query([run.as_str()])?;
-    let mut slowest = Vec::new();
-    while let Some(row) = rows.next()? {
-        slowest.push((flow(run, row)?, row.get("duration_ms")?));
-    }
-    Ok(slowest)
+fn text<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r str, StoreError> {
+    let text = row.get_ref(column)?.as_str();
+    text.map_err(|error| StoreError::Damaged {
+        detail: format!("a column of flows is no text: {error}"),
+    })
 }
 
 /// The text of a group is that of its first flow: SQLite takes bare columns from the row of `min`.
 fn read_failures(connection: &Connection, run: RunId) -> Result<Vec<FailureGroup>, StoreError> {
-    let mut statement = connection.prepare_cached(
+    let mut conditions = Conditions::default();
+    conditions.add_run(run);
+    let sql = format!(
         "SELECT host, error_side, error_stage, error_type, error_message, min(seq) AS seq, count(*) AS flows
-         FROM flows WHERE run_id = ?1 AND state = 'failed'
+         FROM flows WHERE state = 'failed' AND {}
          GROUP BY host, error_side, error_stage, error_type
-         ORDER BY flows DESC, seq LIMIT 50",
-    )?;
-    let mut rows = statement.query([run.as_str()])?;
+         ORDER BY flows DESC, seq LIMIT {FAILURES_MAX}",
+        conditions.sql()
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params_from_iter(conditions.values()))?;
     let mut failures = Vec::new();
     while let Some(row) = rows.next()? {
         failures.push(FailureGroup {

@@ -1,10 +1,11 @@
 //! What is recorded comes back.
 
-use oriel_store::{FlowState, Message, Query};
+use oriel_store::{FlowState, Message, Order, Query, SortKey};
 use proptest::prelude::*;
-use traffic::{Action, Event, Failure, FailureKind, FlowKind, Side, Stage};
+use traffic::rules::filter::Filter;
+use traffic::{Action, Event, Failure, FailureKind, FlowKind, Side, Stage, Timestamp};
 
-use crate::script::{Place, START, Script};
+use crate::script::{Place, START, Script, client, on_connections, upstream};
 
 #[test]
 fn a_flow_comes_back_whole() {
@@ -106,6 +107,121 @@ fn a_tunnel_is_kept_with_its_bytes() {
         (Some(10), Some(2000))
     );
     assert_eq!(row.route_action, "tunnel");
+}
+
+#[test]
+fn heads_that_share_a_connection_come_back_one_by_one() {
+    let place = Place::new();
+    let (client, upstream) = (client(), upstream());
+    let head = |flow: u64, lines: &str| {
+        format!("POST /{flow} HTTP/1.1\r\nHost: x\r\nAuthorization: SECRET{flow}\r\n{lines}Content-Length: {flow}\r\nAccept: */*\r\n\r\n").into_bytes()
+    };
+    let long = format!("X-Long: {}\r\n", "v".repeat(10_000));
+    let lines = [
+        "",
+        "",
+        "X-New: 1\r\n",
+        "",
+        &long,
+        "Host: y\r\nHost: x\r\n",
+        "",
+    ];
+    let mut expected = Vec::new();
+    for (flow, lines) in (1..).zip(lines) {
+        let mut script = Script::new(flow);
+        script.request = head(flow, lines);
+        script.response = Some(
+            format!(
+                "HTTP/1.1 20{} X\r\n{lines}Set-Cookie: SECRET\r\n\r\n",
+                flow % 3
+            )
+            .into(),
+        );
+        let mut events = on_connections(script.events(), &client, &upstream);
+        // Some are stored before they end, and again afterwards.
+        let end = events.split_off(if flow % 2 == 0 { 2 } else { 7 });
+        place.record(events);
+        if flow > 2 {
+            place.flush();
+        }
+        place.record(end);
+        expected.push(script);
+    }
+    let reader = place.reader();
+    for (flow, script) in (1..).zip(&expected) {
+        let detail = reader.flow(place.flow(flow)).unwrap();
+        assert_eq!(
+            detail.request.fields,
+            masked_fields(&script.request),
+            "request {flow}"
+        );
+        assert_eq!(detail.row.path, format!("/{flow}"));
+        let response = detail.response.unwrap();
+        let sent = script.response.as_ref().unwrap();
+        assert_eq!(response.fields, masked_fields(sent), "response {flow}");
+        assert_eq!(response.bytes, sent.len() as u64);
+        assert_eq!(
+            detail.row.status,
+            Some(200 + u16::try_from(flow % 3).unwrap())
+        );
+    }
+    for file in std::fs::read_dir(place.folder.path().join("data")).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        assert!(!bytes.windows(6).any(|window| window == b"SECRET"));
+    }
+    let found = |text: &str| {
+        let filter = Filter::parse(text, Timestamp(START)).unwrap();
+        let query = Query {
+            filter: Some(filter),
+            ..Query::default()
+        };
+        let rows = reader.flows(&query).unwrap().rows;
+        rows.iter().map(|row| row.id.seq).collect::<Vec<_>>()
+    };
+    assert_eq!(found("header.x-new:1"), [3]);
+    assert_eq!(found("header.content-length:/^[27]$/"), [7, 2]);
+    assert_eq!(found("header.host:Y"), [6]);
+}
+
+/// The fields of a head in which every value that begins with SECRET is a credential.
+fn masked_fields(head: &[u8]) -> Vec<(String, String)> {
+    let lines = std::str::from_utf8(head).unwrap().lines().skip(1);
+    let fields = lines.filter_map(|line| line.split_once(": "));
+    fields
+        .map(|(name, value)| {
+            let value = match value.starts_with("SECRET") {
+                true => format!("[redacted:{}:{}]", name.to_lowercase(), value.len()),
+                false => value.to_owned(),
+            };
+            (name.to_owned(), value)
+        })
+        .collect()
+}
+
+#[test]
+fn flows_of_one_microsecond_have_numbers_of_their_own() {
+    let place = Place::new();
+    // More than the numbers below one microsecond, in two batches.
+    for flow in 0..2100 {
+        let mut script = Script::new(flow);
+        script.at = START;
+        place.record(script.events());
+        if flow == 1000 {
+            place.flush();
+        }
+    }
+    let query = Query {
+        limit: 10_000,
+        order: Order {
+            by: SortKey::Time,
+            ascending: true,
+        },
+        ..Query::default()
+    };
+    let rows = place.reader().flows(&query).unwrap().rows;
+    let seqs: Vec<u64> = rows.iter().map(|row| row.id.seq).collect();
+    assert_eq!(seqs, (1..=2100).collect::<Vec<_>>());
+    assert!(rows.iter().all(|row| row.started_at.0 == START));
 }
 
 #[test]

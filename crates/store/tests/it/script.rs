@@ -210,6 +210,24 @@ pub(crate) fn head(text: &[u8]) -> Head {
     }
 }
 
+/// The same events, on these connections.
+pub(crate) fn on_connections(
+    mut events: Vec<Event>,
+    client: &Arc<ConnectionFacts>,
+    upstream: &Arc<UpstreamFacts>,
+) -> Vec<Event> {
+    for event in &mut events {
+        match event {
+            Event::FlowStarted(started) => started.connection = Arc::clone(client),
+            Event::UpstreamChosen {
+                upstream: chosen, ..
+            } => *chosen = Arc::clone(upstream),
+            _ => {}
+        }
+    }
+    events
+}
+
 pub(crate) fn client() -> Arc<ConnectionFacts> {
     Arc::new(ConnectionFacts {
         connection: ConnectionId(1),

@@ -1,0 +1,35 @@
+//! The number of a row of `flows`: it holds the time when the flow started, so that rows lie in the
+//! order of time and a list needs no index.
+
+use traffic::Timestamp;
+
+/// Bits below the time, for flows that start in the same microsecond. Times up to the year 2255 fit.
+const TIE_BITS: u32 = 10;
+
+/// The first number of a flow that started at this time.
+pub(crate) fn first_row_at(at: Timestamp) -> i64 {
+    at.0.clamp(i64::MIN >> TIE_BITS, i64::MAX >> TIE_BITS) << TIE_BITS
+}
+
+/// The last number of a flow that started at this time.
+pub(crate) fn last_row_at(at: Timestamp) -> i64 {
+    first_row_at(at) | ((1 << TIE_BITS) - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_in_the_order_of_time() {
+        let times = [i64::MIN, -1, 0, 1, 1_772_442_000_000_000];
+        for pair in times.windows(2) {
+            let [before, after] = pair else {
+                unreachable!("windows of two");
+            };
+            assert!(last_row_at(Timestamp(*before)) < first_row_at(Timestamp(*after)));
+        }
+        assert_eq!(first_row_at(Timestamp(5)) >> TIE_BITS, 5);
+        assert_eq!(last_row_at(Timestamp(i64::MAX)), i64::MAX);
+    }
+}

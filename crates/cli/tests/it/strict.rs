@@ -12,6 +12,8 @@ const LIMITED: &str = "trap '' XFSZ; ulimit -f 1024; exec \"$0\" \"$@\"";
 /// Sends more than that, which no compression makes less.
 const SENDS_TOO_MUCH: &str =
     "head -c 1000000 /dev/urandom | curl -s --noproxy '' -o /dev/null --data-binary @- \"$URL\"";
+/// Half a minute in which a signal is noticed at once: a test is to fail, not to hang.
+const WAITS: &str = "for i in $(seq 600); do sleep 0.05; done";
 
 /// A command whose database is full early.
 fn run(flags: &[&str], script: &str) -> Printed {
@@ -20,6 +22,7 @@ fn run(flags: &[&str], script: &str) -> Printed {
     // Begins with a database that has what every database has.
     assert_eq!(world.oriel(&["run", "-q", "--", "true"]).code, Some(0));
     let script = script.replace("SENDS_TOO_MUCH", SENDS_TOO_MUCH);
+    let script = script.replace("WAITS", WAITS);
     let oriel = site.command_with(&world, flags, &["sh", "-c", &script]);
     let mut limited = Command::new("sh");
     limited
@@ -51,7 +54,7 @@ fn a_command_goes_on_when_capturing_breaks() {
 #[test]
 fn a_strict_command_is_stopped_when_capturing_breaks() {
     let script = "trap 'echo asked; exit 3' TERM; SENDS_TOO_MUCH; echo sent; \
-                  while :; do sleep 0.05; done";
+                  WAITS";
     let printed = run(&["--strict", "--json"], script);
     assert_eq!(
         (printed.code, printed.stdout.as_str()),
@@ -64,7 +67,7 @@ fn a_strict_command_is_stopped_when_capturing_breaks() {
 
 #[test]
 fn a_strict_command_that_does_not_stop_is_killed() {
-    let script = "trap 'echo asked' TERM; SENDS_TOO_MUCH; while :; do sleep 0.05; done";
+    let script = "trap 'echo asked' TERM; SENDS_TOO_MUCH; WAITS";
     let printed = run(&["--strict"], script);
     assert_eq!(
         (printed.code, printed.stdout.as_str()),

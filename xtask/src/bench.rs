@@ -202,7 +202,7 @@ fn document(
         String::new()
     } else {
         format!(
-            "Not measured, as not installed or not asked for: {}.\n\n",
+            "Not measured, as not installed (CONTRIBUTING.md says how) or not asked for: {}.\n\n",
             absent.join(", ")
         )
     };

@@ -31,8 +31,10 @@ pub(crate) fn status(row: &FlowRow, pen: Pen) -> Cell {
     }
     match (row.kind, row.status) {
         (FlowKind::Tunnel, _) => Cell::coloured(with(Glyph::Tunnel, "tunnel"), Colour::Dim),
-        (FlowKind::Http, Some(status)) => Cell::coloured(status.to_string(), status_colour(status)),
-        (FlowKind::Http, None) => Cell::new(pen.unknown()),
+        (FlowKind::Http | FlowKind::WebSocket, Some(status)) => {
+            Cell::coloured(status.to_string(), status_colour(status))
+        }
+        (FlowKind::Http | FlowKind::WebSocket, None) => Cell::new(pen.unknown()),
     }
 }
 
@@ -47,7 +49,7 @@ fn status_colour(status: u16) -> Colour {
 /// Bytes of the response; of a tunnel, both ways. A mark says that not all of it was kept.
 pub(crate) fn size(row: &FlowRow, pen: Pen) -> String {
     let count = match row.kind {
-        FlowKind::Http => row.response_bytes,
+        FlowKind::Http | FlowKind::WebSocket => row.response_bytes,
         FlowKind::Tunnel => sum(row.request_bytes, row.response_bytes),
     };
     let mark = if row.truncated {

@@ -94,6 +94,7 @@ pub(crate) async fn start(settings: &Settings, plan: Plan) -> Result<Station, Pr
             idle: settings.pool_idle.value.0,
             idle_per_target_max: settings.pool_idle_per_target_max.value,
         },
+        handler: proxy::handler::HandlerLimits::default(),
     };
     let relay = Arc::new(Relay::default());
     let watcher = store

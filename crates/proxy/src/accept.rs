@@ -1,19 +1,23 @@
-//! The listener: binds, accepts, and stops in order.
+//! The listener: binds, accepts, and stops in order. What the engine runs on is replaced whole when
+//! the configuration is reloaded.
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::clock;
 use crate::config::ProxyConfig;
 use crate::connection::{self, Engine};
+use crate::handler::{Gate, HandlerCounts, InterceptHandler, Observer};
 use crate::limits::{ACCEPT_PAUSE, CONNECTIONS_MAX, LEAVES_MAX, POOL_SWEEP};
 use crate::shutdown::{Stopper, Tasks};
-use crate::tap::{Tap, Watcher};
+use crate::tap::{FlowCount, Tap, Watcher};
+use crate::tls::authority::Authority;
 use crate::tls::client_side::ClientSide;
 use crate::tls::leaf::{LeafCache, LeafError};
 use crate::tls::upstream_side::{TrustError, UpstreamTls};
@@ -25,11 +29,38 @@ use crate::upstream::dial::Dialer;
 pub struct Proxy {
     listener: TcpListener,
     local_address: SocketAddr,
+    control: Control,
+    clients: Tasks,
+}
+
+/// Changes a proxy while it runs. Cheap to clone; it does not keep the proxy running.
+#[derive(Clone, Debug)]
+pub struct Control {
+    lasting: Arc<Lasting>,
+    current: Arc<Mutex<Generation>>,
+    /// Engines of earlier configurations that may still serve a connection.
+    earlier: Arc<Mutex<Vec<Weak<Engine>>>>,
+}
+
+/// What outlasts a reload.
+#[derive(Debug)]
+struct Lasting {
+    own_addresses: Vec<SocketAddr>,
+    listen: SocketAddr,
+    watcher: Option<Arc<dyn Watcher>>,
+    gate: Option<Arc<Gate>>,
+    flows: Arc<FlowCount>,
+    connections: Arc<AtomicU64>,
+    upstream_tasks: Arc<Tasks>,
+}
+
+/// What runs on one configuration. Client connections keep theirs to their end.
+#[derive(Debug)]
+struct Generation {
     engine: Arc<Engine>,
     stopper: Stopper,
-    clients: Tasks,
-    upstream_tasks: Arc<Tasks>,
-    drain: std::time::Duration,
+    authority: Arc<Authority>,
+    leaves: Arc<LeafCache>,
 }
 
 /// Why a proxy could not be bound.
@@ -43,6 +74,24 @@ pub enum BindError {
         address: SocketAddr,
         /// Why.
         source: io::Error,
+    },
+    /// The trust towards upstreams cannot be set up.
+    #[error("cannot set up the trust towards upstreams")]
+    Trust(#[from] TrustError),
+    /// The key for leaf certificates cannot be made.
+    #[error("cannot make the key for leaf certificates")]
+    Leaves(#[from] LeafError),
+}
+
+/// Why a configuration was not taken. What ran before runs on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// It changes what cannot change while the proxy runs.
+    #[error("{} cannot change while the proxy runs: restart it", names.join(", "))]
+    Fixed {
+        /// The names of the settings.
+        names: Vec<&'static str>,
     },
     /// The trust towards upstreams cannot be set up.
     #[error("cannot set up the trust towards upstreams")]
@@ -69,39 +118,54 @@ impl Proxy {
         config: ProxyConfig,
         watcher: Option<Arc<dyn Watcher>>,
     ) -> Result<Self, BindError> {
+        Self::bind_with(config, watcher, None).await
+    }
+
+    /// As [`Proxy::bind`], with a handler that decides about requests and is told of what passes.
+    ///
+    /// # Errors
+    /// As [`Proxy::bind`].
+    pub async fn bind_with_handler(
+        config: ProxyConfig,
+        handler: impl InterceptHandler,
+        watcher: Option<Arc<dyn Watcher>>,
+    ) -> Result<Self, BindError> {
+        let counts = Arc::new(HandlerCounts::default());
+        let gate = Gate::new(handler, config.handler.clone(), counts);
+        let observer = Observer::new(Arc::clone(&gate), watcher);
+        Self::bind_with(config, Some(Arc::new(observer)), Some(gate)).await
+    }
+
+    async fn bind_with(
+        config: ProxyConfig,
+        watcher: Option<Arc<dyn Watcher>>,
+        gate: Option<Arc<Gate>>,
+    ) -> Result<Self, BindError> {
         let address = config.listen;
         let failed = |source| BindError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let local_address = listener.local_addr().map_err(failed)?;
-        let mut own = config.own_addresses;
-        own.push(local_address);
-        let leaves = Arc::new(LeafCache::new(config.authority, LEAVES_MAX)?);
-        let upstream_tasks = Arc::new(Tasks::default());
-        let (stopper, stop) = Stopper::new();
-        let engine = Engine {
-            rules: config.rules,
-            connect_ports: config.connect_ports,
-            client_side: ClientSide::new(leaves, clock::now),
-            upstreams: Upstreams::new(
-                Dialer::new(own, config.timeouts.connect),
-                UpstreamTls::new(&config.upstream_trust)?,
-                config.pool,
-                config.timeouts.clone(),
-                Arc::clone(&upstream_tasks),
-            ),
-            tap: Tap::new(watcher, config.body_bytes_kept),
-            stop,
-            connections: AtomicU64::new(1),
-            timeouts: config.timeouts,
+        let mut own_addresses = config.own_addresses.clone();
+        own_addresses.push(local_address);
+        let lasting = Lasting {
+            own_addresses,
+            listen: address,
+            watcher,
+            gate,
+            flows: Arc::default(),
+            connections: Arc::new(AtomicU64::new(1)),
+            upstream_tasks: Arc::default(),
         };
+        let generation = Generation::new(config, &lasting, None)?;
         Ok(Self {
             listener,
             local_address,
-            drain: engine.timeouts.drain,
-            engine: Arc::new(engine),
-            stopper,
+            control: Control {
+                lasting: Arc::new(lasting),
+                current: Arc::new(Mutex::new(generation)),
+                earlier: Arc::default(),
+            },
             clients: Tasks::default(),
-            upstream_tasks,
         })
     }
 
@@ -109,6 +173,12 @@ impl Proxy {
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {
         self.local_address
+    }
+
+    /// What changes the proxy while it runs.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        self.control.clone()
     }
 
     /// Serves until `stop` is done, then stops accepting, lets flows end within the drain
@@ -123,28 +193,166 @@ impl Proxy {
             let accepted = tokio::select! {
                 () = &mut stop => break,
                 _ = sweep.tick() => {
-                    self.engine.upstreams.sweep();
+                    self.control.sweep();
                     continue;
                 }
                 accepted = accept(&self.listener, &permits) => accepted,
             };
             let (stream, address, permit) = accepted;
-            let engine = Arc::clone(&self.engine);
+            let engine = self.control.engine();
             self.clients.spawn("client connection", async move {
                 connection::run(stream, address, engine).await;
                 drop(permit);
             });
         }
         drop(self.listener);
-        self.stopper.stop();
+        self.control.current.lock().stopper.stop();
+        let engine = self.control.engine();
         let connections_cut = self
             .clients
-            .drain(self.drain, || self.engine.tap.stop())
+            .drain(engine.timeouts.drain, || engine.tap.stop())
             .await;
-        self.upstream_tasks
+        let lasting = &self.control.lasting;
+        if let Some(gate) = &lasting.gate {
+            gate.finish(engine.timeouts.drain).await;
+        }
+        lasting
+            .upstream_tasks
             .drain(std::time::Duration::ZERO, || ())
             .await;
         Drained { connections_cut }
+    }
+}
+
+impl Control {
+    /// Takes another configuration, whole or not at all. Connections that are open keep the one
+    /// they began with and end in order: idle ones now, others after the flows they carry. What
+    /// begins afterwards runs on the new one.
+    ///
+    /// # Errors
+    /// If it cannot be set up, or changes what cannot change: the addresses listened on and the
+    /// addresses that are oriel's own. The previous configuration then stays.
+    pub fn reload(&self, config: ProxyConfig) -> Result<(), ReloadError> {
+        let mut names = Vec::new();
+        if config.listen != self.lasting.listen {
+            names.push("listen");
+        }
+        let own = |address| self.lasting.own_addresses.contains(address);
+        if !config.own_addresses.iter().all(own) {
+            names.push("own_addresses");
+        }
+        if !names.is_empty() {
+            return Err(ReloadError::Fixed { names });
+        }
+        let mut current = self.current.lock();
+        let next = Generation::new(config, &self.lasting, Some(&current))?;
+        let previous = std::mem::replace(&mut *current, next);
+        previous.stopper.stop();
+        self.earlier.lock().push(Arc::downgrade(&previous.engine));
+        Ok(())
+    }
+
+    /// Closes upstream connections that were idle for too long.
+    fn sweep(&self) {
+        self.engine().upstreams.sweep();
+        self.earlier.lock().retain(|engine| {
+            let engine = engine.upgrade();
+            engine.inspect(|engine| engine.upstreams.sweep()).is_some()
+        });
+    }
+
+    fn engine(&self) -> Arc<Engine> {
+        Arc::clone(&self.current.lock().engine)
+    }
+}
+
+impl Generation {
+    /// Makes everything ready. Leaves are kept from the one before if the authority is the same.
+    fn new(
+        config: ProxyConfig,
+        lasting: &Lasting,
+        before: Option<&Self>,
+    ) -> Result<Self, SetUpError> {
+        let same = before.filter(|before| Arc::ptr_eq(&before.authority, &config.authority));
+        let leaves = match same {
+            Some(before) => Arc::clone(&before.leaves),
+            None => Arc::new(LeafCache::new(Arc::clone(&config.authority), LEAVES_MAX)?),
+        };
+        let (stopper, stop) = Stopper::new();
+        let dialer = Dialer::new(lasting.own_addresses.clone(), config.timeouts.connect);
+        let shows_bodies = |gate: &&Arc<Gate>| gate.interests.response_bodies;
+        let body_bytes_kept = match lasting.gate.as_ref().filter(shows_bodies) {
+            Some(_) => config
+                .body_bytes_kept
+                .max(config.handler.body_bytes_max as u64),
+            None => config.body_bytes_kept,
+        };
+        let engine = Engine {
+            rules: config.rules,
+            connect_ports: config.connect_ports,
+            client_side: ClientSide::new(Arc::clone(&leaves), clock::now),
+            upstreams: Upstreams::new(
+                dialer,
+                UpstreamTls::new(&config.upstream_trust)?,
+                config.pool,
+                config.timeouts.clone(),
+                Arc::clone(&lasting.upstream_tasks),
+            ),
+            tap: Tap::new(
+                lasting.watcher.clone(),
+                body_bytes_kept,
+                Arc::clone(&lasting.flows),
+            ),
+            gate: lasting
+                .gate
+                .as_ref()
+                .map(|gate| gate.with_limits(config.handler)),
+            stop,
+            connections: Arc::clone(&lasting.connections),
+            timeouts: config.timeouts,
+        };
+        Ok(Self {
+            engine: Arc::new(engine),
+            stopper,
+            authority: config.authority,
+            leaves,
+        })
+    }
+}
+
+/// Why a configuration cannot run.
+enum SetUpError {
+    Trust(TrustError),
+    Leaves(LeafError),
+}
+
+impl From<TrustError> for SetUpError {
+    fn from(error: TrustError) -> Self {
+        Self::Trust(error)
+    }
+}
+
+impl From<LeafError> for SetUpError {
+    fn from(error: LeafError) -> Self {
+        Self::Leaves(error)
+    }
+}
+
+impl From<SetUpError> for BindError {
+    fn from(error: SetUpError) -> Self {
+        match error {
+            SetUpError::Trust(error) => Self::Trust(error),
+            SetUpError::Leaves(error) => Self::Leaves(error),
+        }
+    }
+}
+
+impl From<SetUpError> for ReloadError {
+    fn from(error: SetUpError) -> Self {
+        match error {
+            SetUpError::Trust(error) => Self::Trust(error),
+            SetUpError::Leaves(error) => Self::Leaves(error),
+        }
     }
 }
 

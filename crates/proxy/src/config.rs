@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use traffic::rules::route::Rules;
 
+use crate::handler::HandlerLimits;
 use crate::tls::authority::Authority;
 
 /// Everything the engine needs to run. There is no `Default`: trust and exposure are decided by
@@ -34,6 +35,9 @@ pub struct ProxyConfig {
     pub timeouts: Timeouts,
     /// What is kept of idle upstream connections.
     pub pool: Pool,
+    /// How long a handler may take, and what happens when it fails. Without a handler it says
+    /// nothing.
+    pub handler: HandlerLimits,
 }
 
 /// Which upstream certificates are believed.

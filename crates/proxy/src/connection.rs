@@ -23,6 +23,7 @@ use crate::config::{ConnectPorts, Timeouts};
 use crate::destination::{self, Destination, FrontFacts, Scope};
 use crate::error;
 use crate::first_bytes::{self, Begins};
+use crate::handler::{Gate, Subject};
 use crate::http1::connection::Http1;
 use crate::http1::serve::{self as http1, Served};
 use crate::http2::serve as http2;
@@ -45,8 +46,10 @@ pub(crate) struct Engine {
     pub(crate) client_side: ClientSide,
     pub(crate) upstreams: Upstreams,
     pub(crate) tap: Arc<Tap>,
+    /// The handler, if there is one.
+    pub(crate) gate: Option<Arc<Gate>>,
     pub(crate) stop: Stop,
-    pub(crate) connections: AtomicU64,
+    pub(crate) connections: Arc<AtomicU64>,
 }
 
 /// A connection that was opened to one target.
@@ -56,6 +59,8 @@ pub(crate) struct Inside {
     /// Why the upstream could not be reached when the connection was opened; the first request
     /// is answered with it.
     pub(crate) dial_failure: Mutex<Option<Failure>>,
+    /// Who asks, where a handler is to know.
+    pub(crate) subject: Option<Subject>,
 }
 
 /// A request for a tunnel, and the means to answer it.
@@ -63,6 +68,7 @@ pub(crate) struct ConnectAsked {
     pub(crate) target: Target,
     pub(crate) head: Head,
     pub(crate) facts: ConnectionFacts,
+    pub(crate) subject: Option<Subject>,
     pub(crate) answer: ConnectAnswer,
 }
 
@@ -88,9 +94,15 @@ pub(crate) async fn run(stream: TcpStream, client_address: SocketAddr, engine: A
         tls_done_at: None,
     };
     let mut reporter = engine.tap.reporter();
+    let subject = engine.gate.as_ref().map(|gate| {
+        let (subject, lane) = Subject::open(gate, &facts, None);
+        reporter.attach(lane);
+        subject
+    });
     front(
         Replay::new(Wire::Tcp(stream)),
         facts,
+        subject,
         &engine,
         &mut reporter,
     )
@@ -101,10 +113,11 @@ pub(crate) async fn run(stream: TcpStream, client_address: SocketAddr, engine: A
 pub(crate) async fn front(
     mut wire: Replay,
     facts: ConnectionFacts,
+    subject: Option<Subject>,
     engine: &Arc<Engine>,
     reporter: &mut Reporter,
 ) {
-    let scope = Scope::Front(FrontFacts::new(&facts));
+    let scope = Scope::Front(FrontFacts::new(&facts, subject.clone()));
     let is_http2 = tokio::select! {
         biased;
         is_http2 = first_bytes::is_http2(&mut wire, engine.timeouts.head) => is_http2,
@@ -128,6 +141,7 @@ pub(crate) async fn front(
                     target,
                     head,
                     facts,
+                    subject,
                     answer,
                 },
                 engine,
@@ -153,8 +167,27 @@ pub(crate) async fn connect(asked: ConnectAsked, engine: &Arc<Engine>, reporter:
             refuse(asked, route, failure, engine, reporter).await;
         }
         Action::Tunnel => tunnel_early(asked, route, engine, reporter).await,
-        Action::Intercept => intercept(asked, engine, reporter).await,
+        Action::Intercept => match declined(&asked, engine).await {
+            Ok(None) => intercept(asked, engine, reporter).await,
+            Ok(Some(route)) => tunnel_early(asked, route, engine, reporter).await,
+            Err(failure) => refuse(asked, route, failure, engine, reporter).await,
+        },
     }
+}
+
+/// The route of a connection that the handler does not want opened.
+async fn declined(asked: &ConnectAsked, engine: &Engine) -> Result<Option<Route>, Failure> {
+    let (Some(gate), Some(subject)) = (&engine.gate, &asked.subject) else {
+        return Ok(None);
+    };
+    let process = subject.meta.process_info.clone();
+    let opened = gate
+        .should_intercept(asked.target.host.to_string(), process)
+        .await?;
+    Ok((!opened).then(|| Route {
+        action: Action::Tunnel,
+        rule: "the handler".to_owned(),
+    }))
 }
 
 fn refused(target: &Target, route: &Route, engine: &Engine) -> Option<Failure> {
@@ -222,6 +255,7 @@ async fn intercept(asked: ConnectAsked, engine: &Arc<Engine>, reporter: &mut Rep
         target,
         head,
         mut facts,
+        subject,
         answer,
     } = asked;
     let Ok(mut wire) = answer.accept(engine.timeouts.head).await else {
@@ -265,13 +299,14 @@ async fn intercept(asked: ConnectAsked, engine: &Arc<Engine>, reporter: &mut Rep
                 target,
                 head,
                 facts,
+                subject,
                 route,
                 hello,
             };
             open_tls(opened, wire, engine, reporter).await;
         }
         (begins @ (Begins::PlainHttp | Begins::PlainHttp2), Action::Intercept) => {
-            let inside = inside(&target, &target.host, scheme, facts, route, engine);
+            let inside = inside(&target, scheme, facts, route, subject, engine);
             let http2 = matches!(begins, Begins::PlainHttp2);
             serve_inside(Transport::Plain(wire), inside, http2, engine, reporter).await;
         }
@@ -314,6 +349,7 @@ struct Opened {
     target: Target,
     head: Head,
     facts: ConnectionFacts,
+    subject: Option<Subject>,
     route: Arc<Route>,
     hello: Arc<ClientHello>,
 }
@@ -324,6 +360,7 @@ async fn open_tls(opened: Opened, wire: Replay, engine: &Arc<Engine>, reporter: 
         target,
         head,
         mut facts,
+        subject,
         route,
         hello,
     } = opened;
@@ -347,6 +384,7 @@ async fn open_tls(opened: Opened, wire: Replay, engine: &Arc<Engine>, reporter: 
             let sni = hello.sni.as_deref();
             facts.tls = Ok(upstream_side::facts(tls.get_ref().1, sni, false));
             facts.tls_done_at = Some(clock::now());
+            let subject = subject.map(|subject| subject.with_tls(&facts));
             let to = Destination {
                 target,
                 scheme: Scheme::Https,
@@ -357,6 +395,7 @@ async fn open_tls(opened: Opened, wire: Replay, engine: &Arc<Engine>, reporter: 
             let inside = Arc::new(Inside {
                 to: Arc::new(to),
                 dial_failure: Mutex::new(dial_failure),
+                subject,
             });
             let transport = Transport::Tls(Box::new(TlsStream::Server(tls)));
             return serve_inside(transport, inside, is_http2, engine, reporter).await;
@@ -410,27 +449,17 @@ async fn agree(
 
 fn inside(
     target: &Target,
-    server_name: &traffic::Host,
     scheme: Scheme,
     facts: ConnectionFacts,
     route: Arc<Route>,
+    subject: Option<Subject>,
     engine: &Engine,
 ) -> Arc<Inside> {
-    let key = HostKey {
-        scheme,
-        target: target.clone(),
-        server_name: server_name.clone(),
-    };
-    let to = Destination {
-        target: target.clone(),
-        scheme,
-        route,
-        connection: Arc::new(facts),
-        upstream: engine.upstreams.host(key),
-    };
+    let facts = Arc::new(facts);
     Arc::new(Inside {
-        to: Arc::new(to),
+        to: Destination::redirected(target.clone(), scheme, &route, &facts, engine),
         dial_failure: Mutex::new(None),
+        subject,
     })
 }
 

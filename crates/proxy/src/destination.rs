@@ -11,6 +11,7 @@ use traffic::{
 
 use crate::connection::{Engine, Inside};
 use crate::error;
+use crate::handler::Subject;
 use crate::tap::Opening;
 use crate::upstream::{HostKey, Upstream};
 
@@ -23,7 +24,10 @@ pub(crate) enum Scope {
 }
 
 /// What is known of a connection to the proxy itself.
+#[derive(Clone)]
 pub(crate) struct FrontFacts {
+    /// Who asks, where a handler is to know.
+    pub(crate) subject: Option<Subject>,
     pub(crate) absolute: Arc<ConnectionFacts>,
     pub(crate) origin: Arc<ConnectionFacts>,
 }
@@ -38,8 +42,18 @@ pub(crate) struct Destination {
     pub(crate) upstream: Arc<Upstream>,
 }
 
+impl Scope {
+    /// Who asks, where a handler is to know.
+    pub(crate) fn subject(&self) -> Option<&Subject> {
+        match self {
+            Self::Front(front) => front.subject.as_ref(),
+            Self::Inside(inside) => inside.subject.as_ref(),
+        }
+    }
+}
+
 impl FrontFacts {
-    pub(crate) fn new(connection: &ConnectionFacts) -> Self {
+    pub(crate) fn new(connection: &ConnectionFacts, subject: Option<Subject>) -> Self {
         let with = |front| {
             Arc::new(ConnectionFacts {
                 front,
@@ -47,6 +61,7 @@ impl FrontFacts {
             })
         };
         Self {
+            subject,
             absolute: with(Front::AbsoluteForm),
             origin: with(Front::OriginForm),
         }
@@ -65,6 +80,17 @@ impl Destination {
             target: &target,
             opening: FirstBytes::PlainHttp,
         });
+        Self::redirected(target, scheme, &Arc::new(route), connection, engine)
+    }
+
+    /// Another target, under a route that was decided for the one asked for.
+    pub(crate) fn redirected(
+        target: Target,
+        scheme: Scheme,
+        route: &Arc<Route>,
+        connection: &Arc<ConnectionFacts>,
+        engine: &Engine,
+    ) -> Arc<Self> {
         let key = HostKey {
             scheme,
             server_name: target.host.clone(),
@@ -73,7 +99,7 @@ impl Destination {
         Arc::new(Self {
             target,
             scheme,
-            route: Arc::new(route),
+            route: Arc::clone(route),
             connection: Arc::clone(connection),
             upstream: engine.upstreams.host(key),
         })

@@ -7,5 +7,7 @@
 pub mod body;
 pub(crate) mod connection;
 pub mod head;
+mod hold;
 pub(crate) mod relay;
 pub(crate) mod serve;
+mod verdict;

@@ -5,3 +5,4 @@ pub(crate) mod client;
 mod patience;
 pub(crate) mod serve;
 pub(crate) mod tunnel;
+mod verdict;

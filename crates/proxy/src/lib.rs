@@ -18,6 +18,7 @@ mod deadline;
 mod destination;
 mod error;
 mod first_bytes;
+pub mod handler;
 pub mod http1;
 mod http2;
 mod max_forwards;
@@ -31,7 +32,7 @@ mod translate;
 mod tunnel;
 mod upstream;
 
-pub use accept::{BindError, Drained, Proxy};
+pub use accept::{BindError, Control, Drained, Proxy, ReloadError};
 pub use config::{ConnectPorts, Pool, ProxyConfig, Timeouts, UpstreamTrust};
-pub use tap::Watcher;
+pub use tap::{ReadStreams, Watcher};
 pub use tls::authority::Authority;

@@ -165,3 +165,10 @@ pub const SOCKET_TABLE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Ancestors of a process that are named. A tool of an agent in a terminal has about eight.
 pub const PROCESS_ANCESTORS_MAX: usize = 16;
+
+/// What waits to be told to a handler of one connection id. A model's stream has tens of pieces a
+/// second; a handler that is a thousand behind will not catch up.
+pub const DISPATCH_ITEMS_MAX: usize = 1024;
+
+/// Octets of what waits to be told to a handler of one connection id.
+pub const DISPATCH_BYTES_MAX: usize = 32 * 1024 * 1024;

@@ -5,13 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
+use traffic::wire::limits::MESSAGE_BYTES_KEPT;
+use traffic::wire::stream::{self, StreamCodings, StreamDecoder, StreamEnd};
 use traffic::{
     BodySize, ConnectionFacts, Event, Failure, FailureKind, FlowId, FlowKind, FlowStarted, Head,
-    Outcome, Route, Scheme, Side, Stage, Target, Timestamp, UpstreamFacts, Version,
+    Outcome, Route, Scheme, Sender, Side, Stage, Streamed, Target, Timestamp, UpstreamFacts,
+    Version,
 };
 
 use crate::clock;
 use crate::error;
+use crate::handler::Lane;
 use crate::limits::EVENTS_PER_BATCH;
 use crate::tunnel::Passed;
 
@@ -22,15 +26,40 @@ pub trait Watcher: Send + Sync + std::fmt::Debug + 'static {
     /// It is called on the engine's own tasks and must return at once: queue, never wait. What
     /// cannot be queued is to be dropped, counted, and told as [`Event::Lost`].
     fn handle_events(&self, events: Vec<Event>);
+
+    /// Which streams are to be read message by message, and told as [`Event::Streamed`]. Asked
+    /// once.
+    fn streams(&self) -> ReadStreams {
+        ReadStreams::None
+    }
+}
+
+/// Which streams are read message by message while they pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadStreams {
+    /// None.
+    #[default]
+    None,
+    /// WebSockets.
+    WebSockets,
+    /// WebSockets, server-sent events, NDJSON, gRPC and AWS event streams, in both directions.
+    All,
 }
 
 /// The engine's end of the watcher, shared by all connections.
 #[derive(Debug)]
 pub(crate) struct Tap {
     watcher: Option<Arc<dyn Watcher>>,
+    streams: ReadStreams,
     kept_max: u64,
-    flows: AtomicU64,
-    /// The engine is stopping, so a flow that is cut was cut by us.
+    flows: Arc<FlowCount>,
+}
+
+/// What all flows of one proxy share, over all its configurations.
+#[derive(Debug, Default)]
+pub(crate) struct FlowCount {
+    begun: AtomicU64,
+    /// The proxy is stopping, so a flow that is cut was cut by us.
     stopping: AtomicBool,
 }
 
@@ -39,6 +68,9 @@ pub(crate) struct Tap {
 pub(crate) struct Reporter {
     tap: Arc<Tap>,
     events: Vec<Event>,
+    /// The connection or stream as the handler knows it. It is told of its close once the last
+    /// event was handed over.
+    lane: Option<Lane>,
 }
 
 /// What a flow begins with, apart from its number.
@@ -63,6 +95,8 @@ pub(crate) struct Flow<'r> {
     request_told: bool,
     request: BodySize,
     response: BodySize,
+    /// What reads the messages of the two bodies, where they stream.
+    streams: [Option<Box<StreamDecoder>>; 2],
     response_came_at: Option<Timestamp>,
     /// See [`Flow::begin_step`].
     step_at: Option<Timestamp>,
@@ -71,29 +105,58 @@ pub(crate) struct Flow<'r> {
 }
 
 impl Tap {
-    pub(crate) fn new(watcher: Option<Arc<dyn Watcher>>, kept_max: u64) -> Arc<Self> {
+    pub(crate) fn new(
+        watcher: Option<Arc<dyn Watcher>>,
+        kept_max: u64,
+        flows: Arc<FlowCount>,
+    ) -> Arc<Self> {
+        let streams = watcher.as_ref().map(|watcher| watcher.streams());
         Arc::new(Self {
             watcher,
+            streams: streams.unwrap_or_default(),
             kept_max,
-            flows: AtomicU64::new(1),
-            stopping: AtomicBool::new(false),
+            flows,
         })
+    }
+
+    /// What reads the messages of a body with this head, if they are asked for.
+    fn stream_of(&self, head: &Head) -> Option<Box<StreamDecoder>> {
+        if self.streams != ReadStreams::All {
+            return None;
+        }
+        let text = |name| {
+            head.field(name)
+                .and_then(|value| std::str::from_utf8(value).ok())
+        };
+        let kind = stream::kind_of(text("content-type")?)?;
+        let codings = StreamCodings {
+            content: text("content-encoding").unwrap_or_default(),
+            message: text("grpc-encoding").unwrap_or_default(),
+        };
+        let decoder = StreamDecoder::new(kind, codings, MESSAGE_BYTES_KEPT);
+        Some(Box::new(decoder))
     }
 
     /// From now on a flow that is cut was cut by the stop.
     pub(crate) fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
+        self.flows.stopping.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn reporter(self: &Arc<Self>) -> Reporter {
         Reporter {
             tap: Arc::clone(self),
             events: Vec::new(),
+            lane: None,
         }
     }
 }
 
 impl Reporter {
+    /// Keeps the lane of the handler until the end.
+    pub(crate) fn attach(&mut self, lane: Lane) {
+        self.lane = Some(lane);
+    }
+
     /// Hands over what was collected.
     pub(crate) fn hand_over(&mut self) {
         if self.events.is_empty() {
@@ -107,8 +170,11 @@ impl Reporter {
     /// Begins a flow; `head` is asked for only if someone watches.
     pub(crate) fn start(&mut self, opening: &Opening<'_>, head: impl FnOnce() -> Head) -> Flow<'_> {
         let watched = self.tap.watcher.is_some();
-        let id = FlowId(self.tap.flows.fetch_add(1, Ordering::Relaxed));
+        let id = FlowId(1 + self.tap.flows.begun.fetch_add(1, Ordering::Relaxed));
+        let mut request_stream = None;
         if watched {
+            let head = head();
+            request_stream = self.tap.stream_of(&head);
             self.events.push(Event::FlowStarted(Box::new(FlowStarted {
                 flow: id,
                 at: opening.at.unwrap_or_else(clock::now),
@@ -117,7 +183,7 @@ impl Reporter {
                 scheme: opening.scheme,
                 target: opening.target.clone(),
                 route: Arc::clone(opening.route),
-                head: head(),
+                head,
             })));
         }
         Flow {
@@ -128,6 +194,7 @@ impl Reporter {
             request_told: false,
             request: BodySize::default(),
             response: BodySize::default(),
+            streams: [request_stream, None],
             response_came_at: None,
             step_at: None,
             passed: None,
@@ -142,6 +209,15 @@ impl Drop for Reporter {
 }
 
 impl Flow<'_> {
+    pub(crate) fn id(&self) -> FlowId {
+        self.id
+    }
+
+    /// See [`Reporter::attach`].
+    pub(crate) fn attach(&mut self, lane: Lane) {
+        self.reporter.attach(lane);
+    }
+
     fn push(&mut self, event: Event) {
         self.reporter.events.push(event);
         if self.reporter.events.len() >= EVENTS_PER_BATCH {
@@ -184,6 +260,7 @@ impl Flow<'_> {
 
     /// Payload of the request passed.
     pub(crate) fn request_bytes(&mut self, data: &Bytes) {
+        self.read_stream(Sender::Client, data);
         if let Some(kept) = keep(&mut self.request, self.reporter.tap.kept_max, data.len())
             && self.watched
         {
@@ -198,6 +275,7 @@ impl Flow<'_> {
 
     /// Payload of the response passed.
     pub(crate) fn response_bytes(&mut self, data: &Bytes) {
+        self.read_stream(Sender::Upstream, data);
         if let Some(kept) = keep(&mut self.response, self.reporter.tap.kept_max, data.len())
             && self.watched
         {
@@ -210,9 +288,53 @@ impl Flow<'_> {
         }
     }
 
+    /// Reads the messages in a piece of a body.
+    fn read_stream(&mut self, sender: Sender, data: &[u8]) {
+        let [request, response] = &mut self.streams;
+        let decoder = match sender {
+            Sender::Client => request,
+            Sender::Upstream => response,
+        };
+        let Some(mut decoder) = decoder.take() else {
+            return;
+        };
+        decoder.push(data, &mut |item| {
+            self.streamed(sender, Streamed::Body(item));
+        });
+        let [request, response] = &mut self.streams;
+        *match sender {
+            Sender::Client => request,
+            Sender::Upstream => response,
+        } = Some(decoder);
+    }
+
+    /// Reads what the end of a body leaves behind.
+    fn end_stream(&mut self, sender: Sender, end: StreamEnd) {
+        let [request, response] = &mut self.streams;
+        let decoder = match sender {
+            Sender::Client => request.take(),
+            Sender::Upstream => response.take(),
+        };
+        if let Some(mut decoder) = decoder {
+            decoder.finish(end, &mut |item| self.streamed(sender, Streamed::Body(item)));
+        }
+    }
+
+    /// A message of a stream passed.
+    pub(crate) fn streamed(&mut self, sender: Sender, item: Streamed) {
+        let (flow, at) = (self.id, self.now());
+        self.push(Event::Streamed {
+            flow,
+            at,
+            sender,
+            item: Box::new(item),
+        });
+    }
+
     pub(crate) fn request_ended(&mut self, trailers: Option<Head>) {
         // One that is sent a second time has ended before.
         if self.watched && !std::mem::replace(&mut self.request_told, true) {
+            self.end_stream(Sender::Client, StreamEnd::Whole);
             let size = self.request;
             self.push(Event::RequestEnded {
                 flow: self.id,
@@ -244,16 +366,16 @@ impl Flow<'_> {
     pub(crate) fn response_started(&mut self, head: impl FnOnce() -> Head) {
         if self.watched {
             let at = self.response_came_at.take().unwrap_or_else(|| self.now());
-            self.push(Event::ResponseStarted {
-                flow: self.id,
-                at,
-                head: head(),
-            });
+            let (flow, head) = (self.id, head());
+            let [_, response] = &mut self.streams;
+            *response = self.reporter.tap.stream_of(&head);
+            self.push(Event::ResponseStarted { flow, at, head });
         }
     }
 
     pub(crate) fn response_ended(&mut self, trailers: Option<Head>) {
         if self.watched {
+            self.end_stream(Sender::Upstream, StreamEnd::Whole);
             let size = self.response;
             self.push(Event::ResponseEnded {
                 flow: self.id,
@@ -302,6 +424,8 @@ impl Flow<'_> {
     fn tell_end(&mut self, outcome: Outcome) {
         self.ended = true;
         if self.watched {
+            self.end_stream(Sender::Client, StreamEnd::Cut);
+            self.end_stream(Sender::Upstream, StreamEnd::Cut);
             let passed = self.passed.as_ref();
             let tunnelled = passed.map(|passed| (passed.from_client, passed.from_upstream));
             self.push(Event::FlowEnded {
@@ -320,7 +444,7 @@ impl Flow<'_> {
             Some(_) => Stage::Tunnel,
             None => Stage::Response,
         };
-        if self.reporter.tap.stopping.load(Ordering::Relaxed) {
+        if self.reporter.tap.flows.stopping.load(Ordering::Relaxed) {
             let text = "oriel stopped before the flow was whole";
             return error::failure(Side::Oriel, stage, FailureKind::ShuttingDown, text);
         }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
-use http::{Method, Request};
+use http::{HeaderMap, Method, Request};
 use parking_lot::Mutex;
 use traffic::{FailureKind, Scheme, Side, Stage, Target, Version};
 
@@ -37,8 +37,7 @@ use crate::upstream::{Http1Upstream, Lease, Offer, Upstream};
 use attempt::Attempt;
 use body::{Coding, Outgoing, Sink, Source};
 use course::{Done, Ends};
-use fault::Fault;
-pub(crate) use fault::{Broken, client_reset};
+pub(crate) use fault::{Broken, Fault, client_reset};
 use incoming::Incoming;
 use ready::{ReadySender, Way, ready_way};
 use reply::Reply;
@@ -61,9 +60,29 @@ pub(crate) struct Http1Request<'a> {
 /// A request that came in HTTP/2.
 pub(crate) struct Http2Request<'a> {
     pub(crate) parts: http::request::Parts,
-    pub(crate) body: RecvStream,
+    pub(crate) body: RequestBody,
     pub(crate) target: &'a Target,
     pub(crate) scheme: Scheme,
+}
+
+/// The body of a request that came in HTTP/2.
+pub(crate) enum RequestBody {
+    /// Still on its way.
+    Passing(RecvStream),
+    /// Whole, because it was looked at.
+    Held {
+        data: Bytes,
+        trailers: Option<HeaderMap>,
+    },
+}
+
+impl RequestBody {
+    fn is_ended(&self) -> bool {
+        match self {
+            Self::Passing(body) => body.is_end_stream(),
+            Self::Held { data, trailers } => data.is_empty() && trailers.is_none(),
+        }
+    }
 }
 
 /// A request as it is sent, whatever it came in, with the way back to who asked.
@@ -150,15 +169,17 @@ pub(crate) async fn from_http2(
         target,
         scheme,
     } = asked;
-    let length =
-        heads::body_length(&parts.headers, body.is_end_stream()).map_err(Broken::before)?;
+    let length = heads::body_length(&parts.headers, body.is_ended()).map_err(Broken::before)?;
     let request = heads::for_upstream(parts, target, scheme).map_err(Broken::before)?;
     let first = Message {
         request,
         length,
-        source: Source::Http2 {
-            body,
-            side: Side::Client,
+        source: match body {
+            RequestBody::Passing(body) => Source::Http2 {
+                body,
+                side: Side::Client,
+            },
+            RequestBody::Held { data, trailers } => Source::Held { data, trailers },
         },
         reply: Reply::Http2(&mut *respond),
     };

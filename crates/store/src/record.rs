@@ -10,6 +10,8 @@ use crate::FlowRef;
 pub enum FlowKind {
     /// One HTTP request with its response.
     Http,
+    /// A request to open a WebSocket, with what passed through it.
+    WebSocket,
     /// Bytes that passed unopened.
     Tunnel,
 }
@@ -249,6 +251,7 @@ impl FlowKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
+            Self::WebSocket => "websocket",
             Self::Tunnel => "tunnel",
         }
     }

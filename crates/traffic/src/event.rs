@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::wire::stream::StreamItem;
+use crate::wire::websocket::{Observation, Sender};
 use crate::{
     ConnectionFacts, Failure, FlowId, Head, Route, Scheme, Target, Timestamp, UpstreamFacts,
 };
@@ -73,6 +75,18 @@ pub enum Event {
         /// The bytes.
         data: Bytes,
     },
+    /// A message of a stream, or of a WebSocket, passed; told only to who asks for it. The bytes
+    /// that it was read from are told besides, as data.
+    Streamed {
+        /// The flow.
+        flow: FlowId,
+        /// When its last byte was seen.
+        at: Timestamp,
+        /// Who sent it.
+        sender: Sender,
+        /// The message.
+        item: Box<Streamed>,
+    },
     /// The response was sent on to its end.
     ResponseEnded {
         /// The flow.
@@ -125,11 +139,23 @@ pub struct FlowStarted {
     pub head: Head,
 }
 
+/// What was read out of a stream.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Streamed {
+    /// Of a body that streams: a server-sent event, a line, a gRPC message.
+    Body(StreamItem),
+    /// Of a WebSocket.
+    WebSocket(Observation),
+}
+
 /// What a flow is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FlowKind {
     /// One HTTP request with its response.
     Http,
+    /// A request to open a WebSocket, with what passed through it if it was opened.
+    WebSocket,
     /// Bytes that passed unopened.
     Tunnel,
 }
@@ -169,6 +195,7 @@ impl Event {
             | Self::Informational { flow, .. }
             | Self::ResponseStarted { flow, .. }
             | Self::ResponseData { flow, .. }
+            | Self::Streamed { flow, .. }
             | Self::ResponseEnded { flow, .. }
             | Self::FlowEnded { flow, .. } => Some(*flow),
             Self::Lost { .. } => None,

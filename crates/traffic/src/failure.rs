@@ -77,6 +77,10 @@ pub enum FailureKind {
     Blocked,
     /// Something oriel does not speak.
     Unsupported,
+    /// The handler that the engine asks did not answer, or its answer cannot be used.
+    HandlerFailed,
+    /// More is going on than the configured limits allow; later it may pass.
+    Busy,
     /// oriel is stopping.
     ShuttingDown,
     /// An input or output error of another kind.
@@ -150,6 +154,8 @@ impl FailureKind {
             Self::PortNotAllowed => "port_not_allowed",
             Self::Blocked => "blocked",
             Self::Unsupported => "unsupported",
+            Self::HandlerFailed => "handler_failed",
+            Self::Busy => "busy",
             Self::ShuttingDown => "shutting_down",
             Self::Io => "io",
         }

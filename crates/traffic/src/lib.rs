@@ -34,7 +34,7 @@ pub mod spelling;
 pub mod wire;
 
 pub use connection::{CertificateFacts, ConnectionFacts, Front, NoTls, TlsFacts, UpstreamFacts};
-pub use event::{BodySize, Event, FlowKind, FlowStarted, Outcome};
+pub use event::{BodySize, Event, FlowKind, FlowStarted, Outcome, Streamed};
 pub use failure::{Failure, FailureKind, Side, Stage};
 pub use head::{Head, Version};
 pub use id::{ConnectionId, FlowId};
@@ -42,3 +42,4 @@ pub use process::{AttributionError, ProcessInfo};
 pub use rules::route::{Action, Route};
 pub use target::{Host, Scheme, Target, TargetError};
 pub use time::Timestamp;
+pub use wire::websocket::Sender;

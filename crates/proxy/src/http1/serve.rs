@@ -9,9 +9,12 @@ use traffic::{Failure, FailureKind, Head, Scheme, Side, Stage, Target, Version};
 use crate::connection::{Engine, Inside};
 use crate::destination::{Destination, FrontFacts, Scope};
 use crate::error;
+use crate::handler::LocalResponse;
 use crate::http1::connection::{Http1, ReadError};
 use crate::http1::head::{self, BodyLength, Replaced, RequestHead};
+use crate::http1::hold::Held;
 use crate::http1::relay::{Broken, Relay, Reuse};
+use crate::http1::verdict::{self, Verdict};
 use crate::limits::LINGER;
 use crate::max_forwards::{self, MaxForwards};
 use crate::refuse::Refusal;
@@ -32,8 +35,8 @@ pub(crate) enum Served {
 }
 
 /// Where one request goes, and how it asks there.
-struct Plan {
-    to: Arc<Destination>,
+pub(super) struct Plan {
+    pub(super) to: Arc<Destination>,
     /// The path and query to ask for, as octets of the head.
     path: std::ops::Range<usize>,
     /// Path to ask for where the client named none.
@@ -43,10 +46,10 @@ struct Plan {
 }
 
 /// One request and where it goes.
-struct Asked {
-    request: RequestHead,
-    bytes: Vec<u8>,
-    plan: Plan,
+pub(super) struct Asked {
+    pub(super) request: RequestHead,
+    pub(super) bytes: Vec<u8>,
+    pub(super) plan: Plan,
 }
 
 /// How a request ended for the client's connection.
@@ -304,20 +307,15 @@ impl<'a> Absolute<'a> {
 /// Has one request carried to its upstream and its response back.
 async fn forward(
     client: &mut Http1,
-    asked: Asked,
+    mut asked: Asked,
     scope: &Scope,
     engine: &Arc<Engine>,
     reporter: &mut Reporter,
 ) -> Next {
-    let Asked {
-        request,
-        bytes,
-        plan,
-    } = &asked;
-    let opening = plan.to.opening();
+    let opening = asked.plan.to.opening();
     let mut flow = reporter.start(&opening, || Head {
-        version: request.version,
-        text: Bytes::copy_from_slice(bytes),
+        version: asked.request.version,
+        text: Bytes::copy_from_slice(&asked.bytes),
     });
     if let Some(failure) = refused(&asked, scope, engine) {
         return answer(client, &asked, flow, failure).await;
@@ -326,6 +324,19 @@ async fn forward(
     if let Some(MaxForwards::Answer(what)) = forwards {
         return answer_for_upstream(client, &asked, flow, what).await;
     }
+    if let Some(subject) = scope.subject()
+        && subject.gate.interests.requests
+    {
+        flow.hand_over();
+        match verdict::ask(client, &mut asked, subject, engine).await {
+            Verdict::Pass => {}
+            Verdict::Respond(response, failure) => {
+                return respond(client, &asked, flow, *response, failure).await;
+            }
+            Verdict::Refuse(failure) => return answer(client, &asked, flow, failure).await,
+        }
+    }
+    let Asked { request, plan, .. } = &asked;
     let mut lease = match engine.upstreams.ready(&plan.to.upstream, Offer::Http1) {
         Some(lease) => Ok(lease),
         None => {
@@ -341,19 +352,9 @@ async fn forward(
         let mut held = match lease {
             Ok(Lease::Http1(held)) if request.version == Version::Http11 => held,
             Ok(other) => {
-                let message = translate::Http1Request {
-                    head: request,
-                    bytes,
-                    path: plan.path_text(bytes),
-                    forwards,
-                    repeated,
-                    host: plan.host.as_deref(),
-                    target: &plan.to.target,
-                    scheme: plan.to.scheme,
-                };
                 let carried = translate::from_http1(
                     client,
-                    message,
+                    asked.message(forwards, repeated),
                     other,
                     &plan.to.upstream,
                     &mut flow,
@@ -399,6 +400,49 @@ async fn forward(
 }
 
 impl Asked {
+    /// The request in the terms of the translation.
+    pub(super) fn message(
+        &self,
+        forwards: Option<MaxForwards>,
+        repeated: bool,
+    ) -> translate::Http1Request<'_> {
+        translate::Http1Request {
+            head: &self.request,
+            bytes: &self.bytes,
+            path: self.path_text(),
+            forwards,
+            repeated,
+            host: self.plan.host.as_deref(),
+            target: &self.plan.to.target,
+            scheme: self.plan.to.scheme,
+        }
+    }
+
+    /// The path and query to ask for.
+    pub(super) fn path_text(&self) -> String {
+        self.plan.path_text(&self.bytes)
+    }
+
+    pub(super) fn has_body(&self) -> bool {
+        !matches!(self.request.body, BodyLength::None | BodyLength::Exactly(0))
+    }
+
+    /// Another head in place of the one that came; it names a path.
+    pub(super) fn replace(&mut self, request: RequestHead, bytes: Vec<u8>) {
+        self.plan.path = request.target.clone();
+        self.plan.bare = false;
+        self.request = request;
+        self.bytes = bytes;
+    }
+
+    /// Drops a body that was held: the request goes nowhere, and the next one can follow.
+    pub(super) fn forget_body(&mut self, client: &mut Http1, held: Option<&Held>) {
+        if let Some(held) = held {
+            client.consume(held.raw);
+            self.request.body = BodyLength::None;
+        }
+    }
+
     fn max_forwards(&self) -> Option<MaxForwards> {
         let line = self.request.lines.get(self.request.max_forwards?)?;
         let method = self.bytes.get(self.request.method.clone())?;
@@ -550,6 +594,36 @@ async fn answer(client: &mut Http1, asked: &Asked, flow: Flow<'_>, failure: Fail
     let refusal = Refusal::new(&failure, Some(&asked.plan.to.target));
     refusal.write(stays, !asked.is_head(), &mut client.output);
     flow.fail(failure, Some(refusal.status));
+    match client.drain(LINGER).await {
+        Ok(()) if stays => Next::Request,
+        _ => Next::Close,
+    }
+}
+
+/// Answers a request as the handler wants it.
+async fn respond(
+    client: &mut Http1,
+    asked: &Asked,
+    mut flow: Flow<'_>,
+    response: LocalResponse,
+    failure: Option<Box<Failure>>,
+) -> Next {
+    // What follows an unread body cannot be found.
+    let stays = asked.request.keep_alive && asked.request.body == BodyLength::None;
+    let text = response.http1_head(stays);
+    let body = response.payload(asked.is_head());
+    client.output.extend_from_slice(&text);
+    client.output.extend_from_slice(&body);
+    flow.response_started(|| Head {
+        version: Version::Http11,
+        text: text.into(),
+    });
+    flow.response_bytes(&body);
+    flow.response_ended(None);
+    match failure {
+        Some(failure) => flow.fail(*failure, Some(response.status)),
+        None => flow.complete(),
+    }
     match client.drain(LINGER).await {
         Ok(()) if stays => Next::Request,
         _ => Next::Close,

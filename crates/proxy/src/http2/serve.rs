@@ -16,9 +16,10 @@ use crate::connection::{self, ConnectAnswer, ConnectAsked, Engine};
 use crate::deadline::Deadline;
 use crate::destination::{Destination, Scope};
 use crate::error;
-
+use crate::handler::LocalResponse;
 use crate::http2::patience::Patience;
 use crate::http2::tunnel::Http2Tunnel;
+use crate::http2::verdict::{self, Passed, Verdict};
 use crate::limits::{
     HEAD_BYTES_MAX, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_RESETS_MAX, HTTP2_SEND_BUFFER_BYTES,
     HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX, HTTP2_STREAMS_UNDER_WAY_MAX,
@@ -27,7 +28,7 @@ use crate::max_forwards::{self, MaxForwards};
 use crate::refuse::Refusal;
 use crate::stream::{Replay, Transport, Wire};
 use crate::tap::{Flow, Reporter};
-use crate::translate::{self, Broken, Http2Request, heads};
+use crate::translate::{self, Broken, Http2Request, RequestBody, heads};
 use crate::upstream::Offer;
 
 /// A CONNECT on a stream, to be answered.
@@ -159,10 +160,10 @@ async fn stream(
 ) -> StreamEnd {
     let mut reporter = engine.tap.reporter();
     if request.method() == Method::CONNECT {
-        connect(request, respond, facts, engine, &mut reporter).await;
+        connect(request, respond, scope, facts, engine, &mut reporter).await;
         return StreamEnd::Served;
     }
-    let to = match destination(&request, scope, engine) {
+    let mut to = match destination(&request, scope, engine) {
         Ok(to) => to,
         Err(failure) => {
             let with_body = request.method() != Method::HEAD;
@@ -183,9 +184,35 @@ async fn stream(
         answer_for_upstream(&mut respond, flow, &head().text, what);
         return StreamEnd::Served;
     }
-    let message = Http2Request {
+    let mut passed = Passed {
         parts,
-        body,
+        body: RequestBody::Passing(body),
+    };
+    if let Some(subject) = scope.subject() {
+        let (subject, lane) = subject.stream(flow.id());
+        flow.attach(lane);
+        if subject.gate.interests.requests {
+            flow.hand_over();
+            match verdict::ask(passed, &mut to, &subject, engine).await {
+                Verdict::Pass(on) => passed = *on,
+                Verdict::Respond(response, failure) => {
+                    answer_locally(&mut respond, flow, *response, failure, is_head);
+                    return StreamEnd::Served;
+                }
+                Verdict::Refuse(failure) => {
+                    answer(&mut respond, flow, failure, &to, is_head);
+                    return StreamEnd::Served;
+                }
+                Verdict::Abandoned(failure) => {
+                    flow.fail(failure, None);
+                    return StreamEnd::Abandoned;
+                }
+            }
+        }
+    }
+    let message = Http2Request {
+        parts: passed.parts,
+        body: passed.body,
         target: &to.target,
         scheme: to.scheme,
     };
@@ -243,6 +270,7 @@ async fn stream(
 async fn connect(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
+    scope: &Scope,
     facts: Option<&ConnectionFacts>,
     engine: &Arc<Engine>,
     reporter: &mut Reporter,
@@ -258,6 +286,7 @@ async fn connect(
                 target,
                 head,
                 facts: facts.clone(),
+                subject: scope.subject().cloned(),
                 answer,
             }
         }
@@ -315,6 +344,32 @@ fn answer(
     let refusal = Refusal::new(&failure, Some(&to.target));
     refuse(respond, &refusal, !is_head);
     flow.fail(failure, Some(refusal.status));
+}
+
+/// Answers a request as the handler wants it.
+fn answer_locally(
+    respond: &mut SendResponse<Bytes>,
+    mut flow: Flow<'_>,
+    response: LocalResponse,
+    failure: Option<Box<Failure>>,
+    is_head: bool,
+) {
+    let head = response.http2_head();
+    let text = heads::response_text(head.status(), head.headers());
+    flow.response_started(|| text);
+    let body = response.payload(is_head);
+    flow.response_bytes(&body);
+    flow.response_ended(None);
+    match failure {
+        Some(failure) => flow.fail(*failure, Some(response.status)),
+        None => flow.complete(),
+    }
+    // The client may be gone; then nobody is to be told.
+    if let Ok(mut stream) = respond.send_response(head, body.is_empty())
+        && !body.is_empty()
+    {
+        let _sent = stream.send_data(body, true);
+    }
 }
 
 /// Answers a request that may go no further (RFC 9110 section 7.6.2).

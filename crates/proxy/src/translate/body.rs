@@ -27,6 +27,11 @@ pub(super) enum Source<'a, 'c> {
         body: RecvStream,
         side: Side,
     },
+    /// A body that is there whole.
+    Held {
+        data: Bytes,
+        trailers: Option<HeaderMap>,
+    },
     /// A body that is known to be none.
     Nothing,
 }
@@ -127,6 +132,7 @@ impl Source<'_, '_> {
         match self {
             Self::Http1 { framing, .. } => framing.is_done() && framing.trailers().is_empty(),
             Self::Http2 { body, .. } => body.is_end_stream(),
+            Self::Held { data, trailers } => data.is_empty() && trailers.is_none(),
             Self::Nothing => true,
         }
     }
@@ -145,6 +151,10 @@ impl Source<'_, '_> {
                     None => body.poll_trailers(cx).map_ok(Piece::End).map_err(fault),
                 }
             }
+            Self::Held { data, trailers } => Poll::Ready(Ok(match data.is_empty() {
+                false => Piece::Data(std::mem::take(data)),
+                true => Piece::End(trailers.take()),
+            })),
             Self::Nothing => Poll::Ready(Ok(Piece::End(None))),
         }
     }
@@ -153,7 +163,7 @@ impl Source<'_, '_> {
     /// reader slows its own stream only.
     fn release(&mut self, length: usize) -> Result<(), Fault> {
         match self {
-            Self::Http1 { .. } | Self::Nothing => Ok(()),
+            Self::Http1 { .. } | Self::Held { .. } | Self::Nothing => Ok(()),
             Self::Http2 { body, side } => body
                 .flow_control()
                 .release_capacity(length)

@@ -15,7 +15,7 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    pub(super) fn from_h2(side: Side, stage: Stage, error: &h2::Error) -> Self {
+    pub(crate) fn from_h2(side: Side, stage: Stage, error: &h2::Error) -> Self {
         let reason = match error.reason() {
             reason if error.is_reset() => reason,
             // The upstream went away and has not processed the stream (RFC 9113 section 6.8).

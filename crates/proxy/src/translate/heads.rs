@@ -148,7 +148,7 @@ pub(crate) fn max_forwards(parts: &http::request::Parts) -> Option<MaxForwards> 
 }
 
 /// A request of an HTTP/2 client as it is sent on.
-pub(super) fn for_upstream(
+pub(crate) fn for_upstream(
     mut parts: http::request::Parts,
     target: &Target,
     scheme: Scheme,
@@ -184,7 +184,7 @@ pub(super) fn for_upstream(
 }
 
 /// A request of an HTTP/1 client in the terms of HTTP/2 (RFC 9113 section 8.3.1).
-pub(super) fn from_http1_request(message: &Http1Request<'_>) -> Result<Request<()>, Failure> {
+pub(crate) fn from_http1_request(message: &Http1Request<'_>) -> Result<Request<()>, Failure> {
     let head = message.head;
     let method = message.bytes.get(head.method.clone()).unwrap_or_default();
     let method =

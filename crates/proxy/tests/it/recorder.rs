@@ -163,6 +163,7 @@ fn name(event: &Event) -> &'static str {
         Event::Informational { .. } => "informational",
         Event::ResponseStarted { .. } => "response",
         Event::ResponseData { .. } => "response-data",
+        Event::Streamed { .. } => "streamed",
         Event::ResponseEnded { .. } => "response-ended",
         Event::FlowEnded { .. } => "ended",
         Event::Lost { .. } => "lost",

@@ -4,8 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use oriel_proxy::handler::InterceptHandler;
 use oriel_proxy::{
-    Authority, ConnectPorts, Drained, Pool, Proxy, ProxyConfig, Timeouts, UpstreamTrust,
+    Authority, ConnectPorts, Control, Drained, Pool, Proxy, ProxyConfig, Timeouts, UpstreamTrust,
 };
 use testbed::authority::{Authority as TestAuthority, client_config};
 use testbed::client::Client;
@@ -32,6 +33,9 @@ pub(crate) struct Running {
     pub(crate) recorder: Arc<Recorder>,
     /// The authority that clients are to trust.
     pub(crate) authority: Arc<Authority>,
+    /// What it was started with.
+    pub(crate) config: ProxyConfig,
+    pub(crate) control: Control,
     stop: Gate,
     serving: JoinSet<Drained>,
 }
@@ -62,6 +66,7 @@ pub(crate) fn config() -> ProxyConfig {
             ..Timeouts::default()
         },
         pool: Pool::default(),
+        handler: oriel_proxy::handler::HandlerLimits::default(),
     }
 }
 
@@ -86,18 +91,36 @@ impl Running {
     pub(crate) async fn with(change: impl FnOnce(&mut ProxyConfig)) -> Self {
         let mut config = config();
         change(&mut config);
-        let authority = Arc::clone(&config.authority);
         let recorder = Arc::new(Recorder::new());
         let watcher: Arc<dyn oriel_proxy::Watcher> = Arc::clone(&recorder) as _;
-        let proxy = Proxy::bind(config, Some(watcher)).await.unwrap();
-        let (address, stop) = (proxy.local_address(), Gate::new());
+        let proxy = Proxy::bind(config.clone(), Some(watcher)).await.unwrap();
+        Self::serve(proxy, config, recorder)
+    }
+
+    /// The same with a handler.
+    pub(crate) async fn with_handler(
+        handler: impl InterceptHandler,
+        change: impl FnOnce(&mut ProxyConfig),
+    ) -> Self {
+        let mut config = config();
+        change(&mut config);
+        let recorder = Arc::new(Recorder::new());
+        let watcher: Arc<dyn oriel_proxy::Watcher> = Arc::clone(&recorder) as _;
+        let proxy = Proxy::bind_with_handler(config.clone(), handler, Some(watcher));
+        Self::serve(proxy.await.unwrap(), config, recorder)
+    }
+
+    fn serve(proxy: Proxy, config: ProxyConfig, recorder: Arc<Recorder>) -> Self {
+        let (address, control, stop) = (proxy.local_address(), proxy.control(), Gate::new());
         let mut serving = JoinSet::new();
         let asked = stop.clone();
         serving.spawn(async move { proxy.serve(async move { asked.wait().await }).await });
         Self {
             address,
             recorder,
-            authority,
+            authority: Arc::clone(&config.authority),
+            config,
+            control,
             stop,
             serving,
         }

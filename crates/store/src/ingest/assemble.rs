@@ -315,6 +315,8 @@ impl RunFlows {
                     facts: upstream,
                 });
             }
+            // The bytes that it was read from are kept; messages are not asked for.
+            Event::Streamed { .. } => {}
             Event::RequestData { data, .. } => held = flow.request.keep(data),
             Event::ResponseData { data, .. } => held = flow.response.keep(data),
             Event::RequestEnded {

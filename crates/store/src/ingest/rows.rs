@@ -294,6 +294,7 @@ impl<'c> Rows<'c> {
         to.put_integer(self.trace_bits.next())?;
         to.put_text(match started.kind {
             FlowKind::Http => "http",
+            FlowKind::WebSocket => "websocket",
             FlowKind::Tunnel => "tunnel",
         })?;
         to.put_text(started.route.action.as_str())?;

@@ -106,6 +106,7 @@ fn error(row: &Row<'_>) -> Result<Option<ErrorView>, StoreError> {
 fn kind(name: &str) -> FlowKind {
     match name {
         "tunnel" => FlowKind::Tunnel,
+        "websocket" => FlowKind::WebSocket,
         _ => FlowKind::Http,
     }
 }

@@ -209,7 +209,7 @@ impl View<'_> {
             push_fact(text, "failed", &pen.paint(Colour::Red, &line));
         }
         let (sent, received) = match row.kind {
-            FlowKind::Http => ("request", "response"),
+            FlowKind::Http | FlowKind::WebSocket => ("request", "response"),
             FlowKind::Tunnel => ("sent", "received"),
         };
         let size = |count: Option<u64>| count.map_or_else(|| pen.unknown().to_owned(), bytes);

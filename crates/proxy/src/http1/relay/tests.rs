@@ -1,5 +1,6 @@
 //! Scripts over two connections in memory, with the clock under control.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -40,9 +41,9 @@ where
         &mut upstream.output,
     );
     upstream.output.extend_from_slice(b"\r\n");
-    let tap = Tap::new(None, 0);
+    let tap = Tap::new(None, 0, Arc::default());
     let mut reporter = tap.reporter();
-    let (connection, route) = (std::sync::Arc::new(facts()), std::sync::Arc::new(route()));
+    let (connection, route) = (Arc::new(facts()), Arc::new(route()));
     let target = Target::parse("a.example", 80).unwrap();
     let opening = Opening {
         at: Some(Timestamp(0)),

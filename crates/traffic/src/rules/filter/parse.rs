@@ -16,7 +16,10 @@ const KEYS: [(&str, Key); 21] = [
     ("path", Key::Text(TextKey::Path)),
     ("url", Key::Text(TextKey::Url)),
     ("method", Key::Text(TextKey::Method)),
-    ("kind", Key::Word(TextKey::Kind, &["http", "tunnel"])),
+    (
+        "kind",
+        Key::Word(TextKey::Kind, &["http", "websocket", "tunnel"]),
+    ),
     (
         "state",
         Key::Word(

@@ -179,7 +179,7 @@ fn errors_have_a_place_and_a_suggestion() {
     check_error(
         "kind:tunel",
         "tunel",
-        "kind is one of http, tunnel",
+        "kind is one of http, websocket, tunnel",
         Some("tunnel"),
     );
     check_error("a (b", "(", "this parenthesis is not closed", None);

@@ -1,0 +1,211 @@
+//! The contract between the engine and whoever embeds it to decide and to watch.
+//!
+//! A handler is asked before anything of a request is sent upstream, and told of everything else
+//! afterwards. What it is asked is waited for, within a deadline; what it is told is queued in
+//! order and never holds up the traffic.
+//!
+//! # Order
+//! For each connection id:
+//!
+//! 1. [`on_connection_open`](InterceptHandler::on_connection_open), once;
+//! 2. [`should_intercept_tls`](InterceptHandler::should_intercept_tls), once, if the client asks
+//!    for a tunnel to a host whose TLS the configuration lets be opened;
+//! 3. for each request, one after the other: [`on_request`](InterceptHandler::on_request), then
+//!    one of
+//!    - [`on_response`](InterceptHandler::on_response), once, with the whole body (up to the
+//!      configured limit), or
+//!    - for a streamed response (server-sent events, NDJSON, gRPC, AWS event streams)
+//!      `on_response` with an empty body when its head came, then
+//!      [`on_stream_chunk`](InterceptHandler::on_stream_chunk) for each piece, then
+//!      [`on_stream_end`](InterceptHandler::on_stream_end), once, or
+//!    - for a WebSocket [`on_websocket_start`](InterceptHandler::on_websocket_start), once, then
+//!      chunks and the end as above, or
+//!    - nothing, where the request was refused, blocked or broke off before it was answered;
+//! 4. [`on_connection_close`](InterceptHandler::on_connection_close), once, last.
+//!
+//! An HTTP/2 connection carries many requests at once, so each of its streams has a connection id
+//! of its own with the same order, besides the id of the connection that carries them.
+//! Pieces of a streamed request (a gRPC client stream) come as chunks too, numbered on their own.
+//!
+//! [`on_tls_failure`](InterceptHandler::on_tls_failure) comes once for each handshake that failed,
+//! on either side.
+//!
+//! # When a handler fails
+//! A handler that panics or does not answer in time has its request blocked, unless
+//! [`OnError::Allow`] was asked for. Panics do not leave the callback; they are counted.
+
+mod edit;
+mod gate;
+mod local;
+mod message;
+mod observer;
+mod subject;
+
+use std::future::Future;
+
+use uuid::Uuid;
+
+pub(crate) use gate::{Answer, Gate, HandlerCounts, Lane, LaneKey, Work};
+pub use gate::{HandlerLimits, OnError};
+pub use message::{
+    BodyView, ConnectionMeta, FrameKind, ProcessInfo, RawRequest, RawResponse, SocketFamily,
+    StreamChunk, TlsInfo,
+};
+pub(crate) use observer::Observer;
+pub(crate) use subject::Subject;
+pub use traffic::Sender;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use traffic::Target;
+
+/// What a handler wants to be asked and told. What is not wanted costs nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interests {
+    /// Ask [`InterceptHandler::on_request`].
+    pub requests: bool,
+    /// Tell [`InterceptHandler::on_response`] and [`InterceptHandler::on_websocket_start`].
+    pub responses: bool,
+    /// Give `on_response` the body, not only the head.
+    pub response_bodies: bool,
+    /// Tell [`InterceptHandler::on_stream_chunk`] and [`InterceptHandler::on_stream_end`].
+    pub stream_chunks: bool,
+}
+
+impl Interests {
+    /// Everything; what a handler has that says nothing.
+    pub const ALL: Self = Self {
+        requests: true,
+        responses: true,
+        response_bodies: true,
+        stream_chunks: true,
+    };
+
+    /// The heads of requests, to decide about them.
+    pub const REQUEST_HEADS: Self = Self {
+        requests: true,
+        responses: false,
+        response_bodies: false,
+        stream_chunks: false,
+    };
+}
+
+/// Decides about requests, and is told what happens. Every callback has a default that does
+/// nothing and lets everything pass. See the [module](self) for the order of the calls.
+///
+/// Callbacks that are not `async` run on the engine's own threads and must return at once;
+/// `should_intercept_tls` alone may block, it runs on a thread for such work.
+pub trait InterceptHandler: Send + Sync + 'static {
+    /// What this handler wants to be asked and told. Read once, when the proxy is built.
+    fn interests(&self) -> Interests {
+        Interests::ALL
+    }
+
+    /// Whether the TLS of a connection to `host` is to be opened; `false` tunnels it. Asked only
+    /// for hosts that the configuration lets be opened. The process is known for clients on this
+    /// machine, where attribution is on and found it.
+    fn should_intercept_tls(&self, host: &str, process_info: Option<&ProcessInfo>) -> bool {
+        let _ = (host, process_info);
+        true
+    }
+
+    /// A TLS handshake failed: with the client (it does not trust our certificate, say) or with
+    /// the upstream. `error` is a sentence for people.
+    fn on_tls_failure(&self, host: &str, error: &str) {
+        let _ = (host, error);
+    }
+
+    /// Decides about a request before any byte of it is sent on.
+    fn on_request(&self, request: &RawRequest) -> impl Future<Output = HandlerDecision> + Send {
+        let _ = request;
+        async { HandlerDecision::Allow }
+    }
+
+    /// A WebSocket was opened; `response` is the upstream's answer to the handshake.
+    fn on_websocket_start(&self, response: &RawResponse) -> impl Future<Output = ()> + Send {
+        let _ = response;
+        async {}
+    }
+
+    /// A piece of a stream passed: a server-sent event, a line, a message.
+    fn on_stream_chunk(&self, chunk: &StreamChunk) -> impl Future<Output = ()> + Send {
+        let _ = chunk;
+        async {}
+    }
+
+    /// The stream is over, in order or not.
+    fn on_stream_end(&self, connection_id: Uuid) -> impl Future<Output = ()> + Send {
+        let _ = connection_id;
+        async {}
+    }
+
+    /// A response passed whole, or the head of a streamed one.
+    fn on_response(&self, response: &RawResponse) -> impl Future<Output = ()> + Send {
+        let _ = response;
+        async {}
+    }
+
+    /// A client connected, or opened an HTTP/2 stream.
+    fn on_connection_open(&self, meta: &ConnectionMeta) {
+        let _ = meta;
+    }
+
+    /// It is gone; nothing more is told of this id.
+    fn on_connection_close(&self, connection_id: Uuid) {
+        let _ = connection_id;
+    }
+}
+
+/// What becomes of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HandlerDecision {
+    /// It goes on as it came.
+    Allow,
+    /// It is answered with this status and body (`text/plain`) and goes nowhere. A status that is
+    /// no final one (200 to 599) becomes 403.
+    Block {
+        /// For example 403 or 451.
+        status: u16,
+        /// Shown to the client.
+        body: Bytes,
+    },
+    /// It goes on changed.
+    Edit(Box<RequestEdit>),
+    /// It is answered here, and goes nowhere.
+    Respond(Box<LocalResponse>),
+    /// It goes to another upstream, as it came.
+    Redirect(Box<Target>),
+}
+
+/// Changes to a request. What is not named stays as it came, byte for byte on HTTP/1.1.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestEdit {
+    /// The method.
+    pub method: Option<String>,
+    /// Path and query.
+    pub path: Option<String>,
+    /// Fields to take out, all lines of that name.
+    pub remove: Vec<HeaderName>,
+    /// Fields to set: the first line of that name gets the value in its place, others of the name
+    /// go; where there is none, it is added at the end. `Host`, `Content-Length`,
+    /// `Transfer-Encoding` and other fields that frame the message or name its connection cannot
+    /// be set.
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    /// Another body in place of the one that came. It needs `body.buffer_request_bodies`: a body
+    /// that is on its way cannot be replaced.
+    pub body: Option<Bytes>,
+    /// Another upstream.
+    pub upstream: Option<Target>,
+}
+
+/// An answer made here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalResponse {
+    /// 200 to 599.
+    pub status: u16,
+    /// Fields; the framing is added, so those that frame the message are left out.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}

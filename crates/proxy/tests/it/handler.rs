@@ -1,0 +1,216 @@
+//! A handler decides before anything is sent, and is told the rest in order.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+use oriel_proxy::handler::{
+    ConnectionMeta, HandlerDecision, InterceptHandler, ProcessInfo, RawRequest, RawResponse,
+    RequestEdit, StreamChunk,
+};
+use parking_lot::Mutex;
+use testbed::client::Request;
+use testbed::upstream::Protocols;
+use uuid::Uuid;
+
+use crate::running::{NAME, Running, https};
+use crate::soon;
+
+/// Notes what it is told, and decides by the path.
+#[derive(Clone, Default)]
+struct Notes(Arc<Mutex<Vec<(Uuid, String)>>>);
+
+impl Notes {
+    fn note(&self, id: Uuid, what: impl Into<String>) {
+        self.0.lock().push((id, what.into()));
+    }
+
+    /// What was told of each id, in order of the ids.
+    fn by_id(&self) -> Vec<String> {
+        let notes = self.0.lock().clone();
+        let mut ids: Vec<Uuid> = notes.iter().map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let told = |id: Uuid| {
+            let own = notes.iter().filter(|(of, _)| *of == id);
+            own.map(|(_, what)| what.as_str())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        ids.into_iter().map(told).collect()
+    }
+}
+
+impl InterceptHandler for Notes {
+    fn should_intercept_tls(&self, host: &str, _process: Option<&ProcessInfo>) -> bool {
+        assert_eq!(host, NAME);
+        true
+    }
+
+    async fn on_request(&self, request: &RawRequest) -> HandlerDecision {
+        let id = request.connection_meta.connection_id;
+        self.note(id, format!("{}{}", request.method, request.path));
+        match request.path.as_str() {
+            "/blocked" => HandlerDecision::Block {
+                status: 451,
+                body: Bytes::from_static(b"no"),
+            },
+            "/panic" => std::panic::resume_unwind(Box::new("this handler is broken")),
+            "/slow" => std::future::pending().await,
+            "/edit" => HandlerDecision::Edit(Box::new(RequestEdit {
+                path: Some("/echo?edited".to_owned()),
+                remove: vec![HeaderName::from_static("x-gone")],
+                set: vec![(
+                    HeaderName::from_static("x-new"),
+                    HeaderValue::from_static("yes"),
+                )],
+                ..RequestEdit::default()
+            })),
+            "/smuggle" => HandlerDecision::Edit(Box::new(RequestEdit {
+                path: Some("/ HTTP/1.1\r\nX: y\r\n\r\nGET /two".to_owned()),
+                ..RequestEdit::default()
+            })),
+            "/body" => HandlerDecision::Edit(Box::new(RequestEdit {
+                path: Some("/echo".to_owned()),
+                body: Some(Bytes::from([b"was ", &request.body[..]].concat())),
+                ..RequestEdit::default()
+            })),
+            _ => HandlerDecision::Allow,
+        }
+    }
+
+    async fn on_stream_chunk(&self, chunk: &StreamChunk) {
+        let text = format!("{}#{}", chunk.frame_kind, chunk.sequence);
+        self.note(chunk.connection_id, text);
+    }
+
+    async fn on_stream_end(&self, connection_id: Uuid) {
+        self.note(connection_id, "end");
+    }
+
+    async fn on_response(&self, response: &RawResponse) {
+        let id = response.connection_meta.connection_id;
+        self.note(id, format!("{}({})", response.status, response.body.len()));
+    }
+
+    fn on_connection_open(&self, meta: &ConnectionMeta) {
+        self.note(meta.connection_id, "open");
+    }
+
+    fn on_connection_close(&self, connection_id: Uuid) {
+        self.note(connection_id, "close");
+    }
+}
+
+async fn start(notes: &Notes, buffer: bool) -> Running {
+    Running::with_handler(notes.clone(), |config| {
+        config.handler.buffer_request_bodies = buffer;
+        config.handler.request_timeout = std::time::Duration::from_millis(200);
+        config.handler.body_bytes_max = 1000;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn decides_and_is_told_in_order_on_http1() {
+    let (upstream, notes) = (https(Protocols::Http1).await, Notes::default());
+    let running = start(&notes, false).await;
+    let mut client = running.through_tls(&upstream, &["http/1.1"]).await;
+    for (path, status) in [
+        ("/blocked", 451),
+        ("/", 200),
+        ("/panic", 503),
+        ("/slow", 503),
+    ] {
+        let request = Request::get(path).host(NAME);
+        let response = soon(client.request(&request)).await.unwrap();
+        assert_eq!(response.head.status, status, "{path}: {}", response.text());
+    }
+    drop(client);
+    running.stop().await;
+    let told = notes.by_id();
+    let body = told[0]
+        .split("200(")
+        .nth(1)
+        .unwrap()
+        .split(')')
+        .next()
+        .unwrap()
+        .to_owned();
+    assert_eq!(
+        told,
+        [format!(
+            "open GET/blocked 451(2) GET/ 200({body}) GET/panic GET/slow close"
+        )]
+    );
+}
+
+#[tokio::test]
+async fn edits_heads_and_bodies() {
+    let (upstream, notes) = (https(Protocols::Both).await, Notes::default());
+    let running = start(&notes, true).await;
+    let mut client = running.through_tls(&upstream, &["http/1.1"]).await;
+    let edit = Request::get("/edit")
+        .host(NAME)
+        .header("X-Gone", "1")
+        .header("X-Kept", "2");
+    let response = soon(client.request(&edit)).await.unwrap();
+    let text = response.text();
+    assert!(text.contains("edited"), "{text}");
+    assert!(
+        text.contains("x-new: yes") && text.contains("X-Kept: 2"),
+        "{text}"
+    );
+    assert!(!text.contains("X-Gone"), "{text}");
+    let body = Request::post("/body", "hello").host(NAME);
+    let response = soon(client.request(&body)).await.unwrap();
+    assert!(
+        response.text().ends_with("was hello"),
+        "{}",
+        response.text()
+    );
+    let smuggle = Request::get("/smuggle").host(NAME);
+    let response = soon(client.request(&smuggle)).await.unwrap();
+    assert_eq!(response.head.status, 503, "{}", response.text());
+    let large = Request::post("/echo", vec![b'x'; 1001]).host(NAME);
+    let response = soon(client.request(&large)).await.unwrap();
+    assert_eq!(response.head.status, 413, "{}", response.text());
+
+    let http2 = running.through_tls(&upstream, &["h2"]).await;
+    let http2 = http2.start_http2().await.unwrap();
+    let uri = |path: &str| format!("https://{NAME}{path}");
+    let request = http::Request::post(uri("/body"))
+        .body(Bytes::from_static(b"hello"))
+        .unwrap();
+    let response = soon(http2.request(request)).await.unwrap();
+    assert!(
+        response.text().ends_with("was hello"),
+        "{}",
+        response.text()
+    );
+    let large = http::Request::post(uri("/echo"))
+        .body(vec![b'x'; 1001].into())
+        .unwrap();
+    assert_eq!(soon(http2.request(large)).await.unwrap().head.status, 413);
+}
+
+#[tokio::test]
+async fn each_http2_stream_is_told_on_its_own() {
+    let (upstream, notes) = (https(Protocols::Both).await, Notes::default());
+    let running = start(&notes, false).await;
+    let http2 = running.through_tls(&upstream, &["h2"]).await;
+    let http2 = http2.start_http2().await.unwrap();
+    for path in ["/blocked", "/"] {
+        let uri = format!("https://{NAME}{path}");
+        let request = http::Request::get(uri).body(Bytes::new()).unwrap();
+        soon(http2.request(request)).await.unwrap();
+    }
+    drop(http2);
+    running.stop().await;
+    let told = notes.by_id();
+    assert_eq!(told[0], "open close");
+    assert_eq!(told[1], "open GET/blocked 451(2) close");
+    assert!(told[2].starts_with("open GET/ 200("), "{told:?}");
+    assert!(told[2].ends_with(") close"), "{told:?}");
+    assert_eq!(told.len(), 3);
+}

@@ -158,8 +158,9 @@ impl Binder<'_, '_> {
 
     fn next(&mut self) -> rusqlite::Result<&mut Bound> {
         self.index += 1;
-        let bound = self.to.bound.get_mut(self.index);
-        bound.ok_or(rusqlite::Error::InvalidParameterCount(self.index, 0))
+        let index = self.index;
+        let bound = self.to.bound.get_mut(index);
+        bound.ok_or_else(|| rusqlite::Error::InvalidParameterCount(index, 0))
     }
 
     fn bind(&mut self, value: impl rusqlite::ToSql) -> rusqlite::Result<()> {

@@ -2,11 +2,13 @@
 
 use std::fmt::Write as _;
 
-use traffic::{FlowKind, FlowStarted, Host};
+use traffic::{FlowKind, FlowStarted, Host, Scheme, Target};
 
-/// The texts. Kept between flows to use their memory again.
+/// The texts. Kept between flows, since many ask for what the one before asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Place {
+    /// What the texts were read from.
+    source: Option<Source>,
     pub(crate) method: String,
     /// `scheme://host:port/path?query` without the port that the scheme implies; `host:port` for a
     /// tunnel.
@@ -17,9 +19,32 @@ pub(crate) struct Place {
     pub(crate) path: String,
 }
 
+#[derive(Debug)]
+struct Source {
+    kind: FlowKind,
+    scheme: Scheme,
+    target: Target,
+    line: String,
+}
+
 impl Place {
     /// Reads a request line that is masked already.
     pub(crate) fn read(&mut self, started: &FlowStarted, line: &str) {
+        let is_known = self.source.as_ref().is_some_and(|source| {
+            source.kind == started.kind
+                && source.scheme == started.scheme
+                && source.line == line
+                && source.target == started.target
+        });
+        if is_known {
+            return;
+        }
+        self.source = Some(Source {
+            kind: started.kind,
+            scheme: started.scheme,
+            target: started.target.clone(),
+            line: line.to_owned(),
+        });
         self.method.clear();
         self.url.clear();
         self.host.clear();

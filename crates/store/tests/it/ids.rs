@@ -3,12 +3,37 @@
 use oriel_store::{Reader, StoreError, UnknownId};
 use traffic::Timestamp;
 
-use crate::script::{Place, Script, new_run};
+use crate::script::{Place, START, Script, new_run};
 
 fn message(reader: &Reader, id: &str) -> String {
     match reader.resolve(id) {
         Ok(flow) => flow.to_string(),
         Err(error) => error.to_string(),
+    }
+}
+
+/// RFC 9562: version 7, with the time of the flow in milliseconds.
+#[test]
+fn flows_have_uuids_that_hold_their_time() {
+    let place = Place::new();
+    for flow in 0..2 {
+        let mut script = Script::new(flow);
+        script.at = START + 123_456;
+        place.record(script.events());
+    }
+    let reader = place.reader();
+    let uuid = |seq| {
+        let row = reader.flow(place.flow(seq)).unwrap().row;
+        uuid::Uuid::parse_str(&row.uuid).unwrap()
+    };
+    let (first, second) = (uuid(1), uuid(2));
+    assert_ne!(first, second);
+    for uuid in [first, second] {
+        assert_eq!(uuid.get_version_num(), 7);
+        assert_eq!(uuid.get_variant(), uuid::Variant::RFC4122);
+        let (seconds, nanos) = uuid.get_timestamp().unwrap().to_unix();
+        assert_eq!(i64::try_from(seconds).unwrap(), START / 1_000_000);
+        assert_eq!(nanos, 123_000_000);
     }
 }
 

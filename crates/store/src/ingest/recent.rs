@@ -22,6 +22,10 @@ impl<K: Hash + Eq, V, S: BuildHasher + Default> Recent<K, V, S> {
     }
 
     pub(crate) fn find(&mut self, key: &K) -> Option<&mut V> {
+        // Mostly so, and then one look is enough.
+        if self.old.is_empty() {
+            return self.young.get_mut(key);
+        }
         if !self.young.contains_key(key) {
             let (key, value) = self.old.remove_entry(key)?;
             self.insert(key, value);

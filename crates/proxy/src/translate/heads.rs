@@ -26,12 +26,7 @@ pub(crate) fn request_text(method: &Method, uri: &Uri, fields: &HeaderMap) -> He
         text.extend_from_slice(authority.as_str().as_bytes());
         text.extend_from_slice(b"\r\n");
     }
-    write_fields(fields, &mut text);
-    text.extend_from_slice(b"\r\n");
-    Head {
-        version: Version::Http2,
-        text: text.into(),
-    }
+    with_fields(text, fields)
 }
 
 /// An HTTP/2 response head as text.
@@ -40,6 +35,11 @@ pub(crate) fn response_text(status: StatusCode, fields: &HeaderMap) -> Head {
     text.extend_from_slice(b"HTTP/2 ");
     text.extend_from_slice(status.as_str().as_bytes());
     text.extend_from_slice(b"\r\n");
+    with_fields(text, fields)
+}
+
+/// The head that begins with this text.
+fn with_fields(mut text: Vec<u8>, fields: &HeaderMap) -> Head {
     write_fields(fields, &mut text);
     text.extend_from_slice(b"\r\n");
     Head {

@@ -106,6 +106,21 @@ fn a_certificate_of_its_own_making_is_refused() {
     );
 }
 
+/// Runs a command that gets an answer of this length; returns what was said about it.
+fn check_answered(
+    world: &World,
+    site: &Site,
+    flags: &[&str],
+    command: &[&str],
+    length: usize,
+) -> String {
+    let mut command = site.command_with(world, flags, command);
+    let printed = Printed::of(command.output().unwrap());
+    let (code, got) = (printed.code, printed.stdout.len());
+    assert_eq!((code, got), (Some(0), length), "{}", printed.stderr);
+    printed.stderr
+}
+
 #[test]
 fn a_self_signed_certificate_that_was_given_is_believed() {
     let world = World::new();
@@ -117,21 +132,8 @@ fn a_self_signed_certificate_that_was_given_is_believed() {
     });
     let own = world.file("self-signed.pem", &pem);
     let url = site.url("/bytes/7");
-    let printed = Printed::of(
-        site.command_with(
-            &world,
-            &["-q", "--upstream-ca", text(&own)],
-            &["curl", "-sS", &url],
-        )
-        .output()
-        .unwrap(),
-    );
-    assert_eq!(
-        (printed.code, printed.stdout.len()),
-        (Some(0), 7),
-        "{}",
-        printed.stderr
-    );
+    let flags = ["-q", "--upstream-ca", text(&own)];
+    check_answered(&world, &site, &flags, &["curl", "-sS", &url], 7);
     let flow = only_flow(&world);
     assert_eq!(flow["status"], 200);
     assert_eq!(flow["danger_unverified"], false);
@@ -150,22 +152,8 @@ fn what_is_accepted_unverified_is_marked() {
         "--danger-accept-invalid-upstream",
         NAME,
     ];
-    let printed = Printed::of(
-        site.command_with(&world, &flags, &["curl", "-sS", &url])
-            .output()
-            .unwrap(),
-    );
-    assert_eq!(
-        (printed.code, printed.stdout.len()),
-        (Some(0), 7),
-        "{}",
-        printed.stderr
-    );
-    assert!(
-        printed.stderr.contains("certificate was not verified"),
-        "{}",
-        printed.stderr
-    );
+    let said = check_answered(&world, &site, &flags, &["curl", "-sS", &url], 7);
+    assert!(said.contains("certificate was not verified"), "{said}");
     assert_eq!(only_flow(&world)["danger_unverified"], true);
 }
 
@@ -175,17 +163,7 @@ fn a_bypassed_host_keeps_its_own_certificate() {
     let site = Site::https(&world, Protocols::Both);
     let url = site.url("/bytes/9");
     let command = ["curl", "-sS", "--cacert", text(&site.ca), &url];
-    let printed = Printed::of(
-        site.command_with(&world, &["-q", "--bypass", NAME], &command)
-            .output()
-            .unwrap(),
-    );
-    assert_eq!(
-        (printed.code, printed.stdout.len()),
-        (Some(0), 9),
-        "{}",
-        printed.stderr
-    );
+    check_answered(&world, &site, &["-q", "--bypass", NAME], &command, 9);
     let all = flows(&world);
     assert_eq!(all.len(), 1);
     assert_eq!(all[0]["kind"], "tunnel");

@@ -173,22 +173,7 @@ async fn a_reset_of_the_upstream_reaches_the_client_with_its_code() {
 
 #[tokio::test]
 async fn a_reset_in_the_middle_of_a_body_comes_after_what_was_sent() {
-    let seen = Gate::new();
-    let go = seen.clone();
-    let peer = Http2Peer::start(move |mut streams: Streams| {
-        let go = go.clone();
-        async move {
-            let (_request, mut respond) = streams.next().await.unwrap();
-            let mut stream = respond.send_response(Response::new(()), false).unwrap();
-            stream
-                .send_data(Bytes::from_static(b"half"), false)
-                .unwrap();
-            go.wait().await;
-            stream.send_reset(Reason::INTERNAL_ERROR);
-            while streams.next().await.is_some() {}
-        }
-    })
-    .await;
+    let (peer, seen) = Http2Peer::breaking_off(Reason::INTERNAL_ERROR).await;
     let running = Running::start().await;
     let client = peer.connect(&running).await;
     let stream = client.open(head("/"), true).await.unwrap();

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
-use h2::{RecvStream, SendStream};
+use h2::{Reason, RecvStream, SendStream};
 use http::Request;
 use testbed::client::{Client, Http2Client};
+use testbed::gate::Gate;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -85,6 +86,26 @@ impl Http2Peer {
             connections,
             _tasks: tasks,
         }
+    }
+
+    /// Sends half of a response to the first request, and resets its stream when the gate opens.
+    pub(crate) async fn breaking_off(reason: Reason) -> (Self, Gate) {
+        let gate = Gate::new();
+        let go = gate.clone();
+        let peer = Self::start(move |mut streams: Streams| {
+            let go = go.clone();
+            async move {
+                let (_request, mut respond) = streams.next().await.unwrap();
+                let head = http::Response::new(());
+                let mut stream = respond.send_response(head, false).unwrap();
+                let half = Bytes::from_static(b"half");
+                stream.send_data(half, false).unwrap();
+                go.wait().await;
+                stream.send_reset(reason);
+                while streams.next().await.is_some() {}
+            }
+        });
+        (peer.await, gate)
     }
 
     /// Says on the first connection that carries a request that it has processed none, and answers

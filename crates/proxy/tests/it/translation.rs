@@ -337,22 +337,7 @@ async fn a_reset_of_the_http2_upstream_breaks_the_http1_response() {
     assert_eq!(response.head.status, 502);
     // With chunks the end is missing; for HTTP/1.0 the end of the connection is no orderly one.
     for version in ["1.1", "1.0"] {
-        let seen = Gate::new();
-        let go = seen.clone();
-        let peer = Http2Peer::start(move |mut streams: Streams| {
-            let go = go.clone();
-            async move {
-                let (_request, mut respond) = streams.next().await.unwrap();
-                let mut stream = respond.send_response(Response::new(()), false).unwrap();
-                stream
-                    .send_data(Bytes::from_static(b"half"), false)
-                    .unwrap();
-                go.wait().await;
-                stream.send_reset(Reason::CANCEL);
-                while streams.next().await.is_some() {}
-            }
-        })
-        .await;
+        let (peer, seen) = Http2Peer::breaking_off(Reason::CANCEL).await;
         let mut client = peer.connect_tls(&running, "http/1.1").await;
         client
             .send(format!("GET / HTTP/{version}\r\nHost: a\r\n\r\n"))

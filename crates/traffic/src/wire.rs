@@ -4,5 +4,7 @@ pub mod client_hello;
 pub mod encoding;
 pub mod fingerprint;
 pub mod limits;
+pub mod proxy_protocol;
+pub mod socks5;
 pub mod stream;
 pub mod websocket;

@@ -38,3 +38,11 @@ pub const EVENT_STREAM_HEADERS_MAX: usize = 128;
 
 /// Bytes of the trailers frame of gRPC-Web that are kept, as of an HTTP trailer section.
 pub const GRPC_TRAILER_BYTES_KEPT: usize = 32 << 10;
+
+/// Bytes of a PROXY protocol header of version 1, line end included: the longest that its
+/// specification lets be written (section 2.1).
+pub const PROXY_HEADER_V1_BYTES_MAX: usize = 107;
+
+/// Bytes of a PROXY protocol header of version 2, further fields included. Load balancers write
+/// some hundred; the length field would allow 64 KiB.
+pub const PROXY_HEADER_V2_BYTES_MAX: usize = 4096;

@@ -24,6 +24,8 @@ const ANSWER_BYTES: usize = 1024;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLM_F_REQUEST: u16 = 1;
 const NLMSG_ERROR: u16 = 2;
+/// The highest error number that Linux knows (`include/linux/err.h`).
+const MAX_ERRNO: i32 = 4095;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
@@ -94,11 +96,10 @@ fn parse(
 ) -> Result<Option<ClientSocket>, Errno> {
     let kind = at(answer, 4).map(u16::from_ne_bytes);
     if kind == Some(NLMSG_ERROR) {
-        let code = at(answer, HEADER_BYTES).map(i32::from_ne_bytes);
-        let error = Errno::from_raw_os_error(code.unwrap_or_default().saturating_neg());
-        return match error {
-            Errno::NOENT => Ok(None),
-            other => Err(other),
+        return match at(answer, HEADER_BYTES).and_then(|code| error(i32::from_ne_bytes(code))) {
+            Some(Errno::NOENT) => Ok(None),
+            Some(other) => Err(other),
+            None => Err(Errno::PROTO),
         };
     }
     if kind != Some(SOCK_DIAG_BY_FAMILY) {
@@ -112,6 +113,14 @@ fn parse(
     let is_it =
         message.state != TCP_LISTEN && message.local == plain(local) && message.peer == plain(peer);
     Ok(is_it.then_some(message.found))
+}
+
+/// The error of an `NLMSG_ERROR`, which holds it negated; nothing for a number that is none.
+fn error(negated: i32) -> Option<Errno> {
+    let code = negated.checked_neg()?;
+    (1..=MAX_ERRNO)
+        .contains(&code)
+        .then(|| Errno::from_raw_os_error(code))
 }
 
 /// What is needed of `struct inet_diag_msg`.
@@ -198,6 +207,13 @@ mod tests {
         };
         assert_eq!(parse(&error(2), local, peer), Ok(None));
         assert_eq!(parse(&error(1), local, peer), Err(Errno::PERM));
+        for none in [0, -1, 4096, i32::MAX, i32::MIN + 1] {
+            assert_eq!(
+                parse(&error(none), local, peer),
+                Err(Errno::PROTO),
+                "{none}"
+            );
+        }
         assert_eq!(parse(&[0; 7], local, peer), Err(Errno::PROTO));
     }
 

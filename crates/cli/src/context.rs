@@ -57,13 +57,17 @@ impl Context {
         purpose: Purpose,
         flags: Layer,
     ) -> Result<Settings, Vec<Problem>> {
-        let sources = Sources {
+        Settings::load(&self.sources(), purpose, flags)
+    }
+
+    /// Where the settings are read from.
+    pub(crate) fn sources(&self) -> Sources<'_> {
+        Sources {
             environment: &self.environment,
             paths: &self.paths,
             folder: &self.folder,
             config: self.global.config.as_deref(),
-        };
-        Settings::load(&sources, purpose, flags)
+        }
     }
 
     /// The zone that people read times in.

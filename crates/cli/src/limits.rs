@@ -35,3 +35,6 @@ pub(crate) const FOLLOW_EVERY: Duration = Duration::from_millis(100);
 pub(crate) const DECODED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of a body that are shown unless everything is asked for.
 pub(crate) const SHOWN_BYTES_MAX: usize = 64 * 1024;
+/// How often a service looks whether a file of its configuration changed: soon enough for who
+/// saved one, and a handful of `stat` calls.
+pub(crate) const CONFIG_LOOK_EVERY: Duration = Duration::from_secs(1);

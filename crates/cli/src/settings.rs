@@ -146,14 +146,33 @@ fn row<T: Serialize>(path: &'static str, setting: &Setting<T>) -> Row {
     }
 }
 
+impl Sources<'_> {
+    /// The config files that are read, whether they are there or not.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let own = match self.named() {
+            Some(path) => vec![path],
+            None => project::find(self.folder)
+                .into_iter()
+                .chain([self.paths.user_config.clone()])
+                .collect(),
+        };
+        own.into_iter()
+            .chain([self.paths.system_config.clone()])
+            .collect()
+    }
+
+    /// The file that was named in place of the user's and the project's.
+    fn named(&self) -> Option<PathBuf> {
+        self.config
+            .map(Path::to_owned)
+            .or_else(|| self.environment.path("ORIEL_CONFIG"))
+    }
+}
+
 /// The project's, the user's and the system's file, as far as they are there.
 fn file_layers(sources: &Sources<'_>) -> Result<Vec<Layer>, Vec<Problem>> {
     let mut files = Vec::new();
-    let named = sources
-        .config
-        .map(Path::to_owned)
-        .or_else(|| sources.environment.path("ORIEL_CONFIG"));
-    match named {
+    match sources.named() {
         Some(path) => files.push(read_named(&path)?),
         None => {
             if let Some(path) = project::find(sources.folder) {

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use proxy::{BindError, ConnectPorts, Proxy, ProxyConfig, UpstreamTrust, Watcher};
+use proxy::tls::upstream_side::TrustError;
+use proxy::{
+    Authority, BindError, ConnectPorts, Proxy, ProxyConfig, ReloadError, UpstreamTrust, Watcher,
+};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use store::{EndRun, NewRun, Recorder, RunId, Store, StoreOptions};
@@ -29,6 +32,12 @@ use crate::store_problem::store_problem;
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) run: NewRun,
+    pub(crate) engine: EnginePlan,
+}
+
+/// What of an engine the settings alone do not say.
+#[derive(Debug)]
+pub(crate) struct EnginePlan {
     pub(crate) connect_ports: ConnectPorts,
     /// Replaces the drain deadline of the settings.
     pub(crate) drain: Option<Duration>,
@@ -41,7 +50,7 @@ pub(crate) struct Plan {
 pub(crate) struct Station {
     pub(crate) proxy: Proxy,
     pub(crate) admin: Option<Admin>,
-    pub(crate) certificate_pem: String,
+    pub(crate) authority: Arc<Authority>,
     pub(crate) recording: Option<Recording>,
 }
 
@@ -73,29 +82,13 @@ impl Watcher for Relay {
 pub(crate) async fn start(settings: &Settings, plan: Plan) -> Result<Station, Problem> {
     refuse_exposure(settings)?;
     let authority = Arc::new(load_or_make(settings, now())?);
-    let certificate_pem = authority.certificate_pem().to_owned();
-    let rules = Arc::new(compile_rules(settings)?);
-    let upstream_trust = upstream_trust(settings, plan.extra_roots)?;
+    let mut config = engine_config(settings, plan.engine, Arc::clone(&authority))?;
     let store = open_store(settings)?;
     let admin = match settings.admin.value {
         AdminListen::Off => None,
         AdminListen::At(address) => Some(Admin::bind(address).await?),
     };
-    let config = ProxyConfig {
-        listen: settings.listen.value.0,
-        rules,
-        authority,
-        upstream_trust,
-        connect_ports: plan.connect_ports,
-        own_addresses: admin.iter().map(Admin::local_address).collect(),
-        body_bytes_kept: settings.body_bytes_kept.value.0,
-        timeouts: timeouts(settings, plan.drain),
-        pool: proxy::Pool {
-            idle: settings.pool_idle.value.0,
-            idle_per_target_max: settings.pool_idle_per_target_max.value,
-        },
-        handler: proxy::handler::HandlerLimits::default(),
-    };
+    config.own_addresses = own_addresses(admin.as_ref());
     let relay = Arc::new(Relay::default());
     let watcher = store
         .is_some()
@@ -111,13 +104,41 @@ pub(crate) async fn start(settings: &Settings, plan: Plan) -> Result<Station, Pr
     Ok(Station {
         proxy,
         admin,
-        certificate_pem,
+        authority,
         recording,
     })
 }
 
+/// What the settings say to an engine. Nothing is bound or opened yet, so `own_addresses` is empty.
+pub(crate) fn engine_config(
+    settings: &Settings,
+    plan: EnginePlan,
+    authority: Arc<Authority>,
+) -> Result<ProxyConfig, Problem> {
+    Ok(ProxyConfig {
+        listen: settings.listen.value.0,
+        rules: Arc::new(compile_rules(settings)?),
+        authority,
+        upstream_trust: upstream_trust(settings, plan.extra_roots)?,
+        connect_ports: plan.connect_ports,
+        own_addresses: Vec::new(),
+        body_bytes_kept: settings.body_bytes_kept.value.0,
+        timeouts: timeouts(settings, plan.drain),
+        pool: proxy::Pool {
+            idle: settings.pool_idle.value.0,
+            idle_per_target_max: settings.pool_idle_per_target_max.value,
+        },
+        handler: proxy::handler::HandlerLimits::default(),
+    })
+}
+
+/// The addresses that are oriel's own besides the one clients connect to.
+pub(crate) fn own_addresses(admin: Option<&Admin>) -> Vec<SocketAddr> {
+    admin.into_iter().map(Admin::local_address).collect()
+}
+
 /// Off loopback the proxy demands credentials. There are none yet, so it takes a named danger.
-fn refuse_exposure(settings: &Settings) -> Result<(), Problem> {
+pub(crate) fn refuse_exposure(settings: &Settings) -> Result<(), Problem> {
     let listen = settings.listen.value;
     if listen.0.ip().is_loopback() || settings.danger_listen_without_credentials.value {
         return Ok(());
@@ -279,13 +300,23 @@ fn timeouts(settings: &Settings, drain: Option<Duration>) -> proxy::Timeouts {
 fn bind_problem(error: &BindError, listen: SocketAddr) -> Problem {
     match error {
         BindError::Listen { source, .. } => listen_problem(source, listen, "--listen"),
-        BindError::Trust(trust) => {
-            let source = std::error::Error::source(trust).map(ToString::to_string);
-            Problem::new("ORL0305", Exit::Usage, trust.to_string())
-                .why(source.unwrap_or_else(|| "nothing would be trusted".to_owned()))
-        }
+        BindError::Trust(trust) => trust_problem(trust),
         other => Problem::bug(other.to_string()),
     }
+}
+
+/// Why an engine did not take another configuration.
+pub(crate) fn reload_problem(error: &ReloadError) -> Problem {
+    match error {
+        ReloadError::Trust(trust) => trust_problem(trust),
+        other => Problem::bug(other.to_string()),
+    }
+}
+
+fn trust_problem(error: &TrustError) -> Problem {
+    let source = std::error::Error::source(error).map(ToString::to_string);
+    Problem::new("ORL0305", Exit::Usage, error.to_string())
+        .why(source.unwrap_or_else(|| "nothing would be trusted".to_owned()))
 }
 
 /// Why an address cannot be listened on.

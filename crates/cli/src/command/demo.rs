@@ -23,7 +23,7 @@ use crate::runtime;
 use crate::settings::{Purpose, Settings};
 use crate::store_problem::store_problem;
 use crate::summary::Summary;
-use crate::wiring::{Plan, Recording, start};
+use crate::wiring::{EnginePlan, Plan, Recording, start};
 
 /// The name that the model's upstream answers to: the only one that needs no resolver.
 const HOST: &str = "localhost";
@@ -50,7 +50,7 @@ async fn play(context: &Context, settings: &Settings) -> Result<RunSummary, Prob
         proxy: station.proxy.local_address(),
         upstream: SocketAddr::new(upstream.address().ip(), upstream.address().port()),
         host: HOST,
-        roots: trusted(&station.certificate_pem, authority.certificate())?,
+        roots: trusted(station.authority.certificate_pem(), authority.certificate())?,
     };
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = station.proxy.serve(async {
@@ -78,9 +78,11 @@ fn plan(root: CertificateDer<'static>) -> Plan {
             started_at: now(),
             kind: RunKind::Demo,
         },
-        connect_ports: ConnectPorts::Any,
-        drain: Some(RUN_DRAIN),
-        extra_roots: vec![root],
+        engine: EnginePlan {
+            connect_ports: ConnectPorts::Any,
+            drain: Some(RUN_DRAIN),
+            extra_roots: vec![root],
+        },
     }
 }
 

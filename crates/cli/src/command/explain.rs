@@ -76,6 +76,8 @@ pub(crate) const ENTRIES: &[Entry] = &[
         "Variables are read like the config file's values; lists have commas. `oriel man` lists all of them."),
     entry("ORL0406", "the config file is there already",
         "`oriel config init` never overwrites a file."),
+    entry("ORL0407", "a setting cannot change while oriel runs",
+        "Where oriel listens, what it stores and how it logs is set when it starts. The other changes were not taken either, so that a configuration is in force as a whole or not at all. Restart oriel, or undo the change."),
     entry("ORL0702", "a folder or file cannot be written",
         "Choose another data folder with --data DIR or ORIEL_DATA, or make the folder writable."),
     entry("ORL0703", "the database is locked",

@@ -33,7 +33,7 @@ use crate::signals::{Came, Signals};
 use crate::store_problem::store_problem;
 use crate::summary::Summary;
 use crate::terminal::Colour;
-use crate::wiring::{Plan, Recording, Station, start};
+use crate::wiring::{EnginePlan, Plan, Recording, Station, start};
 use crate::{authority, logging, runtime};
 
 pub(crate) fn run(context: &Context, arguments: &Run) -> Result<Exit, Problem> {
@@ -146,11 +146,11 @@ impl Job<'_> {
         let Station {
             proxy,
             admin,
-            certificate_pem,
+            authority,
             recording,
         } = station;
         let folder = RunFolder::new(&self.context.paths.runtime);
-        let files = self.trust_files(&folder, &certificate_pem)?;
+        let files = self.trust_files(&folder, authority.certificate_pem())?;
         let changes = Changes::new(
             &wishes(self.arguments, address, files.as_ref()),
             &self.context.environment,
@@ -189,9 +189,11 @@ impl Job<'_> {
                 started_at: now(),
                 kind: RunKind::Run,
             },
-            connect_ports: ConnectPorts::Any,
-            drain: Some(RUN_DRAIN.min(self.settings.timeout_drain.value.0)),
-            extra_roots: Vec::new(),
+            engine: EnginePlan {
+                connect_ports: ConnectPorts::Any,
+                drain: Some(RUN_DRAIN.min(self.settings.timeout_drain.value.0)),
+                extra_roots: Vec::new(),
+            },
         }
     }
 

@@ -1,9 +1,12 @@
-//! `oriel serve`: the proxy in the foreground, until SIGTERM, SIGINT or SIGHUP.
+//! `oriel serve`: the proxy in the foreground, until SIGTERM or SIGINT. SIGHUP, or a change of a
+//! config file, has it take its configuration anew.
+
+mod reload;
+mod signals;
 
 use proxy::ConnectPorts;
 use store::{EndRun, NewRun, RunKind};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use traffic::rules::pattern::HostPattern;
 
 use crate::args::Serve;
@@ -15,8 +18,10 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::problem::Problem;
 use crate::settings::{Purpose, Settings};
-use crate::wiring::{Plan, Station, start};
+use crate::wiring::{EnginePlan, Plan, Station, start};
 use crate::{descriptors, logging, runtime};
+use reload::Reloader;
+use signals::ServiceSignals;
 
 /// Ports that a CONNECT request may always name.
 const CONNECT_PORTS: [u16; 2] = [443, 80];
@@ -32,15 +37,16 @@ pub(crate) fn run(context: &Context, arguments: &Serve) -> Result<Exit, Problem>
         );
     }
     descriptors::raise_limit();
-    runtime::build()?.block_on(serve(&settings))
+    runtime::build()?.block_on(serve(context, arguments, settings))
 }
 
-async fn serve(settings: &Settings) -> Result<Exit, Problem> {
+async fn serve(context: &Context, arguments: &Serve, settings: Settings) -> Result<Exit, Problem> {
     // Before anything is announced, so that a signal right after it is not lost.
-    let signals = StopSignals::listen()?;
-    let station = start(settings, plan(settings)).await?;
-    announce(settings, &station);
+    let signals = ServiceSignals::listen()?;
+    let station = start(&settings, plan(&settings)).await?;
+    announce(&settings, &station);
     let status = station.status();
+    let reloader = Reloader::new(context, arguments, settings, &station);
     let Station {
         proxy,
         admin,
@@ -58,10 +64,14 @@ async fn serve(settings: &Settings) -> Result<Exit, Problem> {
         // Stops as well if the other end is dropped.
         let _stopped = stopped.await;
     });
+    let reload = Notify::new();
     tokio::select! {
         drained = serving => tell_cut(drained.connections_cut),
-        () = signals.twice(stop) => tracing::warn!("cut what was open: a second signal came"),
+        () = signals.stop_twice(stop, &reload) => {
+            tracing::warn!("cut what was open: a second signal came");
+        }
         () = admin => return Err(Problem::bug("the admin port ended by itself")),
+        () = reloader.run(&reload) => return Err(Problem::bug("reloading ended by itself")),
     }
     if let Some(recording) = recording {
         recording.end(EndRun {
@@ -81,11 +91,6 @@ fn tell_cut(connections: usize) {
 }
 
 fn plan(settings: &Settings) -> Plan {
-    let mut ports = CONNECT_PORTS.to_vec();
-    ports.extend(&settings.connect_ports.value);
-    // Who names a host with its port wants that port to be reached.
-    let named = settings.hosts.value.iter().chain(&settings.bypass.value);
-    ports.extend(named.filter_map(|text| HostPattern::parse(text).ok()?.port()));
     Plan {
         run: NewRun {
             name: None,
@@ -93,6 +98,17 @@ fn plan(settings: &Settings) -> Plan {
             started_at: now(),
             kind: RunKind::Serve,
         },
+        engine: engine_plan(settings),
+    }
+}
+
+fn engine_plan(settings: &Settings) -> EnginePlan {
+    let mut ports = CONNECT_PORTS.to_vec();
+    ports.extend(&settings.connect_ports.value);
+    // Who names a host with its port wants that port to be reached.
+    let named = settings.hosts.value.iter().chain(&settings.bypass.value);
+    ports.extend(named.filter_map(|text| HostPattern::parse(text).ok()?.port()));
+    EnginePlan {
         connect_ports: ConnectPorts::Only(ports),
         drain: None,
         extra_roots: Vec::new(),
@@ -118,42 +134,5 @@ fn announce(settings: &Settings, station: &Station) {
     }
     if station.recording.is_none() {
         tracing::warn!("nothing is stored (capture is off)");
-    }
-}
-
-/// The signals that end a service: of a service manager, of a terminal, of a terminal that closes.
-struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl StopSignals {
-    fn listen() -> Result<Self, Problem> {
-        let listen = |kind: SignalKind| {
-            signal(kind)
-                .map_err(|error| Problem::bug(format!("cannot listen for signals: {error}")))
-        };
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hang_up: listen(SignalKind::hangup())?,
-        })
-    }
-
-    /// Asks to stop at the first, and is done at the second: then nobody wants to wait.
-    async fn twice(mut self, stop: oneshot::Sender<()>) {
-        self.next().await;
-        tracing::info!("stopping: no new connections, open ones may end");
-        drop(stop);
-        self.next().await;
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-            _ = self.hang_up.recv() => {}
-        }
     }
 }

@@ -9,6 +9,7 @@ mod endings;
 mod flows;
 mod pages;
 mod redaction;
+mod reload;
 mod run;
 mod serve;
 mod site;

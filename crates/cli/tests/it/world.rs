@@ -25,7 +25,7 @@ pub(crate) struct Service {
     pub(crate) child: Child,
     pub(crate) proxy: SocketAddr,
     pub(crate) admin: Option<SocketAddr>,
-    _stderr: BufReader<ChildStderr>,
+    stderr: BufReader<ChildStderr>,
 }
 
 impl World {
@@ -132,7 +132,21 @@ impl Service {
             child,
             proxy: address(&said["proxy"]).unwrap(),
             admin: address(&said["admin"]),
-            _stderr: stderr,
+            stderr,
+        }
+    }
+
+    /// Waits for a log line whose message has this text in it.
+    pub(crate) fn wait_for(&mut self, message: &str) -> Value {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            let read = self.stderr.read_line(&mut line).unwrap();
+            assert_ne!(read, 0, "it ended before it said {message:?}");
+            let said: Value = serde_json::from_str(&line).unwrap();
+            if said["message"].as_str().unwrap().contains(message) {
+                return said;
+            }
         }
     }
 

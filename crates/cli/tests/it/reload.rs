@@ -1,0 +1,78 @@
+//! A service takes its configuration anew, as a whole or not at all.
+
+use rustix::process::Signal;
+
+use crate::upstream::{HELLO, answering};
+use crate::world::{Service, World, send};
+
+/// What a client gets that asks for `url`: the status, or what curl says in its place.
+fn status(service: &Service, url: &str) -> String {
+    let proxy = format!("http://{}", service.proxy);
+    let curl = std::process::Command::new("curl")
+        .args(["-s", "-o", "/dev/null", "-w", "%{http_code}"])
+        .args(["--noproxy", "", "-x", &proxy, url])
+        .output()
+        .unwrap();
+    String::from_utf8(curl.stdout).unwrap()
+}
+
+const CONFIG: &str = ".config/oriel/config.toml";
+const BLOCK: &str = "[intercept]\nhosts = [\"a.test\"]\nunlisted = \"block\"\n";
+
+#[test]
+fn a_changed_file_is_taken_by_itself() {
+    let world = World::new();
+    let url = format!("http://{}/", answering(HELLO));
+    let mut service = world.serve(&["--admin", "off"]);
+    assert_eq!(status(&service, &url), "200");
+    world.file(CONFIG, BLOCK);
+    let said = service.wait_for("took the new configuration");
+    assert_eq!(said["changed"], "intercept.hosts, intercept.unlisted");
+    assert_eq!(status(&service, &url), "403");
+    std::fs::remove_file(world.path(CONFIG)).unwrap();
+    service.wait_for("took the new configuration");
+    assert_eq!(status(&service, &url), "200");
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[test]
+fn a_hang_up_reloads_and_a_mistake_changes_nothing() {
+    let world = World::new();
+    let url = format!("http://{}/", answering(HELLO));
+    world.file(CONFIG, BLOCK);
+    let mut service = world.serve(&["--admin", "off"]);
+    send(&service.child, Signal::HUP);
+    service.wait_for("took the configuration anew: no setting changed");
+    for (text, code, place) in [
+        (
+            "[intercept]\nunlistd = \"tunnel\"\n",
+            "ORL0402",
+            Some("2:1"),
+        ),
+        ("[intercept]\nhosts = [\"a b\"]\n", "ORL0105", None),
+        ("[capture]\nenabled = false\n", "ORL0407", None),
+        ("[upstream]\nca_files = [\"none.pem\"]\n", "ORL0305", None),
+    ] {
+        world.file(CONFIG, text);
+        send(&service.child, Signal::HUP);
+        let said = service.wait_for("the configuration in force stays");
+        assert_eq!(said["code"], code, "{said}");
+        if let Some(place) = place {
+            assert!(said["place"].as_str().unwrap().ends_with(place), "{said}");
+        }
+        assert_eq!(status(&service, &url), "403", "{text}");
+    }
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[test]
+fn another_authority_is_taken() {
+    let world = World::new();
+    let mut service = world.serve(&["--admin", "off"]);
+    let own = world.path(".local/share/oriel/ca/authority.pem");
+    std::fs::remove_file(&own).unwrap();
+    send(&service.child, Signal::HUP);
+    service.wait_for("the certificate authority is another one");
+    assert!(own.exists());
+    assert_eq!(service.stop(), Some(0));
+}

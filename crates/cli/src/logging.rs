@@ -43,6 +43,8 @@ pub(crate) fn start(context: &Context, settings: &Settings) -> Result<(), Proble
         .with_env_filter(filter)
         .with_timer(Clock)
         .with_writer(std::io::stderr)
+        // A line that cannot be written would be told on stderr as well, and panic.
+        .log_internal_errors(false)
         .with_ansi(context.terminal.stderr.is_terminal && !context.terminal.stderr.pen.ascii());
     let started = match settings.log_format.value {
         LogFormat::Text => lines.try_init(),

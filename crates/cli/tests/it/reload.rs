@@ -76,3 +76,14 @@ fn another_authority_is_taken() {
     assert!(own.exists());
     assert_eq!(service.stop(), Some(0));
 }
+
+#[test]
+fn a_log_that_nobody_reads_ends_nothing() {
+    let world = World::new();
+    let url = format!("http://{}/", answering(HELLO));
+    let mut service = world.serve(&["--admin", "off"]);
+    service.close_log();
+    send(&service.child, Signal::HUP);
+    assert_eq!(status(&service, &url), "200");
+    assert_eq!(service.stop(), Some(0));
+}

@@ -25,7 +25,8 @@ pub(crate) struct Service {
     pub(crate) child: Child,
     pub(crate) proxy: SocketAddr,
     pub(crate) admin: Option<SocketAddr>,
-    stderr: BufReader<ChildStderr>,
+    /// Nothing once it was closed.
+    stderr: Option<BufReader<ChildStderr>>,
 }
 
 impl World {
@@ -132,7 +133,7 @@ impl Service {
             child,
             proxy: address(&said["proxy"]).unwrap(),
             admin: address(&said["admin"]),
-            stderr,
+            stderr: Some(stderr),
         }
     }
 
@@ -141,13 +142,19 @@ impl Service {
         let mut line = String::new();
         loop {
             line.clear();
-            let read = self.stderr.read_line(&mut line).unwrap();
+            let stderr = self.stderr.as_mut().unwrap();
+            let read = stderr.read_line(&mut line).unwrap();
             assert_ne!(read, 0, "it ended before it said {message:?}");
             let said: Value = serde_json::from_str(&line).unwrap();
             if said["message"].as_str().unwrap().contains(message) {
                 return said;
             }
         }
+    }
+
+    /// Closes the reading end of its log.
+    pub(crate) fn close_log(&mut self) {
+        self.stderr = None;
     }
 
     /// Stops it as a service manager does, and gives its exit code.

@@ -41,6 +41,7 @@ pub(crate) struct Sources<'a> {
 pub(crate) struct Settings {
     pub(crate) listen: Setting<Listen>,
     pub(crate) connect_ports: Setting<Vec<u16>>,
+    pub(crate) attribution: Setting<bool>,
     pub(crate) danger_listen_without_credentials: Setting<bool>,
     pub(crate) admin: Setting<AdminListen>,
     pub(crate) ca_certificate: Setting<Option<PathBuf>>,
@@ -94,6 +95,7 @@ impl Settings {
         vec![
             row("proxy.listen", &self.listen),
             row("proxy.connect_ports", &self.connect_ports),
+            row("proxy.attribution", &self.attribution),
             row(
                 "proxy.danger_listen_without_credentials",
                 &self.danger_listen_without_credentials,
@@ -232,6 +234,7 @@ impl Merge {
                 |file| file.proxy.connect_ports.clone(),
                 Vec::new(),
             ),
+            attribution: self.pick("proxy.attribution", |file| file.proxy.attribution, true),
             danger_listen_without_credentials: self.pick(
                 "proxy.danger_listen_without_credentials",
                 |file| file.proxy.danger_listen_without_credentials,

@@ -128,6 +128,7 @@ pub(crate) fn engine_config(
             idle: settings.pool_idle.value.0,
             idle_per_target_max: settings.pool_idle_per_target_max.value,
         },
+        attribution: settings.attribution.value,
         handler: proxy::handler::HandlerLimits::default(),
     })
 }

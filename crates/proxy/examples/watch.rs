@@ -62,6 +62,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         body_bytes_kept: 64 * 1024,
         timeouts: Timeouts::default(),
         pool: Pool::default(),
+        attribution: false,
         handler: oriel_proxy::handler::HandlerLimits::default(),
     };
     let proxy = Proxy::bind(config, Some(Arc::new(Print))).await?;

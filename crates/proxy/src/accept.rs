@@ -14,7 +14,8 @@ use crate::clock;
 use crate::config::ProxyConfig;
 use crate::connection::{self, Engine};
 use crate::handler::{Gate, HandlerCounts, InterceptHandler, Observer};
-use crate::limits::{ACCEPT_PAUSE, CONNECTIONS_MAX, LEAVES_MAX, POOL_SWEEP};
+use crate::limits::{ACCEPT_PAUSE, CONNECTIONS_MAX, LEAVES_MAX, POOL_SWEEP, PROCESS_LOOKUPS_DRAIN};
+use crate::process::Attribution;
 use crate::shutdown::{Stopper, Tasks};
 use crate::tap::{FlowCount, Tap, Watcher};
 use crate::tls::authority::Authority;
@@ -52,6 +53,8 @@ struct Lasting {
     flows: Arc<FlowCount>,
     connections: Arc<AtomicU64>,
     upstream_tasks: Arc<Tasks>,
+    attribution: Arc<Attribution>,
+    lookups: Arc<Tasks>,
 }
 
 /// What runs on one configuration. Client connections keep theirs to their end.
@@ -155,6 +158,8 @@ impl Proxy {
             flows: Arc::default(),
             connections: Arc::new(AtomicU64::new(1)),
             upstream_tasks: Arc::default(),
+            attribution: Arc::default(),
+            lookups: Arc::default(),
         };
         let generation = Generation::new(config, &lasting, None)?;
         Ok(Self {
@@ -220,6 +225,7 @@ impl Proxy {
             .upstream_tasks
             .drain(std::time::Duration::ZERO, || ())
             .await;
+        lasting.lookups.drain(PROCESS_LOOKUPS_DRAIN, || ()).await;
         Drained { connections_cut }
     }
 }
@@ -287,6 +293,7 @@ impl Generation {
                 .max(config.handler.body_bytes_max as u64),
             None => config.body_bytes_kept,
         };
+        let watched = config.attribution && (lasting.watcher.is_some() || lasting.gate.is_some());
         let engine = Engine {
             rules: config.rules,
             connect_ports: config.connect_ports,
@@ -307,6 +314,8 @@ impl Generation {
                 .gate
                 .as_ref()
                 .map(|gate| gate.with_limits(config.handler)),
+            attribution: watched.then(|| Arc::clone(&lasting.attribution)),
+            lookups: Arc::clone(&lasting.lookups),
             stop,
             connections: Arc::clone(&lasting.connections),
             timeouts: config.timeouts,

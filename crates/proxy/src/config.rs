@@ -35,6 +35,9 @@ pub struct ProxyConfig {
     pub timeouts: Timeouts,
     /// What is kept of idle upstream connections.
     pub pool: Pool,
+    /// Whether the local process behind each client connection is found, once and in the
+    /// background, where somebody watches.
+    pub attribution: bool,
     /// How long a handler may take, and what happens when it fails. Without a handler it says
     /// nothing.
     pub handler: HandlerLimits,

@@ -28,8 +28,9 @@ use crate::http1::connection::Http1;
 use crate::http1::serve::{self as http1, Served};
 use crate::http2::serve as http2;
 use crate::limits::LINGER;
+use crate::process::{Attribution, ConnectionProcess};
 use crate::refuse::Refusal;
-use crate::shutdown::Stop;
+use crate::shutdown::{Stop, Tasks};
 use crate::stream::{Replay, Transport, Wire};
 use crate::tap::{Opening, Reporter, Tap};
 use crate::tls::client_side::{self, ClientAlpn, ClientSide};
@@ -48,6 +49,10 @@ pub(crate) struct Engine {
     pub(crate) tap: Arc<Tap>,
     /// The handler, if there is one.
     pub(crate) gate: Option<Arc<Gate>>,
+    /// What finds the processes behind connections, where they are to be found.
+    pub(crate) attribution: Option<Arc<Attribution>>,
+    /// Where it does so.
+    pub(crate) lookups: Arc<Tasks>,
     pub(crate) stop: Stop,
     pub(crate) connections: Arc<AtomicU64>,
 }
@@ -69,6 +74,7 @@ pub(crate) struct ConnectAsked {
     pub(crate) head: Head,
     pub(crate) facts: ConnectionFacts,
     pub(crate) subject: Option<Subject>,
+    pub(crate) process: Option<Arc<ConnectionProcess>>,
     pub(crate) answer: ConnectAnswer,
 }
 
@@ -78,17 +84,37 @@ pub(crate) enum ConnectAnswer {
     Http2(http2::ConnectStream),
 }
 
+impl Engine {
+    /// Has the process behind an accepted connection found, beside its traffic. Soon: a client
+    /// that has gone cannot be found any more.
+    fn process_behind(
+        &self,
+        client: SocketAddr,
+        proxy: SocketAddr,
+    ) -> Option<Arc<ConnectionProcess>> {
+        let attribution = Arc::clone(self.attribution.as_ref()?);
+        let process = Arc::new(ConnectionProcess::of_tcp(attribution, client, proxy));
+        let looked_for = Arc::clone(&process);
+        self.lookups.spawn("process of a client", async move {
+            let _known = looked_for.find().await;
+        });
+        Some(process)
+    }
+}
+
 /// Follows one accepted connection to its end.
 pub(crate) async fn run(stream: TcpStream, client_address: SocketAddr, engine: Arc<Engine>) {
     let Ok(proxy_address) = stream.local_addr() else {
         return;
     };
+    let process = engine.process_behind(client_address, proxy_address);
     let facts = ConnectionFacts {
         connection: ConnectionId(engine.connections.fetch_add(1, Ordering::Relaxed)),
         client_address,
         proxy_address,
         accepted_at: clock::now(),
         front: Front::Connect,
+        process: process.as_ref().map(|process| process.known()),
         hello: None,
         tls: Err(NoTls::PlainHttp),
         tls_done_at: None,
@@ -103,6 +129,7 @@ pub(crate) async fn run(stream: TcpStream, client_address: SocketAddr, engine: A
         Replay::new(Wire::Tcp(stream)),
         facts,
         subject,
+        process,
         &engine,
         &mut reporter,
     )
@@ -114,10 +141,11 @@ pub(crate) async fn front(
     mut wire: Replay,
     facts: ConnectionFacts,
     subject: Option<Subject>,
+    process: Option<Arc<ConnectionProcess>>,
     engine: &Arc<Engine>,
     reporter: &mut Reporter,
 ) {
-    let scope = Scope::Front(FrontFacts::new(&facts, subject.clone()));
+    let scope = Scope::Front(FrontFacts::new(&facts, subject.clone(), process.clone()));
     let is_http2 = tokio::select! {
         biased;
         is_http2 = first_bytes::is_http2(&mut wire, engine.timeouts.head) => is_http2,
@@ -142,6 +170,7 @@ pub(crate) async fn front(
                     head,
                     facts,
                     subject,
+                    process,
                     answer,
                 },
                 engine,
@@ -180,7 +209,11 @@ async fn declined(asked: &ConnectAsked, engine: &Engine) -> Result<Option<Route>
     let (Some(gate), Some(subject)) = (&engine.gate, &asked.subject) else {
         return Ok(None);
     };
-    let process = subject.meta.process_info.clone();
+    let process = match (&subject.meta.process_info, &asked.process) {
+        (Some(known), _) => Some(known.clone()),
+        (None, Some(process)) => process.find().await.ok().map(|found| (&*found).into()),
+        (None, None) => None,
+    };
     let opened = gate
         .should_intercept(asked.target.host.to_string(), process)
         .await?;
@@ -256,6 +289,7 @@ async fn intercept(asked: ConnectAsked, engine: &Arc<Engine>, reporter: &mut Rep
         head,
         mut facts,
         subject,
+        process: _,
         answer,
     } = asked;
     let Ok(mut wire) = answer.accept(engine.timeouts.head).await else {

@@ -139,6 +139,10 @@ pub const POOL_SWEEP: Duration = Duration::from_secs(5);
 /// which it takes a second has more urgent things to do.
 pub const PROCESS_LOOKUP: Duration = Duration::from_secs(1);
 
+/// How long the end of the proxy waits for processes that are being looked up: they take
+/// milliseconds, and a short run has no other chance to name its client.
+pub const PROCESS_LOOKUPS_DRAIN: Duration = Duration::from_millis(100);
+
 /// Lookups of processes at once. Each reads thousands of small files of the kernel, which no more
 /// threads make faster.
 pub const PROCESS_LOOKUPS_MAX: usize = 4;

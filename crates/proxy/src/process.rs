@@ -16,7 +16,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use traffic::{AttributionError, ProcessInfo};
+use traffic::{AttributionError, ProcessAnswer, ProcessCell, ProcessInfo};
 
 use crate::limits::{PROCESS_LOOKUP, PROCESS_LOOKUPS_MAX};
 
@@ -137,14 +137,13 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
-type Answer = Result<Arc<ProcessInfo>, AttributionError>;
-
 /// The process behind one connection: looked up once, when first asked for.
 #[derive(Debug)]
 pub struct ConnectionProcess {
     attribution: Arc<Attribution>,
     end: ClientEnd,
-    lookup: OnceLock<Shared<BoxFuture<'static, Answer>>>,
+    lookup: OnceLock<Shared<BoxFuture<'static, ProcessAnswer>>>,
+    known: ProcessCell,
 }
 
 impl ConnectionProcess {
@@ -165,29 +164,41 @@ impl ConnectionProcess {
             attribution,
             end,
             lookup: OnceLock::new(),
+            known: ProcessCell::default(),
         }
+    }
+
+    /// Where the answer will be, for those who do not wait for it.
+    #[must_use]
+    pub fn known(&self) -> ProcessCell {
+        self.known.clone()
     }
 
     /// The process; waits for it for at most [`PROCESS_LOOKUP`] from the first call on, in which
     /// it may have to wait for [`PROCESS_LOOKUPS_MAX`] other lookups.
     ///
     /// Dropping the future ends nothing: the next caller gets the answer of the same lookup.
-    pub async fn find(&self) -> Answer {
+    pub async fn find(&self) -> ProcessAnswer {
         let lookup = self.lookup.get_or_init(|| {
             let attribution = Arc::clone(&self.attribution);
-            look_up(attribution, self.end).boxed().shared()
+            let known = self.known();
+            let found = look_up(attribution, self.end);
+            found
+                .inspect(move |answer| known.set(answer.clone()))
+                .boxed()
+                .shared()
         });
         lookup.clone().await
     }
 
     /// The answer if it is there already; nothing is begun.
     #[must_use]
-    pub fn answer(&self) -> Option<Answer> {
-        self.lookup.get()?.peek().cloned()
+    pub fn answer(&self) -> Option<ProcessAnswer> {
+        self.known.get().cloned()
     }
 }
 
-async fn look_up(attribution: Arc<Attribution>, end: ClientEnd) -> Answer {
+async fn look_up(attribution: Arc<Attribution>, end: ClientEnd) -> ProcessAnswer {
     if !end.canonical().is_local() {
         return Err(AttributionError::NotLocal);
     }

@@ -151,6 +151,7 @@ impl Maker {
                 proxy_address: address,
                 accepted_at: Timestamp(1),
                 front: Front::Connect,
+                process: None,
                 hello: None,
                 tls: Err(NoTls::PlainHttp),
                 tls_done_at: None,

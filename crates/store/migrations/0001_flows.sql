@@ -32,9 +32,19 @@ CREATE TABLE client_connections (
   no_tls         TEXT,                              -- plain_http | tunnelled | handshake_failed
   tls_version    TEXT,
   tls_cipher     TEXT,
-  tls_sni        TEXT,
   tls_alpn       TEXT,
   certificate    TEXT,                              -- JSON
+  tls_sni        TEXT,                              -- of the ClientHello, also where TLS was not opened
+  sni_differs    INTEGER NOT NULL,                  -- 1: it is not the host that was asked for
+  ja3            TEXT,                              -- MD5 of it, in hexadecimal digits
+  ja4            TEXT,
+  pid            INTEGER,                           -- the process at the client's end ...
+  process_name   TEXT,
+  process_path   TEXT,
+  command_line   TEXT,                              -- JSON array, masked
+  ancestors      TEXT,                              -- JSON array of {pid, name}, the nearest first
+  container      TEXT,                              -- its id, 64 hexadecimal digits
+  no_process     TEXT,                              -- ... or why it is not known; both NULL: nobody looked
   head           BLOB                               -- masked; request heads are stored as what differs
 ) STRICT;
 

@@ -8,8 +8,8 @@ use serde::Serialize;
 use traffic::Timestamp;
 
 use crate::{
-    Body, CertificateView, ConnectionView, ErrorView, FlowDetail, FlowRow, HeadView, Page, TlsView,
-    UpstreamView,
+    AncestorView, Body, CertificateView, ConnectionView, ErrorView, FlowDetail, FlowRow, HeadView,
+    Page, ProcessView, TlsView, UpstreamView,
 };
 
 /// Schema of a list of flows.
@@ -150,6 +150,22 @@ struct ClientItem {
     proxy_address: String,
     tls: Option<TlsItem>,
     no_tls: Option<String>,
+    sni: Option<String>,
+    sni_differs: bool,
+    ja3: Option<String>,
+    ja4: Option<String>,
+    process: Option<ProcessItem>,
+    no_process: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ProcessItem {
+    pid: u32,
+    name: String,
+    path: Option<String>,
+    command_line: Vec<String>,
+    ancestors: Vec<AncestorView>,
+    container: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -359,6 +375,25 @@ impl ClientItem {
             proxy_address: client.proxy_address.clone(),
             tls: client.tls.as_ref().map(TlsItem::new),
             no_tls: client.no_tls.clone(),
+            sni: client.sni.clone(),
+            sni_differs: client.sni_differs,
+            ja3: client.ja3.clone(),
+            ja4: client.ja4.clone(),
+            process: client.process.as_ref().map(ProcessItem::new),
+            no_process: client.no_process.clone(),
+        }
+    }
+}
+
+impl ProcessItem {
+    fn new(process: &ProcessView) -> Self {
+        Self {
+            pid: process.pid,
+            name: process.name.clone(),
+            path: process.path.clone(),
+            command_line: process.command_line.clone(),
+            ancestors: process.ancestors.clone(),
+            container: process.container.clone(),
         }
     }
 }

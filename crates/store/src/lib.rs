@@ -50,8 +50,8 @@ pub use error::StoreError;
 pub use id::{FlowRef, RunId, UnknownId};
 pub use reader::{Changes, Cursor, Marker, Order, Page, Query, Reader, SortKey};
 pub use record::{
-    Body, CertificateView, ConnectionView, ErrorView, FlowDetail, FlowKind, FlowRow, FlowState,
-    HeadView, Message, TlsView, UpstreamView,
+    AncestorView, Body, CertificateView, ConnectionView, ErrorView, FlowDetail, FlowKind, FlowRow,
+    FlowState, HeadView, Message, ProcessView, TlsView, UpstreamView,
 };
 pub use recorder::{Losses, Recorder};
 pub use run::{EndRun, FailureGroup, HostCount, NewRun, Percentiles, Run, RunKind, RunSummary};

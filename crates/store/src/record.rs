@@ -175,6 +175,45 @@ pub struct ConnectionView {
     pub tls: Option<TlsView>,
     /// Why there is none: `plain_http`, `tunnelled` or `handshake_failed`.
     pub no_tls: Option<String>,
+    /// The name in the ClientHello, also where TLS was not opened.
+    pub sni: Option<String>,
+    /// True if it is not the host that was asked for.
+    pub sni_differs: bool,
+    /// The JA3 fingerprint of the ClientHello: an MD5 in hexadecimal digits.
+    pub ja3: Option<String>,
+    /// Its JA4 fingerprint.
+    pub ja4: Option<String>,
+    /// The process at the client's end.
+    pub process: Option<ProcessView>,
+    /// Why it is not known; a name of [`traffic::AttributionError`]. `None` beside no process:
+    /// nobody looked, or the answer did not come in time.
+    pub no_process: Option<String>,
+}
+
+/// The process at the client's end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessView {
+    /// Its number.
+    pub pid: u32,
+    /// File name of its program.
+    pub name: String,
+    /// Path of its program.
+    pub path: Option<String>,
+    /// Its arguments, with credentials masked as the flow says.
+    pub command_line: Vec<String>,
+    /// Parent, grandparent and so on, the nearest first.
+    pub ancestors: Vec<AncestorView>,
+    /// Id of the container it runs in.
+    pub container: Option<String>,
+}
+
+/// A process from which another descends.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct AncestorView {
+    /// Its number.
+    pub pid: u32,
+    /// File name of its program.
+    pub name: String,
 }
 
 /// The upstream's connection.

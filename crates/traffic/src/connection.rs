@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::wire::client_hello::ClientHello;
-use crate::{ConnectionId, Timestamp, Version};
+use crate::{ConnectionId, ProcessCell, Timestamp, Version};
 
 /// How the client said whom it wants to reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,6 +30,8 @@ pub struct ConnectionFacts {
     pub accepted_at: Timestamp,
     /// How the client said whom it wants.
     pub front: Front,
+    /// The process at the client's end, once it was found; `None` where nobody looks for it.
+    pub process: Option<ProcessCell>,
     /// The ClientHello, where the client sent one.
     pub hello: Option<Arc<ClientHello>>,
     /// TLS between the client and oriel, or why there is none.

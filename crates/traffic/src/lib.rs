@@ -38,7 +38,7 @@ pub use event::{BodySize, Event, FlowKind, FlowStarted, Outcome, Streamed};
 pub use failure::{Failure, FailureKind, Side, Stage};
 pub use head::{Head, Version};
 pub use id::{ConnectionId, FlowId};
-pub use process::{AttributionError, ProcessInfo};
+pub use process::{AttributionError, ProcessAnswer, ProcessCell, ProcessInfo};
 pub use rules::route::{Action, Route};
 pub use target::{Host, Scheme, Target, TargetError};
 pub use time::Timestamp;

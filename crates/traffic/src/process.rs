@@ -7,9 +7,33 @@ pub mod socket_table;
 
 pub use container::{Container, ContainerRuntime};
 
+use std::sync::{Arc, OnceLock};
+
 use crate::Timestamp;
 use crate::rules::redact::Redaction;
 use crate::secret::Secret;
+
+/// The process behind a connection, or why it is not known.
+pub type ProcessAnswer = Result<Arc<ProcessInfo>, AttributionError>;
+
+/// Where the answer will be once it is known: a connection is reported before its process was
+/// found, and nobody waits for it. Written once; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct ProcessCell(Arc<OnceLock<ProcessAnswer>>);
+
+impl ProcessCell {
+    /// The answer, if it is there.
+    #[must_use]
+    pub fn get(&self) -> Option<&ProcessAnswer> {
+        self.0.get()
+    }
+
+    /// Writes the answer; the first one stays.
+    pub fn set(&self, answer: ProcessAnswer) {
+        // Whoever was first had the same connection before it.
+        let _stays = self.0.set(answer);
+    }
+}
 
 /// A process that holds the client's end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]

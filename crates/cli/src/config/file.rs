@@ -43,6 +43,8 @@ pub(crate) struct Proxy {
     pub(crate) listen: Option<Listen>,
     /// Ports a CONNECT request may name besides 443 and 80.
     pub(crate) connect_ports: Option<Vec<u16>>,
+    /// Whether the program behind each connection from this machine is recorded.
+    pub(crate) attribution: Option<bool>,
     /// Lets everybody who reaches the address use the proxy.
     pub(crate) danger_listen_without_credentials: Option<bool>,
 }

@@ -56,6 +56,8 @@ pub(crate) const KEYS: &[Key] = &[
         "where the proxy listens"),
     key("proxy.connect_ports", &["ORIEL_CONNECT_PORTS"], None, Form::Numbers,
         "ports a CONNECT request may name besides 443 and 80"),
+    key("proxy.attribution", &["ORIEL_ATTRIBUTION"], None, Form::Switch,
+        "whether the program behind each connection from this machine is recorded"),
     key("proxy.danger_listen_without_credentials", &["ORIEL_DANGER_LISTEN_WITHOUT_CREDENTIALS"],
         Some("--danger-listen-without-credentials"), Form::Switch,
         "lets everybody who reaches the address use the proxy"),

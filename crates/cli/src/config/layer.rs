@@ -173,7 +173,7 @@ impl ConfigFile {
             };
         }
         take! {
-            proxy: listen, connect_ports, danger_listen_without_credentials;
+            proxy: listen, connect_ports, attribution, danger_listen_without_credentials;
             admin: listen;
             ca: certificate, key;
             intercept: hosts, bypass, unlisted, ip_targets;

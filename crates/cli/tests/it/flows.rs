@@ -34,6 +34,22 @@ fn the_demo_is_recorded() {
     let items = list["items"].as_array().unwrap();
     let protocols: Vec<_> = items.iter().map(|item| item["proto"].as_str()).collect();
     assert!(protocols.contains(&Some("HTTP/2")) && protocols.contains(&Some("HTTP/1.1")));
+    let opened = world.json(&["flows", "show", "@last.1", "--json"]);
+    let client = &opened["client"];
+    assert_eq!(client["sni_differs"], false, "{client}");
+    assert!(
+        client["ja4"]
+            .as_str()
+            .is_some_and(|name| name.starts_with("t13d"))
+    );
+    if cfg!(target_os = "linux") {
+        assert_eq!(client["process"]["name"], "oriel", "{client}");
+        assert_eq!(
+            world.json(&["flows", "--json", "process:oriel"])["total"],
+            7
+        );
+    }
+
     let kept = world.oriel(&["flows", "show", "@last.1", "--full"]);
     assert!(
         kept.stdout.contains("x-api-key: [redacted:x-api-key:22]"),

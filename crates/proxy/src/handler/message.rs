@@ -221,6 +221,18 @@ pub struct ProcessInfo {
     pub parent_pid: Option<u32>,
 }
 
+impl From<&traffic::ProcessInfo> for ProcessInfo {
+    fn from(found: &traffic::ProcessInfo) -> Self {
+        Self {
+            pid: found.pid,
+            bundle_id: found.bundle_id.clone(),
+            exe_name: Some(found.exe_name.clone()),
+            exe_path: found.exe_path.as_ref().map(PathBuf::from),
+            parent_pid: found.parent_pid,
+        }
+    }
+}
+
 impl RawRequest {
     /// The head of a request to this upstream, without its body.
     pub(crate) fn new(head: &http::Request<()>, to: &Destination, subject: &Subject) -> Self {

@@ -13,6 +13,7 @@ mod interception;
 mod max_forwards;
 mod memory;
 mod pool;
+mod process;
 mod recorder;
 mod reload;
 mod running;

@@ -66,6 +66,7 @@ pub(crate) fn config() -> ProxyConfig {
             ..Timeouts::default()
         },
         pool: Pool::default(),
+        attribution: false,
         handler: oriel_proxy::handler::HandlerLimits::default(),
     }
 }

@@ -1,16 +1,21 @@
 //! Stores the two connections of a flow, once each, and beside each the first head that came on it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rusqlite::{Connection, Statement};
 use traffic::rules::redact::Redaction;
-use traffic::{CertificateFacts, ConnectionFacts, Front, Head, NoTls, TlsFacts, UpstreamFacts};
+use traffic::wire::fingerprint;
+use traffic::{
+    CertificateFacts, ConnectionFacts, FlowStarted, Front, Head, NoTls, ProcessAnswer, ProcessCell,
+    Target, TlsFacts, UpstreamFacts,
+};
 
 use super::head::Heads;
 use super::number_hash::NumberHash;
 use super::recent::Recent;
 use crate::limits::REMEMBERED_CONNECTIONS_MAX;
-use crate::{CertificateView, RunId};
+use crate::{AncestorView, CertificateView, RunId};
 
 /// Prepared statements and what is known to be stored.
 ///
@@ -18,11 +23,14 @@ use crate::{CertificateView, RunId};
 /// and holding them here keeps the address from being used again.
 pub(crate) struct Connections<'c> {
     insert_client: Statement<'c>,
+    set_process: Statement<'c>,
     insert_upstream: Statement<'c>,
     set_upstream_head: Statement<'c>,
     redaction: Redaction,
     clients: Recent<usize, Client, NumberHash>,
     upstreams: Recent<usize, Upstream, NumberHash>,
+    /// Rows of clients whose process was not known when they were stored.
+    processes_awaited: VecDeque<(i64, ProcessCell)>,
 }
 
 /// A stored client connection.
@@ -47,8 +55,14 @@ impl<'c> Connections<'c> {
             insert_client: connection.prepare(
                 "INSERT INTO client_connections (
                    run_id, front, client_address, proxy_address, accepted_at, tls_done_at, no_tls,
-                   tls_version, tls_cipher, tls_sni, tls_alpn, certificate, head
-                 ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                   tls_version, tls_cipher, tls_alpn, certificate, tls_sni, sni_differs, ja3, ja4,
+                   head
+                 ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+            )?,
+            set_process: connection.prepare(
+                "UPDATE client_connections SET pid = ?2, process_name = ?3, process_path = ?4,
+                   command_line = ?5, ancestors = ?6, container = ?7, no_process = ?8
+                 WHERE id = ?1",
             )?,
             insert_upstream: connection.prepare(
                 "INSERT INTO upstream_connections (
@@ -62,6 +76,7 @@ impl<'c> Connections<'c> {
             redaction,
             clients: Recent::new(REMEMBERED_CONNECTIONS_MAX),
             upstreams: Recent::new(REMEMBERED_CONNECTIONS_MAX),
+            processes_awaited: VecDeque::new(),
         })
     }
 
@@ -69,21 +84,73 @@ impl<'c> Connections<'c> {
     pub(crate) fn forget(&mut self) {
         self.clients.clear();
         self.upstreams.clear();
+        self.processes_awaited.clear();
     }
 
-    /// The client connection of a flow that begins with this head.
+    /// Stores the processes that were found since. A process is found within a second or not at
+    /// all, so few are awaited; of more than the bound the oldest stay unknown.
+    pub(crate) fn store_processes(&mut self) -> rusqlite::Result<()> {
+        for _ in 0..self.processes_awaited.len() {
+            let Some((row, cell)) = self.processes_awaited.pop_front() else {
+                break;
+            };
+            match cell.get() {
+                Some(answer) => self.store_process(row, answer)?,
+                None if self.processes_awaited.len() < REMEMBERED_CONNECTIONS_MAX => {
+                    self.processes_awaited.push_back((row, cell));
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn store_process(&mut self, row: i64, answer: &ProcessAnswer) -> rusqlite::Result<()> {
+        let process = match answer {
+            Ok(process) => process,
+            Err(reason) => {
+                let none = rusqlite::types::Null;
+                let nothing = (row, none, none, none, none, none, none, reason.as_str());
+                self.set_process.execute(nothing)?;
+                return Ok(());
+            }
+        };
+        let ancestors = process.ancestors.iter().map(|ancestor| AncestorView {
+            pid: ancestor.pid,
+            name: ancestor.exe_name.clone(),
+        });
+        let container = process.container.as_ref();
+        self.set_process.execute((
+            row,
+            process.pid,
+            &process.exe_name,
+            process.exe_path.as_deref(),
+            json(&process.masked_command_line(self.redaction)),
+            json(&ancestors.collect::<Vec<_>>()),
+            container.map(|container| container.id.as_str()),
+            rusqlite::types::Null,
+        ))?;
+        Ok(())
+    }
+
+    /// The client connection of a flow that begins so.
     pub(crate) fn client(
         &mut self,
         run: RunId,
-        facts: &Arc<ConnectionFacts>,
-        head: &Head,
+        started: &FlowStarted,
     ) -> rusqlite::Result<&mut Client> {
+        let FlowStarted {
+            connection: facts,
+            head,
+            target,
+            ..
+        } = started;
         let key = Arc::as_ptr(facts).addr();
         if self.clients.find(&key).is_none() {
             let mut heads = Heads::default();
             let masked = heads.begin(head, self.redaction);
             let client = Client {
-                row: self.store_client(run, facts, masked.as_deref())?,
+                row: self.store_client(run, facts, target, masked.as_deref())?,
                 heads,
                 _facts: Arc::clone(facts),
             };
@@ -121,10 +188,12 @@ impl<'c> Connections<'c> {
         &mut self,
         run: RunId,
         facts: &ConnectionFacts,
+        target: &Target,
         head: Option<&[u8]>,
     ) -> rusqlite::Result<i64> {
         let tls = facts.tls.as_ref();
-        self.insert_client.insert((
+        let hello = facts.hello.as_deref();
+        let row = self.insert_client.insert((
             run.as_str(),
             front_name(facts.front),
             facts.client_address.to_string(),
@@ -134,11 +203,23 @@ impl<'c> Connections<'c> {
             tls.err().map(|reason| no_tls_name(*reason)),
             tls.ok().map(|tls| tls.version),
             tls.ok().map(|tls| tls.cipher),
-            tls.ok().and_then(|tls| tls.sni.as_deref()),
             tls.ok().and_then(|tls| tls.alpn.as_deref()),
             tls.ok().and_then(certificate_json),
+            hello
+                .and_then(|hello| hello.sni.as_deref())
+                .or_else(|| tls.ok().and_then(|tls| tls.sni.as_deref())),
+            hello.is_some_and(|hello| hello.names_another_than(&target.host)),
+            hello.map(|hello| fingerprint::ja3(hello).hash),
+            hello.map(fingerprint::ja4),
             head,
-        ))
+        ))?;
+        if let Some(process) = &facts.process {
+            match process.get() {
+                Some(answer) => self.store_process(row, answer)?,
+                None => self.processes_awaited.push_back((row, process.clone())),
+            }
+        }
+        Ok(row)
     }
 
     fn store_upstream(&mut self, run: RunId, facts: &UpstreamFacts) -> rusqlite::Result<i64> {
@@ -178,8 +259,11 @@ fn no_tls_name(reason: NoTls) -> &'static str {
 }
 
 fn certificate_json(tls: &TlsFacts) -> Option<String> {
-    let view = certificate_view(tls.certificate.as_ref()?);
-    Some(serde_json::to_string(&view).expect("texts and numbers are JSON"))
+    Some(json(&certificate_view(tls.certificate.as_ref()?)))
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("texts and numbers are JSON")
 }
 
 fn certificate_view(certificate: &CertificateFacts) -> CertificateView {

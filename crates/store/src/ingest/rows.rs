@@ -121,6 +121,7 @@ impl<'c> Rows<'c> {
 
     /// Makes a batch durable.
     pub(crate) fn commit(&mut self) -> Result<(), StoreError> {
+        self.connections.store_processes()?;
         self.arrivals.store(self.connection)?;
         self.cached("COMMIT")?.execute(())?;
         Ok(())
@@ -280,9 +281,7 @@ impl<'c> Rows<'c> {
 
     fn bind_first(&mut self, row: i64, flow: &Flow) -> Result<(), StoreError> {
         let started = &*flow.started;
-        let client = self
-            .connections
-            .client(flow.run, &started.connection, &started.head)?;
+        let client = self.connections.client(flow.run, started)?;
         let heads = &mut client.heads;
         let head = heads.read(&started.head, self.redaction, &mut self.large_head);
         self.place.read(started, &head.line);
@@ -322,9 +321,7 @@ impl<'c> Rows<'c> {
         // One large head should not hold its memory for good.
         detail.shrink_to(64 * 1024);
         let started = &*flow.started;
-        let client = self
-            .connections
-            .client(flow.run, &started.connection, &started.head)?;
+        let client = self.connections.client(flow.run, started)?;
         let request = client
             .heads
             .read(&started.head, self.redaction, &mut self.large_head);

@@ -35,6 +35,7 @@ fn events(number: u64) -> Vec<Event> {
                 proxy_address: address,
                 accepted_at: at,
                 front: Front::OriginForm,
+                process: None,
                 hello: None,
                 tls: Err(NoTls::PlainHttp),
                 tls_done_at: None,

@@ -10,8 +10,8 @@ use crate::detail::Field;
 use crate::ingest::bodies;
 use crate::limits::READ_HEAD_BYTES_MAX;
 use crate::{
-    Body, ConnectionView, FlowDetail, FlowRef, FlowState, HeadView, Message, StoreError, TlsView,
-    UpstreamView, head_delta, head_text,
+    Body, ConnectionView, FlowDetail, FlowRef, FlowState, HeadView, Message, ProcessView,
+    StoreError, TlsView, UpstreamView, head_delta, head_text,
 };
 
 /// A flow by its run and number, with what its heads are compared with.
@@ -160,6 +160,27 @@ fn read_client(connection: &Connection, id: i64) -> Result<Option<ConnectionView
         tls_done_at: time(row, "tls_done_at")?,
         tls: tls(row, false)?,
         no_tls: row.get("no_tls")?,
+        sni: row.get("tls_sni")?,
+        sni_differs: row.get("sni_differs")?,
+        ja3: row.get("ja3")?,
+        ja4: row.get("ja4")?,
+        process: read_process(row)?,
+        no_process: row.get("no_process")?,
+    }))
+}
+
+fn read_process(row: &Row<'_>) -> Result<Option<ProcessView>, StoreError> {
+    let pid: Option<u32> = row.get("pid")?;
+    let Some(pid) = pid else {
+        return Ok(None);
+    };
+    Ok(Some(ProcessView {
+        pid,
+        name: row.get("process_name")?,
+        path: row.get("process_path")?,
+        command_line: json(row, "command_line")?.unwrap_or_default(),
+        ancestors: json(row, "ancestors")?.unwrap_or_default(),
+        container: row.get("container")?,
     }))
 }
 

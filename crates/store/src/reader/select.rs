@@ -145,6 +145,18 @@ impl Conditions {
                 ("(run_id || '.' || seq)", Plain::Whole),
                 ("trace_id", Plain::Whole),
             ],
+            TextKey::Process => {
+                let columns = [
+                    ("process_name", Plain::Whole),
+                    ("process_path", Plain::Whole),
+                ];
+                return self.write_of_client(pattern, &columns);
+            }
+            TextKey::Sni => return self.write_of_client(pattern, &[("tls_sni", Plain::Domain)]),
+            TextKey::Fingerprint => {
+                let columns = [("ja3", Plain::Whole), ("ja4", Plain::Whole)];
+                return self.write_of_client(pattern, &columns);
+            }
         };
         self.write_any(pattern, columns);
     }
@@ -158,6 +170,14 @@ impl Conditions {
             self.write_match(column, *plain, pattern);
         }
         self.sql.push(')');
+    }
+
+    /// What is known of the client's connection.
+    fn write_of_client(&mut self, pattern: &Pattern, columns: &[(&str, Plain)]) {
+        self.sql
+            .push_str("(client_connection IN (SELECT id FROM client_connections WHERE ");
+        self.write_any(pattern, columns);
+        self.sql.push_str("))");
     }
 
     /// A run by its id or name, or by its place from the end.
@@ -227,6 +247,7 @@ impl Conditions {
             NumberKey::RequestSize => "coalesce(tunnel_bytes_sent, request_body_size)",
             NumberKey::ResponseSize => "coalesce(tunnel_bytes_received, response_body_size)",
             NumberKey::Duration => "duration_us",
+            NumberKey::Pid => "(SELECT pid FROM client_connections WHERE id = client_connection)",
             NumberKey::Time => {
                 self.write_time(bounds);
                 return;

@@ -95,6 +95,22 @@ fn passes(test: &Test, flow: &FlowDetail) -> bool {
                     || has(pattern, &error.text)
             }),
             TextKey::Session => is(pattern, row.id.run.as_str()),
+            TextKey::Process => {
+                let process = flow.client.as_ref().unwrap().process.as_ref();
+                process.is_some_and(|process| {
+                    let path = process.path.as_deref();
+                    is(pattern, &process.name) || path.is_some_and(|path| is(pattern, path))
+                })
+            }
+            TextKey::Sni => {
+                let sni = flow.client.as_ref().unwrap().sni.as_deref();
+                sni.is_some_and(|sni| is(pattern, sni) || is_below(pattern, sni))
+            }
+            TextKey::Fingerprint => {
+                let client = flow.client.as_ref().unwrap();
+                let names = [&client.ja3, &client.ja4];
+                names.into_iter().flatten().any(|name| is(pattern, name))
+            }
             TextKey::Id => is(pattern, &row.id.to_string()) || is(pattern, &row.uuid),
         },
         Test::Number(key, bounds) => {
@@ -107,6 +123,10 @@ fn passes(test: &Test, flow: &FlowDetail) -> bool {
                     row.request_bytes.unwrap_or(0) + row.response_bytes.unwrap_or(0),
                 )),
                 NumberKey::Duration => row.ended_at.map(|at| at.micros_since(row.started_at)),
+                NumberKey::Pid => {
+                    let process = flow.client.as_ref().unwrap().process.as_ref();
+                    process.map(|process| process.pid.into())
+                }
                 NumberKey::Time => Some(row.started_at.0),
             };
             number.is_some_and(|number| bounds.contain(number))

@@ -1,9 +1,18 @@
 //! What is recorded comes back.
 
+use std::sync::Arc;
+
 use oriel_store::{FlowState, Message, Order, Query, SortKey};
 use proptest::prelude::*;
+use traffic::process::Ancestor;
 use traffic::rules::filter::Filter;
-use traffic::{Action, Event, Failure, FailureKind, FlowKind, Side, Stage, Timestamp};
+use traffic::secret::Secret;
+use traffic::wire::client_hello::ClientHello;
+use traffic::wire::fingerprint;
+use traffic::{
+    Action, AttributionError, ConnectionFacts, Event, Failure, FailureKind, FlowKind, ProcessCell,
+    ProcessInfo, Side, Stage, Timestamp,
+};
 
 use crate::script::{Place, START, Script, client, on_connections, upstream};
 
@@ -485,4 +494,92 @@ fn failure(text: &str) -> Failure {
         kind: FailureKind::Refused,
         text: text.to_owned(),
     }
+}
+
+#[test]
+fn the_client_s_process_and_hello_come_back() {
+    let place = Place::new();
+    let hello = ClientHello {
+        sni: Some("cdn.example.com".to_owned()),
+        legacy_version: 0x0303,
+        ciphers: vec![0x1301],
+        ..ClientHello::default()
+    };
+    let (ja3, ja4) = (fingerprint::ja3(&hello).hash, fingerprint::ja4(&hello));
+    let known = ProcessCell::default();
+    let facts = ConnectionFacts {
+        process: Some(known.clone()),
+        hello: Some(Arc::new(hello)),
+        tls: Err(traffic::NoTls::HandshakeFailed),
+        ..ConnectionFacts::clone(&client())
+    };
+    let facts = Arc::new(facts);
+    place.record(on_connections(Script::new(1).events(), &facts, &upstream()));
+    let before = place.reader().flow(place.flow(1)).unwrap().client.unwrap();
+    assert_eq!((before.process, before.no_process), (None, None));
+    assert_eq!(before.sni.as_deref(), Some("cdn.example.com"));
+    assert!(before.sni_differs);
+    assert_eq!((before.ja3, before.ja4), (Some(ja3), Some(ja4.clone())));
+
+    let secret = "sk-ant-api03-abcdefghijklmnopqrstuvwxyz0123456789";
+    let arguments = ["node", "--api-key", secret].map(str::to_owned);
+    known.set(Ok(Arc::new(ProcessInfo {
+        pid: 4711,
+        parent_pid: Some(1),
+        exe_name: "node".to_owned(),
+        exe_path: Some("/usr/bin/node".to_owned()),
+        command_line: Secret::new(arguments.to_vec()),
+        command_line_cut: false,
+        ancestors: vec![Ancestor {
+            pid: 1,
+            exe_name: "init".to_owned(),
+        }],
+        container: None,
+        uid: Some(1000),
+        started_at: None,
+        bundle_id: None,
+    })));
+    // Found after its flow was stored: it is written with what comes next.
+    place.record(Script::new(2).events());
+    let reader = place.reader();
+    let after = reader.flow(place.flow(1)).unwrap().client.unwrap();
+    let process = after.process.unwrap();
+    assert_eq!((process.pid, process.name.as_str()), (4711, "node"));
+    assert_eq!(process.path.as_deref(), Some("/usr/bin/node"));
+    assert!(!process.command_line.concat().contains(secret));
+    assert_eq!(
+        process.command_line.first().map(String::as_str),
+        Some("node")
+    );
+    assert_eq!(process.ancestors.first().map(|known| known.pid), Some(1));
+    for filter in [
+        "process:node",
+        "process:/usr/bin/*",
+        "pid:4711",
+        "sni:example.com -sni:x",
+        &format!("tls:{ja4}"),
+    ] {
+        let filter = Filter::parse(filter, Timestamp(START)).unwrap();
+        let query = Query {
+            filter: Some(filter.clone()),
+            ..Query::default()
+        };
+        let rows = reader.flows(&query).unwrap().rows;
+        assert!(rows.iter().any(|row| row.id.seq == 1), "{filter:?}");
+    }
+}
+
+#[test]
+fn why_a_process_is_not_known_is_kept() {
+    let place = Place::new();
+    let known = ProcessCell::default();
+    known.set(Err(AttributionError::NotLocal));
+    let facts = Arc::new(ConnectionFacts {
+        process: Some(known),
+        ..ConnectionFacts::clone(&client())
+    });
+    place.record(on_connections(Script::new(1).events(), &facts, &upstream()));
+    let client = place.reader().flow(place.flow(1)).unwrap().client.unwrap();
+    assert_eq!(client.no_process.as_deref(), Some("not_local"));
+    assert!(client.process.is_none() && !client.sni_differs);
 }

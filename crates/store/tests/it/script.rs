@@ -235,6 +235,7 @@ pub(crate) fn client() -> Arc<ConnectionFacts> {
         proxy_address: SocketAddr::from((Ipv4Addr::LOCALHOST, 6743)),
         accepted_at: Timestamp(START - 5000),
         front: Front::Connect,
+        process: None,
         hello: None,
         tls: Ok(tls(None)),
         tls_done_at: Some(Timestamp(START - 1000)),

@@ -9,6 +9,8 @@
 //! status:>=400 dur:>1.5s       > >= < <= and a..b; sizes in k, KiB, MiB; times in ms, s, m, h
 //! kind:http,tunnel             any of several values
 //! url:/v[12]\/chat/            a regular expression between slashes
+//! process:node pid:4711        the client's program, where it was found
+//! sni:a.com tls:t13d1516h2*    the name in the ClientHello, its JA3 or JA4
 //! since:1h until:2026-03-02    times relative to now, dates, or RFC 3339
 //! (error:* OR status:5xx)      groups; OR binds less than the space
 //! "some words" api             other words are looked for in URL, method and error
@@ -88,6 +90,12 @@ pub enum TextKey {
     Session,
     /// Id of the flow, or its UUID.
     Id,
+    /// File name or path of the client's program.
+    Process,
+    /// The name in the client's ClientHello. A plain value means its subdomains too.
+    Sni,
+    /// The JA3 or JA4 fingerprint of the client's ClientHello.
+    Fingerprint,
 }
 
 /// Numbers of a flow.
@@ -103,6 +111,8 @@ pub enum NumberKey {
     ResponseSize,
     /// Microseconds from start to end.
     Duration,
+    /// The number of the client's process.
+    Pid,
     /// When it started, in microseconds since the Unix epoch.
     Time,
 }

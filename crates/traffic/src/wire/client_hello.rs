@@ -59,6 +59,18 @@ pub struct ClientHello {
     pub ech: bool,
 }
 
+impl ClientHello {
+    /// Whether it names another host than the one that was asked for. A client that asked for an
+    /// address looked the name up itself, and one without SNI names nobody.
+    #[must_use]
+    pub fn names_another_than(&self, asked: &Host) -> bool {
+        match (asked, &self.sni) {
+            (Host::Name(name), Some(sni)) => !name.eq_ignore_ascii_case(sni),
+            _ => false,
+        }
+    }
+}
+
 /// Reads the ClientHello at the start of `bytes`.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Parsed {

@@ -5,7 +5,9 @@ mod curl;
 use std::fmt::Write as _;
 
 use store::json::FlowDocument;
-use store::{Body, FlowDetail, FlowKind, FlowRef, HeadView, Message, Reader, TlsView};
+use store::{
+    Body, ConnectionView, FlowDetail, FlowKind, FlowRef, HeadView, Message, Reader, TlsView,
+};
 use traffic::Timestamp;
 
 use crate::args::{FlowsShow, Part, ShowAs};
@@ -208,6 +210,9 @@ impl View<'_> {
             );
             push_fact(text, "failed", &pen.paint(Colour::Red, &line));
         }
+        if let Some(client) = &self.detail.client {
+            self.push_client(text, client);
+        }
         let (sent, received) = match row.kind {
             FlowKind::Http | FlowKind::WebSocket => ("request", "response"),
             FlowKind::Tunnel => ("sent", "received"),
@@ -232,6 +237,31 @@ impl View<'_> {
                     Colour::Yellow,
                     &format!("{mark} the upstream's certificate was not verified"),
                 ),
+            );
+        }
+    }
+
+    /// Which program asked, and what is odd about how it did.
+    fn push_client(&self, text: &mut String, client: &ConnectionView) {
+        if let Some(process) = &client.process {
+            let parents = process.ancestors.iter();
+            let chain: String = parents
+                .map(|parent| format!(" < {}", parent.name))
+                .collect();
+            let line = format!("{} (pid {}){chain}", process.name, process.pid);
+            push_fact(text, "process", &escape_line(&line));
+            if let Some(container) = &process.container {
+                push_fact(text, "in", &escape_line(&format!("container {container}")));
+            }
+        }
+        if client.sni_differs {
+            let mark = self.pen().glyph(Glyph::Warning);
+            let sni = client.sni.as_deref().unwrap_or_default();
+            let line = format!("{mark} the ClientHello names {sni}, not the host asked for");
+            push_fact(
+                text,
+                "sni",
+                &self.pen().paint(Colour::Yellow, &escape_line(&line)),
             );
         }
     }
@@ -401,6 +431,11 @@ impl View<'_> {
                         escape_line(client.no_tls.as_deref().unwrap_or("not known"))
                     ),
                 ),
+            }
+            for (name, fingerprint) in [("ja3", &client.ja3), ("ja4", &client.ja4)] {
+                if let Some(fingerprint) = fingerprint {
+                    push_fact(text, name, &escape_line(fingerprint));
+                }
             }
         }
         if let Some(upstream) = &self.detail.upstream {

@@ -80,6 +80,7 @@ fn facts() -> ConnectionFacts {
         proxy_address: "127.0.0.1:2".parse().unwrap(),
         accepted_at: Timestamp(0),
         front: Front::AbsoluteForm,
+        process: None,
         hello: None,
         tls: Err(NoTls::PlainHttp),
         tls_done_at: None,

@@ -11,7 +11,7 @@ use crate::Timestamp;
 use crate::spelling::nearest;
 
 /// What stands before a colon, and what it asks for.
-const KEYS: [(&str, Key); 21] = [
+const KEYS: [(&str, Key); 25] = [
     ("host", Key::Text(TextKey::Host)),
     ("path", Key::Text(TextKey::Path)),
     ("url", Key::Text(TextKey::Url)),
@@ -33,6 +33,10 @@ const KEYS: [(&str, Key); 21] = [
     ("session", Key::Text(TextKey::Session)),
     ("run", Key::Text(TextKey::Session)),
     ("id", Key::Text(TextKey::Id)),
+    ("process", Key::Text(TextKey::Process)),
+    ("pid", Key::Number(NumberKey::Pid, Unit::Count)),
+    ("sni", Key::Text(TextKey::Sni)),
+    ("tls", Key::Text(TextKey::Fingerprint)),
     ("status", Key::Number(NumberKey::Status, Unit::Status)),
     ("size", Key::Number(NumberKey::Size, Unit::Bytes)),
     ("req.size", Key::Number(NumberKey::RequestSize, Unit::Bytes)),

@@ -53,6 +53,22 @@ fn check_error(text: &str, place: &str, message: &str, suggestion: Option<&str>)
 }
 
 #[test]
+fn the_client_is_asked_about() {
+    check("process:node", "Process='node'");
+    check("pid:4711", "Pid=4711..4711");
+    check(
+        "sni:a.com tls:t13d*",
+        "(Sni='a.com' & Fingerprint=glob[\"t13d\", \"\"])",
+    );
+    check_error(
+        "pid:-1",
+        "-1",
+        "pid takes for example 4711, >=1000 or 1000..2000",
+        None,
+    );
+}
+
+#[test]
 fn words_keys_and_groups() {
     check("", "()");
     check("  api  ", "'api'");

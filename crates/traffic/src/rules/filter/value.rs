@@ -11,6 +11,8 @@ pub(super) enum Unit {
     Status,
     /// Bytes.
     Bytes,
+    /// A whole number.
+    Count,
     /// Microseconds; a plain number is milliseconds.
     Duration,
     /// A moment.
@@ -26,6 +28,7 @@ impl Unit {
         match self {
             Self::Status => "404, 4xx, >=400 or 400..499",
             Self::Bytes => "0, >50k, <=2MiB or 1k..1M",
+            Self::Count => "4711, >=1000 or 1000..2000",
             Self::Duration => ">1.5s, <200ms or 1s..1m",
             Self::Time => "1h, 7d, 2026-03-02 or 2026-03-02T09:30:00Z",
         }
@@ -69,6 +72,7 @@ impl Unit {
         match self {
             Self::Status => status(text),
             Self::Bytes => scaled(text, size_unit).map(exact),
+            Self::Count => text.parse().ok().filter(|count| *count >= 0).map(exact),
             Self::Duration => scaled(text, duration_unit).map(exact),
             Self::Time => match scaled(text, age_unit) {
                 Some(age) => Some(exact(now.0.saturating_sub(age))),

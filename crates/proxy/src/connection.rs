@@ -23,7 +23,7 @@ use crate::config::{ConnectPorts, Timeouts};
 use crate::destination::{self, Destination, FrontFacts, Scope};
 use crate::error;
 use crate::first_bytes::{self, Begins};
-use crate::handler::{Gate, Subject};
+use crate::handler::{Gate, LaneKey, Subject};
 use crate::http1::connection::Http1;
 use crate::http1::serve::{self as http1, Served};
 use crate::http2::serve as http2;
@@ -74,7 +74,6 @@ pub(crate) struct ConnectAsked {
     pub(crate) head: Head,
     pub(crate) facts: ConnectionFacts,
     pub(crate) subject: Option<Subject>,
-    pub(crate) process: Option<Arc<ConnectionProcess>>,
     pub(crate) answer: ConnectAnswer,
 }
 
@@ -89,14 +88,17 @@ impl Engine {
     /// that has gone cannot be found any more.
     fn process_behind(
         &self,
+        connection: ConnectionId,
         client: SocketAddr,
         proxy: SocketAddr,
     ) -> Option<Arc<ConnectionProcess>> {
         let attribution = Arc::clone(self.attribution.as_ref()?);
         let process = Arc::new(ConnectionProcess::of_tcp(attribution, client, proxy));
-        let looked_for = Arc::clone(&process);
+        let (wanted, gate) = (Arc::clone(&process), self.gate.clone());
         self.lookups.spawn("process of a client", async move {
-            let _known = looked_for.find().await;
+            if let (Ok(found), Some(gate)) = (wanted.find().await, gate) {
+                gate.learn_process(LaneKey::Connection(connection), &found);
+            }
         });
         Some(process)
     }
@@ -107,9 +109,10 @@ pub(crate) async fn run(stream: TcpStream, client_address: SocketAddr, engine: A
     let Ok(proxy_address) = stream.local_addr() else {
         return;
     };
-    let process = engine.process_behind(client_address, proxy_address);
+    let connection = ConnectionId(engine.connections.fetch_add(1, Ordering::Relaxed));
+    let process = engine.process_behind(connection, client_address, proxy_address);
     let facts = ConnectionFacts {
-        connection: ConnectionId(engine.connections.fetch_add(1, Ordering::Relaxed)),
+        connection,
         client_address,
         proxy_address,
         accepted_at: clock::now(),
@@ -121,7 +124,7 @@ pub(crate) async fn run(stream: TcpStream, client_address: SocketAddr, engine: A
     };
     let mut reporter = engine.tap.reporter();
     let subject = engine.gate.as_ref().map(|gate| {
-        let (subject, lane) = Subject::open(gate, &facts, None);
+        let (subject, lane) = Subject::open(gate, &facts, process);
         reporter.attach(lane);
         subject
     });
@@ -129,7 +132,6 @@ pub(crate) async fn run(stream: TcpStream, client_address: SocketAddr, engine: A
         Replay::new(Wire::Tcp(stream)),
         facts,
         subject,
-        process,
         &engine,
         &mut reporter,
     )
@@ -141,11 +143,10 @@ pub(crate) async fn front(
     mut wire: Replay,
     facts: ConnectionFacts,
     subject: Option<Subject>,
-    process: Option<Arc<ConnectionProcess>>,
     engine: &Arc<Engine>,
     reporter: &mut Reporter,
 ) {
-    let scope = Scope::Front(FrontFacts::new(&facts, subject.clone(), process.clone()));
+    let scope = Scope::Front(FrontFacts::new(&facts, subject.clone()));
     let is_http2 = tokio::select! {
         biased;
         is_http2 = first_bytes::is_http2(&mut wire, engine.timeouts.head) => is_http2,
@@ -170,7 +171,6 @@ pub(crate) async fn front(
                     head,
                     facts,
                     subject,
-                    process,
                     answer,
                 },
                 engine,
@@ -182,7 +182,11 @@ pub(crate) async fn front(
 }
 
 /// Answers a CONNECT: refuses it, tunnels it, or opens what comes through it.
-pub(crate) async fn connect(asked: ConnectAsked, engine: &Arc<Engine>, reporter: &mut Reporter) {
+pub(crate) async fn connect(
+    mut asked: ConnectAsked,
+    engine: &Arc<Engine>,
+    reporter: &mut Reporter,
+) {
     let route = engine.rules.route(&Facts {
         target: &asked.target,
         opening: FirstBytes::Unseen,
@@ -196,7 +200,7 @@ pub(crate) async fn connect(asked: ConnectAsked, engine: &Arc<Engine>, reporter:
             refuse(asked, route, failure, engine, reporter).await;
         }
         Action::Tunnel => tunnel_early(asked, route, engine, reporter).await,
-        Action::Intercept => match declined(&asked, engine).await {
+        Action::Intercept => match declined(&mut asked).await {
             Ok(None) => intercept(asked, engine, reporter).await,
             Ok(Some(route)) => tunnel_early(asked, route, engine, reporter).await,
             Err(failure) => refuse(asked, route, failure, engine, reporter).await,
@@ -205,18 +209,13 @@ pub(crate) async fn connect(asked: ConnectAsked, engine: &Arc<Engine>, reporter:
 }
 
 /// The route of a connection that the handler does not want opened.
-async fn declined(asked: &ConnectAsked, engine: &Engine) -> Result<Option<Route>, Failure> {
-    let (Some(gate), Some(subject)) = (&engine.gate, &asked.subject) else {
+async fn declined(asked: &mut ConnectAsked) -> Result<Option<Route>, Failure> {
+    let Some(subject) = &mut asked.subject else {
         return Ok(None);
     };
-    let process = match (&subject.meta.process_info, &asked.process) {
-        (Some(known), _) => Some(known.clone()),
-        (None, Some(process)) => process.find().await.ok().map(|found| (&*found).into()),
-        (None, None) => None,
-    };
-    let opened = gate
-        .should_intercept(asked.target.host.to_string(), process)
-        .await?;
+    *subject = subject.identified().await;
+    let (host, process) = (asked.target.host.to_string(), &subject.meta.process_info);
+    let opened = subject.gate.should_intercept(host, process.clone()).await?;
     Ok((!opened).then(|| Route {
         action: Action::Tunnel,
         rule: "the handler".to_owned(),
@@ -289,7 +288,6 @@ async fn intercept(asked: ConnectAsked, engine: &Arc<Engine>, reporter: &mut Rep
         head,
         mut facts,
         subject,
-        process: _,
         answer,
     } = asked;
     let Ok(mut wire) = answer.accept(engine.timeouts.head).await else {

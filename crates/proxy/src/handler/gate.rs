@@ -316,6 +316,14 @@ impl Gate {
         }
     }
 
+    /// The process behind the connection of a lane was found.
+    pub(crate) fn learn_process(&self, key: LaneKey, found: &traffic::ProcessInfo) {
+        if let Some(inner) = self.lanes.lock().get(&key) {
+            let mut meta = inner.meta.lock();
+            Arc::make_mut(&mut meta).process_info = Some(found.into());
+        }
+    }
+
     /// Waits until what was queued is told, at most for `limit`; then tells the closes that are
     /// left. Nothing is told after it.
     pub(crate) async fn finish(&self, limit: Duration) {

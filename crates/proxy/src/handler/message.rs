@@ -130,7 +130,8 @@ pub struct ConnectionMeta {
     pub connection_id: Uuid,
     /// Between which addresses.
     pub socket_family: SocketFamily,
-    /// The process that connected, where it is known.
+    /// The process that connected, where it is known: not yet in `on_connection_open`, but in
+    /// every question to the handler. See [`ProxyConfig::attribution`](crate::ProxyConfig).
     pub process_info: Option<ProcessInfo>,
     /// What the client's TLS handshake with us settled; `None` before it and without TLS.
     pub tls_info: Option<TlsInfo>,

@@ -6,13 +6,17 @@ use traffic::{ConnectionFacts, FlowId};
 use uuid::Uuid;
 
 use super::gate::{Gate, Lane, LaneKey};
-use super::{ConnectionMeta, ProcessInfo, SocketFamily, TlsInfo};
+use super::{ConnectionMeta, SocketFamily, TlsInfo};
+use crate::process::ConnectionProcess;
 
 /// A client connection, or a stream of one, with the handler that is asked about it.
 #[derive(Clone, Debug)]
 pub(crate) struct Subject {
     pub(crate) gate: Arc<Gate>,
     pub(crate) meta: Arc<ConnectionMeta>,
+    key: LaneKey,
+    /// What finds the process behind it, where it is to be found.
+    process: Option<Arc<ConnectionProcess>>,
 }
 
 impl Subject {
@@ -20,17 +24,40 @@ impl Subject {
     pub(crate) fn open(
         gate: &Arc<Gate>,
         facts: &ConnectionFacts,
-        process_info: Option<ProcessInfo>,
+        process: Option<Arc<ConnectionProcess>>,
     ) -> (Self, Lane) {
         let meta = Arc::new(ConnectionMeta {
             connection_id: Uuid::now_v7(),
             socket_family: SocketFamily::tcp(facts.proxy_address, facts.client_address),
-            process_info,
+            process_info: None,
             tls_info: None,
         });
-        let lane = gate.open(LaneKey::Connection(facts.connection), &meta);
-        let gate = Arc::clone(gate);
-        (Self { gate, meta }, lane)
+        let key = LaneKey::Connection(facts.connection);
+        let lane = gate.open(key, &meta);
+        let subject = Self {
+            gate: Arc::clone(gate),
+            meta,
+            key,
+            process,
+        };
+        (subject, lane)
+    }
+
+    /// The same with its process, before the handler is asked a question. The first question of a
+    /// connection waits for the lookup that began with it, later ones do not.
+    ///
+    /// Dropping it ends nothing.
+    pub(crate) async fn identified(&self) -> Self {
+        let Some(process) = &self.process else {
+            return self.clone();
+        };
+        if self.meta.process_info.is_some() {
+            return self.clone();
+        }
+        match process.find().await {
+            Ok(found) => self.with(|meta| meta.process_info = Some((&*found).into())),
+            Err(_unknown) => self.clone(),
+        }
     }
 
     /// The same once TLS with the client is settled.
@@ -38,19 +65,23 @@ impl Subject {
         let Ok(tls) = &facts.tls else {
             return self.clone();
         };
-        let mut meta = ConnectionMeta::clone(&self.meta);
-        meta.tls_info = Some(TlsInfo {
+        let tls_info = TlsInfo {
             sni: tls.sni.clone(),
             negotiated_proto: tls.alpn.clone(),
             ja3: None,
             ja4: None,
-        });
+        };
+        self.with(|meta| meta.tls_info = Some(tls_info))
+    }
+
+    fn with(&self, change: impl FnOnce(&mut ConnectionMeta)) -> Self {
+        let mut meta = ConnectionMeta::clone(&self.meta);
+        change(&mut meta);
         let meta = Arc::new(meta);
-        let key = LaneKey::Connection(facts.connection);
-        self.gate.learn(key, &meta);
+        self.gate.learn(self.key, &meta);
         Self {
-            gate: Arc::clone(&self.gate),
             meta,
+            ..self.clone()
         }
     }
 
@@ -59,10 +90,12 @@ impl Subject {
         let mut meta = ConnectionMeta::clone(&self.meta);
         meta.connection_id = Uuid::now_v7();
         let meta = Arc::new(meta);
-        let lane = self.gate.open(LaneKey::Flow(flow), &meta);
+        let key = LaneKey::Flow(flow);
+        let lane = self.gate.open(key, &meta);
         let subject = Self {
-            gate: Arc::clone(&self.gate),
             meta,
+            key,
+            ..self.clone()
         };
         (subject, lane)
     }

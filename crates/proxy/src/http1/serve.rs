@@ -328,7 +328,8 @@ async fn forward(
         && subject.gate.interests.requests
     {
         flow.hand_over();
-        match verdict::ask(client, &mut asked, subject, engine).await {
+        let subject = subject.identified().await;
+        match verdict::ask(client, &mut asked, &subject, engine).await {
             Verdict::Pass => {}
             Verdict::Respond(response, failure) => {
                 return respond(client, &asked, flow, *response, failure).await;

@@ -193,6 +193,7 @@ async fn stream(
         flow.attach(lane);
         if subject.gate.interests.requests {
             flow.hand_over();
+            let subject = subject.identified().await;
             match verdict::ask(passed, &mut to, &subject, engine).await {
                 Verdict::Pass(on) => passed = *on,
                 Verdict::Respond(response, failure) => {
@@ -287,7 +288,6 @@ async fn connect(
                 head,
                 facts: facts.clone(),
                 subject: scope.subject().cloned(),
-                process: scope.process().cloned(),
                 answer,
             }
         }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{KeyPair, PublicKeyData};
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -357,21 +359,10 @@ fn refuse_exposed(_file: &std::fs::File, _path: &Path) -> Result<(), AuthorityEr
 
 /// PEM (RFC 7468): base64 in lines of 64 characters.
 pub(crate) fn certificate_to_pem(certificate: &CertificateDer<'_>) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
     let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
     // 48 octets make a line of 64 characters.
     for line in certificate.chunks(48) {
-        for group in line.chunks(3) {
-            let octet = |index| u32::from(group.get(index).copied().unwrap_or(0));
-            let bits = octet(0) << 16 | octet(1) << 8 | octet(2);
-            for place in 0..4 {
-                let index = (bits >> (18 - 6 * place)) & 0x3f;
-                let padding = place > group.len();
-                let character = ALPHABET.get(index as usize).filter(|_| !padding);
-                pem.push(char::from(*character.unwrap_or(&b'=')));
-            }
-        }
+        STANDARD.encode_string(line, &mut pem);
         pem.push('\n');
     }
     pem.push_str("-----END CERTIFICATE-----\n");

@@ -5,9 +5,14 @@
 //! and reports what it saw as [`traffic::Event`]s to a [`Watcher`]. It never stores anything,
 //! knows nothing of what a request means, and reads no file, variable or flag on its own.
 //!
+//! Three ways to embed it, from the lowest to the highest: a [`Watcher`] takes every event as it
+//! is; a [`handler`] decides about requests and is told of the rest; [`analysis`] is a builder that
+//! brings the authority's files, a chain of analyzers and a log.
+//!
 //! Read `connection.rs` first: it follows one connection from its first byte to its last.
 #![warn(missing_docs)]
 
+pub mod analysis;
 pub mod config;
 pub mod limits;
 

@@ -176,3 +176,37 @@ pub const DISPATCH_ITEMS_MAX: usize = 1024;
 
 /// Octets of what waits to be told to a handler of one connection id.
 pub const DISPATCH_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Octets shown to analyzers of each body, content codings undone. The longest contexts of today
+/// fit.
+pub const ANALYSIS_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Octets of bodies that are collected for analyzers at once, over all flows. Beyond it bodies are
+/// cut: a hundred agents with long contexts fit.
+pub const ANALYSIS_COLLECTED_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Events that wait for the analyzers: some seconds of a busy proxy.
+pub const ANALYSIS_EVENTS_MAX: usize = 65_536;
+
+/// Octets of the events that wait for the analyzers; as many again may be at the analyzers.
+pub const ANALYSIS_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How long analyzers may go on with what is queued once the proxy has stopped.
+pub const ANALYSIS_FINISH: Duration = Duration::from_secs(10);
+
+/// Streams that are merged at once; the one that began first is handed on unfinished when another
+/// begins. HTTP/2 carries 250 at once on a connection.
+pub const MERGED_STREAMS_MAX: usize = 1024;
+
+/// Octets of text of one merged stream, of each of its parts. The longest answers of models have
+/// about half of it.
+pub const MERGED_BYTES_MAX: usize = 1024 * 1024;
+
+/// Parts that one merged stream is sorted into: choices, blocks of thinking, calls of tools.
+pub const MERGED_PARTS_MAX: usize = 256;
+
+/// Size at which a log file is rotated.
+pub const LOG_FILE_BYTES: u64 = 10 * 1024 * 1024;
+
+/// Rotated log files that are kept besides the one that is written.
+pub const LOG_FILES_KEPT: usize = 5;

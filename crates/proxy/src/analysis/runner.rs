@@ -167,6 +167,8 @@ impl MitmProxyRunner {
             body_bytes_kept: ANALYSIS_BODY_BYTES_MAX as u64,
             timeouts: Timeouts::default(),
             pool: Pool::default(),
+            // No message names the process.
+            attribution: false,
             handler: HandlerLimits::default(),
         };
         let mut analyzers = settings.analyzers;

@@ -218,6 +218,12 @@ impl Observer {
         self.lost
     }
 
+    /// True once a close frame has passed: the direction is over, whatever still comes.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Gathers a header across chunks.
     fn take_header(&mut self, rest: &mut &[u8]) -> Result<Option<ParsedHeader>, LengthError> {
         loop {

@@ -113,6 +113,30 @@ pub fn is_extended_connect(method: &[u8], protocol: &[u8]) -> bool {
     method == b"CONNECT" && protocol.eq_ignore_ascii_case(b"websocket")
 }
 
+/// Makes the `Sec-WebSocket-Key` of an upgrade out of octets that nobody can guess, with what
+/// answers it.
+#[must_use]
+pub fn make_key(nonce: [u8; 16]) -> (String, Asked) {
+    let key = base64(&nonce);
+    let accept = accept(key.as_bytes());
+    (key, Asked { accept })
+}
+
+/// True if the fields of a 101 response say that a WebSocket is what follows (RFC 6455 section
+/// 4.1, items 2 and 3 of the checks).
+#[must_use]
+pub fn switches<'a>(fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> bool {
+    let (mut upgrades, mut connection) = (false, false);
+    for (name, value) in fields {
+        if name.eq_ignore_ascii_case(b"upgrade") {
+            upgrades = value.trim_ascii().eq_ignore_ascii_case(b"websocket");
+        } else if name.eq_ignore_ascii_case(b"connection") {
+            connection |= lists(value, b"upgrade");
+        }
+    }
+    upgrades && connection
+}
+
 impl Asked {
     /// The `Sec-WebSocket-Accept` that answers the key.
     #[must_use]
@@ -303,6 +327,24 @@ mod tests {
         assert_eq!(upgrade("GET", ""), Upgrade::No);
         let other = good.replace("websocket\n", "websockets, h2c\n");
         assert_eq!(upgrade("GET", &other), Upgrade::No);
+    }
+
+    #[test]
+    fn makes_a_key_and_knows_its_answer() {
+        let (key, asked) = make_key(*b"the sample nonce");
+        assert_eq!(key, KEY);
+        assert_eq!(asked.accept(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn knows_a_switch() {
+        let switches = |text| switches(fields(text));
+        assert!(switches(
+            "upgrade: WebSocket\nCONNECTION: keep-alive, Upgrade"
+        ));
+        assert!(!switches("Upgrade: h2c\nConnection: Upgrade"));
+        assert!(!switches("Upgrade: websocket"));
+        assert!(!switches("Connection: Upgrade"));
     }
 
     #[test]

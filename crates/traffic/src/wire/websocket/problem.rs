@@ -47,11 +47,14 @@ pub enum Problem {
     /// Later messages refer to one that could not be inflated: they are told as they passed, still
     /// compressed (RFC 7692 section 7.1.1).
     ContextLost,
+    /// The answer to the upgrade does not prove that the key was understood (RFC 6455 section
+    /// 4.1): clients give up on it.
+    AcceptWrong,
 }
 
 impl Problem {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::NotMasked,
         Self::Masked,
         Self::ReservedBits,
@@ -71,6 +74,7 @@ impl Problem {
         Self::DeflateCorrupt,
         Self::InflatesTooFar,
         Self::ContextLost,
+        Self::AcceptWrong,
     ];
 
     /// Its stable name, for records and JSON.
@@ -96,6 +100,7 @@ impl Problem {
             Self::DeflateCorrupt => "deflate_corrupt",
             Self::InflatesTooFar => "inflates_too_far",
             Self::ContextLost => "context_lost",
+            Self::AcceptWrong => "accept_wrong",
         }
     }
 
@@ -129,6 +134,7 @@ impl fmt::Display for Problem {
             Self::DeflateCorrupt => "a compressed message is damaged",
             Self::InflatesTooFar => "a compressed message grows too large",
             Self::ContextLost => "compressed messages depend on one that could not be read",
+            Self::AcceptWrong => "the answer to the upgrade does not prove that it was understood",
         })
     }
 }

@@ -36,6 +36,7 @@ pub mod tls;
 mod translate;
 mod tunnel;
 mod upstream;
+mod websocket;
 
 pub use accept::{BindError, Control, Drained, Proxy, ReloadError};
 pub use config::{ConnectPorts, Pool, ProxyConfig, Timeouts, UpstreamTrust};

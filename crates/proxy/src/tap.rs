@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bytes::Bytes;
 use traffic::wire::limits::MESSAGE_BYTES_KEPT;
 use traffic::wire::stream::{self, StreamCodings, StreamDecoder, StreamEnd};
+use traffic::wire::websocket::handshake::{Accepted, Proof};
+use traffic::wire::websocket::{Observation, Observer, Problem};
 use traffic::{
     BodySize, ConnectionFacts, Event, Failure, FailureKind, FlowId, FlowKind, FlowStarted, Head,
     Outcome, Route, Scheme, Sender, Side, Stage, Streamed, Target, Timestamp, UpstreamFacts,
@@ -35,6 +37,9 @@ pub trait Watcher: Send + Sync + std::fmt::Debug + 'static {
 }
 
 /// Which streams are read message by message while they pass.
+///
+/// The payload of a body that streams is told as well, as of any other. The bytes of a WebSocket are
+/// only counted once its messages are told, unless nobody can tell any more where its frames begin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReadStreams {
     /// None.
@@ -95,13 +100,20 @@ pub(crate) struct Flow<'r> {
     request_told: bool,
     request: BodySize,
     response: BodySize,
-    /// What reads the messages of the two bodies, where they stream.
-    streams: [Option<Box<StreamDecoder>>; 2],
+    /// What reads the messages of the two directions, where they stream.
+    streams: [Option<Reader>; 2],
     response_came_at: Option<Timestamp>,
     /// See [`Flow::begin_step`].
     step_at: Option<Timestamp>,
     /// Of a tunnel; kept here so that the counts are told even if it is cut.
     passed: Option<Passed>,
+}
+
+/// What reads the messages of one direction.
+#[derive(Debug)]
+enum Reader {
+    Body(Box<StreamDecoder>),
+    WebSocket(Box<Observer>),
 }
 
 impl Tap {
@@ -120,7 +132,7 @@ impl Tap {
     }
 
     /// What reads the messages of a body with this head, if they are asked for.
-    fn stream_of(&self, head: &Head) -> Option<Box<StreamDecoder>> {
+    fn stream_of(&self, head: &Head) -> Option<Reader> {
         if self.streams != ReadStreams::All {
             return None;
         }
@@ -134,7 +146,7 @@ impl Tap {
             message: text("grpc-encoding").unwrap_or_default(),
         };
         let decoder = StreamDecoder::new(kind, codings, MESSAGE_BYTES_KEPT);
-        Some(Box::new(decoder))
+        Some(Reader::Body(Box::new(decoder)))
     }
 
     /// From now on a flow that is cut was cut by the stop.
@@ -260,8 +272,8 @@ impl Flow<'_> {
 
     /// Payload of the request passed.
     pub(crate) fn request_bytes(&mut self, data: &Bytes) {
-        self.read_stream(Sender::Client, data);
-        if let Some(kept) = keep(&mut self.request, self.reporter.tap.kept_max, data.len())
+        let kept_max = self.read_stream(Sender::Client, data);
+        if let Some(kept) = keep(&mut self.request, kept_max, data.len())
             && self.watched
         {
             let data = shared(data, kept);
@@ -275,8 +287,8 @@ impl Flow<'_> {
 
     /// Payload of the response passed.
     pub(crate) fn response_bytes(&mut self, data: &Bytes) {
-        self.read_stream(Sender::Upstream, data);
-        if let Some(kept) = keep(&mut self.response, self.reporter.tap.kept_max, data.len())
+        let kept_max = self.read_stream(Sender::Upstream, data);
+        if let Some(kept) = keep(&mut self.response, kept_max, data.len())
             && self.watched
         {
             let data = shared(data, kept);
@@ -288,35 +300,74 @@ impl Flow<'_> {
         }
     }
 
-    /// Reads the messages in a piece of a body.
-    fn read_stream(&mut self, sender: Sender, data: &[u8]) {
-        let [request, response] = &mut self.streams;
-        let decoder = match sender {
-            Sender::Client => request,
-            Sender::Upstream => response,
-        };
-        let Some(mut decoder) = decoder.take() else {
+    /// What comes from now on is a WebSocket's, opened with this answer.
+    pub(crate) fn websocket_opened(&mut self, accepted: &Accepted) {
+        if self.reporter.tap.streams == ReadStreams::None {
             return;
-        };
-        decoder.push(data, &mut |item| {
-            self.streamed(sender, Streamed::Body(item));
+        }
+        self.streams = [Sender::Client, Sender::Upstream].map(|sender| {
+            let observer = Observer::new(sender, &accepted.extensions, MESSAGE_BYTES_KEPT);
+            Some(Reader::WebSocket(Box::new(observer)))
         });
-        let [request, response] = &mut self.streams;
-        *match sender {
-            Sender::Client => request,
-            Sender::Upstream => response,
-        } = Some(decoder);
+        if matches!(accepted.proof, Proof::Wrong | Proof::Missing) {
+            let note = Observation::Note(Problem::AcceptWrong);
+            self.streamed(Sender::Upstream, Streamed::WebSocket(note));
+        }
     }
 
-    /// Reads what the end of a body leaves behind.
-    fn end_stream(&mut self, sender: Sender, end: StreamEnd) {
-        let [request, response] = &mut self.streams;
-        let decoder = match sender {
-            Sender::Client => request.take(),
-            Sender::Upstream => response.take(),
+    /// True if both ends of a WebSocket have said that they are done. Known only where its
+    /// messages are read.
+    pub(crate) fn websocket_is_closed(&self) -> bool {
+        let closed = |reader: &Option<Reader>| match reader {
+            Some(Reader::WebSocket(observer)) => observer.is_closed(),
+            Some(Reader::Body(_)) | None => false,
         };
-        if let Some(mut decoder) = decoder {
-            decoder.finish(end, &mut |item| self.streamed(sender, Streamed::Body(item)));
+        self.streams.iter().all(closed)
+    }
+
+    fn stream(&mut self, sender: Sender) -> &mut Option<Reader> {
+        let [request, response] = &mut self.streams;
+        match sender {
+            Sender::Client => request,
+            Sender::Upstream => response,
+        }
+    }
+
+    /// Reads the messages in a piece of one direction; says how many bytes of the direction are to
+    /// be kept besides.
+    fn read_stream(&mut self, sender: Sender, data: &[u8]) -> u64 {
+        let kept_max = self.reporter.tap.kept_max;
+        let Some(mut reader) = self.stream(sender).take() else {
+            return kept_max;
+        };
+        let kept_max = match &mut reader {
+            Reader::Body(decoder) => {
+                decoder.push(data, &mut |item| {
+                    self.streamed(sender, Streamed::Body(item));
+                });
+                kept_max
+            }
+            Reader::WebSocket(observer) => {
+                observer.handle_bytes(data, &mut |item| {
+                    self.streamed(sender, Streamed::WebSocket(item));
+                });
+                if observer.is_lost() { kept_max } else { 0 }
+            }
+        };
+        *self.stream(sender) = Some(reader);
+        kept_max
+    }
+
+    /// Reads what the end of a direction leaves behind.
+    fn end_stream(&mut self, sender: Sender, end: StreamEnd) {
+        match self.stream(sender).take() {
+            Some(Reader::Body(mut decoder)) => decoder.finish(end, &mut |item| {
+                self.streamed(sender, Streamed::Body(item));
+            }),
+            Some(Reader::WebSocket(observer)) => observer.handle_end(&mut |item| {
+                self.streamed(sender, Streamed::WebSocket(item));
+            }),
+            None => {}
         }
     }
 

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use traffic::wire::stream::{self, MessageKind as StreamMessageKind, StreamItem};
 use traffic::wire::websocket::{Close, MessageKind, Observation};
-use traffic::{Event, FlowId, FlowKind, Head, Outcome, Sender, Stage, Streamed};
+use traffic::{Event, FlowId, FlowKind, Head, Outcome, Sender, Stage, Streamed, Version};
 
 use super::{BodyView, FrameKind, Gate, LaneKey, RawResponse, StreamChunk, Work};
 use crate::tap::{ReadStreams, Watcher};
@@ -113,7 +113,7 @@ impl Observer {
     fn response_started(&self, observed: &mut Observed, head: &Head) {
         let content_type = head.field("content-type");
         let content_type = content_type.and_then(|value| std::str::from_utf8(value).ok());
-        let opened = observed.websocket && matches!(head.status(), Some(101 | 200));
+        let opened = observed.websocket && opens(head);
         let streams = opened || content_type.and_then(stream::kind_of).is_some();
         if !streams {
             observed.response = Some(Response {
@@ -249,6 +249,15 @@ impl Watcher for Observer {
         }
         let behind = self.behind.as_ref();
         behind.map_or(ReadStreams::None, |behind| behind.streams())
+    }
+}
+
+/// True for the answer that opens a WebSocket: 101 in HTTP/1.1, success in HTTP/2 (RFC 8441 section
+/// 5). Success in HTTP/1.1 says that the upgrade was not heeded.
+fn opens(head: &Head) -> bool {
+    match (head.status(), head.version) {
+        (Some(200..300), Version::Http2) => true,
+        (status, _) => status == Some(101),
     }
 }
 

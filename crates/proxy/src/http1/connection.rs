@@ -276,14 +276,17 @@ impl Http1 {
         }
     }
 
+    /// Writes all that waits in `output` and ends our side.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
     /// Ends our side, reads what still comes for a moment and lets go, so that the peer can read
     /// our last words before a reset (RFC 9112 section 9.6).
     pub(crate) async fn close(mut self, linger: Duration) {
         let deadline = tokio::time::Instant::now() + linger;
-        let shutdown = std::future::poll_fn(|cx| {
-            ready!(self.poll_drain(cx))?;
-            Pin::new(&mut self.io).poll_shutdown(cx)
-        });
+        let shutdown = std::future::poll_fn(|cx| self.poll_shutdown(cx));
         if !matches!(
             tokio::time::timeout_at(deadline, shutdown).await,
             Ok(Ok(()))

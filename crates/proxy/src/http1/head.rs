@@ -236,6 +236,33 @@ pub fn parse_response(
     })
 }
 
+/// Lets the lines pass that ask for another protocol, or agree to it: they concern this connection
+/// only, but both sides of it switch (RFC 9110 section 7.8).
+pub fn pass_upgrade(lines: &mut [Line], bytes: &[u8]) {
+    for line in lines {
+        let name = name_of(bytes, line);
+        let value = bytes.get(line.value.clone()).unwrap_or_default();
+        let mut options = value.split(|byte| *byte == b',');
+        if name.eq_ignore_ascii_case(b"upgrade")
+            || name.eq_ignore_ascii_case(b"connection")
+                && options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+        {
+            line.hop = false;
+        }
+    }
+}
+
+/// Names and values of field lines, in order.
+pub fn fields<'a>(
+    lines: &'a [Line],
+    bytes: &'a [u8],
+) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone {
+    lines.iter().map(|line| {
+        let value = bytes.get(line.value.clone()).unwrap_or_default();
+        (name_of(bytes, line), value)
+    })
+}
+
 /// Values that stand in the place of those that came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Replaced<'a> {

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use traffic::wire::websocket::handshake::{Accepted, Asked};
 use traffic::{Failure, FailureKind, Head, Side, Stage, Version};
 
 use crate::error;
@@ -15,6 +16,7 @@ use crate::http1::connection::{Http1, ReadError};
 use crate::http1::head::{self, BodyLength, RequestHead};
 use crate::limits::{HALF_CLOSED, INFORMATIONAL_MAX, READ_BYTES};
 use crate::tap::{self, Flow};
+use crate::websocket;
 
 /// One flow under way. The request head stands in the upstream's output already and was consumed
 /// from the client's input.
@@ -25,6 +27,8 @@ pub(crate) struct Relay<'a, 'r> {
     idle: Duration,
     /// `HEAD`, or anything else: it decides whether a response has a body.
     method: &'static [u8],
+    /// The WebSocket that the request asks for.
+    upgrade: Option<&'a Asked>,
     client_stays: bool,
     request: Pump,
     request_done: bool,
@@ -57,6 +61,17 @@ enum Response {
         until_close: bool,
         upstream_stays: bool,
     },
+    Switched(Accepted),
+}
+
+/// How a flow passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Relayed {
+    /// Request and response are whole.
+    Whole(Reuse),
+    /// The WebSocket is open that was asked for. The head that says so is still in the client's
+    /// output, what came after it in the upstream's input.
+    Switched(Accepted),
 }
 
 /// What can be done with the connections after the flow.
@@ -97,6 +112,7 @@ impl<'a, 'r> Relay<'a, 'r> {
             flow,
             idle,
             method: if is_head { b"HEAD" } else { b"GET" },
+            upgrade: None,
             client_stays,
             request: Pump::new(request.body),
             request_done: false,
@@ -110,9 +126,15 @@ impl<'a, 'r> Relay<'a, 'r> {
         }
     }
 
+    /// The request asks for this WebSocket.
+    pub(crate) fn asking_for(mut self, upgrade: Option<&'a Asked>) -> Self {
+        self.upgrade = upgrade;
+        self
+    }
+
     /// Runs to the end of the response. Dropping it leaves both connections in the middle of a
     /// message: they must be closed then.
-    pub(crate) async fn run(mut self) -> Result<Reuse, Broken> {
+    pub(crate) async fn run(mut self) -> Result<Relayed, Broken> {
         let result = std::future::poll_fn(|cx| {
             self.flow.begin_step();
             let result = self.poll(cx);
@@ -131,14 +153,15 @@ impl<'a, 'r> Relay<'a, 'r> {
                 until_close,
                 upstream_stays,
             } => (until_close, upstream_stays, true),
+            Response::Switched(accepted) => return Ok(Relayed::Switched(accepted)),
         };
         match result {
-            Ok(()) => Ok(Reuse {
+            Ok(()) => Ok(Relayed::Whole(Reuse {
                 client: self.client_stays && self.request_done && !until_close,
                 // Octets after the response would be taken for the answer to the next request.
                 upstream: upstream_stays && self.request_done && self.upstream.input.is_empty(),
                 until_close,
-            }),
+            })),
             Err(failure) => Err(Broken {
                 failure,
                 responded,
@@ -209,9 +232,12 @@ impl<'a, 'r> Relay<'a, 'r> {
                 }
                 self.request_done = true;
                 self.progress = true;
-                let trailers = self.request.framing.trailers();
-                self.flow
-                    .request_ended(tap::trailers(Version::Http11, trailers));
+                // What a WebSocket carries is yet to come.
+                if self.upgrade.is_none() {
+                    let trailers = self.request.framing.trailers();
+                    self.flow
+                        .request_ended(tap::trailers(Version::Http11, trailers));
+                }
                 return self.poll_client_ended(cx);
             }
             if !self.client.input.is_empty() {
@@ -276,7 +302,7 @@ impl<'a, 'r> Relay<'a, 'r> {
             match &mut self.response {
                 Response::Awaited => ready!(self.poll_response_head(cx))?,
                 Response::Body { .. } => ready!(self.poll_response_body(cx))?,
-                Response::Done { .. } => return Poll::Ready(Ok(())),
+                Response::Done { .. } | Response::Switched(_) => return Poll::Ready(Ok(())),
             }
         }
     }
@@ -325,13 +351,22 @@ impl<'a, 'r> Relay<'a, 'r> {
     fn handle_response_head(&mut self, length: usize) -> Result<(), Failure> {
         let bytes = self.upstream.input.get(..length).unwrap_or_default();
         let lines = std::mem::take(&mut self.upstream.lines);
-        let head = head::parse_response(bytes, self.method, lines)
+        let mut head = head::parse_response(bytes, self.method, lines)
             .map_err(|error| error::bad_head(Side::Upstream, Stage::Response, error))?;
         let text = || Head {
             version: head.version,
             text: Bytes::copy_from_slice(bytes),
         };
-        if head.status < 200 {
+        if head.status == 101
+            && let Some(asked) = self.upgrade
+        {
+            let accepted = websocket::accepted(asked, head::fields(&head.lines, bytes))?;
+            self.flow.response_started(text);
+            head::pass_upgrade(&mut head.lines, bytes);
+            head::write_response(&head, bytes, &mut self.client.output);
+            self.client.output.extend_from_slice(b"\r\n");
+            self.response = Response::Switched(accepted);
+        } else if head.status < 200 {
             self.informational += 1;
             if head.status == 101 || self.informational > INFORMATIONAL_MAX {
                 return Err(error::failure(
@@ -348,6 +383,9 @@ impl<'a, 'r> Relay<'a, 'r> {
             head::write_response(&head, bytes, &mut self.client.output);
             self.client.output.extend_from_slice(b"\r\n");
         } else {
+            if self.upgrade.is_some() {
+                self.flow.request_ended(None);
+            }
             self.flow.response_started(text);
             let until_close = head.body == BodyLength::UntilClose;
             self.client_stays &= head.version == Version::Http11 && !until_close;

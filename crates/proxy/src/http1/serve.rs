@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use traffic::{Failure, FailureKind, Head, Scheme, Side, Stage, Target, Version};
+use traffic::wire::websocket::handshake::{self, Upgrade};
+use traffic::{Failure, FailureKind, FlowKind, Head, Scheme, Side, Stage, Target, Version};
 
 use crate::connection::{Engine, Inside};
 use crate::destination::{Destination, FrontFacts, Scope};
@@ -13,7 +14,7 @@ use crate::handler::LocalResponse;
 use crate::http1::connection::{Http1, ReadError};
 use crate::http1::head::{self, BodyLength, Replaced, RequestHead};
 use crate::http1::hold::Held;
-use crate::http1::relay::{Broken, Relay, Reuse};
+use crate::http1::relay::{Broken, Relay, Relayed, Reuse};
 use crate::http1::verdict::{self, Verdict};
 use crate::limits::LINGER;
 use crate::max_forwards::{self, MaxForwards};
@@ -21,6 +22,7 @@ use crate::refuse::Refusal;
 use crate::tap::{Flow, Reporter};
 use crate::translate;
 use crate::upstream::{Lease, Offer};
+use crate::websocket::{self, End, Ends};
 
 /// What a served connection ended with.
 pub(crate) enum Served {
@@ -312,12 +314,15 @@ async fn forward(
     engine: &Arc<Engine>,
     reporter: &mut Reporter,
 ) -> Next {
-    let opening = asked.plan.to.opening();
+    let mut opening = asked.plan.to.opening();
+    if asked.upgrade().is_some() {
+        opening.kind = FlowKind::WebSocket;
+    }
     let mut flow = reporter.start(&opening, || Head {
         version: asked.request.version,
         text: Bytes::copy_from_slice(&asked.bytes),
     });
-    if let Some(failure) = refused(&asked, scope, engine) {
+    if let Some(failure) = asked.plan.to.refused(scope, engine) {
         return answer(client, &asked, flow, failure).await;
     }
     let forwards = asked.max_forwards();
@@ -336,6 +341,10 @@ async fn forward(
             }
             Verdict::Refuse(failure) => return answer(client, &asked, flow, failure).await,
         }
+    }
+    let upgrade = asked.upgrade();
+    if upgrade.is_some() {
+        head::pass_upgrade(&mut asked.request.lines, &asked.bytes);
     }
     let Asked { request, plan, .. } = &asked;
     let mut lease = match engine.upstreams.ready(&plan.to.upstream, Offer::Http1) {
@@ -381,8 +390,22 @@ async fn forward(
             engine.timeouts.idle_body,
             stays,
         );
-        match relay.run().await {
-            Ok(reuse) => {
+        match relay.asking_for(upgrade.as_ref()).run().await {
+            Ok(Relayed::Switched(accepted)) => {
+                flow.websocket_opened(&accepted);
+                let ends = Ends {
+                    client: End::Http1(client),
+                    upstream: End::Http1(&mut held.http1),
+                };
+                return match websocket::run(ends, &mut flow, engine.timeouts.idle_body).await {
+                    Ok(()) => {
+                        flow.complete();
+                        Next::Close
+                    }
+                    Err(broken) => broken_off(client, &asked, flow, broken).await,
+                };
+            }
+            Ok(Relayed::Whole(reuse)) => {
                 if reuse.upstream {
                     engine.upstreams.give_back(&plan.to.upstream, held);
                 }
@@ -444,6 +467,20 @@ impl Asked {
         }
     }
 
+    /// The WebSocket that it asks for. A request with a body asks for none: where its body ends
+    /// and the WebSocket begins could be understood in two ways.
+    fn upgrade(&self) -> Option<handshake::Asked> {
+        let Self { request, bytes, .. } = self;
+        if request.upgrade.is_none() || request.version != Version::Http11 || self.has_body() {
+            return None;
+        }
+        let method = bytes.get(request.method.clone())?;
+        match handshake::read_upgrade(method, head::fields(&request.lines, bytes)) {
+            Upgrade::WebSocket(asked) => Some(asked),
+            Upgrade::No | Upgrade::Flawed(_) => None,
+        }
+    }
+
     fn max_forwards(&self) -> Option<MaxForwards> {
         let line = self.request.lines.get(self.request.max_forwards?)?;
         let method = self.bytes.get(self.request.method.clone())?;
@@ -481,23 +518,6 @@ fn is_stale(broken: &Broken) -> bool {
         FailureKind::Reset | FailureKind::ClosedEarly
     );
     closed && !broken.responded && broken.failure.side == Side::Upstream
-}
-
-/// Why a request is not even tried.
-fn refused(asked: &Asked, scope: &Scope, engine: &Engine) -> Option<Failure> {
-    let Asked {
-        request,
-        bytes,
-        plan,
-    } = asked;
-    if let Some(failure) = plan.to.refused(scope, engine) {
-        return Some(failure);
-    }
-    let upgrade = bytes.get(request.upgrade.clone()?)?;
-    upgrade.eq_ignore_ascii_case(b"websocket").then(|| {
-        let text = "WebSocket is not supported on intercepted connections yet";
-        error::failure(Side::Oriel, Stage::Front, FailureKind::Unsupported, text)
-    })
 }
 
 fn write_head(asked: &Asked, out: &mut Vec<u8>) {

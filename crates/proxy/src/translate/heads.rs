@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, HOST, MAX_FORWARDS, PROXY_AUTHORIZATION, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
@@ -244,7 +245,7 @@ fn copy_fields<'a>(
             HeaderName::from_bytes(name).map_err(|_error| malformed("a field name is no token"))?;
         let value = HeaderValue::from_bytes(value)
             .map_err(|_error| malformed("a field value has a control character"))?;
-        if name != TRANSFER_ENCODING && name != CONNECTION {
+        if name != TRANSFER_ENCODING && name != CONNECTION && name != UPGRADE {
             fields.append(name, value);
         }
     }

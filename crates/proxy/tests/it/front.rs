@@ -220,22 +220,6 @@ async fn what_a_reply_quotes_is_inert() {
 }
 
 #[tokio::test]
-async fn a_websocket_on_an_opened_connection_is_refused() {
-    let (upstream, running) = (http().await, Running::start().await);
-    let mut client = running.through(&upstream).await;
-    let request = Request::get("/chat")
-        .host(NAME)
-        .header("Connection", "Upgrade")
-        .header("Upgrade", "websocket");
-    let response = soon(client.request(&request)).await.unwrap();
-    check_refused(&response, 501, "WebSocket");
-    // The connection is as good as before.
-    let next = Request::get("/bytes/3").host(NAME);
-    assert_eq!(soon(client.request(&next)).await.unwrap().body.seen, 3);
-    assert_eq!(upstream.request_count(), 1);
-}
-
-#[tokio::test]
 async fn a_request_for_another_host_is_refused_on_an_opened_connection() {
     let (upstream, other, running) = (http().await, http().await, Running::start().await);
     let mut client = running.through(&upstream).await;

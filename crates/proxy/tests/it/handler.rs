@@ -11,6 +11,7 @@ use oriel_proxy::handler::{
 use parking_lot::Mutex;
 use testbed::client::Request;
 use testbed::upstream::Protocols;
+use testbed::websocket::{BINARY, CONTINUATION, Frame, TEXT};
 use uuid::Uuid;
 
 use crate::running::{NAME, Running, https};
@@ -77,6 +78,11 @@ impl InterceptHandler for Notes {
             })),
             _ => HandlerDecision::Allow,
         }
+    }
+
+    async fn on_websocket_start(&self, response: &RawResponse) {
+        let id = response.connection_meta.connection_id;
+        self.note(id, format!("websocket({})", response.status));
     }
 
     async fn on_stream_chunk(&self, chunk: &StreamChunk) {
@@ -192,6 +198,34 @@ async fn edits_heads_and_bodies() {
         .body(vec![b'x'; 1001].into())
         .unwrap();
     assert_eq!(soon(http2.request(large)).await.unwrap().head.status, 413);
+}
+
+#[tokio::test]
+async fn is_told_of_each_message_of_a_websocket() {
+    let (upstream, notes) = (https(Protocols::Http1).await, Notes::default());
+    let running = start(&notes, false).await;
+    let client = running.through_tls(&upstream, &["http/1.1"]).await;
+    let socket = client.start_websocket("/websocket", &[("Host", NAME)]);
+    let mut socket = soon(socket).await.unwrap();
+    for frame in [
+        Frame::new(TEXT, "Hel").unfinished(),
+        Frame::new(CONTINUATION, "lo"),
+        Frame::new(BINARY, "bytes"),
+        Frame::close(1000, ""),
+    ] {
+        socket.send(&frame).await.unwrap();
+        assert_eq!(soon(socket.read()).await.unwrap(), Some(frame));
+    }
+    assert_eq!(soon(socket.read()).await.unwrap(), None);
+    drop(socket);
+    running.stop().await;
+    assert_eq!(
+        notes.by_id(),
+        [
+            "open GET/websocket websocket(101) websocket_text#0 websocket_text#0 websocket_binary#1 \
+          websocket_binary#1 websocket_close#2 websocket_close#2 end close"
+        ]
+    );
 }
 
 #[tokio::test]

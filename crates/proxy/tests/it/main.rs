@@ -23,6 +23,7 @@ mod smuggling;
 mod streaming;
 mod translation;
 mod tunnel;
+mod websocket;
 
 use std::time::Duration;
 

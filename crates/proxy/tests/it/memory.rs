@@ -4,6 +4,12 @@
 use bytes::Bytes;
 use testbed::client::{Client, Http2Client, Http2Stream, Request};
 use testbed::upstream::{Protocols, Upstream, pattern};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use traffic::Sender;
+use traffic::wire::limits::MESSAGE_BYTES_KEPT;
+use traffic::wire::websocket::Observation;
 
 use crate::running::{NAME, Running, authority_of, https};
 
@@ -14,6 +20,13 @@ const WARMING: u64 = 32 << 20;
 /// By how much the most that the process ever held may have grown. The upstream of an upload over
 /// HTTP/1.1 takes half of it, whatever the length: it keeps 16 MiB of the body and 16 MiB as framed.
 const GROWTH_BYTES_MAX: u64 = 64 << 20;
+
+const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                       Sec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+const SWITCHING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
+                           Upgrade: websocket\r\n\
+                           Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 /// Set where a test runs alone in a process of its own, whose memory is its own.
 const ALONE: &str = "ORIEL_TEST_ALONE";
@@ -129,6 +142,58 @@ async fn an_upload_over_http2() {
         assert_eq!(response.text(), format!("{{\"received\":{length}}}"));
     })
     .await;
+}
+
+/// One frame that announces a tebibyte, as far as the test goes.
+#[tokio::test]
+async fn a_frame_without_end() {
+    check("a_frame_without_end", async |length| {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let authority = listener.local_addr().unwrap().to_string();
+        let mut upstream = JoinSet::new();
+        upstream.spawn(discard(listener));
+        let running = Running::start().await;
+        let mut client = Client::connect_through(running.address, &authority)
+            .await
+            .unwrap();
+        client.send(UPGRADE).await.unwrap();
+        client.read_until("\r\n\r\n").await.unwrap();
+        let header = b"\x82\xff\0\0\x01\0\0\0\0\0mask";
+        client.send(header).await.unwrap();
+        for piece in pattern(0, length) {
+            client.send(piece).await.unwrap();
+        }
+        client.close_write().await.unwrap();
+        assert_eq!(client.read_to_end().await.unwrap(), "");
+        let discarded = upstream.join_next().await.unwrap().unwrap().unwrap();
+        assert_eq!(discarded, header.len() as u64 + length);
+        let flow = running.recorder.only_flow().await;
+        let observed = flow.observed(Sender::Client);
+        let Some(Observation::Message(message)) = observed.last() else {
+            panic!("{observed:?}");
+        };
+        assert_eq!(message.payload.len(), MESSAGE_BYTES_KEPT);
+        assert_eq!((message.payload_bytes, message.complete), (length, false));
+    })
+    .await;
+}
+
+/// Opens a WebSocket, takes what comes and keeps none of it; says how much it was.
+async fn discard(listener: TcpListener) -> std::io::Result<u64> {
+    let (mut stream, _) = listener.accept().await?;
+    let mut room = vec![0; 64 * 1024];
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    stream.write_all(SWITCHING).await?;
+    let mut seen = 0;
+    loop {
+        match stream.read(&mut room).await? {
+            0 => return Ok(seen),
+            length => seen += length as u64,
+        }
+    }
 }
 
 /// Sends as the other side takes it.

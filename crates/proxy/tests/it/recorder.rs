@@ -1,9 +1,10 @@
 //! Keeps every event, and waits for those that a test asks for.
 
-use oriel_proxy::Watcher;
+use oriel_proxy::{ReadStreams, Watcher};
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use traffic::{BodySize, Event, Failure, FlowId, FlowStarted, Outcome};
+use traffic::wire::websocket::Observation;
+use traffic::{BodySize, Event, Failure, FlowId, FlowStarted, Outcome, Sender, Streamed};
 
 use crate::soon;
 
@@ -30,6 +31,10 @@ impl Watcher for Recorder {
         self.events.lock().extend(events);
         self.ended.send_modify(|count| *count += ended);
         self.told.send_modify(|count| *count += told);
+    }
+
+    fn streams(&self) -> ReadStreams {
+        ReadStreams::WebSockets
     }
 }
 
@@ -131,6 +136,18 @@ impl FlowSeen {
             _ => Vec::new(),
         };
         self.events.iter().flat_map(data).collect()
+    }
+
+    /// What was read out of a WebSocket, by who sent it.
+    pub(crate) fn observed(&self, from: Sender) -> Vec<Observation> {
+        let observed = |event: &Event| match event {
+            Event::Streamed { sender, item, .. } if *sender == from => match &**item {
+                Streamed::WebSocket(observation) => Some(observation.clone()),
+                _ => None,
+            },
+            _ => None,
+        };
+        self.events.iter().filter_map(observed).collect()
     }
 
     /// The sizes of both bodies, where they came to their end.

@@ -61,7 +61,11 @@ where
             let stays = head.keep_alive;
             let result = Relay::new(client, upstream, &mut flow, &head, is_head, IDLE, stays)
                 .run()
-                .await;
+                .await
+                .map(|relayed| match relayed {
+                    Relayed::Whole(reuse) => reuse,
+                    Relayed::Switched(accepted) => unreachable!("{accepted:?}"),
+                });
             // Both ends see an end, so that scripts can read to it.
             close(client).await;
             close(upstream).await;

@@ -1,0 +1,476 @@
+//! WebSockets pass byte for byte, and their messages are told.
+
+use std::io;
+
+use bytes::Bytes;
+use flate2::{Compress, Compression, FlushCompress};
+use testbed::client::{Client, Request};
+use testbed::script::{Played, Step};
+use testbed::upstream::{Protocols, Upstream};
+use testbed::websocket::{
+    ACCEPT, BINARY, CLOSE, CONTINUATION, Frame, KEY, PING, PONG, TEXT, WebSocket,
+};
+use traffic::wire::websocket::{Close, Observation, Problem};
+use traffic::{BodySize, FailureKind, FlowKind, Sender, Side};
+
+use crate::recorder::FlowSeen;
+use crate::running::{NAME, Running, http, https, scripted};
+use crate::soon;
+
+/// An upgrade as a client may write it: case, order and white space of its own.
+fn upgrade() -> String {
+    format!(
+        "GET /chat?x=1 HTTP/1.1\r\nhost:a\r\nConnection: keep-alive, Upgrade\r\nX-Two: 2\r\n\
+         upgrade: WebSocket\r\nSec-WebSocket-Key:  {KEY}\r\nSEC-WEBSOCKET-VERSION: 13\r\n\r\n"
+    )
+}
+
+fn switching() -> String {
+    format!(
+        "HTTP/1.1 101 Of Course\r\nSec-WebSocket-Accept: {ACCEPT}\r\nConnection: upgrade\r\n\
+         Upgrade: websocket\r\nX-One: 1\r\n\r\n"
+    )
+}
+
+/// The client's bytes of these frames, as one would see them on the wire.
+fn masked(frames: &[Frame]) -> Vec<u8> {
+    let bytes = frames
+        .iter()
+        .map(|frame| frame.to_bytes(Some([1, 2, 3, 4])));
+    bytes.collect::<Vec<_>>().concat()
+}
+
+fn unmasked(frames: &[Frame]) -> Vec<u8> {
+    let bytes = frames.iter().map(|frame| frame.to_bytes(None));
+    bytes.collect::<Vec<_>>().concat()
+}
+
+/// What a message says in short.
+fn told(observed: &[Observation]) -> Vec<String> {
+    let told = |observation: &Observation| match observation {
+        Observation::Message(message) => format!(
+            "{:?} {} {}/{} in {}{}",
+            message.kind,
+            String::from_utf8_lossy(message.payload.get(..20).unwrap_or(&message.payload)),
+            message.payload_bytes,
+            message.wire_bytes,
+            message.frames,
+            if message.complete { "" } else { ", cut" },
+        ),
+        Observation::Ping(payload) => format!("Ping {}", String::from_utf8_lossy(payload)),
+        Observation::Pong(payload) => format!("Pong {}", String::from_utf8_lossy(payload)),
+        Observation::Close(Close { code, reason }) => {
+            format!("Close {code:?} {}", String::from_utf8_lossy(reason))
+        }
+        Observation::Note(problem) => format!("Note {problem:?}"),
+    };
+    observed.iter().map(told).collect()
+}
+
+/// What the upstream got and what the client got.
+async fn converse(mut client: Client, upstream: &Upstream, frames: &[u8]) -> (Played, Bytes) {
+    // The client does not wait for the answer: what comes early belongs to the WebSocket.
+    let early = [upgrade().as_bytes(), &frames[..7]].concat();
+    client.send(early).await.unwrap();
+    let head = soon(client.read_until("\r\n\r\n")).await.unwrap();
+    client.send(&frames[7..]).await.unwrap();
+    let rest = soon(client.read_to_end()).await.unwrap();
+    client.close_write().await.unwrap();
+    let played = soon(upstream.wait_for_scripts(1)).await.remove(0);
+    (played, [head, rest].concat().into())
+}
+
+#[tokio::test]
+async fn every_octet_is_the_one_that_was_sent() {
+    let from_client = masked(&[
+        Frame::new(TEXT, "Hel").unfinished(),
+        Frame::new(PING, "are you there"),
+        Frame::new(CONTINUATION, "lo"),
+        Frame::new(3, "no such opcode"),
+        Frame::new(BINARY, vec![8; 200_000]),
+        Frame::close(4001, "done"),
+    ]);
+    let from_upstream = unmasked(&[
+        Frame::new(PONG, "are you there"),
+        Frame::new(BINARY, vec![7; 70_000]),
+        Frame::close(4001, "done"),
+    ]);
+    for tls in [false, true] {
+        let script = vec![
+            Step::ReadHead,
+            Step::send([switching().as_bytes(), &from_upstream[..20]].concat()),
+            Step::read_until(&from_client[from_client.len() - 12..]),
+            Step::send(&from_upstream[20..]),
+            Step::CloseWrite,
+            Step::ReadToEnd,
+        ];
+        let running = Running::start().await;
+        let upstream = scripted(tls, vec![script.clone()]).await;
+        let client = match tls {
+            true => running.through_tls(&upstream, &["http/1.1"]).await,
+            false => running.through(&upstream).await,
+        };
+        let (through, got_through) = converse(client, &upstream, &from_client).await;
+        let upstream = scripted(false, vec![script]).await;
+        let direct = Client::connect(upstream.address()).await.unwrap();
+        let (direct, got_direct) = converse(direct, &upstream, &from_client).await;
+        assert_eq!((through.failure, direct.failure), (None, None));
+        assert!(through.received == direct.received);
+        assert!(through.received.ends_with(&from_client));
+        assert!(got_through == got_direct);
+        assert!(got_direct.ends_with(&from_upstream));
+        let flow = running.recorder.only_flow().await;
+        assert!(flow.completed() && flow.started.kind == FlowKind::WebSocket);
+        // Counted, and told as messages.
+        let sizes = [&from_client, &from_upstream].map(|bytes| {
+            Some(BodySize {
+                seen: bytes.len() as u64,
+                kept: 0,
+            })
+        });
+        assert_eq!(<[_; 2]>::from(flow.sizes()), sizes);
+        assert_eq!(
+            told(&flow.observed(Sender::Client)),
+            [
+                "Ping are you there",
+                "Text Hello 5/5 in 2",
+                "Note ReservedOpcode",
+                "Binary \u{8}\u{8}\u{8}\u{8}\u{8}\u{8}\u{8}\u{8}\u{8}\u{8}\u{8}\u{8}\u{8}\u{8}\
+                 \u{8}\u{8}\u{8}\u{8}\u{8}\u{8} 200000/200000 in 1",
+                "Close Some(4001) done",
+            ]
+        );
+    }
+}
+
+/// A WebSocket of the general upstream through the proxy by HTTP/1.1.
+async fn open(running: &Running, path: &str, fields: &[(&str, &str)]) -> (WebSocket, Upstream) {
+    let upstream = https(Protocols::Both).await;
+    let client = running.through_tls(&upstream, &["http/1.1"]).await;
+    let fields = [&[("Host", NAME)], fields].concat();
+    let socket = soon(client.start_websocket(path, &fields)).await.unwrap();
+    (socket, upstream)
+}
+
+/// Compresses with one history (RFC 7692 section 7.2.1).
+fn deflate(compress: &mut Compress, message: &[u8]) -> Vec<u8> {
+    let mut deflated = Vec::with_capacity(message.len() + 100);
+    let flush = FlushCompress::Sync;
+    compress
+        .compress_vec(message, &mut deflated, flush)
+        .unwrap();
+    deflated.truncate(deflated.len() - 4);
+    deflated
+}
+
+/// Sends compressed messages and a close frame, and checks what is told of them.
+pub(crate) async fn check_deflate(mut socket: WebSocket, running: &Running) -> FlowSeen {
+    let mut compress = Compress::new(Compression::default(), false);
+    for _ in 0..2 {
+        let deflated = deflate(&mut compress, b"Hello Hello Hello");
+        let frame = Frame::new(TEXT, deflated).compressed();
+        socket.send(&frame).await.unwrap();
+        assert_eq!(soon(socket.read()).await.unwrap(), Some(frame));
+    }
+    let close = Frame::close(1000, "bye");
+    socket.send(&close).await.unwrap();
+    assert_eq!(soon(socket.read()).await.unwrap(), Some(close));
+    assert_eq!(soon(socket.read()).await.unwrap(), None);
+    drop(socket);
+    let flow = running.recorder.only_flow().await;
+    assert!(flow.completed(), "{:?}", flow.outcome());
+    for sender in [Sender::Client, Sender::Upstream] {
+        let told = told(&flow.observed(sender));
+        assert_eq!(told.len(), 3, "{told:?}");
+        for message in &told[..2] {
+            assert!(
+                message.starts_with("Text Hello Hello Hello 17/"),
+                "{told:?}"
+            );
+        }
+        assert_eq!(told[2], "Close Some(1000) bye");
+    }
+    flow
+}
+
+#[tokio::test]
+async fn compressed_messages_are_told_inflated() {
+    let running = Running::start().await;
+    let fields = [("Sec-WebSocket-Extensions", "permessage-deflate")];
+    let (socket, _upstream) = open(&running, "/websocket", &fields).await;
+    let flow = check_deflate(socket, &running).await;
+    assert_eq!(
+        flow.course(),
+        "started upstream response streamed response-ended request-ended ended"
+    );
+}
+
+#[tokio::test]
+async fn a_close_code_of_the_upstream_passes() {
+    let running = Running::start().await;
+    let (mut socket, _upstream) = open(&running, "/websocket?close=4001", &[]).await;
+    socket.send(&Frame::new(TEXT, "bye")).await.unwrap();
+    let close = soon(socket.read()).await.unwrap();
+    assert_eq!(close, Some(Frame::close(4001, "as you asked")));
+    socket.send(&Frame::new(CLOSE, "")).await.unwrap();
+    assert_eq!(soon(socket.read()).await.unwrap(), None);
+    drop(socket);
+    let flow = running.recorder.only_flow().await;
+    assert_eq!(
+        told(&flow.observed(Sender::Upstream)),
+        ["Close Some(4001) as you asked"]
+    );
+    assert_eq!(
+        told(&flow.observed(Sender::Client)),
+        ["Text bye 3/3 in 1", "Close None "]
+    );
+}
+
+#[tokio::test]
+async fn a_refusal_passes_as_it_is_and_the_connection_stays() {
+    let (upstream, running) = (http().await, Running::start().await);
+    let mut client = running.through(&upstream).await;
+    let ask = |path: &str| {
+        Request::get(path)
+            .host(NAME)
+            .header("Connection", "Upgrade")
+            .header("Upgrade", "websocket")
+            .header("Sec-WebSocket-Version", "13")
+            .header("Sec-WebSocket-Key", KEY)
+    };
+    let response = soon(client.request(&ask("/websocket?refuse=403"))).await;
+    let response = response.unwrap();
+    assert_eq!(response.head.status, 403);
+    assert_eq!(response.text(), "no websocket for you\n");
+    let plain = soon(client.request(&ask("/bytes/3"))).await.unwrap();
+    assert_eq!((plain.head.status, plain.body.seen), (200, 3));
+    assert_eq!(upstream.connection_count(), 1);
+    for flow in running.recorder.ended(2).await {
+        assert!(flow.completed() && flow.started.kind == FlowKind::WebSocket);
+        assert_eq!(flow.observed(Sender::Upstream), []);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_proper_upgrade_goes_on_without_it() {
+    let (upstream, running) = (http().await, Running::start().await);
+    let mut client = running.through(&upstream).await;
+    let flawed = Request::get("/echo")
+        .host(NAME)
+        .header("Connection", "Upgrade")
+        .header("Upgrade", "websocket");
+    let response = soon(client.request(&flawed)).await.unwrap();
+    assert_eq!(response.head.status, 200);
+    let mut with_body = Request::post("/echo", "body")
+        .host(NAME)
+        .header("Connection", "Upgrade")
+        .header("Upgrade", "websocket")
+        .header("Sec-WebSocket-Version", "13")
+        .header("Sec-WebSocket-Key", KEY);
+    with_body.method = "GET".to_owned();
+    soon(client.request(&with_body)).await.unwrap();
+    for received in upstream.wait_for_requests(2).await {
+        assert_eq!(received.headers.get("upgrade"), None);
+        assert_eq!(received.headers.get("connection"), None);
+    }
+    for flow in running.recorder.ended(2).await {
+        assert_eq!(flow.started.kind, FlowKind::Http);
+    }
+}
+
+/// What becomes of an answer to an upgrade.
+async fn answered(answer: &str) -> (Bytes, FlowSeen) {
+    let script = vec![Step::ReadHead, Step::send(answer), Step::CloseWrite];
+    let (upstream, running) = (scripted(false, vec![script]).await, Running::start().await);
+    let mut client = running.through(&upstream).await;
+    client.send(upgrade()).await.unwrap();
+    let got = soon(client.read_until("\r\n\r\n")).await.unwrap();
+    drop(client);
+    (got, running.recorder.only_flow().await)
+}
+
+#[tokio::test]
+async fn a_switch_to_something_else_is_refused() {
+    for answer in [
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n",
+    ] {
+        let (got, flow) = answered(answer).await;
+        assert!(got.starts_with(b"HTTP/1.1 502 "), "{got:?}");
+        let (failure, replied) = flow.failure();
+        assert_eq!((failure.kind, replied), (FailureKind::Malformed, Some(502)));
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_proof_passes_and_is_noted() {
+    let answer = switching().replace(ACCEPT, "wrong");
+    let (got, flow) = answered(&answer).await;
+    assert_eq!(got, answer);
+    assert_eq!(
+        flow.observed(Sender::Upstream),
+        [Observation::Note(Problem::AcceptWrong)]
+    );
+}
+
+#[tokio::test]
+async fn an_end_passes_while_the_other_direction_goes_on() {
+    let script = vec![
+        Step::ReadHead,
+        Step::send(switching()),
+        Step::ReadToEnd,
+        Step::send(unmasked(&[Frame::new(TEXT, "late")])),
+        Step::CloseWrite,
+    ];
+    let (upstream, running) = (scripted(true, vec![script]).await, Running::start().await);
+    let client = running.through_tls(&upstream, &["http/1.1"]).await;
+    let mut socket = soon(client.start_websocket("/", &[("Host", NAME)]))
+        .await
+        .unwrap();
+    socket.close_write().await.unwrap();
+    let late = soon(socket.read()).await.unwrap();
+    assert_eq!(late, Some(Frame::new(TEXT, "late")));
+    assert_eq!(soon(socket.read()).await.unwrap(), None);
+    assert!(running.recorder.only_flow().await.completed());
+}
+
+#[tokio::test]
+async fn a_reset_passes_as_a_reset() {
+    let script = vec![
+        Step::ReadHead,
+        Step::send([switching().as_bytes(), b"\x81\x05Hel"].concat()),
+        Step::Read(4),
+        Step::Reset,
+    ];
+    let (upstream, running) = (scripted(false, vec![script]).await, Running::start().await);
+    let mut client = running.through(&upstream).await;
+    client.send(upgrade()).await.unwrap();
+    soon(client.read_until("Hel")).await.unwrap();
+    client.send(b"1234").await.unwrap();
+    let error = soon(client.read_to_end()).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    let flow = running.recorder.only_flow().await;
+    let (failure, replied) = flow.failure();
+    assert_eq!(
+        (failure.side, failure.kind, replied),
+        (Side::Upstream, FailureKind::Reset, None)
+    );
+    assert_eq!(
+        told(&flow.observed(Sender::Upstream)),
+        ["Note EndedEarly", "Text Hel 3/3 in 1, cut"]
+    );
+}
+
+#[tokio::test]
+async fn who_hangs_up_after_the_goodbyes_has_missed_nothing() {
+    let close = Frame::close(1000, "");
+    let script = vec![
+        Step::ReadHead,
+        Step::send(switching()),
+        Step::Read(8),
+        Step::send(unmasked(std::slice::from_ref(&close))),
+        Step::Read(1),
+        Step::Reset,
+    ];
+    let (upstream, running) = (scripted(false, vec![script]).await, Running::start().await);
+    let client = running.through(&upstream).await;
+    let mut socket = soon(client.start_websocket("/", &[("Host", NAME)]))
+        .await
+        .unwrap();
+    socket.send(&close).await.unwrap();
+    assert_eq!(soon(socket.read()).await.unwrap(), Some(close));
+    // Against the rules; it has the upstream end with a reset.
+    socket.send_bytes(Bytes::from_static(b"x")).await.unwrap();
+    assert_eq!(soon(socket.read()).await.unwrap(), None);
+    assert!(running.recorder.only_flow().await.completed());
+}
+
+#[tokio::test]
+async fn a_websocket_that_outlives_the_drain_is_cut() {
+    let running = Running::with(|config| {
+        config.timeouts.drain = std::time::Duration::from_millis(50);
+    })
+    .await;
+    let (mut socket, _upstream) = open(&running, "/websocket", &[]).await;
+    running.ask_to_stop();
+    // It serves as long as it may.
+    let frame = Frame::new(TEXT, "still here");
+    socket.send(&frame).await.unwrap();
+    assert_eq!(soon(socket.read()).await.unwrap(), Some(frame));
+    let (drained, recorder) = running.stop().await;
+    assert_eq!(drained.connections_cut, 1);
+    assert!(soon(socket.read()).await.is_err());
+    let flow = recorder.only_flow().await;
+    assert_eq!(flow.failure().0.kind, FailureKind::ShuttingDown);
+}
+
+#[tokio::test]
+async fn a_silent_websocket_times_out() {
+    let running = Running::with(|config| {
+        config.timeouts.idle_body = std::time::Duration::from_millis(100);
+    })
+    .await;
+    let (mut socket, _upstream) = open(&running, "/websocket", &[]).await;
+    assert!(soon(socket.read()).await.is_err());
+    let flow = running.recorder.only_flow().await;
+    assert_eq!(flow.failure().0.kind, FailureKind::TimedOut);
+}
+
+#[tokio::test]
+async fn a_frame_that_announces_a_tebibyte_costs_nothing() {
+    let script = vec![
+        Step::ReadHead,
+        Step::send(switching()),
+        Step::ReadToEnd,
+        Step::CloseWrite,
+    ];
+    let (upstream, running) = (scripted(true, vec![script]).await, Running::start().await);
+    let client = running.through_tls(&upstream, &["http/1.1"]).await;
+    let mut socket = soon(client.start_websocket("/", &[("Host", NAME)]))
+        .await
+        .unwrap();
+    let announced = Bytes::from_static(b"\x82\xff\0\0\x01\0\0\0\0\0\0\0\0\0data");
+    socket.send_bytes(announced).await.unwrap();
+    socket.close_write().await.unwrap();
+    assert_eq!(soon(socket.read()).await.unwrap(), None);
+    let flow = running.recorder.only_flow().await;
+    assert_eq!(
+        told(&flow.observed(Sender::Client)),
+        ["Note EndedEarly", "Binary data 4/4 in 1, cut"]
+    );
+}
+
+#[tokio::test]
+async fn a_message_in_very_many_fragments_is_one_message() {
+    const FRAGMENTS: usize = 400_000;
+    let fragment = masked(&[Frame::new(CONTINUATION, "ab").unfinished()]);
+    let sent = [
+        masked(&[Frame::new(TEXT, "").unfinished()]),
+        fragment.repeat(FRAGMENTS),
+        masked(&[Frame::new(CONTINUATION, ""), Frame::close(1000, "")]),
+    ]
+    .concat();
+    let script = vec![
+        Step::ReadHead,
+        Step::send(switching()),
+        Step::ReadToEnd,
+        Step::CloseWrite,
+    ];
+    let (upstream, running) = (scripted(false, vec![script]).await, Running::start().await);
+    let mut client = running.through(&upstream).await;
+    client.send(upgrade()).await.unwrap();
+    soon(client.read_until("\r\n\r\n")).await.unwrap();
+    soon(client.send(&sent)).await.unwrap();
+    client.close_write().await.unwrap();
+    assert_eq!(soon(client.read_to_end()).await.unwrap(), "");
+    let played = soon(upstream.wait_for_scripts(1)).await.remove(0);
+    assert!(played.received.ends_with(&sent));
+    let flow = running.recorder.only_flow().await;
+    assert_eq!(
+        told(&flow.observed(Sender::Client)),
+        [
+            "Text abababababababababab 800000/800000 in 400002",
+            "Close Some(1000) "
+        ]
+    );
+}

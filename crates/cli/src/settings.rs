@@ -50,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) bypass: Setting<Vec<String>>,
     pub(crate) unlisted: Setting<Unlisted>,
     pub(crate) ip_targets: Setting<bool>,
+    pub(crate) strip_alt_svc: Setting<bool>,
+    pub(crate) http3_passthrough: Setting<Vec<String>>,
     pub(crate) upstream_ca_files: Setting<Vec<PathBuf>>,
     pub(crate) upstream_system_roots: Setting<bool>,
     pub(crate) danger_accept_invalid: Setting<Vec<String>>,
@@ -107,6 +109,8 @@ impl Settings {
             row("intercept.bypass", &self.bypass),
             row("intercept.unlisted", &self.unlisted),
             row("intercept.ip_targets", &self.ip_targets),
+            row("intercept.strip_alt_svc", &self.strip_alt_svc),
+            row("intercept.http3_passthrough", &self.http3_passthrough),
             row("upstream.ca_files", &self.upstream_ca_files),
             row("upstream.system_roots", &self.upstream_system_roots),
             row(
@@ -266,6 +270,16 @@ impl Merge {
                 "intercept.ip_targets",
                 |file| file.intercept.ip_targets,
                 false,
+            ),
+            strip_alt_svc: self.pick(
+                "intercept.strip_alt_svc",
+                |file| file.intercept.strip_alt_svc,
+                true,
+            ),
+            http3_passthrough: self.pick(
+                "intercept.http3_passthrough",
+                |file| file.intercept.http3_passthrough.clone(),
+                Vec::new(),
             ),
             upstream_ca_files: self.pick(
                 "upstream.ca_files",

@@ -14,12 +14,13 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use store::{EndRun, NewRun, Recorder, RunId, Store, StoreOptions};
 use traffic::Event;
-use traffic::rules::pattern::HostPattern;
+use traffic::rules::pattern::HostPatterns;
 use traffic::rules::route::{self, RouteConfig, Rules};
 
 use crate::admin::{Admin, Status};
 use crate::authority::load_or_make;
 use crate::clock::now;
+use crate::config::layer::Setting;
 use crate::config::values::{AdminListen, Unlisted};
 use crate::exit::Exit;
 use crate::paths::database;
@@ -127,6 +128,13 @@ pub(crate) fn engine_config(
         pool: proxy::Pool {
             idle: settings.pool_idle.value.0,
             idle_per_target_max: settings.pool_idle_per_target_max.value,
+        },
+        alt_svc: proxy::AltSvc {
+            strip: settings.strip_alt_svc.value,
+            http3_passthrough: patterns(
+                "intercept.http3_passthrough",
+                &settings.http3_passthrough,
+            )?,
         },
         attribution: settings.attribution.value,
         handler: proxy::handler::HandlerLimits::default(),
@@ -256,18 +264,19 @@ fn upstream_trust(
         extra_roots.extend(read_roots(path)?);
     }
     let accepted = &settings.danger_accept_invalid;
-    for pattern in &accepted.value {
-        HostPattern::parse(pattern).map_err(|error| {
-            Problem::new("ORL0105", Exit::Usage, error.to_string()).why(format!(
-                "upstream.danger_accept_invalid is set so by: {}",
-                accepted.origin
-            ))
-        })?;
-    }
+    let _checked = patterns("upstream.danger_accept_invalid", accepted)?;
     Ok(UpstreamTrust {
         system_roots: settings.upstream_system_roots.value,
         extra_roots,
         danger_accept_invalid: accepted.value.clone(),
+    })
+}
+
+/// Compiles the host patterns of a setting.
+fn patterns(key: &str, setting: &Setting<Vec<String>>) -> Result<HostPatterns, Problem> {
+    HostPatterns::parse(&setting.value).map_err(|error| {
+        Problem::new("ORL0105", Exit::Usage, error.to_string())
+            .why(format!("{key} is set so by: {}", setting.origin))
     })
 }
 

@@ -8,7 +8,9 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use oriel_proxy::{Authority, ConnectPorts, Pool, Proxy, ProxyConfig, Timeouts, UpstreamTrust};
+use oriel_proxy::{
+    AltSvc, Authority, ConnectPorts, Pool, Proxy, ProxyConfig, Timeouts, UpstreamTrust,
+};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use traffic::rules::route::{RouteConfig, Rules, Unlisted};
@@ -62,6 +64,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         body_bytes_kept: 64 * 1024,
         timeouts: Timeouts::default(),
         pool: Pool::default(),
+        alt_svc: AltSvc::default(),
         attribution: false,
         handler: oriel_proxy::handler::HandlerLimits::default(),
     };

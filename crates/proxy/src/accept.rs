@@ -302,6 +302,7 @@ impl Generation {
                 dialer,
                 UpstreamTls::new(&config.upstream_trust)?,
                 config.pool,
+                config.alt_svc,
                 config.timeouts.clone(),
                 Arc::clone(&lasting.upstream_tasks),
             ),

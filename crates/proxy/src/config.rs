@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
+use traffic::Target;
+use traffic::rules::pattern::HostPatterns;
 use traffic::rules::route::Rules;
 
 use crate::handler::HandlerLimits;
@@ -35,6 +37,8 @@ pub struct ProxyConfig {
     pub timeouts: Timeouts,
     /// What is kept of idle upstream connections.
     pub pool: Pool,
+    /// What becomes of offers to leave for HTTP/3.
+    pub alt_svc: AltSvc,
     /// Whether the local process behind each client connection is found, once and in the
     /// background, where somebody watches.
     pub attribution: bool,
@@ -54,6 +58,18 @@ pub struct UpstreamTrust {
     /// Host patterns (see [`traffic::rules::pattern`]) whose certificates are not verified at all.
     /// Every flow that such a connection carried is marked.
     pub danger_accept_invalid: Vec<String>,
+}
+
+/// What becomes of offers of HTTP/3 in the Alt-Svc fields (RFC 7838) of responses that are seen: a
+/// client that follows one goes over UDP, past the proxy.
+///
+/// It is configuration and nothing else: no field of a request changes it.
+#[derive(Clone, Debug)]
+pub struct AltSvc {
+    /// Whether they are taken out. Other offers stay.
+    pub strip: bool,
+    /// Hosts whose offers stay all the same, so that their clients may use HTTP/3 unseen.
+    pub http3_passthrough: HostPatterns,
 }
 
 /// Ports that a CONNECT request may name.
@@ -90,6 +106,23 @@ pub struct Pool {
     pub idle: Duration,
     /// Idle HTTP/1.1 connections per target.
     pub idle_per_target_max: usize,
+}
+
+impl AltSvc {
+    /// Whether offers of HTTP/3 of this target are taken out.
+    pub(crate) fn hides_http3(&self, target: &Target) -> bool {
+        self.strip && self.http3_passthrough.matches(target).is_none()
+    }
+}
+
+impl Default for AltSvc {
+    /// The strict way.
+    fn default() -> Self {
+        Self {
+            strip: true,
+            http3_passthrough: HostPatterns::default(),
+        }
+    }
 }
 
 impl Default for Timeouts {

@@ -39,6 +39,6 @@ mod upstream;
 mod websocket;
 
 pub use accept::{BindError, Control, Drained, Proxy, ReloadError};
-pub use config::{ConnectPorts, Pool, ProxyConfig, Timeouts, UpstreamTrust};
+pub use config::{AltSvc, ConnectPorts, Pool, ProxyConfig, Timeouts, UpstreamTrust};
 pub use tap::{ReadStreams, Watcher};
 pub use tls::authority::Authority;

@@ -249,6 +249,7 @@ impl Passage<'_, '_> {
                 is_head: message.request.method() == Method::HEAD,
             },
             reply: message.reply,
+            hides_http3: self.upstream.hides_http3,
         };
         let done = course::run(ends, self.flow, self.engine.timeouts.idle_body).await?;
         if done.response.upstream_stays && done.uploaded && held.http1.input.is_empty() {
@@ -286,6 +287,7 @@ impl Passage<'_, '_> {
             },
             incoming: Incoming::Http2(response),
             reply: message.reply,
+            hides_http3: self.upstream.hides_http3,
         };
         let done = course::run(ends, self.flow, self.engine.timeouts.idle_body).await;
         let Err(broken) = &done else {

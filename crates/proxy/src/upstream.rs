@@ -22,7 +22,7 @@ use traffic::{
 };
 
 use crate::clock;
-use crate::config::{Pool, Timeouts};
+use crate::config::{AltSvc, Pool, Timeouts};
 use crate::http1::connection::Http1;
 use crate::http2::client::Http2Upstream;
 use crate::limits::{HTTP2_CONNECTIONS_PER_TARGET_MAX, POOL_HOSTS_MAX};
@@ -37,6 +37,7 @@ pub(crate) struct Upstreams {
     pub(crate) dialer: Dialer,
     tls: UpstreamTls,
     pool: Pool,
+    alt_svc: AltSvc,
     timeouts: Timeouts,
     tasks: Arc<Tasks>,
     hosts: Mutex<HashMap<HostKey, Arc<Upstream>>>,
@@ -55,6 +56,8 @@ pub(crate) struct HostKey {
 #[derive(Debug)]
 pub(crate) struct Upstream {
     key: HostKey,
+    /// Its offers of HTTP/3 are taken out of responses.
+    pub(crate) hides_http3: bool,
     speaks: AtomicU8,
     /// Boxed, so that a lease moves by its address.
     #[expect(clippy::vec_box, reason = "leases come and go with every request")]
@@ -118,6 +121,7 @@ impl Upstreams {
         dialer: Dialer,
         tls: UpstreamTls,
         pool: Pool,
+        alt_svc: AltSvc,
         timeouts: Timeouts,
         tasks: Arc<Tasks>,
     ) -> Self {
@@ -125,6 +129,7 @@ impl Upstreams {
             dialer,
             tls,
             pool,
+            alt_svc,
             timeouts,
             tasks,
             hosts: Mutex::default(),
@@ -143,6 +148,7 @@ impl Upstreams {
         }
         let upstream = Arc::new(Upstream {
             key: key.clone(),
+            hides_http3: self.alt_svc.hides_http3(&key.target),
             speaks: AtomicU8::new(Speaks::Unknown as u8),
             idle: Mutex::default(),
             shared: Mutex::default(),

@@ -77,6 +77,10 @@ pub(crate) struct Intercept {
     pub(crate) unlisted: Option<Unlisted>,
     /// Also opens connections to IP addresses, which name no host.
     pub(crate) ip_targets: Option<bool>,
+    /// Whether offers of HTTP/3 are taken out of the Alt-Svc fields of responses.
+    pub(crate) strip_alt_svc: Option<bool>,
+    /// Hosts whose offers of HTTP/3 stay, so that their clients may go past oriel.
+    pub(crate) http3_passthrough: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]

@@ -176,7 +176,7 @@ impl ConfigFile {
             proxy: listen, connect_ports, attribution, danger_listen_without_credentials;
             admin: listen;
             ca: certificate, key;
-            intercept: hosts, bypass, unlisted, ip_targets;
+            intercept: hosts, bypass, unlisted, ip_targets, strip_alt_svc, http3_passthrough;
             upstream: ca_files, system_roots, danger_accept_invalid;
             timeouts: connect, tls, head, idle_client, idle_body, drain;
             pool: idle, idle_per_target_max;

@@ -31,6 +31,7 @@ pub(crate) fn loosenings(file: &ReadFile) -> Vec<Problem> {
 fn tightens(file: &ReadFile, path: &str) -> bool {
     match path {
         "intercept.unlisted" => file.values.intercept.unlisted == Some(Unlisted::Block),
+        "intercept.strip_alt_svc" => file.values.intercept.strip_alt_svc == Some(true),
         "capture.redact" => file.values.capture.redact == Some(Redact::Basic),
         _ => false,
     }
@@ -47,7 +48,8 @@ fn loosening(file: &ReadFile, path: &str) -> Problem {
     .excerpt(Excerpt::of(&place, &file.text, span))
     .why(
         "an agent can write to the project, so its file may only make things stricter: \
-         `intercept.unlisted = \"block\"`, `capture.redact = \"basic\"`",
+         `intercept.unlisted = \"block\"`, `intercept.strip_alt_svc = true`, \
+         `capture.redact = \"basic\"`",
     )
     .fix("oriel config path      shows the user's own file, which may set it")
 }
@@ -73,11 +75,18 @@ mod tests {
     #[test]
     fn may_only_tighten() {
         check("[capture]\nredact = \"basic\"\n", &[]);
-        check("[intercept]\nunlisted = \"block\"\n", &[]);
+        check(
+            "[intercept]\nunlisted = \"block\"\nstrip_alt_svc = true\n",
+            &[],
+        );
         check("[capture]\nredact = \"none\"\n", &["capture.redact"]);
         check(
             "[intercept]\nunlisted = \"tunnel\"\n",
             &["intercept.unlisted"],
+        );
+        check(
+            "[intercept]\nstrip_alt_svc = false\nhttp3_passthrough = [\"*\"]\n",
+            &["intercept.http3_passthrough", "intercept.strip_alt_svc"],
         );
         check(
             "[intercept]\nbypass = [\"*\"]\n[proxy]\nlisten = \":1\"\n",

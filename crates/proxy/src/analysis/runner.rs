@@ -15,7 +15,7 @@ use super::queue::Queue;
 use super::{Analyzer, AuthHeaderRemover};
 use crate::accept::{BindError, Drained, Proxy};
 use crate::clock;
-use crate::config::{ConnectPorts, Pool, ProxyConfig, Timeouts, UpstreamTrust};
+use crate::config::{AltSvc, ConnectPorts, Pool, ProxyConfig, Timeouts, UpstreamTrust};
 use crate::handler::HandlerLimits;
 use crate::limits::ANALYSIS_BODY_BYTES_MAX;
 use crate::tls::authority::{Authority, AuthorityError};
@@ -168,6 +168,7 @@ impl MitmProxyRunner {
             timeouts: Timeouts::default(),
             pool: Pool::default(),
             // No message names the process.
+            alt_svc: AltSvc::default(),
             attribution: false,
             handler: HandlerLimits::default(),
         };

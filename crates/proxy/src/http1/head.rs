@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use traffic::Version;
+use traffic::wire::alt_svc::without_http3;
 
 use crate::limits::{CONNECTION_OPTIONS_MAX, FIELDS_MAX, HEAD_BYTES_MAX, TARGET_BYTES_MAX};
 
@@ -114,6 +115,8 @@ pub struct ResponseHead {
     pub body: BodyLength,
     /// True if the upstream keeps the connection open afterwards.
     pub keep_alive: bool,
+    /// True if there is an Alt-Svc field.
+    pub alt_svc: bool,
 }
 
 /// Says whether a whole head stands at the start of `bytes`, looking only at what is new since
@@ -141,6 +144,7 @@ pub fn find_end(bytes: &[u8], scanned: usize) -> Result<Option<usize>, HeadError
     Ok(None)
 }
 
+const ALT_SVC: &[u8] = b"alt-svc";
 const BARE_LF: HeadError = HeadError::Malformed("a line of the head ends in LF without CR");
 
 fn within_limit(length: usize) -> Result<usize, HeadError> {
@@ -233,6 +237,7 @@ pub fn parse_response(
         lines,
         body,
         keep_alive,
+        alt_svc: known.alt_svc,
     })
 }
 
@@ -306,15 +311,29 @@ pub fn write_request(
 }
 
 /// Writes a response head on: its status line as it came and the lines that are not hop by hop.
-pub fn write_response(head: &ResponseHead, bytes: &[u8], out: &mut Vec<u8>) {
+/// With `hides_http3` its offers of HTTP/3 stay behind.
+pub fn write_response(head: &ResponseHead, bytes: &[u8], hides_http3: bool, out: &mut Vec<u8>) {
     let first = head
         .lines
         .first()
         .map_or_else(|| head.length.saturating_sub(2), |line| line.start);
     out.extend_from_slice(bytes.get(..first).unwrap_or_default());
-    for line in &head.lines {
-        if !line.hop {
+    let sent_on = || head.lines.iter().filter(|line| !line.hop);
+    let is_alt_svc = |line: &Line| name_of(bytes, line).eq_ignore_ascii_case(ALT_SVC);
+    let mut offers = None;
+    if hides_http3 && head.alt_svc {
+        let lines = sent_on().filter(|line| is_alt_svc(line));
+        offers = without_http3(lines.filter_map(|line| bytes.get(line.value.clone())));
+    }
+    let replaces = offers.is_some();
+    for line in sent_on() {
+        if !replaces || !is_alt_svc(line) {
             out.extend_from_slice(bytes.get(line.start..line.end).unwrap_or_default());
+        } else if let Some(offers) = offers.take() {
+            out.extend_from_slice(bytes.get(line.start..line.name_end).unwrap_or_default());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(&offers);
+            out.extend_from_slice(b"\r\n");
         }
     }
 }
@@ -395,6 +414,7 @@ struct Known {
     upgrade: Option<Range<usize>>,
     expects_continue: bool,
     max_forwards: Option<usize>,
+    alt_svc: bool,
 }
 
 impl Known {
@@ -420,6 +440,7 @@ impl Known {
                     line.hop = true;
                     known.upgrade = Some(line.value.clone());
                 }
+                7 if name.eq_ignore_ascii_case(ALT_SVC) => known.alt_svc = true,
                 10 if name.eq_ignore_ascii_case(b"connection") => {
                     line.hop = true;
                     names_options |= known.read_connection(value);

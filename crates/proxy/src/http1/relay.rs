@@ -30,6 +30,8 @@ pub(crate) struct Relay<'a, 'r> {
     /// The WebSocket that the request asks for.
     upgrade: Option<&'a Asked>,
     client_stays: bool,
+    /// The upstream's offers of HTTP/3 stay behind.
+    hides_http3: bool,
     request: Pump,
     request_done: bool,
     /// The client waits for 100 Continue before it sends the body.
@@ -114,6 +116,7 @@ impl<'a, 'r> Relay<'a, 'r> {
             method: if is_head { b"HEAD" } else { b"GET" },
             upgrade: None,
             client_stays,
+            hides_http3: false,
             request: Pump::new(request.body),
             request_done: false,
             awaits_continue: request.expects_continue && request.body != BodyLength::None,
@@ -129,6 +132,12 @@ impl<'a, 'r> Relay<'a, 'r> {
     /// The request asks for this WebSocket.
     pub(crate) fn asking_for(mut self, upgrade: Option<&'a Asked>) -> Self {
         self.upgrade = upgrade;
+        self
+    }
+
+    /// With the upstream's offers of HTTP/3 left out of its responses.
+    pub(crate) fn hiding_http3(mut self, hides: bool) -> Self {
+        self.hides_http3 = hides;
         self
     }
 
@@ -363,7 +372,7 @@ impl<'a, 'r> Relay<'a, 'r> {
             let accepted = websocket::accepted(asked, head::fields(&head.lines, bytes))?;
             self.flow.response_started(text);
             head::pass_upgrade(&mut head.lines, bytes);
-            head::write_response(&head, bytes, &mut self.client.output);
+            head::write_response(&head, bytes, self.hides_http3, &mut self.client.output);
             self.client.output.extend_from_slice(b"\r\n");
             self.response = Response::Switched(accepted);
         } else if head.status < 200 {
@@ -380,7 +389,7 @@ impl<'a, 'r> Relay<'a, 'r> {
                 ));
             }
             self.flow.informational(text);
-            head::write_response(&head, bytes, &mut self.client.output);
+            head::write_response(&head, bytes, self.hides_http3, &mut self.client.output);
             self.client.output.extend_from_slice(b"\r\n");
         } else {
             if self.upgrade.is_some() {
@@ -396,7 +405,7 @@ impl<'a, 'r> Relay<'a, 'r> {
                 // However the flow is cut from here on, even by a kill, it will not look whole.
                 self.client.reset_on_drop(true);
             }
-            head::write_response(&head, bytes, &mut self.client.output);
+            head::write_response(&head, bytes, self.hides_http3, &mut self.client.output);
             if !self.client_stays {
                 self.client
                     .output

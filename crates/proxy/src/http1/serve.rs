@@ -390,6 +390,7 @@ async fn forward(
             engine.timeouts.idle_body,
             stays,
         );
+        let relay = relay.hiding_http3(plan.to.upstream.hides_http3);
         match relay.asking_for(upgrade.as_ref()).run().await {
             Ok(Relayed::Switched(accepted)) => {
                 flow.websocket_opened(&accepted);

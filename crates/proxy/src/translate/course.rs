@@ -26,11 +26,15 @@ pub(super) struct Ends<'s, 'c, 'u, 'h> {
     pub(super) sink: Sink<'u, 'h>,
     pub(super) incoming: Incoming<'u, 'h>,
     pub(super) reply: Reply<'s, 'c>,
+    /// The upstream's offers of HTTP/3 stay behind.
+    pub(super) hides_http3: bool,
 }
 
 /// What both directions of a flow share while it runs.
 pub(super) struct Course<'f, 'r> {
     pub(super) flow: Mutex<&'f mut Flow<'r>>,
+    /// The upstream's offers of HTTP/3 stay behind.
+    pub(super) hides_http3: bool,
     /// Grows with every step of progress.
     moved: AtomicU64,
     /// The request has passed: what the client sends now is its next one.
@@ -59,7 +63,7 @@ pub(super) async fn run(
     flow: &mut Flow<'_>,
     idle: Duration,
 ) -> Result<Done, Broken> {
-    let course = Course::new(flow);
+    let course = Course::new(flow, ends.hides_http3);
     let mut upload = pin!(upload(ends.source, ends.sink, &course));
     let mut download = pin!(download(ends.incoming, ends.reply, &course));
     let mut deadline = Deadline::after(idle);
@@ -106,9 +110,10 @@ pub(super) async fn run(
 }
 
 impl<'f, 'r> Course<'f, 'r> {
-    fn new(flow: &'f mut Flow<'r>) -> Self {
+    fn new(flow: &'f mut Flow<'r>, hides_http3: bool) -> Self {
         Self {
             flow: Mutex::new(flow),
+            hides_http3,
             moved: AtomicU64::new(0),
             uploaded: AtomicBool::new(false),
             awaits_client: AtomicBool::new(false),

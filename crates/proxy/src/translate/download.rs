@@ -30,7 +30,7 @@ pub(super) async fn download(
     course: &Course<'_, '_>,
 ) -> Result<Downloaded, Fault> {
     let Final {
-        response,
+        mut response,
         text,
         body,
         until_close,
@@ -38,6 +38,9 @@ pub(super) async fn download(
     } = *final_head(&mut incoming, &mut reply, course).await?;
     course.flow.lock().response_started(|| text);
     course.responded.store(true, Ordering::Relaxed);
+    if course.hides_http3 {
+        heads::hide_http3(response.headers_mut());
+    }
     let ended = body.is_ended();
     let length = heads::content_length(response.headers());
     let (sink, closes) = reply.start(response, ended)?;
@@ -91,7 +94,7 @@ async fn final_head<'a, 'c>(
         let arrived = arrived.await?;
         course.note_progress();
         match arrived {
-            Arrived::Informational(response, text) => {
+            Arrived::Informational(mut response, text) => {
                 interim += 1;
                 if response.status() == 101 || interim > INFORMATIONAL_MAX {
                     let text = "an interim response that was not asked for";
@@ -99,6 +102,9 @@ async fn final_head<'a, 'c>(
                     return Err(error::failure(side, stage, FailureKind::Malformed, text).into());
                 }
                 course.flow.lock().informational(|| text);
+                if course.hides_http3 {
+                    heads::hide_http3(response.headers_mut());
+                }
                 reply.informational(response)?;
             }
             Arrived::Final(last) => return Ok(last),

@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, MAX_FORWARDS, PROXY_AUTHORIZATION, TRANSFER_ENCODING,
-    UPGRADE,
+    ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, MAX_FORWARDS, PROXY_AUTHORIZATION,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use traffic::wire::alt_svc::without_http3;
 use traffic::{Failure, FailureKind, Head, Scheme, Side, Stage, Target, Version};
 
 use super::Http1Request;
@@ -231,6 +232,18 @@ pub(super) fn from_http1_response(
     })?;
     copy_fields(head.lines.iter(), bytes, response.headers_mut())?;
     Ok(response)
+}
+
+/// Takes the offers of HTTP/3 out of the Alt-Svc field.
+pub(super) fn hide_http3(fields: &mut HeaderMap) {
+    if !fields.contains_key(ALT_SVC) {
+        return;
+    }
+    let offers = without_http3(fields.get_all(ALT_SVC).iter().map(HeaderValue::as_bytes));
+    if let Some(offers) = offers.and_then(|offers| HeaderValue::from_bytes(&offers).ok()) {
+        // In the place of the first line; those after it go.
+        fields.insert(ALT_SVC, offers);
+    }
 }
 
 fn copy_fields<'a>(

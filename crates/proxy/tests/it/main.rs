@@ -1,6 +1,7 @@
 //! The whole engine on loopback, between the fake clients and upstreams of `testbed`.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod alt_svc;
 mod analysis;
 mod events;
 mod faults;

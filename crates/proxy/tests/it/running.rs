@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use oriel_proxy::handler::InterceptHandler;
 use oriel_proxy::{
-    Authority, ConnectPorts, Control, Drained, Pool, Proxy, ProxyConfig, Timeouts, UpstreamTrust,
+    AltSvc, Authority, ConnectPorts, Control, Drained, Pool, Proxy, ProxyConfig, Timeouts,
+    UpstreamTrust,
 };
 use testbed::authority::{Authority as TestAuthority, client_config};
 use testbed::client::Client;
@@ -66,6 +67,7 @@ pub(crate) fn config() -> ProxyConfig {
             ..Timeouts::default()
         },
         pool: Pool::default(),
+        alt_svc: AltSvc::default(),
         attribution: false,
         handler: oriel_proxy::handler::HandlerLimits::default(),
     }

@@ -11,6 +11,7 @@
 //! | `/sse?events=N&delay_ms=D&ending=cr&coding=gzip` | N server-sent events, D ms apart |
 //! | `/ndjson`, `/eventstream` | N lines or messages, with the same parameters |
 //! | `/grpc?copies=N&delay_ms=D` | the messages of the request N times, then trailers |
+//! | `/alt-svc`, `/alt-svc/h3` | offers of HTTP/3 and HTTP/2 in two lines, or of HTTP/3 alone |
 //! | `/trailers` | a chunked body with trailers |
 //! | `/early-hints` | 103, then 200 |
 //! | `/continue/refuse` | 417 before the body is read |
@@ -55,6 +56,7 @@ pub(super) fn answer(request: &Received) -> Reply {
         "ndjson" => streams::lines(request),
         "eventstream" => streams::messages(request),
         "grpc" => streams::grpc(request),
+        "alt-svc" => alt_svc(argument),
         "trailers" => trailers(),
         "early-hints" => early_hints(),
         "continue" => Reply::full(417, "text/plain", "not with me\n").with("connection", "close"),
@@ -73,6 +75,15 @@ pub(super) fn answer(request: &Received) -> Reply {
 /// Whether this request is answered before its body is read.
 pub(super) fn refuses_body(path: &str) -> bool {
     path == "/continue/refuse"
+}
+
+fn alt_svc(argument: Option<&str>) -> Reply {
+    let reply = Reply::full(200, "text/plain", "come closer\n");
+    let reply = reply.with("alt-svc", r#"h3=":443"; ma=86400, h3-29=":443""#);
+    match argument {
+        Some(_only) => reply,
+        None => reply.with("alt-svc", r#"h2="near.example:443"; ma=60"#),
+    }
 }
 
 fn bytes(request: &Received, length: u64) -> Reply {

@@ -320,7 +320,7 @@ fn a_response_head_is_sent_on_as_it_came() {
     let head = response(text, "GET").unwrap();
     assert!(!head.keep_alive);
     let mut out = Vec::new();
-    write_response(&head, text.as_bytes(), &mut out);
+    write_response(&head, text.as_bytes(), false, &mut out);
     assert_eq!(
         String::from_utf8(out).unwrap(),
         "HTTP/1.1 200  Very \u{e9} Well\r\nset-cookie: a\r\nSet-Cookie: b\r\nContent-Length: 0\r\n"
@@ -328,7 +328,7 @@ fn a_response_head_is_sent_on_as_it_came() {
     let bare = "HTTP/1.1 204\r\n\r\n";
     let head = response(bare, "GET").unwrap();
     let mut out = Vec::new();
-    write_response(&head, bare.as_bytes(), &mut out);
+    write_response(&head, bare.as_bytes(), false, &mut out);
     assert_eq!(out, b"HTTP/1.1 204\r\n");
 }
 

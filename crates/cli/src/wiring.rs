@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use proxy::tls::upstream_side::TrustError;
 use proxy::{
-    Authority, BindError, ConnectPorts, Proxy, ProxyConfig, ReloadError, UpstreamTrust, Watcher,
+    Authority, BindError, ConnectPorts, Listener, Proxy, ProxyConfig, ReloadError, UpstreamTrust,
+    Watcher,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use store::{EndRun, NewRun, Recorder, RunId, Store, StoreOptions};
-use traffic::Event;
 use traffic::rules::pattern::HostPatterns;
 use traffic::rules::route::{self, RouteConfig, Rules};
+use traffic::{Event, ListenAddress};
 
 use crate::admin::{Admin, Status};
 use crate::authority::load_or_make;
@@ -50,6 +51,8 @@ pub(crate) struct EnginePlan {
 #[derive(Debug)]
 pub(crate) struct Station {
     pub(crate) proxy: Proxy,
+    /// Where clients are told to find it.
+    pub(crate) address: SocketAddr,
     pub(crate) admin: Option<Admin>,
     pub(crate) authority: Arc<Authority>,
     pub(crate) recording: Option<Recording>,
@@ -94,16 +97,18 @@ pub(crate) async fn start(settings: &Settings, plan: Plan) -> Result<Station, Pr
     let watcher = store
         .is_some()
         .then(|| Arc::clone(&relay) as Arc<dyn Watcher>);
-    let listen = config.listen;
     let proxy = Proxy::bind(config, watcher)
         .await
-        .map_err(|error| bind_problem(&error, listen))?;
+        .map_err(|error| bind_problem(&error))?;
+    let address = proxy.local_address();
+    let address = address.ok_or_else(|| Problem::bug("the proxy has no address"))?;
     let recording = match store {
         Some(store) => Some(Recording::begin(store, plan.run, &relay, settings)?),
         None => None,
     };
     Ok(Station {
         proxy,
+        address,
         admin,
         authority,
         recording,
@@ -117,7 +122,7 @@ pub(crate) fn engine_config(
     authority: Arc<Authority>,
 ) -> Result<ProxyConfig, Problem> {
     Ok(ProxyConfig {
-        listen: settings.listen.value.0,
+        listeners: vec![Listener::forward(settings.listen.value.0)],
         rules: Arc::new(compile_rules(settings)?),
         authority,
         upstream_trust: upstream_trust(settings, plan.extra_roots)?,
@@ -169,7 +174,7 @@ impl Station {
     pub(crate) fn status(&self) -> Status {
         Status {
             started_at: now(),
-            proxy: self.proxy.local_address(),
+            proxy: self.address,
             run: self.recording.as_ref().map(Recording::run),
             database: self
                 .recording
@@ -307,9 +312,12 @@ fn timeouts(settings: &Settings, drain: Option<Duration>) -> proxy::Timeouts {
     }
 }
 
-fn bind_problem(error: &BindError, listen: SocketAddr) -> Problem {
+fn bind_problem(error: &BindError) -> Problem {
     match error {
-        BindError::Listen { source, .. } => listen_problem(source, listen, "--listen"),
+        BindError::Listen {
+            address: ListenAddress::Tcp(address),
+            source,
+        } => listen_problem(source, *address, "--listen"),
         BindError::Trust(trust) => trust_problem(trust),
         other => Problem::bug(other.to_string()),
     }

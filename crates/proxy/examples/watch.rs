@@ -6,10 +6,11 @@
 //! ```
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use oriel_proxy::{
-    AltSvc, Authority, ConnectPorts, Pool, Proxy, ProxyConfig, Timeouts, UpstreamTrust,
+    AltSvc, Authority, ConnectPorts, Listener, Pool, Proxy, ProxyConfig, Timeouts, UpstreamTrust,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -33,7 +34,7 @@ impl oriel_proxy::Watcher for Print {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let listen = arguments.next().ok_or("which address?")?.parse()?;
+    let listen: SocketAddr = arguments.next().ok_or("which address?")?.parse()?;
     let certificate = arguments
         .next()
         .ok_or("where to write the CA's certificate?")?;
@@ -51,7 +52,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ip_targets: true,
     })?;
     let config = ProxyConfig {
-        listen,
+        listeners: vec![Listener::forward(listen)],
         rules: Arc::new(rules),
         authority: Arc::new(authority),
         upstream_trust: UpstreamTrust {

@@ -1,5 +1,5 @@
-//! The listener: binds, accepts, and stops in order. What the engine runs on is replaced whole when
-//! the configuration is reloaded.
+//! The proxy as a whole: binds, accepts, and stops in order. What the engine runs on is replaced
+//! whole when the configuration is reloaded.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,14 +7,15 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use traffic::ListenAddress;
 
 use crate::clock;
 use crate::config::ProxyConfig;
 use crate::connection::{self, Engine};
 use crate::handler::{Gate, HandlerCounts, InterceptHandler, Observer};
-use crate::limits::{ACCEPT_PAUSE, CONNECTIONS_MAX, LEAVES_MAX, POOL_SWEEP, PROCESS_LOOKUPS_DRAIN};
+use crate::limits::{CONNECTIONS_MAX, LEAVES_MAX, POOL_SWEEP, PROCESS_LOOKUPS_DRAIN};
+use crate::listen::{Accepted, Listening};
 use crate::process::Attribution;
 use crate::shutdown::{Stopper, Tasks};
 use crate::tap::{FlowCount, Tap, Watcher};
@@ -25,11 +26,10 @@ use crate::tls::upstream_side::{TrustError, UpstreamTls};
 use crate::upstream::Upstreams;
 use crate::upstream::dial::Dialer;
 
-/// A proxy that is bound to its address and ready to serve.
+/// A proxy that is bound to its addresses and ready to serve.
 #[derive(Debug)]
 pub struct Proxy {
-    listener: TcpListener,
-    local_address: SocketAddr,
+    listening: Listening,
     control: Control,
     clients: Tasks,
 }
@@ -47,7 +47,9 @@ pub struct Control {
 #[derive(Debug)]
 struct Lasting {
     own_addresses: Vec<SocketAddr>,
-    listen: SocketAddr,
+    /// What was asked for, and what it became.
+    listen: Vec<ListenAddress>,
+    bound: Vec<ListenAddress>,
     watcher: Option<Arc<dyn Watcher>>,
     gate: Option<Arc<Gate>>,
     flows: Arc<FlowCount>,
@@ -70,11 +72,14 @@ struct Generation {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
+    /// There is no listener, so nobody could reach it.
+    #[error("there is nothing to listen on")]
+    NoListener,
     /// The address cannot be listened on.
     #[error("cannot listen on {address}")]
     Listen {
         /// The address asked for.
-        address: SocketAddr,
+        address: ListenAddress,
         /// Why.
         source: io::Error,
     },
@@ -112,11 +117,10 @@ pub struct Drained {
 }
 
 impl Proxy {
-    /// Binds the listening address and makes everything ready. Events go to `watcher`, if there
-    /// is one.
+    /// Binds all listeners and makes everything ready. Events go to `watcher`, if there is one.
     ///
     /// # Errors
-    /// If the address is taken or not ours, or the trust towards upstreams cannot be set up.
+    /// If an address is taken or not ours, or the trust towards upstreams cannot be set up.
     pub async fn bind(
         config: ProxyConfig,
         watcher: Option<Arc<dyn Watcher>>,
@@ -144,15 +148,22 @@ impl Proxy {
         watcher: Option<Arc<dyn Watcher>>,
         gate: Option<Arc<Gate>>,
     ) -> Result<Self, BindError> {
-        let address = config.listen;
-        let failed = |source| BindError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let local_address = listener.local_addr().map_err(failed)?;
+        if config.listeners.is_empty() {
+            return Err(BindError::NoListener);
+        }
+        let listen = addresses(&config);
+        let listening = Listening::bind(listen.iter()).await;
+        let listening = listening.map_err(|(address, source)| BindError::Listen {
+            address: address.clone(),
+            source,
+        })?;
+        let bound: Vec<ListenAddress> = listening.addresses().cloned().collect();
         let mut own_addresses = config.own_addresses.clone();
-        own_addresses.push(local_address);
+        own_addresses.extend(bound.iter().filter_map(ListenAddress::tcp));
         let lasting = Lasting {
             own_addresses,
-            listen: address,
+            listen,
+            bound,
             watcher,
             gate,
             flows: Arc::default(),
@@ -163,8 +174,7 @@ impl Proxy {
         };
         let generation = Generation::new(config, &lasting, None)?;
         Ok(Self {
-            listener,
-            local_address,
+            listening,
             control: Control {
                 lasting: Arc::new(lasting),
                 current: Arc::new(Mutex::new(generation)),
@@ -174,10 +184,17 @@ impl Proxy {
         })
     }
 
-    /// The address it listens on, with the port that the system chose if it was asked for any.
+    /// The first TCP address that it listens on, with the port that the system chose if it was
+    /// asked for any. `None` if it listens on Unix-domain sockets only.
     #[must_use]
-    pub fn local_address(&self) -> SocketAddr {
-        self.local_address
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.addresses().iter().find_map(ListenAddress::tcp)
+    }
+
+    /// All addresses that it listens on, in the order of `ProxyConfig::listeners`.
+    #[must_use]
+    pub fn addresses(&self) -> &[ListenAddress] {
+        self.control.addresses()
     }
 
     /// What changes the proxy while it runs.
@@ -190,7 +207,7 @@ impl Proxy {
     /// deadline, and cuts what is left.
     ///
     /// Dropping it cuts every connection at once.
-    pub async fn serve(self, stop: impl Future<Output = ()> + Send) -> Drained {
+    pub async fn serve(mut self, stop: impl Future<Output = ()> + Send) -> Drained {
         let mut stop = std::pin::pin!(stop);
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut sweep = tokio::time::interval(POOL_SWEEP);
@@ -201,16 +218,16 @@ impl Proxy {
                     self.control.sweep();
                     continue;
                 }
-                accepted = accept(&self.listener, &permits) => accepted,
+                accepted = accept(&mut self.listening, &permits) => accepted,
             };
-            let (stream, address, permit) = accepted;
+            let (accepted, permit) = accepted;
             let engine = self.control.engine();
             self.clients.spawn("client connection", async move {
-                connection::run(stream, address, engine).await;
+                connection::run(accepted, engine).await;
                 drop(permit);
             });
         }
-        drop(self.listener);
+        drop(self.listening);
         self.control.current.lock().stopper.stop();
         let engine = self.control.engine();
         let connections_cut = self
@@ -240,8 +257,8 @@ impl Control {
     /// addresses that are oriel's own. The previous configuration then stays.
     pub fn reload(&self, config: ProxyConfig) -> Result<(), ReloadError> {
         let mut names = Vec::new();
-        if config.listen != self.lasting.listen {
-            names.push("listen");
+        if addresses(&config) != self.lasting.listen {
+            names.push("listeners");
         }
         let own = |address| self.lasting.own_addresses.contains(address);
         if !config.own_addresses.iter().all(own) {
@@ -256,6 +273,12 @@ impl Control {
         previous.stopper.stop();
         self.earlier.lock().push(Arc::downgrade(&previous.engine));
         Ok(())
+    }
+
+    /// All addresses that the proxy listens on, in the order of `ProxyConfig::listeners`.
+    #[must_use]
+    pub fn addresses(&self) -> &[ListenAddress] {
+        &self.lasting.bound
     }
 
     /// Closes upstream connections that were idle for too long.
@@ -366,42 +389,17 @@ impl From<SetUpError> for ReloadError {
     }
 }
 
-/// The next connection, once there is room for it.
-async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> (
-    TcpStream,
-    SocketAddr,
-    Option<tokio::sync::OwnedSemaphorePermit>,
-) {
-    // The semaphore is never closed.
-    let permit = Arc::clone(permits).acquire_owned().await.ok();
-    loop {
-        match listener.accept().await {
-            Ok((stream, address)) => {
-                // Without it a small answer waits for the client's delayed acknowledgement.
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "a client was gone before it was served");
-                    continue;
-                }
-                return (stream, address, permit);
-            }
-            Err(error) if is_about_one_connection(&error) => {}
-            Err(error) => {
-                // Most likely out of descriptors: spinning would not free any.
-                tracing::warn!(%error, "cannot accept connections");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
+fn addresses(config: &ProxyConfig) -> Vec<ListenAddress> {
+    let listeners = config.listeners.iter();
+    listeners.map(|listener| listener.address.clone()).collect()
 }
 
-fn is_about_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::Interrupted
-    )
+/// The next connection, once there is room for it. Dropping it loses none.
+async fn accept(
+    listening: &mut Listening,
+    permits: &Arc<Semaphore>,
+) -> (Accepted, Option<OwnedSemaphorePermit>) {
+    // The semaphore is never closed.
+    let permit = Arc::clone(permits).acquire_owned().await.ok();
+    (listening.accept().await, permit)
 }

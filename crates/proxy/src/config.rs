@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
-use traffic::Target;
 use traffic::rules::pattern::HostPatterns;
 use traffic::rules::route::Rules;
+use traffic::{ListenAddress, Target};
 
 use crate::handler::HandlerLimits;
 use crate::tls::authority::Authority;
@@ -17,8 +17,8 @@ use crate::tls::authority::Authority;
 /// whoever embeds it.
 #[derive(Clone, Debug)]
 pub struct ProxyConfig {
-    /// Where to listen. Port 0 lets the system choose; see `Proxy::local_address`.
-    pub listen: SocketAddr,
+    /// Where clients are accepted: at least one place.
+    pub listeners: Vec<Listener>,
     /// What is intercepted, tunnelled and blocked.
     pub rules: Arc<Rules>,
     /// The certificate authority whose leaves clients see on intercepted connections.
@@ -27,8 +27,8 @@ pub struct ProxyConfig {
     pub upstream_trust: UpstreamTrust,
     /// Ports that a CONNECT request may name.
     pub connect_ports: ConnectPorts,
-    /// Further addresses that are oriel's own (the admin port) and so never dialled; the
-    /// listening address itself is always among them.
+    /// Further addresses that are oriel's own (the admin port) and so never dialled; those of
+    /// `listeners` are always among them.
     pub own_addresses: Vec<SocketAddr>,
     /// Bytes of each body that are reported to the watcher, from the start on. The wire is never
     /// cut by it.
@@ -45,6 +45,26 @@ pub struct ProxyConfig {
     /// How long a handler may take, and what happens when it fails. Without a handler it says
     /// nothing.
     pub handler: HandlerLimits,
+}
+
+/// One place where clients are accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Listener {
+    /// A TCP port, where 0 lets the system choose (see `Proxy::addresses`), or the path of a
+    /// Unix-domain socket. Its file belongs to us: mode 0600, removed at the end. One that nobody
+    /// listens on is replaced, anything else that is there is an error.
+    pub address: ListenAddress,
+}
+
+impl Listener {
+    /// A proxy: its clients say whom they want.
+    #[must_use]
+    pub fn forward(address: impl Into<ListenAddress>) -> Self {
+        Self {
+            address: address.into(),
+        }
+    }
 }
 
 /// Which upstream certificates are believed.

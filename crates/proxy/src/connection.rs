@@ -3,7 +3,6 @@
 //! accepted → front (whom does the client want?) → first bytes, looked at and not consumed → route
 //! (pure) → block, tunnel or intercept → TLS → requests.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,8 +13,8 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 use traffic::rules::route::{Facts, Opening as FirstBytes, Rules};
 use traffic::wire::client_hello::ClientHello;
 use traffic::{
-    Action, ConnectionFacts, ConnectionId, Failure, FailureKind, FlowKind, Front, Head, NoTls,
-    Route, Scheme, Side, Stage, Target,
+    Action, ClientAddress, ConnectionFacts, ConnectionId, Failure, FailureKind, FlowKind, Front,
+    Head, ListenAddress, NoTls, Route, Scheme, Side, Stage, Target,
 };
 
 use crate::clock;
@@ -28,10 +27,11 @@ use crate::http1::connection::Http1;
 use crate::http1::serve::{self as http1, Served};
 use crate::http2::serve as http2;
 use crate::limits::LINGER;
+use crate::listen::Accepted;
 use crate::process::{Attribution, ConnectionProcess};
 use crate::refuse::Refusal;
 use crate::shutdown::{Stop, Tasks};
-use crate::stream::{Replay, Transport, Wire};
+use crate::stream::{Replay, Transport};
 use crate::tap::{Opening, Reporter, Tap};
 use crate::tls::client_side::{self, ClientAlpn, ClientSide};
 use crate::tls::upstream_side;
@@ -89,11 +89,20 @@ impl Engine {
     fn process_behind(
         &self,
         connection: ConnectionId,
-        client: SocketAddr,
-        proxy: SocketAddr,
+        accepted: &Accepted,
     ) -> Option<Arc<ConnectionProcess>> {
         let attribution = Arc::clone(self.attribution.as_ref()?);
-        let process = Arc::new(ConnectionProcess::of_tcp(attribution, client, proxy));
+        let process = match (accepted.client_address, &accepted.proxy_address) {
+            (ClientAddress::Tcp(client), ListenAddress::Tcp(proxy)) => {
+                ConnectionProcess::of_tcp(attribution, client, *proxy)
+            }
+            (ClientAddress::Unix(peer), _) => {
+                ConnectionProcess::of_unix(attribution, peer.pid?, peer.uid)
+            }
+            // Somebody else's word for where the client is.
+            (ClientAddress::Tcp(_), ListenAddress::Unix(_)) => return None,
+        };
+        let process = Arc::new(process);
         let (wanted, gate) = (Arc::clone(&process), self.gate.clone());
         self.lookups.spawn("process of a client", async move {
             if let (Ok(found), Some(gate)) = (wanted.find().await, gate) {
@@ -105,16 +114,13 @@ impl Engine {
 }
 
 /// Follows one accepted connection to its end.
-pub(crate) async fn run(stream: TcpStream, client_address: SocketAddr, engine: Arc<Engine>) {
-    let Ok(proxy_address) = stream.local_addr() else {
-        return;
-    };
+pub(crate) async fn run(accepted: Accepted, engine: Arc<Engine>) {
     let connection = ConnectionId(engine.connections.fetch_add(1, Ordering::Relaxed));
-    let process = engine.process_behind(connection, client_address, proxy_address);
+    let process = engine.process_behind(connection, &accepted);
     let facts = ConnectionFacts {
         connection,
-        client_address,
-        proxy_address,
+        client_address: accepted.client_address,
+        proxy_address: accepted.proxy_address,
         accepted_at: clock::now(),
         front: Front::Connect,
         process: process.as_ref().map(|process| process.known()),
@@ -129,7 +135,7 @@ pub(crate) async fn run(stream: TcpStream, client_address: SocketAddr, engine: A
         subject
     });
     front(
-        Replay::new(Wire::Tcp(stream)),
+        Replay::new(accepted.wire),
         facts,
         subject,
         &engine,

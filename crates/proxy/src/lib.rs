@@ -26,6 +26,7 @@ mod first_bytes;
 pub mod handler;
 pub mod http1;
 mod http2;
+mod listen;
 mod max_forwards;
 pub mod process;
 mod refuse;
@@ -39,6 +40,6 @@ mod upstream;
 mod websocket;
 
 pub use accept::{BindError, Control, Drained, Proxy, ReloadError};
-pub use config::{AltSvc, ConnectPorts, Pool, ProxyConfig, Timeouts, UpstreamTrust};
+pub use config::{AltSvc, ConnectPorts, Listener, Pool, ProxyConfig, Timeouts, UpstreamTrust};
 pub use tap::{ReadStreams, Watcher};
 pub use tls::authority::Authority;

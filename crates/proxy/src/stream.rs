@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
 use crate::http2::tunnel::Http2Tunnel;
@@ -19,6 +19,8 @@ use crate::limits::{READ_AHEAD_BYTES, READ_AHEAD_BYTES_MIN};
 pub(crate) enum Wire {
     /// A socket.
     Tcp(TcpStream),
+    /// A Unix-domain socket.
+    Unix(UnixStream),
     /// One stream of an HTTP/2 connection, opened by CONNECT.
     Http2(Http2Tunnel),
     /// Two ends in memory, for tests of the engine.
@@ -207,7 +209,7 @@ macro_rules! hand_on {
     };
 }
 
-hand_on!(read Wire { Tcp, Http2, #[cfg(test)] Memory });
+hand_on!(read Wire { Tcp, Unix, Http2, #[cfg(test)] Memory });
 hand_on!(read Transport { Plain, Tls });
 
 impl AsyncWrite for Replay {

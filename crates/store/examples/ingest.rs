@@ -147,8 +147,8 @@ impl Maker {
         Self {
             client: Arc::new(ConnectionFacts {
                 connection: ConnectionId(1),
-                client_address: address,
-                proxy_address: address,
+                client_address: address.into(),
+                proxy_address: address.into(),
                 accepted_at: Timestamp(1),
                 front: Front::Connect,
                 process: None,

@@ -92,19 +92,17 @@ impl Client {
         }
     }
 
-    /// Puts TLS on the connection. The name is sent as SNI, or verified as an IP address.
+    /// Puts TLS on the connection, within the TLS that is there already if there is some. The name
+    /// is sent as SNI, or verified as an IP address.
     pub async fn start_tls(&mut self, name: &str, config: Arc<ClientConfig>) -> io::Result<()> {
         let Ok(name) = ServerName::try_from(name.to_owned()) else {
             return Err(io::Error::other(format!("{name} is no server name")));
         };
         let (wire, early) = self.take_peer()?.into_parts();
-        let Wire::Plain(stream) = wire else {
-            return Err(io::Error::other("there is TLS on this connection already"));
-        };
         if !early.is_empty() {
             return Err(io::Error::other("the peer spoke before the TLS handshake"));
         }
-        let stream = TlsConnector::from(config).connect(name, stream).await?;
+        let stream = TlsConnector::from(config).connect(name, wire).await?;
         self.peer = Some(Buffered::new(Wire::Tls(Box::new(stream.into()))));
         Ok(())
     }

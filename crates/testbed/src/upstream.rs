@@ -252,10 +252,10 @@ impl Server {
     }
 
     async fn try_serve(&self, stream: TcpStream, connection: u64) -> io::Result<()> {
-        stream.set_nodelay(true)?;
+        let wire = Wire::accepted(stream)?;
         let wire = match &self.tls {
-            None => Wire::accepted(stream)?,
-            Some(acceptor) => Wire::Tls(Box::new(acceptor.accept(stream).await?.into())),
+            None => wire,
+            Some(acceptor) => Wire::Tls(Box::new(acceptor.accept(wire).await?.into())),
         };
         let speaks_http2 = match wire.alpn() {
             Some(protocol) => protocol == b"h2",

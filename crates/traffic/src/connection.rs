@@ -1,6 +1,8 @@
 //! What is known of the two connections a flow used: the client's and the upstream's.
 
+use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::wire::client_hello::ClientHello;
@@ -23,9 +25,9 @@ pub struct ConnectionFacts {
     /// The connection within this engine.
     pub connection: ConnectionId,
     /// Where the client connects from.
-    pub client_address: SocketAddr,
-    /// Where oriel listens.
-    pub proxy_address: SocketAddr,
+    pub client_address: ClientAddress,
+    /// Where oriel was reached.
+    pub proxy_address: ListenAddress,
     /// When the connection was accepted.
     pub accepted_at: Timestamp,
     /// How the client said whom it wants.
@@ -38,6 +40,33 @@ pub struct ConnectionFacts {
     pub tls: Result<TlsFacts, NoTls>,
     /// When the TLS handshake with the client was done.
     pub tls_done_at: Option<Timestamp>,
+}
+
+/// Where clients are accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ListenAddress {
+    /// A TCP port.
+    Tcp(SocketAddr),
+    /// A Unix-domain socket, by its path.
+    Unix(PathBuf),
+}
+
+/// Where a client connects from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClientAddress {
+    /// An address of its own.
+    Tcp(SocketAddr),
+    /// This machine, through a Unix-domain socket. The file has a name, the client's end has none.
+    Unix(PeerCredentials),
+}
+
+/// Who connected to a Unix-domain socket, as the kernel noted it at that moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PeerCredentials {
+    /// The process; `None` if it has no number here, as one outside of our container.
+    pub pid: Option<u32>,
+    /// Its user.
+    pub uid: u32,
 }
 
 /// Why TLS was not opened between the client and oriel.
@@ -104,4 +133,51 @@ pub struct CertificateFacts {
     pub sha256: [u8; 32],
     /// Certificates the server sent, the leaf included.
     pub chain_length: usize,
+}
+
+impl ListenAddress {
+    /// The address, if it is one of TCP.
+    #[must_use]
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for ListenAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address)
+    }
+}
+
+impl From<SocketAddr> for ClientAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address)
+    }
+}
+
+/// `127.0.0.1:6743` or `unix:/run/oriel.sock`.
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// `127.0.0.1:50000` or `unix:pid=4711,uid=1000`.
+impl fmt::Display for ClientAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(PeerCredentials { pid: None, uid }) => write!(f, "unix:uid={uid}"),
+            Self::Unix(PeerCredentials {
+                pid: Some(pid),
+                uid,
+            }) => write!(f, "unix:pid={pid},uid={uid}"),
+        }
+    }
 }

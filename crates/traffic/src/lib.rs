@@ -33,7 +33,10 @@ pub mod secret;
 pub mod spelling;
 pub mod wire;
 
-pub use connection::{CertificateFacts, ConnectionFacts, Front, NoTls, TlsFacts, UpstreamFacts};
+pub use connection::{
+    CertificateFacts, ClientAddress, ConnectionFacts, Front, ListenAddress, NoTls, PeerCredentials,
+    TlsFacts, UpstreamFacts,
+};
 pub use event::{BodySize, Event, FlowKind, FlowStarted, Outcome, Streamed};
 pub use failure::{Failure, FailureKind, Side, Stage};
 pub use head::{Head, Version};

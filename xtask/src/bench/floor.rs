@@ -89,7 +89,7 @@ async fn dial(authority: &str) -> Result<TcpStream, Failure> {
     };
     match Wire::dial(address).await? {
         Wire::Plain(stream) => Ok(stream),
-        Wire::Tls(_) => Err(Failure::new("a dialled connection is in clear")),
+        Wire::Unix(_) | Wire::Tls(_) => Err(Failure::new("a dialled connection is in clear")),
     }
 }
 

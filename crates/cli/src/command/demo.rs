@@ -47,7 +47,7 @@ async fn play(context: &Context, settings: &Settings) -> Result<RunSummary, Prob
         .map_err(|error| network("cannot start the model API", &error))?;
     let station = start(settings, plan(authority.certificate())).await?;
     let agent = Agent {
-        proxy: station.proxy.local_address(),
+        proxy: station.address,
         upstream: SocketAddr::new(upstream.address().ip(), upstream.address().port()),
         host: HOST,
         roots: trusted(station.authority.certificate_pem(), authority.certificate())?,

@@ -141,13 +141,14 @@ impl Job<'_> {
         let station = start(self.settings, self.plan())
             .await
             .map_err(before_child)?;
-        let address = station.proxy.local_address();
+        let address = station.address;
         let status = station.status();
         let Station {
             proxy,
             admin,
             authority,
             recording,
+            ..
         } = station;
         let folder = RunFolder::new(&self.context.paths.runtime);
         let files = self.trust_files(&folder, authority.certificate_pem())?;

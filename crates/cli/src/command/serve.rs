@@ -117,7 +117,7 @@ fn engine_plan(settings: &Settings) -> EnginePlan {
 
 /// Says where it is and what it does.
 fn announce(settings: &Settings, station: &Station) {
-    let proxy = station.proxy.local_address();
+    let proxy = station.address;
     tracing::info!(
         proxy = %format!("http://{}", reachable(proxy)),
         admin = station.admin.as_ref().map(|admin| format!("http://{}", admin.local_address())),

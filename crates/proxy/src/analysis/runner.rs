@@ -15,7 +15,7 @@ use super::queue::Queue;
 use super::{Analyzer, AuthHeaderRemover};
 use crate::accept::{BindError, Drained, Proxy};
 use crate::clock;
-use crate::config::{AltSvc, ConnectPorts, Pool, ProxyConfig, Timeouts, UpstreamTrust};
+use crate::config::{AltSvc, ConnectPorts, Listener, Pool, ProxyConfig, Timeouts, UpstreamTrust};
 use crate::handler::HandlerLimits;
 use crate::limits::ANALYSIS_BODY_BYTES_MAX;
 use crate::tls::authority::{Authority, AuthorityError};
@@ -39,6 +39,7 @@ pub struct RunnerBuilder {
 /// A runner that is bound to its address.
 #[derive(Debug)]
 pub struct BoundRunner {
+    address: SocketAddr,
     proxy: Proxy,
     authority: Arc<Authority>,
     pipeline: Pipeline,
@@ -142,7 +143,7 @@ impl MitmProxyRunner {
     /// If a setting is wrong or the proxy cannot be started.
     pub async fn bind(self) -> Result<BoundRunner, RunError> {
         let settings = self.settings;
-        let listen = settings.listen_addr.parse();
+        let listen = settings.listen_addr.parse::<SocketAddr>();
         let listen = listen.map_err(|source| RunError::ListenAddr {
             text: settings.listen_addr.clone(),
             source,
@@ -158,7 +159,7 @@ impl MitmProxyRunner {
         let authority = Arc::new(load_or_make(&path, clock::now())?);
         let ports = || named_ports(&hosts);
         let config = ProxyConfig {
-            listen,
+            listeners: vec![Listener::forward(listen)],
             rules: Arc::new(rules),
             authority: Arc::clone(&authority),
             upstream_trust: settings.upstream_trust,
@@ -181,6 +182,8 @@ impl MitmProxyRunner {
         let proxy = Proxy::bind(config, Some(Arc::clone(&queue) as _)).await?;
         let chain = Chain::new(analyzers, Arc::clone(&counts));
         Ok(BoundRunner {
+            // There is one listener, and it has an address.
+            address: proxy.local_address().unwrap_or(listen),
             proxy,
             authority,
             pipeline: Pipeline::start(queue, chain).map_err(RunError::Start)?,
@@ -257,7 +260,7 @@ impl BoundRunner {
     /// The address it listens on.
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {
-        self.proxy.local_address()
+        self.address
     }
 
     /// The authority that clients are to trust.

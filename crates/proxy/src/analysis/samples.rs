@@ -32,8 +32,8 @@ pub(super) fn started(flow: u64, kind: FlowKind, text: &str) -> Event {
         kind,
         connection: Arc::new(ConnectionFacts {
             connection: ConnectionId(1),
-            client_address: address,
-            proxy_address: address,
+            client_address: address.into(),
+            proxy_address: address.into(),
             accepted_at: AT,
             front: Front::OriginForm,
             hello: None,

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
-use traffic::Sender;
 use traffic::wire::encoding::{self, Note};
+use traffic::{ClientAddress, ListenAddress, Sender};
 use uuid::Uuid;
 
 use super::Subject;
@@ -162,9 +162,19 @@ pub enum SocketFamily {
 }
 
 impl SocketFamily {
-    /// The family of a TCP connection; both addresses are of one kind.
+    /// The family of a connection that was accepted at `local`.
     #[must_use]
-    pub fn tcp(local: SocketAddr, remote: SocketAddr) -> Self {
+    pub fn new(local: &ListenAddress, remote: ClientAddress) -> Self {
+        match (local, remote) {
+            (ListenAddress::Tcp(local), ClientAddress::Tcp(remote)) => Self::tcp(*local, remote),
+            (ListenAddress::Unix(path), _) => Self::UnixDomain {
+                path: Some(path.clone()),
+            },
+            (ListenAddress::Tcp(_), ClientAddress::Unix(_)) => Self::UnixDomain { path: None },
+        }
+    }
+
+    fn tcp(local: SocketAddr, remote: SocketAddr) -> Self {
         match (local, remote) {
             (SocketAddr::V4(local), SocketAddr::V4(remote)) => Self::TcpV4 { local, remote },
             (local, remote) => Self::TcpV6 {

@@ -28,7 +28,7 @@ impl Subject {
     ) -> (Self, Lane) {
         let meta = Arc::new(ConnectionMeta {
             connection_id: Uuid::now_v7(),
-            socket_family: SocketFamily::tcp(facts.proxy_address, facts.client_address),
+            socket_family: SocketFamily::new(&facts.proxy_address, facts.client_address),
             process_info: None,
             tls_info: None,
         });

@@ -411,8 +411,12 @@ async fn the_facts_of_both_tls_connections_are_told() {
     assert_eq!(facts.address, upstream.address());
     let certificate = facts.tls.as_ref().unwrap().certificate.as_ref().unwrap();
     assert!(certificate.names.iter().any(|name| name == NAME));
-    let client_address: SocketAddr = client.wire().unwrap().tcp().local_addr().unwrap();
-    assert_eq!(flow.started.connection.client_address, client_address);
+    let tcp = client.wire().unwrap().tcp().unwrap();
+    let client_address: SocketAddr = tcp.local_addr().unwrap();
+    assert_eq!(
+        flow.started.connection.client_address,
+        client_address.into()
+    );
     // What a test runs with opens everything.
     assert!(config().own_addresses.is_empty());
 }

@@ -12,6 +12,7 @@ mod http2;
 mod http2_frames;
 mod http2_peer;
 mod interception;
+mod listeners;
 mod max_forwards;
 mod memory;
 mod pool;

@@ -1,7 +1,7 @@
 //! Another configuration while the engine runs: what begins afterwards follows it, what is under
 //! way keeps the one it began with.
 
-use oriel_proxy::ReloadError;
+use oriel_proxy::{Listener, ReloadError};
 use testbed::client::Request;
 use testbed::gate::Gate;
 use testbed::script::Step;
@@ -58,12 +58,13 @@ async fn what_cannot_change_is_named_and_nothing_changes() {
     let plain = http().await;
     let running = Running::start().await;
     let mut config = running.config.clone();
-    config.listen = ([127, 0, 0, 1], 9).into();
-    config.own_addresses = vec![([127, 0, 0, 1], 9).into()];
+    let elsewhere = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
+    config.listeners = vec![Listener::forward(elsewhere)];
+    config.own_addresses = vec![elsewhere];
     config.rules = rules(&[], &[], Unlisted::Block);
     let error = running.control.reload(config).unwrap_err();
     assert!(
-        matches!(&error, ReloadError::Fixed { names } if names == &["listen", "own_addresses"]),
+        matches!(&error, ReloadError::Fixed { names } if names == &["listeners", "own_addresses"]),
         "{error}"
     );
     let mut client = running.through(&plain).await;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use oriel_proxy::handler::InterceptHandler;
 use oriel_proxy::{
-    AltSvc, Authority, ConnectPorts, Control, Drained, Pool, Proxy, ProxyConfig, Timeouts,
-    UpstreamTrust,
+    AltSvc, Authority, ConnectPorts, Control, Drained, Listener, Pool, Proxy, ProxyConfig,
+    Timeouts, UpstreamTrust,
 };
 use testbed::authority::{Authority as TestAuthority, client_config};
 use testbed::client::Client;
@@ -51,7 +51,7 @@ pub(crate) fn upstream_authority() -> &'static TestAuthority {
 /// What these tests run with: everything is opened.
 pub(crate) fn config() -> ProxyConfig {
     ProxyConfig {
-        listen: (Ipv4Addr::LOCALHOST, 0).into(),
+        listeners: vec![any_port()],
         rules: rules(&["*"], &[], Unlisted::Tunnel),
         authority: Arc::new(Authority::generate("oriel test", NOW).unwrap()),
         upstream_trust: UpstreamTrust {
@@ -71,6 +71,11 @@ pub(crate) fn config() -> ProxyConfig {
         attribution: false,
         handler: oriel_proxy::handler::HandlerLimits::default(),
     }
+}
+
+/// A proxy on a port that the system chooses.
+pub(crate) fn any_port() -> Listener {
+    Listener::forward(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
 }
 
 pub(crate) fn rules(intercept: &[&str], bypass: &[&str], unlisted: Unlisted) -> Arc<Rules> {
@@ -114,7 +119,8 @@ impl Running {
     }
 
     fn serve(proxy: Proxy, config: ProxyConfig, recorder: Arc<Recorder>) -> Self {
-        let (address, control, stop) = (proxy.local_address(), proxy.control(), Gate::new());
+        let address = proxy.local_address().unwrap();
+        let (control, stop) = (proxy.control(), Gate::new());
         let mut serving = JoinSet::new();
         let asked = stop.clone();
         serving.spawn(async move { proxy.serve(async move { asked.wait().await }).await });

@@ -31,8 +31,8 @@ fn events(number: u64) -> Vec<Event> {
             kind: FlowKind::Http,
             connection: Arc::new(ConnectionFacts {
                 connection: ConnectionId(1),
-                client_address: address,
-                proxy_address: address,
+                client_address: address.into(),
+                proxy_address: address.into(),
                 accepted_at: at,
                 front: Front::OriginForm,
                 process: None,

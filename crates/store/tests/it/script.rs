@@ -231,8 +231,8 @@ pub(crate) fn on_connections(
 pub(crate) fn client() -> Arc<ConnectionFacts> {
     Arc::new(ConnectionFacts {
         connection: ConnectionId(1),
-        client_address: SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000)),
-        proxy_address: SocketAddr::from((Ipv4Addr::LOCALHOST, 6743)),
+        client_address: SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000)).into(),
+        proxy_address: SocketAddr::from((Ipv4Addr::LOCALHOST, 6743)).into(),
         accepted_at: Timestamp(START - 5000),
         front: Front::Connect,
         process: None,

@@ -80,8 +80,8 @@ where
 fn facts() -> ConnectionFacts {
     ConnectionFacts {
         connection: ConnectionId(1),
-        client_address: "127.0.0.1:1".parse().unwrap(),
-        proxy_address: "127.0.0.1:2".parse().unwrap(),
+        client_address: std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into(),
+        proxy_address: std::net::SocketAddr::from(([127, 0, 0, 1], 2)).into(),
         accepted_at: Timestamp(0),
         front: Front::AbsoluteForm,
         process: None,

@@ -126,13 +126,16 @@ pub(crate) fn engine_config(
         rules: Arc::new(compile_rules(settings)?),
         authority,
         upstream_trust: upstream_trust(settings, plan.extra_roots)?,
+        min_tls_version: proxy::MinTlsVersion::Tls12,
         connect_ports: plan.connect_ports,
         own_addresses: Vec::new(),
         body_bytes_kept: settings.body_bytes_kept.value.0,
         timeouts: timeouts(settings, plan.drain),
+        dial_again: None,
         pool: proxy::Pool {
             idle: settings.pool_idle.value.0,
             idle_per_target_max: settings.pool_idle_per_target_max.value,
+            ..proxy::Pool::default()
         },
         alt_svc: proxy::AltSvc {
             strip: settings.strip_alt_svc.value,
@@ -141,7 +144,10 @@ pub(crate) fn engine_config(
                 &settings.http3_passthrough,
             )?,
         },
-        attribution: settings.attribution.value,
+        attribution: settings
+            .attribution
+            .value
+            .then_some(proxy::limits::PROCESS_LOOKUP),
         handler: proxy::handler::HandlerLimits::default(),
     })
 }

@@ -10,7 +10,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use oriel_proxy::{
-    AltSvc, Authority, ConnectPorts, Listener, Pool, Proxy, ProxyConfig, Timeouts, UpstreamTrust,
+    AltSvc, Authority, ConnectPorts, Listener, MinTlsVersion, Pool, Proxy, ProxyConfig, Timeouts,
+    UpstreamTrust,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -60,13 +61,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
             extra_roots,
             danger_accept_invalid: Vec::new(),
         },
+        min_tls_version: MinTlsVersion::Tls12,
         connect_ports: ConnectPorts::Any,
         own_addresses: Vec::new(),
         body_bytes_kept: 64 * 1024,
         timeouts: Timeouts::default(),
+        dial_again: None,
         pool: Pool::default(),
         alt_svc: AltSvc::default(),
-        attribution: false,
+        attribution: None,
         handler: oriel_proxy::handler::HandlerLimits::default(),
     };
     let proxy = Proxy::bind(config, Some(Arc::new(Print))).await?;

@@ -5,9 +5,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use traffic::ListenAddress;
 
 use crate::clock;
@@ -16,6 +18,7 @@ use crate::connection::{self, Engine};
 use crate::handler::{Gate, HandlerCounts, InterceptHandler, Observer};
 use crate::limits::{CONNECTIONS_MAX, LEAVES_MAX, POOL_SWEEP, PROCESS_LOOKUPS_DRAIN};
 use crate::listen::{Accepted, Listening};
+use crate::metrics::{Counters, Metrics};
 use crate::process::Attribution;
 use crate::shutdown::{Stopper, Tasks};
 use crate::tap::{FlowCount, Tap, Watcher};
@@ -57,6 +60,7 @@ struct Lasting {
     upstream_tasks: Arc<Tasks>,
     attribution: Arc<Attribution>,
     lookups: Arc<Tasks>,
+    counters: Arc<Counters>,
 }
 
 /// What runs on one configuration. Client connections keep theirs to their end.
@@ -114,6 +118,9 @@ pub enum ReloadError {
 pub struct Drained {
     /// Client connections that were cut because they did not end within the drain deadline.
     pub connections_cut: usize,
+    /// Connection ids of which the handler had not been told everything by then. Their closes
+    /// were told.
+    pub callbacks_cut: usize,
 }
 
 impl Proxy {
@@ -171,6 +178,7 @@ impl Proxy {
             upstream_tasks: Arc::default(),
             attribution: Arc::default(),
             lookups: Arc::default(),
+            counters: Arc::default(),
         };
         let generation = Generation::new(config, &lasting, None)?;
         Ok(Self {
@@ -207,13 +215,25 @@ impl Proxy {
     /// deadline, and cuts what is left.
     ///
     /// Dropping it cuts every connection at once.
-    pub async fn serve(mut self, stop: impl Future<Output = ()> + Send) -> Drained {
+    pub async fn serve(self, stop: impl Future<Output = ()> + Send) -> Drained {
+        let stop = async {
+            stop.await;
+            None
+        };
+        self.serve_until(stop).await
+    }
+
+    /// The same; `stop` may bring a drain deadline of its own.
+    pub(crate) async fn serve_until(
+        mut self,
+        stop: impl Future<Output = Option<Duration>> + Send,
+    ) -> Drained {
         let mut stop = std::pin::pin!(stop);
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut sweep = tokio::time::interval(POOL_SWEEP);
-        loop {
+        let drain = loop {
             let accepted = tokio::select! {
-                () = &mut stop => break,
+                drain = &mut stop => break drain,
                 _ = sweep.tick() => {
                     self.control.sweep();
                     continue;
@@ -226,24 +246,24 @@ impl Proxy {
                 connection::run(accepted, engine).await;
                 drop(permit);
             });
-        }
+        };
         drop(self.listening);
         self.control.current.lock().stopper.stop();
         let engine = self.control.engine();
-        let connections_cut = self
-            .clients
-            .drain(engine.timeouts.drain, || engine.tap.stop())
-            .await;
+        let deadline = Instant::now() + drain.unwrap_or(engine.timeouts.drain);
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let connections_cut = self.clients.drain(left(), || engine.tap.stop()).await;
         let lasting = &self.control.lasting;
-        if let Some(gate) = &lasting.gate {
-            gate.finish(engine.timeouts.drain).await;
-        }
-        lasting
-            .upstream_tasks
-            .drain(std::time::Duration::ZERO, || ())
-            .await;
+        let callbacks_cut = match &lasting.gate {
+            Some(gate) => gate.finish(left()).await,
+            None => 0,
+        };
+        lasting.upstream_tasks.drain(Duration::ZERO, || ()).await;
         lasting.lookups.drain(PROCESS_LOOKUPS_DRAIN, || ()).await;
-        Drained { connections_cut }
+        Drained {
+            connections_cut,
+            callbacks_cut,
+        }
     }
 }
 
@@ -281,6 +301,32 @@ impl Control {
         &self.lasting.bound
     }
 
+    /// What the proxy has done so far, and what it is doing. It looks at every upstream host that is
+    /// remembered, so it is for a look every few seconds, not for every request.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        let mut metrics = self.lasting.counters.snapshot();
+        let current = self.current.lock();
+        metrics.leaves.held = current.leaves.held() as u64;
+        let engines = std::iter::once(Arc::clone(&current.engine));
+        drop(current);
+        let earlier: Vec<_> = self
+            .earlier
+            .lock()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
+        for engine in engines.chain(earlier) {
+            let pool = engine.upstreams.in_use();
+            metrics.pool.in_use += pool.in_use;
+            metrics.pool.idle += pool.idle;
+        }
+        if let Some(gate) = &self.lasting.gate {
+            gate.fill_in(&mut metrics);
+        }
+        metrics
+    }
+
     /// Closes upstream connections that were idle for too long.
     fn sweep(&self) {
         self.engine().upstreams.sweep();
@@ -305,10 +351,17 @@ impl Generation {
         let same = before.filter(|before| Arc::ptr_eq(&before.authority, &config.authority));
         let leaves = match same {
             Some(before) => Arc::clone(&before.leaves),
-            None => Arc::new(LeafCache::new(Arc::clone(&config.authority), LEAVES_MAX)?),
+            None => {
+                let leaves = LeafCache::new(Arc::clone(&config.authority), LEAVES_MAX)?;
+                Arc::new(leaves.counted(&lasting.counters.leaves))
+            }
         };
         let (stopper, stop) = Stopper::new();
-        let dialer = Dialer::new(lasting.own_addresses.clone(), config.timeouts.connect);
+        let dialer = Dialer::new(
+            lasting.own_addresses.clone(),
+            config.timeouts.connect,
+            config.dial_again,
+        );
         let shows_bodies = |gate: &&Arc<Gate>| gate.interests.response_bodies;
         let body_bytes_kept = match lasting.gate.as_ref().filter(shows_bodies) {
             Some(_) => config
@@ -316,32 +369,36 @@ impl Generation {
                 .max(config.handler.body_bytes_max as u64),
             None => config.body_bytes_kept,
         };
-        let watched = config.attribution && (lasting.watcher.is_some() || lasting.gate.is_some());
+        let watched = lasting.watcher.is_some() || lasting.gate.is_some();
+        let attribution = config.attribution.filter(|_| watched);
         let engine = Engine {
             rules: config.rules,
             connect_ports: config.connect_ports,
-            client_side: ClientSide::new(Arc::clone(&leaves), clock::now),
+            client_side: ClientSide::new(Arc::clone(&leaves), clock::now, config.min_tls_version),
             upstreams: Upstreams::new(
                 dialer,
-                UpstreamTls::new(&config.upstream_trust)?,
+                UpstreamTls::new(&config.upstream_trust)?.at_least(config.min_tls_version),
                 config.pool,
                 config.alt_svc,
                 config.timeouts.clone(),
                 Arc::clone(&lasting.upstream_tasks),
+                Arc::clone(&lasting.counters),
             ),
             tap: Tap::new(
                 lasting.watcher.clone(),
                 body_bytes_kept,
                 Arc::clone(&lasting.flows),
+                Arc::clone(&lasting.counters),
             ),
             gate: lasting
                 .gate
                 .as_ref()
                 .map(|gate| gate.with_limits(config.handler)),
-            attribution: watched.then(|| Arc::clone(&lasting.attribution)),
+            attribution: attribution.map(|limit| (Arc::clone(&lasting.attribution), limit)),
             lookups: Arc::clone(&lasting.lookups),
             stop,
             connections: Arc::clone(&lasting.connections),
+            counters: Arc::clone(&lasting.counters),
             timeouts: config.timeouts,
         };
         Ok(Self {

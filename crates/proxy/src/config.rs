@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::SupportedProtocolVersion;
 use rustls::pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
 use traffic::rules::pattern::HostPatterns;
 use traffic::rules::route::Rules;
 use traffic::{ListenAddress, Target};
@@ -25,6 +27,8 @@ pub struct ProxyConfig {
     pub authority: Arc<Authority>,
     /// Which upstream certificates are believed.
     pub upstream_trust: UpstreamTrust,
+    /// The oldest version of TLS that is spoken, with clients and with upstreams.
+    pub min_tls_version: MinTlsVersion,
     /// Ports that a CONNECT request may name.
     pub connect_ports: ConnectPorts,
     /// Further addresses that are oriel's own (the admin port) and so never dialled; those of
@@ -35,13 +39,17 @@ pub struct ProxyConfig {
     pub body_bytes_kept: u64,
     /// How long the engine waits for its peers.
     pub timeouts: Timeouts,
-    /// What is kept of idle upstream connections.
+    /// The pause after which a connection that an upstream refused is tried once more; `None`
+    /// reports the refusal at once. No request is sent twice by it.
+    pub dial_again: Option<Duration>,
+    /// How many upstream connections there may be, and what is kept of idle ones.
     pub pool: Pool,
     /// What becomes of offers to leave for HTTP/3.
     pub alt_svc: AltSvc,
-    /// Whether the local process behind each client connection is found, once and in the
-    /// background, where somebody watches.
-    pub attribution: bool,
+    /// How long the local process behind each client connection is looked for, once and beside the
+    /// traffic, where somebody watches; `None` looks for none. Only a question to a handler waits
+    /// for it.
+    pub attribution: Option<Duration>,
     /// How long a handler may take, and what happens when it fails. Without a handler it says
     /// nothing.
     pub handler: HandlerLimits,
@@ -92,6 +100,29 @@ pub struct AltSvc {
     pub http3_passthrough: HostPatterns,
 }
 
+/// The oldest version of TLS that is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MinTlsVersion {
+    /// TLS 1.2 and 1.3.
+    #[default]
+    Tls12,
+    /// TLS 1.3 alone.
+    Tls13,
+}
+
+impl MinTlsVersion {
+    /// What is spoken, the newest first.
+    pub(crate) fn versions(self) -> &'static [&'static SupportedProtocolVersion] {
+        use rustls::version::{TLS12, TLS13};
+        static VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+        match self {
+            Self::Tls12 => &VERSIONS,
+            Self::Tls13 => VERSIONS.split_at(1).0,
+        }
+    }
+}
+
 /// Ports that a CONNECT request may name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectPorts {
@@ -119,9 +150,12 @@ pub struct Timeouts {
     pub drain: Duration,
 }
 
-/// What is kept of idle upstream connections.
+/// How many upstream connections there may be, and what is kept of idle ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
+    /// Connections to one target at once, tunnels not counted. Requests beyond wait for one, at
+    /// most for `timeouts.connect`.
+    pub connections_per_target_max: usize,
     /// How long an idle connection is kept.
     pub idle: Duration,
     /// Idle HTTP/1.1 connections per target.
@@ -162,6 +196,8 @@ impl Default for Timeouts {
 impl Default for Pool {
     fn default() -> Self {
         Self {
+            // More than any agent has under way, and few enough to leave descriptors for others.
+            connections_per_target_max: 1024,
             // Below the 60 s after which common upstreams close an idle connection.
             idle: Duration::from_secs(45),
             idle_per_target_max: 32,

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
@@ -28,6 +29,7 @@ use crate::http1::serve::{self as http1, Served};
 use crate::http2::serve as http2;
 use crate::limits::LINGER;
 use crate::listen::Accepted;
+use crate::metrics::{Counters, Protocol};
 use crate::process::{Attribution, ConnectionProcess};
 use crate::refuse::Refusal;
 use crate::shutdown::{Stop, Tasks};
@@ -50,11 +52,12 @@ pub(crate) struct Engine {
     /// The handler, if there is one.
     pub(crate) gate: Option<Arc<Gate>>,
     /// What finds the processes behind connections, where they are to be found.
-    pub(crate) attribution: Option<Arc<Attribution>>,
+    pub(crate) attribution: Option<(Arc<Attribution>, Duration)>,
     /// Where it does so.
     pub(crate) lookups: Arc<Tasks>,
     pub(crate) stop: Stop,
     pub(crate) connections: Arc<AtomicU64>,
+    pub(crate) counters: Arc<Counters>,
 }
 
 /// A connection that was opened to one target.
@@ -91,7 +94,8 @@ impl Engine {
         connection: ConnectionId,
         accepted: &Accepted,
     ) -> Option<Arc<ConnectionProcess>> {
-        let attribution = Arc::clone(self.attribution.as_ref()?);
+        let (attribution, limit) = self.attribution.as_ref()?;
+        let attribution = Arc::clone(attribution);
         let process = match (accepted.client_address, &accepted.proxy_address) {
             (ClientAddress::Tcp(client), ListenAddress::Tcp(proxy)) => {
                 ConnectionProcess::of_tcp(attribution, client, *proxy)
@@ -102,10 +106,13 @@ impl Engine {
             // Somebody else's word for where the client is.
             (ClientAddress::Tcp(_), ListenAddress::Unix(_)) => return None,
         };
-        let process = Arc::new(process);
+        let process = Arc::new(process.within(*limit));
         let (wanted, gate) = (Arc::clone(&process), self.gate.clone());
+        let counters = Arc::clone(&self.counters);
         self.lookups.spawn("process of a client", async move {
-            if let (Ok(found), Some(gate)) = (wanted.find().await, gate) {
+            let found = wanted.find().await;
+            counters.process_looked_for(&found);
+            if let (Ok(found), Some(gate)) = (found, gate) {
                 gate.learn_process(LaneKey::Connection(connection), &found);
             }
         });
@@ -128,7 +135,8 @@ pub(crate) async fn run(accepted: Accepted, engine: Arc<Engine>) {
         tls: Err(NoTls::PlainHttp),
         tls_done_at: None,
     };
-    let mut reporter = engine.tap.reporter();
+    let _counted = engine.counters.connection();
+    let mut reporter = engine.tap.reporter(Protocol::Http1);
     let subject = engine.gate.as_ref().map(|gate| {
         let (subject, lane) = Subject::open(gate, &facts, process);
         reporter.attach(lane);
@@ -416,6 +424,8 @@ async fn open_tls(opened: Opened, wire: Replay, engine: &Arc<Engine>, reporter: 
     let config = engine.client_side.server_config(&server_name, alpn);
     let handshake = TlsAcceptor::from(config).accept(wire);
     let handshake = tokio::time::timeout(engine.timeouts.tls, handshake).await;
+    let is_tls = matches!(handshake, Ok(Ok(_)));
+    engine.counters.client_handshakes.count(is_tls);
     let failure = match handshake {
         Ok(Ok(tls)) => {
             let is_http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
@@ -550,7 +560,7 @@ async fn pass(
 
 impl ConnectAnswer {
     /// Says yes and hands over the bytes that follow.
-    async fn accept(self, limit: std::time::Duration) -> Result<Replay, std::io::Error> {
+    async fn accept(self, limit: Duration) -> Result<Replay, std::io::Error> {
         match self {
             Self::Http1(mut client) => {
                 client

@@ -2,7 +2,9 @@
 //!
 //! A handler is asked before anything of a request is sent upstream, and told of everything else
 //! afterwards. What it is asked is waited for, within a deadline; what it is told is queued in
-//! order and never holds up the traffic.
+//! order and never holds up what it is told of. The next request on the same HTTP/1.1 connection
+//! is asked about once the queue is empty, so that a response always belongs to the request before
+//! it; the deadline counts from when the request came.
 //!
 //! # Order
 //! For each connection id:

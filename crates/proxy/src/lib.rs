@@ -5,9 +5,10 @@
 //! and reports what it saw as [`traffic::Event`]s to a [`Watcher`]. It never stores anything,
 //! knows nothing of what a request means, and reads no file, variable or flag on its own.
 //!
-//! Three ways to embed it, from the lowest to the highest: a [`Watcher`] takes every event as it
-//! is; a [`handler`] decides about requests and is told of the rest; [`analysis`] is a builder that
-//! brings the authority's files, a chain of analyzers and a log.
+//! Four ways to embed it, from the lowest to the highest: a [`Watcher`] takes every event as it
+//! is; a [`handler`] decides about requests and is told of the rest; [`mitm`] makes a whole proxy of
+//! a handler and one configuration; [`analysis`] is a builder that brings a chain of analyzers and a
+//! log.
 //!
 //! Read `connection.rs` first: it follows one connection from its first byte to its last.
 #![warn(missing_docs)]
@@ -28,6 +29,9 @@ pub mod http1;
 mod http2;
 mod listen;
 mod max_forwards;
+pub mod metrics;
+pub mod mitm;
+mod new_file;
 pub mod process;
 mod refuse;
 mod shutdown;
@@ -40,6 +44,18 @@ mod upstream;
 mod websocket;
 
 pub use accept::{BindError, Control, Drained, Proxy, ReloadError};
-pub use config::{AltSvc, ConnectPorts, Listener, Pool, ProxyConfig, Timeouts, UpstreamTrust};
+pub use config::{
+    AltSvc, ConnectPorts, Listener, MinTlsVersion, Pool, ProxyConfig, Timeouts, UpstreamTrust,
+};
+pub use handler::{
+    BodyView, ConnectionMeta, FrameKind, HandlerDecision, InterceptHandler, Interests,
+    LocalResponse, OnError, ProcessInfo, RawRequest, RawResponse, RequestEdit, Sender,
+    SocketFamily, StreamChunk, TlsInfo,
+};
+pub use metrics::Metrics;
+pub use mitm::{
+    InvalidConfig, InvalidField, MitmConfig, MitmError, MitmProxy, MitmProxyBuilder,
+    MitmProxyHandle,
+};
 pub use tap::{ReadStreams, Watcher};
 pub use tls::authority::Authority;

@@ -210,3 +210,11 @@ pub const LOG_FILE_BYTES: u64 = 10 * 1024 * 1024;
 
 /// Rotated log files that are kept besides the one that is written.
 pub const LOG_FILES_KEPT: usize = 5;
+
+/// Longest wait that can be configured, in milliseconds: a day. What is meant to last longer is
+/// meant to last forever, and nothing here does.
+pub const SETTING_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
+/// When a client that was refused because too much is going on is told to come again, in seconds.
+/// Flows last from milliseconds to minutes; sooner would only add to what is going on.
+pub const RETRY_AFTER_SECONDS: u32 = 1;

@@ -11,6 +11,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
@@ -142,6 +143,7 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 pub struct ConnectionProcess {
     attribution: Arc<Attribution>,
     end: ClientEnd,
+    limit: Duration,
     lookup: OnceLock<Shared<BoxFuture<'static, ProcessAnswer>>>,
     known: ProcessCell,
 }
@@ -163,9 +165,17 @@ impl ConnectionProcess {
         Self {
             attribution,
             end,
+            limit: PROCESS_LOOKUP,
             lookup: OnceLock::new(),
             known: ProcessCell::default(),
         }
+    }
+
+    /// Waits for at most `limit`, in place of [`PROCESS_LOOKUP`].
+    #[must_use]
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
     }
 
     /// Where the answer will be, for those who do not wait for it.
@@ -174,15 +184,15 @@ impl ConnectionProcess {
         self.known.clone()
     }
 
-    /// The process; waits for it for at most [`PROCESS_LOOKUP`] from the first call on, in which
-    /// it may have to wait for [`PROCESS_LOOKUPS_MAX`] other lookups.
+    /// The process; waits for it for at most [`PROCESS_LOOKUP`] or what
+    /// [`within`](Self::within) said, from the first call on, in which it may have to wait for [`PROCESS_LOOKUPS_MAX`] other lookups.
     ///
     /// Dropping the future ends nothing: the next caller gets the answer of the same lookup.
     pub async fn find(&self) -> ProcessAnswer {
         let lookup = self.lookup.get_or_init(|| {
             let attribution = Arc::clone(&self.attribution);
             let known = self.known();
-            let found = look_up(attribution, self.end);
+            let found = look_up(attribution, self.end, self.limit);
             found
                 .inspect(move |answer| known.set(answer.clone()))
                 .boxed()
@@ -198,11 +208,11 @@ impl ConnectionProcess {
     }
 }
 
-async fn look_up(attribution: Arc<Attribution>, end: ClientEnd) -> ProcessAnswer {
+async fn look_up(attribution: Arc<Attribution>, end: ClientEnd, limit: Duration) -> ProcessAnswer {
     if !end.canonical().is_local() {
         return Err(AttributionError::NotLocal);
     }
-    let deadline = Instant::now() + PROCESS_LOOKUP;
+    let deadline = Instant::now() + limit;
     let running = Arc::clone(&attribution.running);
     let found = async move {
         let permit = running.acquire_owned().await;

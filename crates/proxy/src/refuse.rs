@@ -4,7 +4,7 @@
 //! to programs. The text may quote bytes of a peer, so it is always plain text and every control
 //! character is made visible.
 
-use crate::limits::DETAILS_BYTES_MAX;
+use crate::limits::{DETAILS_BYTES_MAX, RETRY_AFTER_SECONDS};
 use traffic::{Failure, FailureKind, Side, Stage, Target};
 
 /// A reply of our own.
@@ -13,6 +13,8 @@ pub(crate) struct Refusal {
     pub(crate) status: u16,
     /// The value of the Proxy-Status field.
     pub(crate) proxy_status: String,
+    /// The value of the Retry-After field, in seconds, where a later try may pass.
+    pub(crate) retry_after: Option<u32>,
     pub(crate) body: String,
 }
 
@@ -44,39 +46,38 @@ impl Refusal {
         Self {
             status,
             proxy_status,
+            retry_after: (failure.kind == FailureKind::Busy).then_some(RETRY_AFTER_SECONDS),
             body,
         }
     }
 
     /// The whole reply in HTTP/1.1, for a connection that is closed afterwards or kept.
     pub(crate) fn write(&self, keep_alive: bool, with_body: bool, out: &mut Vec<u8>) {
-        let head = format!(
-            "HTTP/1.1 {} {}\r\nContent-Type: text/plain; charset=utf-8\r\n\
-             X-Content-Type-Options: nosniff\r\nProxy-Status: {}\r\nContent-Length: {}\r\n{}\r\n",
-            self.status,
-            reason(self.status),
-            self.proxy_status,
-            self.body.len(),
-            if keep_alive {
-                ""
-            } else {
-                "Connection: close\r\n"
-            },
-        );
-        out.extend_from_slice(head.as_bytes());
+        let start = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
+        out.extend_from_slice(start.as_bytes());
+        for (name, value) in self.fields() {
+            out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        }
+        if !keep_alive {
+            out.extend_from_slice(b"Connection: close\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
         if with_body {
             out.extend_from_slice(self.body.as_bytes());
         }
     }
 
-    /// The fields of the reply besides the status, for HTTP/2.
-    pub(crate) fn fields(&self) -> [(&'static str, String); 4] {
-        [
+    /// The fields of the reply besides the status.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let fields = [
             ("content-type", "text/plain; charset=utf-8".to_owned()),
             ("x-content-type-options", "nosniff".to_owned()),
             ("proxy-status", self.proxy_status.clone()),
             ("content-length", self.body.len().to_string()),
-        ]
+        ];
+        let retry = self.retry_after;
+        let retry = retry.map(|seconds| ("retry-after", seconds.to_string()));
+        fields.into_iter().chain(retry)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who waits for whom: every task has a name and an owner that waits for it or ends it.
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,4 +92,29 @@ impl Stop {
         // An error means that the engine is gone, which is a stop as well.
         let _gone = asked.wait_for(|asked| *asked).await;
     }
+}
+
+/// Done when the process is asked to end: by SIGINT, and on Unix by SIGTERM.
+#[cfg(unix)]
+pub(crate) fn asked_to_end() -> io::Result<impl Future<Output = ()> + Send> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+#[cfg(not(unix))]
+pub(crate) fn asked_to_end() -> io::Result<impl Future<Output = ()> + Send> {
+    Ok(async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            // It cannot be asked, so it serves until it is dropped.
+            std::future::pending::<()>().await;
+        }
+    })
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 use traffic::wire::limits::MESSAGE_BYTES_KEPT;
 use traffic::wire::stream::{self, StreamCodings, StreamDecoder, StreamEnd};
 use traffic::wire::websocket::handshake::{Accepted, Proof};
 use traffic::wire::websocket::{Observation, Observer, Problem};
 use traffic::{
-    BodySize, ConnectionFacts, Event, Failure, FailureKind, FlowId, FlowKind, FlowStarted, Head,
-    Outcome, Route, Scheme, Sender, Side, Stage, Streamed, Target, Timestamp, UpstreamFacts,
+    Action, BodySize, ConnectionFacts, Event, Failure, FailureKind, FlowId, FlowKind, FlowStarted,
+    Head, Outcome, Route, Scheme, Sender, Side, Stage, Streamed, Target, Timestamp, UpstreamFacts,
     Version,
 };
 
@@ -19,6 +20,7 @@ use crate::clock;
 use crate::error;
 use crate::handler::Lane;
 use crate::limits::EVENTS_PER_BATCH;
+use crate::metrics::{Counters, Protocol};
 use crate::tunnel::Passed;
 
 /// Takes what the engine reports.
@@ -58,6 +60,7 @@ pub(crate) struct Tap {
     streams: ReadStreams,
     kept_max: u64,
     flows: Arc<FlowCount>,
+    counters: Arc<Counters>,
 }
 
 /// What all flows of one proxy share, over all its configurations.
@@ -72,6 +75,8 @@ pub(crate) struct FlowCount {
 #[derive(Debug)]
 pub(crate) struct Reporter {
     tap: Arc<Tap>,
+    /// What its requests come in.
+    spoken: Protocol,
     events: Vec<Event>,
     /// The connection or stream as the handler knows it. It is told of its close once the last
     /// event was handed over.
@@ -95,6 +100,11 @@ pub(crate) struct Opening<'a> {
 pub(crate) struct Flow<'r> {
     reporter: &'r mut Reporter,
     id: FlowId,
+    begun: Instant,
+    route: Action,
+    protocol: Protocol,
+    /// Payload that was counted, of the request and of the response.
+    counted: [u64; 2],
     watched: bool,
     ended: bool,
     request_told: bool,
@@ -121,6 +131,7 @@ impl Tap {
         watcher: Option<Arc<dyn Watcher>>,
         kept_max: u64,
         flows: Arc<FlowCount>,
+        counters: Arc<Counters>,
     ) -> Arc<Self> {
         let streams = watcher.as_ref().map(|watcher| watcher.streams());
         Arc::new(Self {
@@ -128,6 +139,7 @@ impl Tap {
             streams: streams.unwrap_or_default(),
             kept_max,
             flows,
+            counters,
         })
     }
 
@@ -154,9 +166,11 @@ impl Tap {
         self.flows.stopping.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn reporter(self: &Arc<Self>) -> Reporter {
+    /// For one connection, or one stream of HTTP/2.
+    pub(crate) fn reporter(self: &Arc<Self>, spoken: Protocol) -> Reporter {
         Reporter {
             tap: Arc::clone(self),
+            spoken,
             events: Vec::new(),
             lane: None,
         }
@@ -198,9 +212,14 @@ impl Reporter {
                 head,
             })));
         }
+        self.tap.counters.flow_begun();
         Flow {
+            protocol: Protocol::of(opening.kind, self.spoken),
             reporter: self,
             id,
+            begun: Instant::now(),
+            route: opening.route.action,
+            counted: [0; 2],
             watched,
             ended: false,
             request_told: false,
@@ -254,7 +273,20 @@ impl Flow<'_> {
 
     /// Hands over what was collected: the flow now waits for a peer.
     pub(crate) fn hand_over(&mut self) {
+        self.count_payload();
         self.reporter.hand_over();
+    }
+
+    fn count_payload(&mut self) {
+        let passed = [self.request.seen, self.response.seen];
+        let [request, response] = std::mem::replace(&mut self.counted, passed);
+        let counters = &self.reporter.tap.counters;
+        counters.passed(passed[0] - request, passed[1] - response);
+    }
+
+    /// The engine turns to the upstream: what took time until now was ours.
+    pub(crate) fn turn_to_upstream(&self) {
+        self.reporter.tap.counters.added(self.begun.elapsed());
     }
 
     pub(crate) fn upstream(&mut self, upstream: &Arc<UpstreamFacts>, reused: bool) {
@@ -474,6 +506,12 @@ impl Flow<'_> {
 
     fn tell_end(&mut self, outcome: Outcome) {
         self.ended = true;
+        self.count_payload();
+        let counters = &self.reporter.tap.counters;
+        counters.flow_ended(self.route, self.protocol, &outcome);
+        if let Some(passed) = &self.passed {
+            counters.tunnelled(passed.from_client, passed.from_upstream);
+        }
         if self.watched {
             self.end_stream(Sender::Client, StreamEnd::Cut);
             self.end_stream(Sender::Upstream, StreamEnd::Cut);

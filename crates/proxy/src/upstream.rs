@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_rustls::{TlsConnector, TlsStream};
 use traffic::{
@@ -23,9 +24,11 @@ use traffic::{
 
 use crate::clock;
 use crate::config::{AltSvc, Pool, Timeouts};
+use crate::error;
 use crate::http1::connection::Http1;
 use crate::http2::client::Http2Upstream;
 use crate::limits::{HTTP2_CONNECTIONS_PER_TARGET_MAX, POOL_HOSTS_MAX};
+use crate::metrics::{Counters, PoolUse};
 use crate::shutdown::Tasks;
 use crate::stream::{Replay, Transport, Wire};
 use crate::tls::upstream_side::{self, UpstreamAlpn, UpstreamTls};
@@ -40,6 +43,7 @@ pub(crate) struct Upstreams {
     alt_svc: AltSvc,
     timeouts: Timeouts,
     tasks: Arc<Tasks>,
+    counters: Arc<Counters>,
     hosts: Mutex<HashMap<HostKey, Arc<Upstream>>>,
 }
 
@@ -59,6 +63,10 @@ pub(crate) struct Upstream {
     /// Its offers of HTTP/3 are taken out of responses.
     pub(crate) hides_http3: bool,
     speaks: AtomicU8,
+    /// A permit for each connection in use: leased, or shared. Idle ones hold none; there are
+    /// never more of them than permits are free.
+    permits: Arc<Semaphore>,
+    connections_max: usize,
     /// Boxed, so that a lease moves by its address.
     #[expect(clippy::vec_box, reason = "leases come and go with every request")]
     idle: Mutex<Vec<Box<Http1Upstream>>>,
@@ -98,6 +106,8 @@ pub(crate) struct Http1Upstream {
     /// True if it served a flow before this one.
     pub(crate) served: bool,
     idle_since: Instant,
+    /// `None` while it is idle.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 /// A connection to send one request on.
@@ -105,6 +115,13 @@ pub(crate) struct Http1Upstream {
 pub(crate) enum Lease {
     Http1(Box<Http1Upstream>),
     Http2(Arc<Http2Upstream>),
+}
+
+/// Whether a connection may be dialled.
+enum Room {
+    Free(OwnedSemaphorePermit),
+    /// No; this one is to be used.
+    Taken(Lease),
 }
 
 /// When and where a TCP connection was made.
@@ -124,6 +141,7 @@ impl Upstreams {
         alt_svc: AltSvc,
         timeouts: Timeouts,
         tasks: Arc<Tasks>,
+        counters: Arc<Counters>,
     ) -> Self {
         Self {
             dialer,
@@ -132,6 +150,7 @@ impl Upstreams {
             alt_svc,
             timeouts,
             tasks,
+            counters,
             hosts: Mutex::default(),
         }
     }
@@ -146,10 +165,14 @@ impl Upstreams {
         if hosts.len() >= POOL_HOSTS_MAX {
             forget_longest_unused(&mut hosts);
         }
+        let connections_max = self.pool.connections_per_target_max;
+        let connections_max = connections_max.clamp(1, Semaphore::MAX_PERMITS);
         let upstream = Arc::new(Upstream {
             key: key.clone(),
             hides_http3: self.alt_svc.hides_http3(&key.target),
             speaks: AtomicU8::new(Speaks::Unknown as u8),
+            permits: Arc::new(Semaphore::new(connections_max)),
+            connections_max,
             idle: Mutex::default(),
             shared: Mutex::default(),
             dialling: tokio::sync::Mutex::default(),
@@ -251,11 +274,25 @@ impl Upstreams {
     /// Takes a connection back after its flow; it may serve the next one.
     pub(crate) fn give_back(&self, upstream: &Upstream, mut lease: Box<Http1Upstream>) {
         lease.idle_since = Instant::now();
+        // Free once the lease lies among the idle ones: who waits for it finds it there.
+        let _permit = lease.permit.take();
         let mut idle = upstream.idle.lock();
         if idle.len() < self.pool.idle_per_target_max {
             lease.http1.rest();
             idle.push(lease);
         }
+    }
+
+    /// How many connections there are.
+    pub(crate) fn in_use(&self) -> PoolUse {
+        let hosts: Vec<Arc<Upstream>> = self.hosts.lock().values().cloned().collect();
+        let mut pool = PoolUse::default();
+        for upstream in hosts {
+            let free = upstream.permits.available_permits();
+            pool.in_use += upstream.connections_max.saturating_sub(free) as u64;
+            pool.idle += upstream.idle.lock().len() as u64;
+        }
+        pool
     }
 
     /// Closes what was idle for too long. Called every few seconds.
@@ -273,26 +310,79 @@ impl Upstreams {
 
     /// The most recently used idle connection that is still open.
     fn idle(&self, upstream: &Upstream) -> Option<Box<Http1Upstream>> {
+        if upstream.idle.lock().is_empty() {
+            return None;
+        }
+        self.idle_with(upstream, upstream.try_permit()?).ok()
+    }
+
+    /// The same; gives the permit back if there is none.
+    fn idle_with(
+        &self,
+        upstream: &Upstream,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Box<Http1Upstream>, OwnedSemaphorePermit> {
         loop {
-            let mut lease = upstream.idle.lock().pop()?;
+            let Some(mut lease) = upstream.idle.lock().pop() else {
+                return Err(permit);
+            };
             if lease.idle_since.elapsed() < self.pool.idle && lease.http1.is_quiet() {
-                return Some(lease);
+                lease.permit = Some(permit);
+                return Ok(lease);
             }
         }
     }
 
+    /// Room for one more connection. Where there is none, the first that comes free is waited for.
+    async fn room(&self, upstream: &Upstream) -> Result<Room, Failure> {
+        let permit = match upstream.try_permit() {
+            Some(permit) => permit,
+            None => {
+                if let Some(shared) = upstream.shared() {
+                    return Ok(Room::Taken(Lease::Http2(shared)));
+                }
+                let permit = self.wait_for_permit(upstream).await?;
+                match self.idle_with(upstream, permit) {
+                    Ok(lease) => return Ok(Room::Taken(Lease::Http1(lease))),
+                    Err(permit) => permit,
+                }
+            }
+        };
+        upstream.close_excess();
+        Ok(Room::Free(permit))
+    }
+
+    async fn wait_for_permit(&self, upstream: &Upstream) -> Result<OwnedSemaphorePermit, Failure> {
+        let permit = Arc::clone(&upstream.permits).acquire_owned();
+        // The semaphore is never closed, so only the time can run out.
+        let waited = tokio::time::timeout(self.timeouts.connect, permit).await;
+        waited.ok().and_then(Result::ok).ok_or_else(|| {
+            let (count, target) = (upstream.connections_max, &upstream.key.target);
+            let text = format!("all {count} connections to {target} that are allowed are in use");
+            error::failure(Side::Oriel, Stage::Dial, FailureKind::Busy, text)
+        })
+    }
+
     async fn connect_plain(&self, upstream: &Upstream) -> Result<Lease, Failure> {
+        let permit = match self.room(upstream).await? {
+            Room::Free(permit) => permit,
+            Room::Taken(lease) => return Ok(lease),
+        };
         let (stream, dialled) = self.dial(&upstream.key.target).await?;
         let facts = dialled.facts(None, Some(Version::Http11));
         let transport = Transport::Plain(Replay::new(Wire::Tcp(stream)));
         upstream.learn(Speaks::Http1);
-        Ok(Lease::Http1(Box::new(Http1Upstream::new(transport, facts))))
+        Ok(Lease::Http1(Box::new(Http1Upstream::new(
+            transport, facts, permit,
+        ))))
     }
 
     /// Connects to a target as it is, for a tunnel or as the ground of TLS.
     pub(crate) async fn dial(&self, target: &Target) -> Result<(TcpStream, Dialled), Failure> {
         let dial_started_at = clock::now();
-        let stream = self.dialer.dial(target).await?;
+        let stream = self.dialer.dial(target).await;
+        self.counters.dials.count(stream.is_ok());
+        let stream = stream?;
         let connected_at = clock::now();
         let addresses = stream
             .peer_addr()
@@ -317,12 +407,19 @@ impl Upstreams {
     }
 
     async fn connect_tls(&self, upstream: &Upstream, alpn: UpstreamAlpn) -> Result<Lease, Refused> {
+        let permit = match self.room(upstream).await? {
+            Room::Free(permit) => permit,
+            Room::Taken(lease) => return Ok(lease),
+        };
         let (stream, dialled) = self.dial(&upstream.key.target).await?;
         let (config, danger) = self.tls.client_config(&upstream.key.target, alpn);
         let name = server_name(&upstream.key.server_name)?;
         let wire = Replay::new(Wire::Tcp(stream));
         let handshake = TlsConnector::from(config).connect(name, wire);
-        let tls = match tokio::time::timeout(self.timeouts.tls, handshake).await {
+        let handshake = tokio::time::timeout(self.timeouts.tls, handshake).await;
+        let is_tls = matches!(handshake, Ok(Ok(_)));
+        self.counters.upstream_handshakes.count(is_tls);
+        let tls = match handshake {
             Ok(Ok(tls)) => tls,
             Ok(Err(error)) => {
                 let (kind, text) = upstream_side::describe(&error);
@@ -356,9 +453,12 @@ impl Upstreams {
             if alpn == UpstreamAlpn::Both {
                 upstream.learn(Speaks::Http1);
             }
-            return Ok(Lease::Http1(Box::new(Http1Upstream::new(transport, facts))));
+            return Ok(Lease::Http1(Box::new(Http1Upstream::new(
+                transport, facts, permit,
+            ))));
         }
-        let shared = Http2Upstream::connect(transport, facts, &self.timeouts, &self.tasks).await?;
+        let shared = Http2Upstream::connect(transport, facts, permit, &self.timeouts, &self.tasks);
+        let shared = shared.await?;
         if upstream.speaks() != Speaks::OnlyHttp2 {
             upstream.learn(Speaks::Http2);
         }
@@ -385,6 +485,21 @@ impl Upstream {
         self.speaks.store(speaks as u8, Ordering::Relaxed);
     }
 
+    fn shared_max(&self) -> usize {
+        HTTP2_CONNECTIONS_PER_TARGET_MAX.min(self.connections_max)
+    }
+
+    fn try_permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.permits).try_acquire_owned().ok()
+    }
+
+    /// Closes idle connections, the oldest first, until there are no more than permits are free.
+    fn close_excess(&self) {
+        let mut idle = self.idle.lock();
+        let excess = idle.len().saturating_sub(self.permits.available_permits());
+        idle.drain(..excess);
+    }
+
     /// A shared connection with a free stream; the fullest list is used as it is.
     fn shared(&self) -> Option<Arc<Http2Upstream>> {
         let mut connections = self.shared.lock();
@@ -392,7 +507,7 @@ impl Upstream {
         let free = connections.iter().find(|known| known.has_room());
         match free {
             Some(free) => Some(Arc::clone(free)),
-            None if connections.len() >= HTTP2_CONNECTIONS_PER_TARGET_MAX => connections
+            None if connections.len() >= self.shared_max() => connections
                 .iter()
                 .min_by_key(|known| known.streams())
                 .map(Arc::clone),
@@ -402,12 +517,13 @@ impl Upstream {
 }
 
 impl Http1Upstream {
-    fn new(transport: Transport, facts: Arc<UpstreamFacts>) -> Self {
+    fn new(transport: Transport, facts: Arc<UpstreamFacts>, permit: OwnedSemaphorePermit) -> Self {
         Self {
             http1: Http1::new(transport, bytes::BytesMut::new()),
             facts,
             served: false,
             idle_since: Instant::now(),
+            permit: Some(permit),
         }
     }
 }

@@ -1,12 +1,11 @@
 //! The certificate authority of a runner: made once, and found again at every start.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use traffic::Timestamp;
 
 use super::RunError;
+use crate::new_file::write_new;
 use crate::tls::authority::Authority;
 
 /// Loads the authority whose certificate is, or is to be, at this path. Its key stands beside it in
@@ -24,12 +23,12 @@ pub(super) fn load_or_make(certificate: &Path, now: Timestamp) -> Result<Authori
         }
         let authority = Authority::generate("oriel-proxy", now)?;
         let both = format!("{}{}", authority.key_pem(), authority.certificate_pem());
-        write_new(&key, &both, 0o600)?;
+        write(&key, &both, 0o600)?;
     }
     if !certificate.exists() {
         // The key's file holds both; another process may have made it a moment ago.
         let authority = Authority::load(&key, &key)?;
-        write_new(certificate, authority.certificate_pem(), 0o644)?;
+        write(certificate, authority.certificate_pem(), 0o644)?;
     }
     let authority = Authority::load(certificate, &key)?;
     if authority.not_after() <= now {
@@ -39,42 +38,18 @@ pub(super) fn load_or_make(certificate: &Path, now: Timestamp) -> Result<Authori
     Ok(authority)
 }
 
-/// Makes a file with its whole content. If another process makes it at the same moment, that one
-/// is as good.
-fn write_new(path: &Path, content: &str, mode: u32) -> Result<(), RunError> {
-    let failed = |source| RunError::CaWrite {
+fn write(path: &Path, content: &str, mode: u32) -> Result<(), RunError> {
+    write_new(path, content, mode).map_err(|source| RunError::CaWrite {
         path: path.to_owned(),
         source,
-    };
-    let draft = write_draft(path, content, mode).map_err(failed)?;
-    let linked = fs::hard_link(&draft, path);
-    fs::remove_file(&draft).map_err(failed)?;
-    match linked {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(failed(error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-fn write_draft(path: &Path, content: &str, mode: u32) -> io::Result<PathBuf> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}.part", uuid::Uuid::now_v7().simple()));
-    let draft = PathBuf::from(name);
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
-    #[cfg(not(unix))]
-    let _ = mode;
-    let mut file = options.open(&draft)?;
-    file.write_all(content.as_bytes())?;
-    file.sync_all()?;
-    Ok(draft)
+    })
 }
 
 #[cfg(test)]
 #[cfg(unix)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     /// 2026-01-01.

@@ -15,9 +15,12 @@ use super::queue::Queue;
 use super::{Analyzer, AuthHeaderRemover};
 use crate::accept::{BindError, Drained, Proxy};
 use crate::clock;
-use crate::config::{AltSvc, ConnectPorts, Listener, Pool, ProxyConfig, Timeouts, UpstreamTrust};
+use crate::config::{
+    AltSvc, ConnectPorts, Listener, MinTlsVersion, Pool, ProxyConfig, Timeouts, UpstreamTrust,
+};
 use crate::handler::HandlerLimits;
 use crate::limits::ANALYSIS_BODY_BYTES_MAX;
+use crate::shutdown::asked_to_end;
 use crate::tls::authority::{Authority, AuthorityError};
 
 /// A proxy with its analyzers, set up but not bound yet. See [the module](super).
@@ -163,14 +166,16 @@ impl MitmProxyRunner {
             rules: Arc::new(rules),
             authority: Arc::clone(&authority),
             upstream_trust: settings.upstream_trust,
+            min_tls_version: MinTlsVersion::default(),
             connect_ports: settings.connect_ports.unwrap_or_else(ports),
             own_addresses: Vec::new(),
             body_bytes_kept: ANALYSIS_BODY_BYTES_MAX as u64,
             timeouts: Timeouts::default(),
+            dial_again: None,
             pool: Pool::default(),
             // No message names the process.
             alt_svc: AltSvc::default(),
-            attribution: false,
+            attribution: None,
             handler: HandlerLimits::default(),
         };
         let mut analyzers = settings.analyzers;
@@ -294,31 +299,6 @@ fn named_ports(hosts: &[HostPattern]) -> ConnectPorts {
     let mut ports = vec![443, 80];
     ports.extend(hosts.iter().filter_map(HostPattern::port));
     ConnectPorts::Only(ports)
-}
-
-/// Done when the process is asked to end.
-#[cfg(unix)]
-fn asked_to_end() -> io::Result<impl Future<Output = ()> + Send> {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
-}
-
-#[cfg(not(unix))]
-fn asked_to_end() -> io::Result<impl Future<Output = ()> + Send> {
-    Ok(async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            // It cannot be asked, so it serves until it is dropped.
-            std::future::pending::<()>().await;
-        }
-    })
 }
 
 impl fmt::Debug for MitmProxyRunner {

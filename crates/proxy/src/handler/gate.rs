@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use traffic::{ConnectionId, Failure, FailureKind, FlowId, Side, Stage};
 use uuid::Uuid;
@@ -24,6 +25,7 @@ use super::{
 };
 use crate::error;
 use crate::limits::{DISPATCH_BYTES_MAX, DISPATCH_ITEMS_MAX};
+use crate::metrics::{Metrics, get};
 use crate::shutdown::Tasks;
 
 /// How long a handler may take, and what happens when it fails.
@@ -43,6 +45,8 @@ pub struct HandlerLimits {
     /// Bytes of a body that is held or shown. A request that is held and is larger is answered
     /// with 413; a response is shown up to it.
     pub body_bytes_max: usize,
+    /// Whether `TlsInfo` has the fingerprints of the client.
+    pub fingerprints: bool,
 }
 
 impl Default for HandlerLimits {
@@ -54,12 +58,14 @@ impl Default for HandlerLimits {
             recover_from_panics: true,
             buffer_request_bodies: false,
             body_bytes_max: 10 * 1024 * 1024,
+            fingerprints: true,
         }
     }
 }
 
 /// What becomes of a request whose handler panicked or did not answer in time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum OnError {
     /// It is answered with 503.
     #[default]
@@ -96,6 +102,8 @@ pub(crate) struct HandlerCounts {
     pub(crate) timeouts: AtomicU64,
     /// What was not told, because the handler had fallen too far behind.
     pub(crate) dropped: AtomicU64,
+    /// What waits to be told.
+    queued: AtomicU64,
 }
 
 /// What a lane belongs to.
@@ -122,6 +130,8 @@ struct Inner {
     queue: Mutex<Queue>,
     /// Something is in the queue, or it has ended.
     changed: Notify,
+    /// Everything in the queue was told.
+    told: Notify,
     closed: AtomicBool,
 }
 
@@ -129,6 +139,8 @@ struct Inner {
 #[derive(Default)]
 struct Queue {
     work: VecDeque<Work>,
+    /// One that was taken out is being told.
+    telling: bool,
     bytes: usize,
     state: Telling,
 }
@@ -239,6 +251,7 @@ impl Gate {
             meta: Mutex::new(Arc::clone(meta)),
             queue: Mutex::default(),
             changed: Notify::new(),
+            told: Notify::new(),
             closed: AtomicBool::new(false),
         });
         self.lanes.lock().insert(key, Arc::clone(&inner));
@@ -279,9 +292,17 @@ impl Gate {
         self.call(|handler| handler.on_tls_failure(host, error));
     }
 
-    /// Asks about a request.
-    pub(crate) async fn request(&self, request: &RawRequest) -> Answer {
-        let asked = self.handler.on_request(request);
+    /// Asks about a request, once all that came before it on its connection was told: who is told
+    /// of a response can rely on it being the one to the request asked about last. Both have to be
+    /// done in time.
+    pub(crate) async fn request(&self, key: LaneKey, request: &RawRequest) -> Answer {
+        let inner = self.lanes.lock().get(&key).map(Arc::clone);
+        let asked = async {
+            if let Some(inner) = inner {
+                inner.all_told().await;
+            }
+            self.handler.on_request(request).await
+        };
         match self.within(self.limits.request_timeout, asked).await {
             Ok(decision) => Answer::from_decision(decision),
             Err(fault) => match self.limits.on_error {
@@ -325,9 +346,9 @@ impl Gate {
     }
 
     /// Waits until what was queued is told, at most for `limit`; then tells the closes that are
-    /// left. Nothing is told after it.
-    pub(crate) async fn finish(&self, limit: Duration) {
-        self.tasks.drain(limit, || ()).await;
+    /// left. Nothing is told after it. Returns of how many connection ids not all was told.
+    pub(crate) async fn finish(&self, limit: Duration) -> usize {
+        let cut = self.tasks.drain(limit, || ()).await;
         let left: Vec<Arc<Inner>> = self
             .lanes
             .lock()
@@ -337,6 +358,16 @@ impl Gate {
         for inner in left {
             self.close(&inner);
         }
+        cut
+    }
+
+    /// How the handler fared.
+    pub(crate) fn fill_in(&self, metrics: &mut Metrics) {
+        let counts = &self.counts;
+        metrics.handler_panic_count = get(&counts.panics);
+        metrics.handler_timeout_count = get(&counts.timeouts);
+        metrics.dropped_dispatch_work_count = get(&counts.dropped);
+        metrics.queued_callbacks = get(&counts.queued);
     }
 
     fn push(self: &Arc<Self>, inner: &Arc<Inner>, work: Work) -> bool {
@@ -355,6 +386,7 @@ impl Gate {
         queue.state = Telling::Running;
         queue.bytes += work.bytes();
         queue.work.push_back(work);
+        self.counts.queued.fetch_add(1, Ordering::Relaxed);
         inner.changed.notify_one();
         true
     }
@@ -419,6 +451,24 @@ struct Teller {
     inner: Arc<Inner>,
 }
 
+impl Inner {
+    /// Waits until nothing is left to be told.
+    async fn all_told(&self) {
+        loop {
+            // Made before the queue is looked at, so that no notice is missed.
+            let told = self.told.notified();
+            let is_idle = {
+                let queue = self.queue.lock();
+                queue.work.is_empty() && !queue.telling
+            };
+            if is_idle {
+                return;
+            }
+            told.await;
+        }
+    }
+}
+
 impl Teller {
     async fn run(self) {
         let Self { gate, inner } = &self;
@@ -426,7 +476,11 @@ impl Teller {
             let (next, ended) = {
                 let mut queue = inner.queue.lock();
                 let next = queue.work.pop_front();
-                queue.bytes -= next.as_ref().map_or(0, Work::bytes);
+                queue.telling = next.is_some();
+                if let Some(next) = &next {
+                    queue.bytes -= next.bytes();
+                    gate.counts.queued.fetch_sub(1, Ordering::Relaxed);
+                }
                 (next, queue.state == Telling::Ended)
             };
             match next {
@@ -436,7 +490,10 @@ impl Teller {
                     let _told = gate.within(gate.limits.response_timeout, told).await;
                 }
                 None if ended => return,
-                None => inner.changed.notified().await,
+                None => {
+                    inner.told.notify_waiters();
+                    inner.changed.notified().await;
+                }
             }
         }
     }
@@ -444,6 +501,8 @@ impl Teller {
 
 impl Drop for Teller {
     fn drop(&mut self) {
+        let left = std::mem::take(&mut self.inner.queue.lock().work).len() as u64;
+        self.gate.counts.queued.fetch_sub(left, Ordering::Relaxed);
         self.gate.close(&self.inner);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use traffic::wire::fingerprint;
 use traffic::{ConnectionFacts, FlowId};
 use uuid::Uuid;
 
@@ -13,8 +14,8 @@ use crate::process::ConnectionProcess;
 #[derive(Clone, Debug)]
 pub(crate) struct Subject {
     pub(crate) gate: Arc<Gate>,
+    pub(crate) key: LaneKey,
     pub(crate) meta: Arc<ConnectionMeta>,
-    key: LaneKey,
     /// What finds the process behind it, where it is to be found.
     process: Option<Arc<ConnectionProcess>>,
 }
@@ -65,11 +66,13 @@ impl Subject {
         let Ok(tls) = &facts.tls else {
             return self.clone();
         };
+        let hello = facts.hello.as_deref();
+        let hello = hello.filter(|_| self.gate.limits.fingerprints);
         let tls_info = TlsInfo {
             sni: tls.sni.clone(),
             negotiated_proto: tls.alpn.clone(),
-            ja3: None,
-            ja4: None,
+            ja3: hello.map(|hello| fingerprint::ja3(hello).hash),
+            ja4: hello.map(fingerprint::ja4),
         };
         self.with(|meta| meta.tls_info = Some(tls_info))
     }

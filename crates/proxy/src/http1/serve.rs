@@ -347,6 +347,7 @@ async fn forward(
         head::pass_upgrade(&mut asked.request.lines, &asked.bytes);
     }
     let Asked { request, plan, .. } = &asked;
+    flow.turn_to_upstream();
     let mut lease = match engine.upstreams.ready(&plan.to.upstream, Offer::Http1) {
         Some(lease) => Ok(lease),
         None => {
@@ -414,6 +415,8 @@ async fn forward(
             }
             Err(broken) if reused && !repeated && asked.may_be_repeated() && is_stale(&broken) => {
                 repeated = true;
+                // It is of no use any more, and another may need its place.
+                drop(held);
                 lease = engine
                     .upstreams
                     .connect(&plan.to.upstream, Offer::Http1)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use traffic::{Failure, FailureKind, Side, Stage, UpstreamFacts};
 
@@ -28,6 +29,8 @@ pub(crate) struct Http2Upstream {
     streams: Arc<AtomicUsize>,
     served: AtomicBool,
     last_used: Arc<Mutex<Instant>>,
+    /// Of the bound on connections to one target.
+    _permit: OwnedSemaphorePermit,
 }
 
 /// Counts one stream as long as it lives.
@@ -42,6 +45,7 @@ impl Http2Upstream {
     pub(crate) async fn connect(
         transport: Transport,
         facts: Arc<UpstreamFacts>,
+        permit: OwnedSemaphorePermit,
         timeouts: &Timeouts,
         tasks: &Tasks,
     ) -> Result<Self, Failure> {
@@ -76,6 +80,7 @@ impl Http2Upstream {
             streams: Arc::default(),
             served: AtomicBool::new(false),
             last_used: Arc::new(Mutex::new(Instant::now())),
+            _permit: permit,
         })
     }
 

@@ -25,6 +25,7 @@ use crate::limits::{
     HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX, HTTP2_STREAMS_UNDER_WAY_MAX,
 };
 use crate::max_forwards::{self, MaxForwards};
+use crate::metrics::Protocol;
 use crate::refuse::Refusal;
 use crate::stream::{Replay, Transport, Wire};
 use crate::tap::{Flow, Reporter};
@@ -158,7 +159,7 @@ async fn stream(
     facts: Option<&ConnectionFacts>,
     engine: &Arc<Engine>,
 ) -> StreamEnd {
-    let mut reporter = engine.tap.reporter();
+    let mut reporter = engine.tap.reporter(Protocol::Http2);
     if request.method() == Method::CONNECT {
         connect(request, respond, scope, facts, engine, &mut reporter).await;
         return StreamEnd::Served;
@@ -217,6 +218,7 @@ async fn stream(
         target: &to.target,
         scheme: to.scheme,
     };
+    flow.turn_to_upstream();
     let lease = match engine.upstreams.ready(&to.upstream, Offer::Any) {
         Some(lease) => Ok(lease),
         None => {

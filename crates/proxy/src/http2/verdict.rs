@@ -63,7 +63,7 @@ pub(super) async fn ask(
         Ok(shown) => shown,
         Err(failure) => return Verdict::Refuse(failure),
     };
-    let edit = match subject.gate.request(&shown).await {
+    let edit = match subject.gate.request(subject.key, &shown).await {
         Answer::Pass => return Verdict::Pass(Box::new(Passed { parts, body })),
         Answer::Edit(edit) => edit,
         Answer::Respond(response, failure) => return Verdict::Respond(response, failure),

@@ -13,6 +13,7 @@ use traffic::{FailureKind, Host, Timestamp};
 
 use super::leaf::LeafCache;
 use super::{alert_name, provider};
+use crate::config::MinTlsVersion;
 
 /// Reads the wall clock.
 pub type Clock = fn() -> Timestamp;
@@ -49,15 +50,15 @@ pub struct ClientSide {
 }
 
 impl ClientSide {
-    /// Makes the configurations.
+    /// Makes the configurations, which speak no version below `min`.
     #[must_use]
-    pub fn new(leaves: Arc<LeafCache>, clock: Clock) -> Self {
+    pub fn new(leaves: Arc<LeafCache>, clock: Clock, min: MinTlsVersion) -> Self {
         let resolver = Resolver {
             leaves: Arc::clone(&leaves),
             clock,
             address: None,
         };
-        let base = base_config(resolver);
+        let base = base_config(resolver, min);
         let with_alpn = |alpn: ClientAlpn| {
             let mut config = base.clone();
             config.alpn_protocols = alpn.protocols();
@@ -126,9 +127,9 @@ impl ClientAlpn {
     }
 }
 
-fn base_config(resolver: Resolver) -> ServerConfig {
+fn base_config(resolver: Resolver, min: MinTlsVersion) -> ServerConfig {
     let mut config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(min.versions())
         .expect("the provider has suites for TLS 1.2 and 1.3")
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(resolver));

@@ -14,6 +14,7 @@ use traffic::{Host, Timestamp};
 
 use super::authority::{Authority, COMMON_NAME_CHARS_MAX, key_id, random_serial};
 use super::{der, provider};
+use crate::metrics::{LeafCounts, add};
 
 const DAY_MICROS: i64 = der::DAY_SECONDS * 1_000_000;
 /// A client's clock may be behind ours.
@@ -33,6 +34,7 @@ pub struct LeafCache {
     extensions: Vec<Vec<u8>>,
     leaves_max: usize,
     slots: Mutex<Slots>,
+    counts: Arc<LeafCounts>,
 }
 
 #[derive(Default)]
@@ -86,7 +88,19 @@ impl LeafCache {
             extensions,
             leaves_max: leaves_max.max(1),
             slots: Mutex::default(),
+            counts: Arc::default(),
         })
+    }
+
+    /// Counts here how it fares.
+    pub(crate) fn counted(mut self, counts: &Arc<LeafCounts>) -> Self {
+        self.counts = Arc::clone(counts);
+        self
+    }
+
+    /// Leaves that are held.
+    pub(crate) fn held(&self) -> usize {
+        self.slots.lock().by_host.len()
     }
 
     /// The leaf for a host, minted if there is none or if it does not serve any more. Whoever
@@ -97,9 +111,11 @@ impl LeafCache {
         if let Some(leaf) = &*leaf
             && leaf.serves(now, self.authority.not_after())
         {
+            add(&self.counts.found, 1);
             return Ok(Arc::clone(&leaf.certified));
         }
         let minted = self.mint(host, now)?;
+        add(&self.counts.made, 1);
         let certified = Arc::clone(&minted.certified);
         *leaf = Some(minted);
         Ok(certified)

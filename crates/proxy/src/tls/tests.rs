@@ -38,7 +38,7 @@ pub(crate) fn stranger() -> Arc<Authority> {
 
 pub(crate) fn client_side(authority: &Arc<Authority>) -> ClientSide {
     let leaves = LeafCache::new(Arc::clone(authority), 64).unwrap();
-    ClientSide::new(Arc::new(leaves), now)
+    ClientSide::new(Arc::new(leaves), now, crate::MinTlsVersion::Tls12)
 }
 
 /// A server that shows the leaf for the name it is asked for.

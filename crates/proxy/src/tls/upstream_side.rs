@@ -20,7 +20,7 @@ use traffic::{FailureKind, Target, Timestamp, TlsFacts};
 
 use super::der::Civil;
 use super::{alert_name, certificate};
-use crate::config::UpstreamTrust;
+use crate::config::{MinTlsVersion, UpstreamTrust};
 
 /// Sessions remembered for resumption, per configuration. rustls keeps up to 8 per name, so this
 /// is for 512 names.
@@ -106,6 +106,14 @@ impl UpstreamTls {
         })
     }
 
+    /// Speaks no version below `min`.
+    #[must_use]
+    pub fn at_least(mut self, min: MinTlsVersion) -> Self {
+        self.verified.min = min;
+        self.danger_unverified.min = min;
+        self
+    }
+
     /// The configuration for a target, and whether it leaves the certificate unverified.
     #[must_use]
     pub fn client_config(&self, target: &Target, alpn: UpstreamAlpn) -> (Arc<ClientConfig>, bool) {
@@ -123,6 +131,7 @@ impl UpstreamTls {
 #[derive(Debug)]
 struct Configs {
     verifier: Arc<dyn ServerCertVerifier>,
+    min: MinTlsVersion,
     http11: OnceLock<Arc<ClientConfig>>,
     http2: OnceLock<Arc<ClientConfig>>,
     both: OnceLock<Arc<ClientConfig>>,
@@ -133,6 +142,7 @@ impl Configs {
     fn new(verifier: Arc<dyn ServerCertVerifier>) -> Self {
         Self {
             verifier,
+            min: MinTlsVersion::default(),
             http11: OnceLock::new(),
             http2: OnceLock::new(),
             both: OnceLock::new(),
@@ -152,7 +162,7 @@ impl Configs {
 
     fn make(&self, alpn: &[&[u8]]) -> Arc<ClientConfig> {
         let mut config = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(self.min.versions())
             .expect("the provider has suites for TLS 1.2 and 1.3")
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(&self.verifier))

@@ -18,20 +18,21 @@ use crate::limits::{
 pub(crate) struct Dialer {
     own: Vec<SocketAddr>,
     limit: Duration,
+    again: Option<Duration>,
 }
 
 impl Dialer {
     /// `own` are the addresses that are never dialled; `limit` bounds resolution and all attempts
-    /// together.
-    pub(crate) fn new(own: Vec<SocketAddr>, limit: Duration) -> Self {
-        Self { own, limit }
+    /// together. After the pause `again`, a target that refused is tried once more.
+    pub(crate) fn new(own: Vec<SocketAddr>, limit: Duration, again: Option<Duration>) -> Self {
+        Self { own, limit, again }
     }
 
     /// Connects to the first address of the target that answers (RFC 8305).
     ///
     /// Dropping it abandons all attempts.
     pub(crate) async fn dial(&self, target: &Target) -> Result<TcpStream, Failure> {
-        match tokio::time::timeout(self.limit, self.attempt(target)).await {
+        match tokio::time::timeout(self.limit, self.attempts(target)).await {
             Ok(result) => result,
             Err(_) => Err(failure(
                 Stage::Dial,
@@ -41,6 +42,16 @@ impl Dialer {
                     self.limit.as_secs_f32()
                 ),
             )),
+        }
+    }
+
+    async fn attempts(&self, target: &Target) -> Result<TcpStream, Failure> {
+        match (self.attempt(target).await, self.again) {
+            (Err(failure), Some(pause)) if failure.kind == FailureKind::Refused => {
+                tokio::time::sleep(pause).await;
+                self.attempt(target).await
+            }
+            (result, _) => result,
         }
     }
 
@@ -203,7 +214,7 @@ mod tests {
     use super::*;
 
     fn dialer(own: &str) -> Dialer {
-        Dialer::new(vec![own.parse().unwrap()], Duration::from_secs(1))
+        Dialer::new(vec![own.parse().unwrap()], Duration::from_secs(1), None)
     }
 
     #[test]

@@ -26,7 +26,7 @@ async fn every_listener_is_a_way_in() {
     let (upstream, (_folder, path)) = (http().await, place());
     let running = Running::with(|config| {
         config.listeners = vec![unix(&path), any_port(), any_port()];
-        config.attribution = true;
+        config.attribution = Some(oriel_proxy::limits::PROCESS_LOOKUP);
     });
     let running = running.await;
     let bound = running.control.addresses().to_vec();

@@ -3,6 +3,8 @@
 
 mod alt_svc;
 mod analysis;
+mod contract;
+mod embedded;
 mod events;
 mod faults;
 mod fidelity;
@@ -12,6 +14,7 @@ mod http2;
 mod http2_frames;
 mod http2_peer;
 mod interception;
+mod knobs;
 mod listeners;
 mod max_forwards;
 mod memory;

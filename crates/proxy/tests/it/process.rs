@@ -72,7 +72,9 @@ async fn process_of(running: &Running) -> ProcessAnswer {
 #[tokio::test]
 async fn the_process_of_a_client_is_found_beside_its_traffic() {
     let upstream = http().await;
-    let running = Running::with(|config| config.attribution = true).await;
+    let running =
+        Running::with(|config| config.attribution = Some(oriel_proxy::limits::PROCESS_LOOKUP))
+            .await;
     let mut client = running.through(&upstream).await;
     let request = Request::get("/").host(NAME);
     soon(client.request(&request)).await.unwrap();
@@ -101,7 +103,9 @@ async fn a_handler_is_asked_with_the_process() {
     for http2 in [false, true] {
         let upstream = https(Protocols::Both).await;
         let asks = Asks::default();
-        let attribution = |config: &mut oriel_proxy::ProxyConfig| config.attribution = true;
+        let attribution = |config: &mut oriel_proxy::ProxyConfig| {
+            config.attribution = Some(oriel_proxy::limits::PROCESS_LOOKUP);
+        };
         let running = Running::with_handler(asks.clone(), attribution).await;
         if http2 {
             let client = running.through_tls(&upstream, &["h2"]).await;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use oriel_proxy::handler::InterceptHandler;
 use oriel_proxy::{
-    AltSvc, Authority, ConnectPorts, Control, Drained, Listener, Pool, Proxy, ProxyConfig,
-    Timeouts, UpstreamTrust,
+    AltSvc, Authority, ConnectPorts, Control, Drained, Listener, MinTlsVersion, Pool, Proxy,
+    ProxyConfig, Timeouts, UpstreamTrust,
 };
 use testbed::authority::{Authority as TestAuthority, client_config};
 use testbed::client::Client;
@@ -59,6 +59,7 @@ pub(crate) fn config() -> ProxyConfig {
             extra_roots: vec![upstream_authority().certificate()],
             danger_accept_invalid: Vec::new(),
         },
+        min_tls_version: MinTlsVersion::Tls12,
         connect_ports: ConnectPorts::Any,
         own_addresses: Vec::new(),
         body_bytes_kept: 1024 * 1024,
@@ -66,9 +67,10 @@ pub(crate) fn config() -> ProxyConfig {
             drain: Duration::from_secs(5),
             ..Timeouts::default()
         },
+        dial_again: None,
         pool: Pool::default(),
         alt_svc: AltSvc::default(),
-        attribution: false,
+        attribution: None,
         handler: oriel_proxy::handler::HandlerLimits::default(),
     }
 }

@@ -124,6 +124,8 @@ pub(crate) struct Flow<'r> {
 enum Reader {
     Body(Box<StreamDecoder>),
     WebSocket(Box<Observer>),
+    /// Of a WebSocket: the direction has ended in order.
+    Closed,
 }
 
 impl Tap {
@@ -352,6 +354,7 @@ impl Flow<'_> {
     pub(crate) fn websocket_is_closed(&self) -> bool {
         let closed = |reader: &Option<Reader>| match reader {
             Some(Reader::WebSocket(observer)) => observer.is_closed(),
+            Some(Reader::Closed) => true,
             Some(Reader::Body(_)) | None => false,
         };
         self.streams.iter().all(closed)
@@ -385,6 +388,7 @@ impl Flow<'_> {
                 });
                 if observer.is_lost() { kept_max } else { 0 }
             }
+            Reader::Closed => 0,
         };
         *self.stream(sender) = Some(reader);
         kept_max
@@ -396,9 +400,14 @@ impl Flow<'_> {
             Some(Reader::Body(mut decoder)) => decoder.finish(end, &mut |item| {
                 self.streamed(sender, Streamed::Body(item));
             }),
-            Some(Reader::WebSocket(observer)) => observer.handle_end(&mut |item| {
-                self.streamed(sender, Streamed::WebSocket(item));
-            }),
+            Some(Reader::WebSocket(observer)) => {
+                let closed = observer.is_closed();
+                observer.handle_end(&mut |item| {
+                    self.streamed(sender, Streamed::WebSocket(item));
+                });
+                *self.stream(sender) = closed.then_some(Reader::Closed);
+            }
+            Some(Reader::Closed) => *self.stream(sender) = Some(Reader::Closed),
             None => {}
         }
     }

@@ -23,6 +23,16 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::clone(&PROVIDER)
 }
 
+/// Octets that nobody can guess. They are all zero if the system has none to give, which TLS would
+/// not survive.
+pub(crate) fn nonce() -> [u8; 16] {
+    let mut nonce = [0; 16];
+    if provider().secure_random.fill(&mut nonce).is_err() {
+        tracing::warn!("the system has no randomness to give");
+    }
+    nonce
+}
+
 /// The name of an alert as the standard writes it (RFC 8446 section 6), for example `unknown_ca`.
 pub(crate) fn alert_name(alert: AlertDescription) -> String {
     let Some(name) = alert.as_str() else {

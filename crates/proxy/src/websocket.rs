@@ -15,6 +15,7 @@ use traffic::{Failure, FailureKind, Side, Stage};
 use crate::deadline::Deadline;
 use crate::error;
 use crate::http1::connection::Http1;
+use crate::limits::LINGER;
 use crate::tap::Flow;
 use crate::translate::{Broken, Fault};
 
@@ -33,9 +34,8 @@ pub(crate) enum End<'a> {
     Http1(&'a mut Http1),
     /// One stream of a connection. Who lends it resets it, with a code of its choice, when the
     /// WebSocket has broken off.
-    #[expect(dead_code, reason = "opened over HTTP/1.1 alone so far")]
     Http2 {
-        incoming: RecvStream,
+        incoming: &'a mut RecvStream,
         outgoing: &'a mut SendStream<Bytes>,
     },
 }
@@ -131,7 +131,10 @@ pub(crate) async fn run(
             }
             client.reset_on_drop(false);
             upstream.reset_on_drop(false);
-            drop(result);
+            if result.is_err() {
+                // The upstream may hang up first (RFC 6455 section 7.1.1), the client after it.
+                let _ended = tokio::time::timeout(LINGER, client.discard()).await;
+            }
             Ok(())
         }
     }
@@ -312,6 +315,16 @@ impl End<'_> {
         if let Self::Http2 { outgoing, .. } = self {
             // A peer that is gone already needs no telling.
             let _told = outgoing.send_data(Bytes::new(), true);
+        }
+    }
+
+    /// Reads a stream to its end: letting go of it before would reset it. A connection is closed by
+    /// who lent it.
+    async fn discard(&mut self) {
+        if let Self::Http2 { incoming, .. } = self {
+            while let Some(Ok(data)) = incoming.data().await {
+                let _released = incoming.flow_control().release_capacity(data.len());
+            }
         }
     }
 

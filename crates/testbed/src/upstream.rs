@@ -42,6 +42,8 @@ pub struct UpstreamOptions {
     pub tls: Option<Identity>,
     /// The versions of HTTP it offers by ALPN; in clear, the one it assumes.
     pub protocols: Protocols,
+    /// Whether its HTTP/2 takes extended CONNECT, and so WebSockets (RFC 8441 section 3).
+    pub extended_connect: bool,
     /// What it does with a connection.
     pub behaviour: Behaviour,
 }
@@ -111,6 +113,7 @@ impl UpstreamOptions {
         Self {
             tls: Some(identity),
             protocols,
+            extended_connect: true,
             behaviour: Behaviour::Http,
         }
     }
@@ -120,6 +123,7 @@ impl UpstreamOptions {
         Self {
             tls: None,
             protocols: Protocols::Http1,
+            extended_connect: true,
             behaviour: Behaviour::Http,
         }
     }
@@ -129,6 +133,7 @@ impl UpstreamOptions {
         Self {
             tls,
             protocols: Protocols::Http1,
+            extended_connect: true,
             behaviour: Behaviour::Scripts(scripts),
         }
     }
@@ -146,6 +151,7 @@ impl Upstream {
         let server = Arc::new(Server {
             tls,
             protocols: options.protocols,
+            extended_connect: options.extended_connect,
             behaviour: options.behaviour,
             journal: Arc::clone(&journal),
         });
@@ -223,6 +229,7 @@ impl Protocols {
 struct Server {
     tls: Option<TlsAcceptor>,
     protocols: Protocols,
+    extended_connect: bool,
     behaviour: Behaviour,
     journal: Arc<Journal>,
 }
@@ -263,7 +270,9 @@ impl Server {
         };
         match &self.behaviour {
             Behaviour::Scripts(scripts) => self.play(scripts, wire, connection).await,
-            Behaviour::Http if speaks_http2 => http2::serve(wire, connection, &self.journal).await,
+            Behaviour::Http if speaks_http2 => {
+                http2::serve(wire, connection, self.extended_connect, &self.journal).await
+            }
             Behaviour::Http => http1::serve(wire, connection, &self.journal).await,
         }
     }

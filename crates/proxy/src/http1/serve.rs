@@ -363,9 +363,11 @@ async fn forward(
         let mut held = match lease {
             Ok(Lease::Http1(held)) if request.version == Version::Http11 => held,
             Ok(other) => {
+                let mut message = asked.message(forwards, repeated);
+                message.upgrade = upgrade.as_ref();
                 let carried = translate::from_http1(
                     client,
-                    asked.message(forwards, repeated),
+                    message,
                     other,
                     &plan.to.upstream,
                     &mut flow,
@@ -443,6 +445,7 @@ impl Asked {
             host: self.plan.host.as_deref(),
             target: &self.plan.to.target,
             scheme: self.plan.to.scheme,
+            upgrade: None,
         }
     }
 

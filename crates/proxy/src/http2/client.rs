@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
+use h2::{Ping, PingPong};
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -24,6 +25,8 @@ use crate::stream::Transport;
 #[derive(Debug)]
 pub(crate) struct Http2Upstream {
     sender: SendRequest<Bytes>,
+    /// Asks whether the upstream is there, until its settings are known.
+    ping: tokio::sync::Mutex<Option<PingPong>>,
     pub(crate) facts: Arc<UpstreamFacts>,
     open: Arc<AtomicBool>,
     streams: Arc<AtomicUsize>,
@@ -57,7 +60,7 @@ impl Http2Upstream {
             .max_send_buffer_size(HTTP2_SEND_BUFFER_BYTES)
             .max_concurrent_reset_streams(HTTP2_RESETS_MAX)
             .handshake(transport);
-        let (sender, connection) = match tokio::time::timeout(timeouts.tls, handshake).await {
+        let (sender, mut connection) = match tokio::time::timeout(timeouts.tls, handshake).await {
             Ok(Ok(connected)) => connected,
             Ok(Err(error)) => return Err(from_h2(Side::Upstream, Stage::Dial, &error)),
             Err(_) => {
@@ -65,6 +68,7 @@ impl Http2Upstream {
                 return Err(error::timed_out(Side::Upstream, Stage::Dial, what));
             }
         };
+        let ping = connection.ping_pong();
         let open = Arc::new(AtomicBool::new(true));
         let closes = Arc::clone(&open);
         tasks.spawn("http2 upstream", async move {
@@ -75,6 +79,7 @@ impl Http2Upstream {
         });
         Ok(Self {
             sender,
+            ping: tokio::sync::Mutex::new(ping),
             facts,
             open,
             streams: Arc::default(),
@@ -98,6 +103,22 @@ impl Http2Upstream {
             guard,
             self.served.swap(true, Ordering::Relaxed),
         )
+    }
+
+    /// True if the upstream takes WebSockets (RFC 8441 section 3). It says so in its settings, which
+    /// are the first it says (RFC 9113 section 3.4): they have come once it answers a ping.
+    pub(crate) async fn takes_websockets(&self, limit: Duration) -> bool {
+        if self.sender.is_extended_connect_protocol_enabled() {
+            return true;
+        }
+        let mut ping = self.ping.lock().await;
+        if let Some(asking) = &mut *ping {
+            let answer = tokio::time::timeout(limit, asking.ping(Ping::opaque()));
+            if matches!(answer.await, Ok(Ok(_))) {
+                *ping = None;
+            }
+        }
+        self.sender.is_extended_connect_protocol_enabled()
     }
 
     pub(crate) fn is_open(&self) -> bool {

@@ -9,8 +9,9 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
-use traffic::{ConnectionFacts, Failure, FailureKind, Scheme, Side, Stage, Target};
+use traffic::{ConnectionFacts, Failure, FailureKind, FlowKind, Scheme, Side, Stage, Target};
 
 use crate::connection::{self, ConnectAnswer, ConnectAsked, Engine};
 use crate::deadline::Deadline;
@@ -49,7 +50,12 @@ pub(crate) fn serve<'a>(
     engine: &'a Arc<Engine>,
 ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
     Box::pin(async move {
-        let handshake = h2::server::Builder::new()
+        let mut settings = h2::server::Builder::new();
+        if matches!(scope, Scope::Inside(_)) {
+            // A WebSocket on a stream (RFC 8441 section 3).
+            settings.enable_connect_protocol();
+        }
+        let handshake = settings
             .initial_window_size(HTTP2_STREAM_WINDOW_BYTES)
             .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
             .max_concurrent_streams(HTTP2_STREAMS_MAX)
@@ -160,22 +166,25 @@ async fn stream(
     engine: &Arc<Engine>,
 ) -> StreamEnd {
     let mut reporter = engine.tap.reporter(Protocol::Http2);
-    if request.method() == Method::CONNECT {
-        connect(request, respond, scope, facts, engine, &mut reporter).await;
+    let (parts, body) = request.into_parts();
+    let websocket = heads::asks_for_websocket(&parts);
+    if parts.method == Method::CONNECT && !websocket {
+        connect(parts, body, respond, scope, facts, engine, &mut reporter).await;
         return StreamEnd::Served;
     }
-    let mut to = match destination(&request, scope, engine) {
+    let is_head = parts.method == Method::HEAD;
+    let mut to = match destination(&parts, scope, engine) {
         Ok(to) => to,
         Err(failure) => {
-            let with_body = request.method() != Method::HEAD;
-            refuse(&mut respond, &Refusal::new(&failure, None), with_body);
+            refuse(&mut respond, &Refusal::new(&failure, None), !is_head);
             return StreamEnd::Served;
         }
     };
-    let is_head = request.method() == Method::HEAD;
-    let (parts, body) = request.into_parts();
-    let opening = to.opening();
-    let head = || heads::request_text(&parts.method, &parts.uri, &parts.headers);
+    let mut opening = to.opening();
+    if websocket {
+        opening.kind = FlowKind::WebSocket;
+    }
+    let head = || heads::request_text(&parts);
     let mut flow = reporter.start(&opening, head);
     if let Some(failure) = to.refused(scope, engine) {
         answer(&mut respond, flow, failure, &to, is_head);
@@ -212,6 +221,11 @@ async fn stream(
             }
         }
     }
+    let websocket = heads::asks_for_websocket(&passed.parts);
+    if !websocket {
+        // The handler may have made another request of it.
+        passed.parts.extensions.remove::<h2::ext::Protocol>();
+    }
     let message = Http2Request {
         parts: passed.parts,
         body: passed.body,
@@ -220,9 +234,15 @@ async fn stream(
     };
     flow.turn_to_upstream();
     let lease = match engine.upstreams.ready(&to.upstream, Offer::Any) {
-        Some(lease) => Ok(lease),
-        None => {
+        Some(lease) if !websocket => Ok(lease),
+        _ => {
             flow.hand_over();
+            let lease = async {
+                match websocket {
+                    true => translate::lease_for_websocket(&to.upstream, engine).await,
+                    false => engine.upstreams.connect(&to.upstream, Offer::Any).await,
+                }
+            };
             // A client that has lost interest does not keep a dial going.
             let reset = std::future::poll_fn(|cx| respond.poll_reset(cx));
             tokio::select! {
@@ -232,7 +252,7 @@ async fn stream(
                     flow.fail(translate::client_reset(reason).failure, None);
                     return StreamEnd::Abandoned;
                 }
-                lease = engine.upstreams.connect(&to.upstream, Offer::Any) => lease,
+                lease = lease => lease,
             }
         }
     };
@@ -271,20 +291,18 @@ async fn stream(
 
 /// Answers a CONNECT; inside an opened connection, and without a target, with no.
 async fn connect(
-    request: Request<RecvStream>,
+    parts: Parts,
+    body: RecvStream,
     mut respond: SendResponse<Bytes>,
     scope: &Scope,
     facts: Option<&ConnectionFacts>,
     engine: &Arc<Engine>,
     reporter: &mut Reporter,
 ) {
-    let asked = match (facts, connect_target(&request)) {
+    let asked = match (facts, connect_target(&parts)) {
         (Some(facts), Ok(target)) => {
-            let head = heads::request_text(request.method(), request.uri(), request.headers());
-            let answer = ConnectAnswer::Http2(ConnectStream {
-                body: request.into_body(),
-                respond,
-            });
+            let head = heads::request_text(&parts);
+            let answer = ConnectAnswer::Http2(ConnectStream { body, respond });
             ConnectAsked {
                 target,
                 head,
@@ -293,19 +311,21 @@ async fn connect(
                 answer,
             }
         }
-        (None, Ok(_)) => {
+        (None, _) => {
             let text = "CONNECT inside an intercepted connection is not supported";
             let failure = error::failure(Side::Oriel, Stage::Front, FailureKind::Unsupported, text);
             return refuse(&mut respond, &Refusal::new(&failure, None), true);
         }
-        (_, Err(failure)) => return refuse(&mut respond, &Refusal::new(&failure, None), true),
+        (Some(_), Err(failure)) => {
+            return refuse(&mut respond, &Refusal::new(&failure, None), true);
+        }
     };
     connection::connect(asked, engine, reporter).await;
 }
 
-fn connect_target(request: &Request<RecvStream>) -> Result<Target, Failure> {
-    let authority = request
-        .uri()
+fn connect_target(parts: &Parts) -> Result<Target, Failure> {
+    let authority = parts
+        .uri
         .authority()
         .map_or("", |authority| authority.as_str());
     Target::parse_with_port(authority)
@@ -313,21 +333,17 @@ fn connect_target(request: &Request<RecvStream>) -> Result<Target, Failure> {
 }
 
 /// Finds where the request goes and what decided it.
-fn destination(
-    request: &Request<RecvStream>,
-    scope: &Scope,
-    engine: &Engine,
-) -> Result<Arc<Destination>, Failure> {
+fn destination(parts: &Parts, scope: &Scope, engine: &Engine) -> Result<Arc<Destination>, Failure> {
     let front = match scope {
         Scope::Inside(inside) => return Ok(Arc::clone(&inside.to)),
         Scope::Front(front) => front,
     };
-    let scheme = match request.uri().scheme_str() {
+    let scheme = match parts.uri.scheme_str() {
         Some("https") => Scheme::Https,
         _ => Scheme::Http,
     };
-    let host = request.headers().get(http::header::HOST);
-    let authority = match request.uri().authority() {
+    let host = parts.headers.get(http::header::HOST);
+    let authority = match parts.uri.authority() {
         Some(authority) => authority.as_str(),
         None => host.and_then(|host| host.to_str().ok()).unwrap_or_default(),
     };

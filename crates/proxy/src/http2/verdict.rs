@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::RecvStream;
 use http::request::Parts;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Method, Request};
 use traffic::{Failure, FailureKind, Side, Stage};
 
 use crate::connection::Engine;
@@ -46,7 +46,10 @@ pub(super) async fn ask(
     } = passed;
     let limits = &subject.gate.limits;
     let mut payload = Bytes::new();
+    // What a WebSocket carries is no body.
+    let has_body = parts.method != Method::CONNECT;
     if limits.buffer_request_bodies
+        && has_body
         && let RequestBody::Passing(stream) = &mut body
         && !stream.is_end_stream()
     {
@@ -72,7 +75,7 @@ pub(super) async fn ask(
     // A request without a body can be given one: there is nothing on its way.
     let can_replace = match &body {
         RequestBody::Held { .. } => true,
-        RequestBody::Passing(stream) => stream.is_end_stream(),
+        RequestBody::Passing(stream) => has_body && stream.is_end_stream(),
     };
     let edited = edit
         .check(can_replace)

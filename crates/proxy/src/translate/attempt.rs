@@ -23,7 +23,8 @@ impl Attempt {
         let method = message.request.method();
         Self {
             bodiless: message.source.is_ended(),
-            safe: matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS),
+            safe: message.opens()
+                || matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS),
             kept: matches!(lease, Lease::Http1(held) if held.served),
         }
     }

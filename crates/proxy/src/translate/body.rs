@@ -34,6 +34,8 @@ pub(super) enum Source<'a, 'c> {
     },
     /// A body that is known to be none.
     Nothing,
+    /// No body, but what a WebSocket carries, once it is open.
+    Later,
 }
 
 /// Where a body goes.
@@ -133,7 +135,15 @@ impl Source<'_, '_> {
             Self::Http1 { framing, .. } => framing.is_done() && framing.trailers().is_empty(),
             Self::Http2 { body, .. } => body.is_end_stream(),
             Self::Held { data, trailers } => data.is_empty() && trailers.is_none(),
-            Self::Nothing => true,
+            Self::Nothing | Self::Later => true,
+        }
+    }
+
+    /// What an HTTP/2 peer sends.
+    pub(super) fn into_stream(self) -> Option<RecvStream> {
+        match self {
+            Self::Http2 { body, .. } => Some(body),
+            Self::Http1 { .. } | Self::Held { .. } | Self::Nothing | Self::Later => None,
         }
     }
 
@@ -155,7 +165,7 @@ impl Source<'_, '_> {
                 false => Piece::Data(std::mem::take(data)),
                 true => Piece::End(trailers.take()),
             })),
-            Self::Nothing => Poll::Ready(Ok(Piece::End(None))),
+            Self::Nothing | Self::Later => Poll::Ready(Ok(Piece::End(None))),
         }
     }
 
@@ -163,7 +173,7 @@ impl Source<'_, '_> {
     /// reader slows its own stream only.
     fn release(&mut self, length: usize) -> Result<(), Fault> {
         match self {
-            Self::Http1 { .. } | Self::Held { .. } | Self::Nothing => Ok(()),
+            Self::Http1 { .. } | Self::Held { .. } | Self::Nothing | Self::Later => Ok(()),
             Self::Http2 { body, side } => body
                 .flow_control()
                 .release_capacity(length)

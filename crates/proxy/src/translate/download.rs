@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
 use bytes::Bytes;
+use h2::{RecvStream, SendStream};
+use traffic::wire::websocket::handshake::Accepted;
 use traffic::{FailureKind, Side, Stage};
 
 use super::body::carry;
@@ -21,6 +23,17 @@ pub(super) struct Downloaded {
     pub(super) until_close: bool,
     /// The upstream's connection takes another request.
     pub(super) upstream_stays: bool,
+    /// The WebSocket that it opens.
+    pub(super) opening: Option<Opening>,
+}
+
+/// An answer that opens a WebSocket.
+pub(super) struct Opening {
+    pub(super) accepted: Accepted,
+    /// Where an HTTP/2 client is written to.
+    pub(super) client: Option<SendStream<Bytes>>,
+    /// Where an HTTP/2 upstream is read from.
+    pub(super) incoming: Option<RecvStream>,
 }
 
 /// Passes the response on to its end.
@@ -35,11 +48,23 @@ pub(super) async fn download(
         body,
         until_close,
         upstream_stays,
+        accepted,
     } = *final_head(&mut incoming, &mut reply, course).await?;
     course.flow.lock().response_started(|| text);
     course.responded.store(true, Ordering::Relaxed);
     if course.hides_http3 {
         heads::hide_http3(response.headers_mut());
+    }
+    if let Some(accepted) = accepted {
+        return Ok(Downloaded {
+            until_close: true,
+            upstream_stays: false,
+            opening: Some(Opening {
+                accepted,
+                client: reply.open(response)?,
+                incoming: body.into_stream(),
+            }),
+        });
     }
     let ended = body.is_ended();
     let length = heads::content_length(response.headers());
@@ -73,6 +98,7 @@ pub(super) async fn download(
     Ok(Downloaded {
         until_close: closes,
         upstream_stays: upstream_stays && !until_close,
+        opening: None,
     })
 }
 

@@ -1,13 +1,15 @@
 //! Heads from one version to the other, and HTTP/2 heads as text.
 
 use bytes::Bytes;
+use h2::ext::Protocol;
 use http::header::{
     ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, MAX_FORWARDS, PROXY_AUTHORIZATION,
-    TRANSFER_ENCODING, UPGRADE,
+    SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use traffic::wire::alt_svc::without_http3;
+use traffic::wire::websocket::handshake;
 use traffic::{Failure, FailureKind, Head, Scheme, Side, Stage, Target, Version};
 
 use super::Http1Request;
@@ -16,8 +18,10 @@ use crate::error;
 use crate::http1::head::{BodyLength, Line, ResponseHead};
 use crate::max_forwards::{self, MaxForwards};
 
-/// An HTTP/2 request head as text, pseudo-header fields included (RFC 9113 section 8.3.1).
-pub(crate) fn request_text(method: &Method, uri: &Uri, fields: &HeaderMap) -> Head {
+/// An HTTP/2 request head as text, pseudo-header fields included (RFC 9113 section 8.3.1, RFC 8441
+/// section 4).
+pub(crate) fn request_text(parts: &http::request::Parts) -> Head {
+    let (method, uri, fields) = (&parts.method, &parts.uri, &parts.headers);
     let path = uri.path_and_query().map_or("*", PathAndQuery::as_str);
     let mut text = Vec::with_capacity(256 + fields.len() * 32);
     for part in [method.as_str(), " ", path, " HTTP/2\r\n"] {
@@ -27,6 +31,9 @@ pub(crate) fn request_text(method: &Method, uri: &Uri, fields: &HeaderMap) -> He
         text.extend_from_slice(b":authority: ");
         text.extend_from_slice(authority.as_str().as_bytes());
         text.extend_from_slice(b"\r\n");
+    }
+    if let Some(protocol) = parts.extensions.get::<Protocol>() {
+        write_field(":protocol", protocol.as_str().as_bytes(), &mut text);
     }
     with_fields(text, fields)
 }
@@ -215,6 +222,32 @@ pub(crate) fn from_http1_request(message: &Http1Request<'_>) -> Result<Request<(
     Ok(request)
 }
 
+/// True for a request of HTTP/2 that asks for a WebSocket (RFC 8441 section 5).
+pub(crate) fn asks_for_websocket(parts: &http::request::Parts) -> bool {
+    let protocol = parts.extensions.get::<Protocol>();
+    protocol.is_some_and(|protocol| {
+        handshake::is_extended_connect(
+            parts.method.as_str().as_bytes(),
+            protocol.as_str().as_bytes(),
+        )
+    })
+}
+
+/// Turns an upgrade into an extended CONNECT, which has no key (RFC 8441 section 5).
+pub(super) fn ask_for_websocket(request: &mut Request<()>) {
+    *request.method_mut() = Method::CONNECT;
+    let protocol = Protocol::from_static("websocket");
+    request.extensions_mut().insert(protocol);
+    request.headers_mut().remove(SEC_WEBSOCKET_KEY);
+}
+
+/// Takes out of the head that opens a WebSocket what only one side is concerned with.
+pub(super) fn clear_handshake(fields: &mut HeaderMap) {
+    fields.remove(SEC_WEBSOCKET_ACCEPT);
+    // Neither a switch nor the answer to a CONNECT has a body (RFC 9110 section 8.6).
+    fields.remove(CONTENT_LENGTH);
+}
+
 /// A response of an HTTP/1 upstream in the terms of HTTP/2.
 pub(super) fn from_http1_response(
     head: &ResponseHead,
@@ -265,13 +298,23 @@ fn copy_fields<'a>(
     Ok(())
 }
 
-/// Writes a request in HTTP/1.1.
-pub(super) fn write_request(request: &Request<()>, coding: Coding, out: &mut Vec<u8>) {
+/// Writes a request in HTTP/1.1; with a key, an extended CONNECT as the upgrade that asks for the
+/// same.
+pub(super) fn write_request(
+    request: &Request<()>,
+    coding: Coding,
+    key: Option<&str>,
+    out: &mut Vec<u8>,
+) {
     let path = request
         .uri()
         .path_and_query()
         .map_or("/", PathAndQuery::as_str);
-    for part in [request.method().as_str(), " ", path, " HTTP/1.1\r\n"] {
+    let method = match key {
+        Some(_) => &Method::GET,
+        None => request.method(),
+    };
+    for part in [method.as_str(), " ", path, " HTTP/1.1\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
     if let Some(authority) = request.uri().authority() {
@@ -285,12 +328,16 @@ pub(super) fn write_request(request: &Request<()>, coding: Coding, out: &mut Vec
                 cookies.extend_from_slice(b"; ");
             }
             cookies.extend_from_slice(value.as_bytes());
-        } else if name != HOST {
+        } else if name != HOST && (key.is_none() || name != SEC_WEBSOCKET_KEY) {
             write_field(name.as_str(), value.as_bytes(), out);
         }
     }
     if !cookies.is_empty() {
         write_field("cookie", &cookies, out);
+    }
+    if let Some(key) = key {
+        write_upgrade(out);
+        write_field("Sec-WebSocket-Key", key.as_bytes(), out);
     }
     if coding == Coding::Chunked {
         write_field("Transfer-Encoding", b"chunked", out);
@@ -303,6 +350,20 @@ pub(super) fn write_request(request: &Request<()>, coding: Coding, out: &mut Vec
 
 fn takes_body(method: &Method) -> bool {
     matches!(*method, Method::POST | Method::PUT | Method::PATCH)
+}
+
+/// Writes the head that opens a WebSocket in HTTP/1.1.
+pub(super) fn write_switch(response: &Response<()>, accept: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
+    write_upgrade(out);
+    write_field("Sec-WebSocket-Accept", accept.as_bytes(), out);
+    write_fields(response.headers(), out);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_upgrade(out: &mut Vec<u8>) {
+    write_field("Upgrade", b"websocket", out);
+    write_field("Connection", b"Upgrade", out);
 }
 
 /// Writes a response in HTTP/1.1.

@@ -6,7 +6,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::Response;
 use parking_lot::Mutex;
-use traffic::{Head, Side, Stage};
+use traffic::wire::websocket::handshake::{Accepted, Asked, Proof};
+use traffic::{FailureKind, Head, Side, Stage};
 
 use super::body::Source;
 use super::fault::Fault;
@@ -15,14 +16,21 @@ use crate::error;
 use crate::http1::body::Framing;
 use crate::http1::connection::{Http1, ReadError};
 use crate::http1::head::{self, BodyLength};
+use crate::websocket;
 
 /// The upstream's end of the response.
 pub(super) enum Incoming<'a, 'c> {
     Http1 {
         connection: &'a Mutex<&'c mut Http1>,
         is_head: bool,
+        /// The WebSocket that was asked for.
+        upgrade: Option<&'a Asked>,
     },
-    Http2(h2::client::ResponseFuture),
+    Http2 {
+        response: h2::client::ResponseFuture,
+        /// A WebSocket was asked for.
+        opens: bool,
+    },
 }
 
 /// A response head that came.
@@ -40,6 +48,8 @@ pub(super) struct Final<'a, 'c> {
     /// The end of the upstream's connection is the end of the body.
     pub(super) until_close: bool,
     pub(super) upstream_stays: bool,
+    /// It opens the WebSocket that was asked for.
+    pub(super) accepted: Option<Accepted>,
 }
 
 impl<'a, 'c> Incoming<'a, 'c> {
@@ -51,8 +61,9 @@ impl<'a, 'c> Incoming<'a, 'c> {
             Self::Http1 {
                 connection,
                 is_head,
-            } => poll_http1_head(connection, *is_head, cx),
-            Self::Http2(response) => {
+                upgrade,
+            } => poll_http1_head(connection, *is_head, *upgrade, cx),
+            Self::Http2 { response, opens } => {
                 let from_h2 =
                     |error: &h2::Error| Fault::from_h2(Side::Upstream, Stage::Response, error);
                 if let Poll::Ready(Some(interim)) = response.poll_informational(cx) {
@@ -63,6 +74,8 @@ impl<'a, 'c> Incoming<'a, 'c> {
                 let arrived = ready!(pin!(response).poll(cx)).map_err(|error| from_h2(&error))?;
                 let (parts, body) = arrived.into_parts();
                 let text = heads::response_text(parts.status, &parts.headers);
+                let accepted = (*opens && parts.status.is_success())
+                    .then(|| Accepted::read_extended_connect(text.fields()));
                 Poll::Ready(Ok(Arrived::Final(Box::new(Final {
                     response: Response::from_parts(parts, ()),
                     text,
@@ -72,6 +85,7 @@ impl<'a, 'c> Incoming<'a, 'c> {
                     },
                     until_close: false,
                     upstream_stays: true,
+                    accepted,
                 }))))
             }
         }
@@ -81,6 +95,7 @@ impl<'a, 'c> Incoming<'a, 'c> {
 fn poll_http1_head<'a, 'c>(
     connection: &'a Mutex<&'c mut Http1>,
     is_head: bool,
+    upgrade: Option<&Asked>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<Arrived<'a, 'c>, Fault>> {
     let mut held = connection.lock();
@@ -114,7 +129,21 @@ fn poll_http1_head<'a, 'c>(
         version: head.version,
         text: bytes,
     };
-    if head.status < 200 {
+    let accepted = match upgrade {
+        Some(asked) if head.status == 101 => {
+            let accepted = websocket::accepted(asked, head::fields(&head.lines, &text.text))?;
+            if accepted.proof != Proof::Right {
+                // The key is ours: nobody behind us can tell.
+                let text = "the upstream does not prove that it understood the upgrade";
+                let (side, stage) = (Side::Upstream, Stage::Response);
+                let kind = FailureKind::Malformed;
+                return Poll::Ready(Err(error::failure(side, stage, kind, text).into()));
+            }
+            Some(accepted)
+        }
+        _ => None,
+    };
+    if head.status < 200 && accepted.is_none() {
         return Poll::Ready(Ok(Arrived::Informational(response, text)));
     }
     Poll::Ready(Ok(Arrived::Final(Box::new(Final {
@@ -127,5 +156,6 @@ fn poll_http1_head<'a, 'c>(
         },
         until_close: head.body == BodyLength::UntilClose,
         upstream_stays: head.keep_alive,
+        accepted,
     }))))
 }

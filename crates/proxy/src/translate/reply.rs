@@ -4,10 +4,12 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use h2::SendStream;
 use h2::server::SendResponse;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Response, StatusCode};
 use parking_lot::Mutex;
+use traffic::wire::websocket::handshake::Asked;
 use traffic::{Side, Stage, Version};
 
 use super::body::{Coding, Outgoing, Sink};
@@ -25,6 +27,8 @@ pub(super) enum Reply<'a, 'c> {
         version: Version,
         stays: bool,
         is_head: bool,
+        /// The WebSocket that the client asks for.
+        upgrade: Option<&'a Asked>,
     },
     Http2(&'a mut SendResponse<Bytes>),
 }
@@ -61,6 +65,7 @@ impl<'a, 'c> Reply<'a, 'c> {
                 version,
                 stays,
                 is_head,
+                ..
             } => {
                 let sized = response.headers().contains_key(CONTENT_LENGTH);
                 let bodiless = is_head || matches!(response.status().as_u16(), 204 | 304);
@@ -104,6 +109,32 @@ impl<'a, 'c> Reply<'a, 'c> {
                     },
                     false,
                 ))
+            }
+        }
+    }
+
+    /// Sends the head that opens a WebSocket; says where an HTTP/2 client is written to then.
+    pub(super) fn open(
+        self,
+        mut response: Response<()>,
+    ) -> Result<Option<SendStream<Bytes>>, Fault> {
+        heads::clear_handshake(response.headers_mut());
+        match self {
+            Self::Http1 {
+                connection,
+                upgrade,
+                ..
+            } => {
+                let accept = upgrade.map_or("", Asked::accept);
+                heads::write_switch(&response, accept, &mut connection.lock().output);
+                Ok(None)
+            }
+            Self::Http2(respond) => {
+                *response.status_mut() = StatusCode::OK;
+                let opened = respond.send_response(response, false);
+                opened
+                    .map(Some)
+                    .map_err(|error| Fault::from_h2(Side::Client, Stage::Response, &error))
             }
         }
     }

@@ -14,6 +14,9 @@ pub(super) async fn upload(
     sink: Sink<'_, '_>,
     course: &Course<'_, '_>,
 ) -> Result<(), Fault> {
+    if let Source::Later = source {
+        return sink.flush_head().await;
+    }
     if source.is_ended() {
         sink.flush_head().await?;
         course.flow.lock().request_ended(None);

@@ -4,9 +4,9 @@ use std::io;
 
 use bytes::Bytes;
 use flate2::{Compress, Compression, FlushCompress};
-use testbed::client::{Client, Request};
+use testbed::client::{Client, Http2Client, Request};
 use testbed::script::{Played, Step};
-use testbed::upstream::{Protocols, Upstream};
+use testbed::upstream::{Protocols, Upstream, UpstreamOptions, Version};
 use testbed::websocket::{
     ACCEPT, BINARY, CLOSE, CONTINUATION, Frame, KEY, PING, PONG, TEXT, WebSocket,
 };
@@ -14,7 +14,7 @@ use traffic::wire::websocket::{Close, Observation, Problem};
 use traffic::{BodySize, FailureKind, FlowKind, Sender, Side};
 
 use crate::recorder::FlowSeen;
-use crate::running::{NAME, Running, http, https, scripted};
+use crate::running::{NAME, Running, authority_of, http, https, scripted, upstream_authority};
 use crate::soon;
 
 /// An upgrade as a client may write it: case, order and white space of its own.
@@ -163,8 +163,8 @@ fn deflate(compress: &mut Compress, message: &[u8]) -> Vec<u8> {
     deflated
 }
 
-/// Sends compressed messages and a close frame, and checks what is told of them.
-pub(crate) async fn check_deflate(mut socket: WebSocket, running: &Running) -> FlowSeen {
+/// Sends compressed messages and a close frame.
+async fn converse_deflated(socket: &mut WebSocket) {
     let mut compress = Compress::new(Compression::default(), false);
     for _ in 0..2 {
         let deflated = deflate(&mut compress, b"Hello Hello Hello");
@@ -176,9 +176,12 @@ pub(crate) async fn check_deflate(mut socket: WebSocket, running: &Running) -> F
     socket.send(&close).await.unwrap();
     assert_eq!(soon(socket.read()).await.unwrap(), Some(close));
     assert_eq!(soon(socket.read()).await.unwrap(), None);
-    drop(socket);
-    let flow = running.recorder.only_flow().await;
+}
+
+/// Checks what is told of that.
+fn check_deflated(flow: &FlowSeen) {
     assert!(flow.completed(), "{:?}", flow.outcome());
+    assert_eq!(flow.started.kind, FlowKind::WebSocket);
     for sender in [Sender::Client, Sender::Upstream] {
         let told = told(&flow.observed(sender));
         assert_eq!(told.len(), 3, "{told:?}");
@@ -190,15 +193,17 @@ pub(crate) async fn check_deflate(mut socket: WebSocket, running: &Running) -> F
         }
         assert_eq!(told[2], "Close Some(1000) bye");
     }
-    flow
 }
 
 #[tokio::test]
 async fn compressed_messages_are_told_inflated() {
     let running = Running::start().await;
     let fields = [("Sec-WebSocket-Extensions", "permessage-deflate")];
-    let (socket, _upstream) = open(&running, "/websocket", &fields).await;
-    let flow = check_deflate(socket, &running).await;
+    let (mut socket, _upstream) = open(&running, "/websocket", &fields).await;
+    converse_deflated(&mut socket).await;
+    drop(socket);
+    let flow = running.recorder.only_flow().await;
+    check_deflated(&flow);
     assert_eq!(
         flow.course(),
         "started upstream response streamed response-ended request-ended ended"
@@ -473,4 +478,194 @@ async fn a_message_in_very_many_fragments_is_one_message() {
             "Close Some(1000) "
         ]
     );
+}
+
+/// An upstream, and how its HTTP/2 is.
+async fn upstream(protocols: Protocols, extended_connect: bool) -> Upstream {
+    let identity = upstream_authority().issue(&[NAME]);
+    let mut options = UpstreamOptions::https(identity, protocols);
+    options.extended_connect = extended_connect;
+    Upstream::start(options).await.unwrap()
+}
+
+/// A client of HTTP/2 that knows the settings of its peer.
+async fn http2(running: &Running, upstream: &Upstream) -> Http2Client {
+    let client = running.through_tls(upstream, &["h2", "http/1.1"]).await;
+    let client = client.start_http2().await.unwrap();
+    let url = format!("https://{}/bytes/1", authority_of(upstream));
+    let get = http::Request::get(url).body(Bytes::new()).unwrap();
+    assert_eq!(soon(client.request(get)).await.unwrap().head.status, 200);
+    client
+}
+
+/// Opens a WebSocket as a client of either version; with the connection that it is a stream of.
+async fn open_by(
+    version: Version,
+    running: &Running,
+    upstream: &Upstream,
+    path: &str,
+    fields: &[(&str, &str)],
+) -> io::Result<(WebSocket, Option<Http2Client>)> {
+    match version {
+        Version::Http1 => {
+            let client = running.through_tls(upstream, &["http/1.1"]).await;
+            let fields = [&[("Host", NAME)], fields].concat();
+            let socket = soon(client.start_websocket(path, &fields)).await?;
+            Ok((socket, None))
+        }
+        Version::Http2 => {
+            let url = format!("https://{}{path}", authority_of(upstream));
+            let client = http2(running, upstream).await;
+            let socket = soon(client.start_websocket(&url, fields)).await?;
+            Ok((socket, Some(client)))
+        }
+    }
+}
+
+/// Where at least one side speaks HTTP/2: client, upstream, whether its HTTP/2 takes WebSockets, and
+/// what carries it there.
+const TURNED_OVER: [(Version, Protocols, bool, Version); 5] = [
+    (Version::Http2, Protocols::Http2, true, Version::Http2),
+    (Version::Http2, Protocols::Both, true, Version::Http2),
+    (Version::Http2, Protocols::Both, false, Version::Http1),
+    (Version::Http1, Protocols::Http2, true, Version::Http2),
+    (Version::Http1, Protocols::Both, true, Version::Http1),
+];
+
+#[tokio::test]
+async fn passes_over_each_version_of_http() {
+    for (version, protocols, extended_connect, carried) in TURNED_OVER {
+        let case = format!("{version:?} {protocols:?} {extended_connect}");
+        let upstream = upstream(protocols, extended_connect).await;
+        let running = Running::start().await;
+        let fields = [
+            ("sec-websocket-extensions", "permessage-deflate"),
+            ("sec-websocket-protocol", "chat"),
+        ];
+        let socket = open_by(version, &running, &upstream, "/websocket?a=b", &fields).await;
+        let (mut socket, _client) = socket.unwrap_or_else(|error| panic!("{case}: {error}"));
+        let answer = socket.response.take().unwrap().headers;
+        assert_eq!(answer.get("sec-websocket-protocol"), Some("chat"), "{case}");
+        let expected = (version == Version::Http1).then_some(ACCEPT);
+        assert_eq!(answer.get("sec-websocket-accept"), expected, "{case}");
+        converse_deflated(&mut socket).await;
+        drop(socket);
+
+        let received = upstream.received().pop().unwrap();
+        assert_eq!(
+            (received.version, received.target.as_str()),
+            (carried, "/websocket?a=b")
+        );
+        let field = |name| received.headers.get(name);
+        assert_eq!(field("sec-websocket-version"), Some("13"), "{case}");
+        assert_eq!(
+            field("sec-websocket-extensions"),
+            Some("permessage-deflate")
+        );
+        match carried {
+            Version::Http1 => assert_eq!(received.method, "GET"),
+            Version::Http2 => {
+                assert_eq!(received.method, "CONNECT");
+                assert_eq!(field(":protocol"), Some("websocket"));
+                assert_eq!(field("sec-websocket-key"), None);
+                assert_eq!(field("upgrade"), None);
+            }
+        }
+        let flows = running
+            .recorder
+            .ended(1 + usize::from(version == Version::Http2))
+            .await;
+        check_deflated(flows.last().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_passes_over_each_version_of_http() {
+    for (version, protocols, extended_connect, _) in TURNED_OVER {
+        let upstream = upstream(protocols, extended_connect).await;
+        let running = Running::start().await;
+        let path = "/websocket?refuse=403";
+        let refused = open_by(version, &running, &upstream, path, &[]).await;
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains("403"), "{error}");
+        let flows = running
+            .recorder
+            .ended(1 + usize::from(version == Version::Http2))
+            .await;
+        let flow = flows.last().unwrap();
+        assert!(flow.completed(), "{:?}", flow.outcome());
+        assert_eq!(flow.started.kind, FlowKind::WebSocket);
+        assert_eq!(flow.response_body(), b"no websocket for you\n");
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_without_websockets_is_told_of() {
+    for version in [Version::Http1, Version::Http2] {
+        let upstream = upstream(Protocols::Http2, false).await;
+        let running = Running::start().await;
+        let refused = open_by(version, &running, &upstream, "/websocket", &[]).await;
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains("501"), "{error}");
+        let flows = running
+            .recorder
+            .ended(1 + usize::from(version == Version::Http2))
+            .await;
+        let (failure, replied) = flows.last().unwrap().failure();
+        assert_eq!(
+            (failure.kind, replied),
+            (FailureKind::Unsupported, Some(501))
+        );
+        assert!(failure.text.contains("no WebSockets"), "{}", failure.text);
+    }
+}
+
+#[tokio::test]
+async fn an_end_passes_over_each_version_of_http() {
+    for (version, protocols, extended_connect, _) in TURNED_OVER {
+        let upstream = upstream(protocols, extended_connect).await;
+        let running = Running::start().await;
+        let socket = open_by(version, &running, &upstream, "/websocket", &[]).await;
+        let (mut socket, _client) = socket.unwrap();
+        let frame = Frame::new(BINARY, vec![7; 3_000_000]);
+        // More than any window holds.
+        let sent = frame.to_bytes(Some([0; 4]));
+        soon(socket.send_bytes(sent)).await.unwrap();
+        assert_eq!(soon(socket.read()).await.unwrap(), Some(frame));
+        socket.close_write().await.unwrap();
+        assert_eq!(soon(socket.read()).await.unwrap(), None);
+        let flows = running
+            .recorder
+            .ended(1 + usize::from(version == Version::Http2))
+            .await;
+        assert!(flows.last().unwrap().completed());
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_is_told_to_the_upstream() {
+    for (version, protocols, extended_connect, _) in TURNED_OVER {
+        let upstream = upstream(protocols, extended_connect).await;
+        let running = Running::start().await;
+        let socket = open_by(version, &running, &upstream, "/websocket", &[]).await;
+        let (mut socket, _client) = socket.unwrap();
+        socket
+            .send(&Frame::new(TEXT, "a").unfinished())
+            .await
+            .unwrap();
+        soon(socket.read()).await.unwrap().unwrap();
+        drop(socket);
+        let flows = running
+            .recorder
+            .ended(1 + usize::from(version == Version::Http2))
+            .await;
+        let flow = flows.last().unwrap();
+        let told = told(&flow.observed(Sender::Client));
+        assert_eq!(
+            told,
+            ["Note EndedEarly", "Text a 1/1 in 1, cut"],
+            "{:?}",
+            flow.outcome()
+        );
+    }
 }

@@ -24,12 +24,20 @@ const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 const STREAMS_MAX: u32 = 1000;
 
-pub(super) async fn serve(wire: Wire, connection: u64, journal: &Journal) -> io::Result<()> {
-    let mut accepted = h2::server::Builder::new()
+pub(super) async fn serve(
+    wire: Wire,
+    connection: u64,
+    extended_connect: bool,
+    journal: &Journal,
+) -> io::Result<()> {
+    let mut settings = h2::server::Builder::new();
+    if extended_connect {
+        settings.enable_connect_protocol();
+    }
+    let mut accepted = settings
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(STREAMS_MAX)
-        .enable_connect_protocol()
         .handshake::<_, Bytes>(wire)
         .await
         .map_err(io::Error::other)?;

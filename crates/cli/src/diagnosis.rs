@@ -200,20 +200,40 @@ pub(crate) fn distrusted(summary: &RunSummary, circumstances: &Circumstances<'_>
     summary
         .failures
         .iter()
-        .filter(|group| group.kind == "client_distrusts")
+        .filter(|group| refuses_certificate(group))
         .map(|group| Finding {
             code: "ORL0310",
             title: format!(
-                "TLS refused: the client does not trust oriel's certificate for {} ({}, first {})",
+                "TLS refused: {} for {} ({}, first {})",
+                match &*group.kind {
+                    "client_distrusts" => "the client does not trust oriel's certificate",
+                    "client_pinned" => "the client takes no certificate but the one it knows",
+                    _ => "the client went away when it saw oriel's certificate",
+                },
                 group.host,
                 plural(group.flows, "time"),
                 group.example
             ),
             saw: vec![group.text.clone()],
-            why: distrust_reason(circumstances),
-            fix: distrust_fix(&group.host, circumstances),
+            why: match &*group.kind {
+                "client_pinned" => "it takes oriel's certificates for other hosts".to_owned(),
+                _ => distrust_reason(circumstances),
+            },
+            fix: match &*group.kind {
+                "client_pinned" => vec![unopened_fix(&group.host, circumstances)],
+                _ => distrust_fix(&group.host, circumstances),
+            },
         })
         .collect()
+}
+
+/// Whether flows failed because a client refused our certificate, or went away when it saw it.
+pub(crate) fn refuses_certificate(group: &store::FailureGroup) -> bool {
+    match &*group.kind {
+        "client_distrusts" | "client_pinned" => true,
+        "closed_early" | "reset" => group.side == "client" && group.stage == "tls",
+        _ => false,
+    }
 }
 
 /// One finding for each host whose certificate was not believed.
@@ -298,11 +318,13 @@ fn distrust_fix(host: &str, circumstances: &Circumstances<'_>) -> Vec<String> {
         "java" => vec!["oriel ca export -o oriel.pem && keytool -importcert -file oriel.pem -alias oriel -keystore oriel.p12 -storetype PKCS12".to_owned()],
         _ => vec!["oriel ca export -o oriel.pem      and add it to what the program trusts".to_owned()],
     };
-    fix.push(format!(
-        "leave the host unopened:  oriel run --bypass {host} -- {} …",
-        circumstances.program
-    ));
+    fix.push(unopened_fix(host, circumstances));
     fix
+}
+
+fn unopened_fix(host: &str, circumstances: &Circumstances<'_>) -> String {
+    let program = circumstances.program;
+    format!("leave the host unopened:  oriel run --bypass {host} -- {program} …")
 }
 
 #[cfg(test)]

@@ -8,11 +8,13 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::args::CaptureWhich;
-use crate::config::file::ConfigFile;
+use crate::config::file::{ClientCertificate, ConfigFile};
 use crate::config::layer::{Layer, Origin, Setting};
 use crate::config::project;
 use crate::config::read::{read_if_there, read_named};
-use crate::config::values::{AdminListen, Listen, LogFormat, Redact, Unlisted};
+use crate::config::values::{
+    AdminListen, Listen, LogFormat, Redact, SniMismatch, TlsVersion, Unlisted,
+};
 use crate::environment::Environment;
 use crate::paths::Paths;
 use crate::problem::Problem;
@@ -50,11 +52,14 @@ pub(crate) struct Settings {
     pub(crate) bypass: Setting<Vec<String>>,
     pub(crate) unlisted: Setting<Unlisted>,
     pub(crate) ip_targets: Setting<bool>,
+    pub(crate) sni_mismatch: Setting<SniMismatch>,
     pub(crate) strip_alt_svc: Setting<bool>,
     pub(crate) http3_passthrough: Setting<Vec<String>>,
+    pub(crate) tls_min_version: Setting<TlsVersion>,
     pub(crate) upstream_ca_files: Setting<Vec<PathBuf>>,
     pub(crate) upstream_system_roots: Setting<bool>,
     pub(crate) danger_accept_invalid: Setting<Vec<String>>,
+    pub(crate) client_certificates: Setting<Vec<ClientCertificate>>,
     pub(crate) timeout_connect: Setting<Period>,
     pub(crate) timeout_tls: Setting<Period>,
     pub(crate) timeout_head: Setting<Period>,
@@ -109,14 +114,17 @@ impl Settings {
             row("intercept.bypass", &self.bypass),
             row("intercept.unlisted", &self.unlisted),
             row("intercept.ip_targets", &self.ip_targets),
+            row("intercept.sni_mismatch", &self.sni_mismatch),
             row("intercept.strip_alt_svc", &self.strip_alt_svc),
             row("intercept.http3_passthrough", &self.http3_passthrough),
+            row("tls.min_version", &self.tls_min_version),
             row("upstream.ca_files", &self.upstream_ca_files),
             row("upstream.system_roots", &self.upstream_system_roots),
             row(
                 "upstream.danger_accept_invalid",
                 &self.danger_accept_invalid,
             ),
+            row("upstream.client_certificates", &self.client_certificates),
             row("timeouts.connect", &self.timeout_connect),
             row("timeouts.tls", &self.timeout_tls),
             row("timeouts.head", &self.timeout_head),
@@ -271,6 +279,11 @@ impl Merge {
                 |file| file.intercept.ip_targets,
                 false,
             ),
+            sni_mismatch: self.pick(
+                "intercept.sni_mismatch",
+                |file| file.intercept.sni_mismatch,
+                SniMismatch::Allow,
+            ),
             strip_alt_svc: self.pick(
                 "intercept.strip_alt_svc",
                 |file| file.intercept.strip_alt_svc,
@@ -280,6 +293,11 @@ impl Merge {
                 "intercept.http3_passthrough",
                 |file| file.intercept.http3_passthrough.clone(),
                 Vec::new(),
+            ),
+            tls_min_version: self.pick(
+                "tls.min_version",
+                |file| file.tls.min_version,
+                TlsVersion::Tls12,
             ),
             upstream_ca_files: self.pick(
                 "upstream.ca_files",
@@ -294,6 +312,11 @@ impl Merge {
             danger_accept_invalid: self.pick(
                 "upstream.danger_accept_invalid",
                 |file| file.upstream.danger_accept_invalid.clone(),
+                Vec::new(),
+            ),
+            client_certificates: self.pick(
+                "upstream.client_certificates",
+                |file| file.upstream.client_certificates.clone(),
                 Vec::new(),
             ),
             timeout_connect: self.period(

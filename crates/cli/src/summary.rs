@@ -7,7 +7,7 @@ use store::{FailureGroup, Percentiles, RunSummary};
 
 use crate::args::SummaryForm;
 use crate::child::Ended;
-use crate::diagnosis::Finding;
+use crate::diagnosis::{Finding, refuses_certificate};
 use crate::escape::escape_line;
 use crate::quantity::{bytes, count, millis, plural};
 use crate::terminal::{Colour, Glyph, Pen, Stream};
@@ -375,7 +375,7 @@ fn failure_text(group: &FailureGroup) -> String {
 
 /// Failures with a finding of their own are told there.
 fn is_told_apart(group: &FailureGroup) -> bool {
-    group.kind != "client_distrusts" && !group.kind.starts_with("certificate_")
+    !refuses_certificate(group) && !group.kind.starts_with("certificate_")
 }
 
 fn push_finding(text: &mut String, pen: Pen, finding: &Finding) {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use proxy::tls::identity::ClientIdentity;
 use proxy::tls::upstream_side::TrustError;
 use proxy::{
     Authority, BindError, ConnectPorts, Listener, Proxy, ProxyConfig, ReloadError, UpstreamTrust,
@@ -21,8 +22,9 @@ use traffic::{Event, ListenAddress};
 use crate::admin::{Admin, Status};
 use crate::authority::load_or_make;
 use crate::clock::now;
-use crate::config::layer::Setting;
-use crate::config::values::{AdminListen, Unlisted};
+use crate::config::file::ClientCertificate;
+use crate::config::layer::{Origin, Setting};
+use crate::config::values::{AdminListen, SniMismatch, TlsVersion, Unlisted};
 use crate::exit::Exit;
 use crate::paths::database;
 use crate::port::port_in_use;
@@ -126,7 +128,10 @@ pub(crate) fn engine_config(
         rules: Arc::new(compile_rules(settings)?),
         authority,
         upstream_trust: upstream_trust(settings, plan.extra_roots)?,
-        min_tls_version: proxy::MinTlsVersion::Tls12,
+        min_tls_version: match settings.tls_min_version.value {
+            TlsVersion::Tls12 => proxy::MinTlsVersion::Tls12,
+            TlsVersion::Tls13 => proxy::MinTlsVersion::Tls13,
+        },
         connect_ports: plan.connect_ports,
         own_addresses: Vec::new(),
         body_bytes_kept: settings.body_bytes_kept.value.0,
@@ -136,6 +141,11 @@ pub(crate) fn engine_config(
             idle: settings.pool_idle.value.0,
             idle_per_target_max: settings.pool_idle_per_target_max.value,
             ..proxy::Pool::default()
+        },
+        client_certificates: client_certificates(settings)?,
+        sni_mismatch: match settings.sni_mismatch.value {
+            SniMismatch::Allow => proxy::SniMismatch::Allow,
+            SniMismatch::Deny => proxy::SniMismatch::Deny,
         },
         alt_svc: proxy::AltSvc {
             strip: settings.strip_alt_svc.value,
@@ -283,11 +293,35 @@ fn upstream_trust(
     })
 }
 
+/// Reads what is shown to upstreams that ask for a certificate.
+fn client_certificates(settings: &Settings) -> Result<Vec<proxy::ClientCertificate>, Problem> {
+    let key = "upstream.client_certificates";
+    let setting = &settings.client_certificates;
+    let read = |shown: &ClientCertificate| {
+        let identity = ClientIdentity::load(&shown.certificate, &shown.key).map_err(|error| {
+            let (certificate, key) = (shown.certificate.display(), shown.key.display());
+            let what = format!("cannot show upstreams {certificate} with the key {key}");
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            Problem::new("ORL0305", Exit::Usage, what).why(match source {
+                Some(source) => format!("{error}: {source}"),
+                None => error.to_string(),
+            })
+        })?;
+        let hosts = host_patterns(key, &shown.hosts, &setting.origin)?;
+        Ok(proxy::ClientCertificate { hosts, identity })
+    };
+    setting.value.iter().map(read).collect()
+}
+
 /// Compiles the host patterns of a setting.
 fn patterns(key: &str, setting: &Setting<Vec<String>>) -> Result<HostPatterns, Problem> {
-    HostPatterns::parse(&setting.value).map_err(|error| {
+    host_patterns(key, &setting.value, &setting.origin)
+}
+
+fn host_patterns(key: &str, texts: &[String], origin: &Origin) -> Result<HostPatterns, Problem> {
+    HostPatterns::parse(texts).map_err(|error| {
         Problem::new("ORL0105", Exit::Usage, error.to_string())
-            .why(format!("{key} is set so by: {}", setting.origin))
+            .why(format!("{key} is set so by: {origin}"))
     })
 }
 

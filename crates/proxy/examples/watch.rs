@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use oriel_proxy::{
-    AltSvc, Authority, ConnectPorts, Listener, MinTlsVersion, Pool, Proxy, ProxyConfig, Timeouts,
-    UpstreamTrust,
+    AltSvc, Authority, ConnectPorts, Listener, MinTlsVersion, Pool, Proxy, ProxyConfig,
+    SniMismatch, Timeouts, UpstreamTrust,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -68,6 +68,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         timeouts: Timeouts::default(),
         dial_again: None,
         pool: Pool::default(),
+        client_certificates: Vec::new(),
+        sni_mismatch: SniMismatch::Allow,
         alt_svc: AltSvc::default(),
         attribution: None,
         handler: oriel_proxy::handler::HandlerLimits::default(),

@@ -377,7 +377,9 @@ impl Generation {
             client_side: ClientSide::new(Arc::clone(&leaves), clock::now, config.min_tls_version),
             upstreams: Upstreams::new(
                 dialer,
-                UpstreamTls::new(&config.upstream_trust)?.at_least(config.min_tls_version),
+                UpstreamTls::new(&config.upstream_trust)?
+                    .at_least(config.min_tls_version)
+                    .showing(config.client_certificates),
                 config.pool,
                 config.alt_svc,
                 config.timeouts.clone(),
@@ -394,6 +396,7 @@ impl Generation {
                 .gate
                 .as_ref()
                 .map(|gate| gate.with_limits(config.handler)),
+            sni_mismatch: config.sni_mismatch,
             attribution: attribution.map(|limit| (Arc::clone(&lasting.attribution), limit)),
             lookups: Arc::clone(&lasting.lookups),
             stop,

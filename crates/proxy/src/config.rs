@@ -14,6 +14,7 @@ use traffic::{ListenAddress, Target};
 
 use crate::handler::HandlerLimits;
 use crate::tls::authority::Authority;
+use crate::tls::identity::ClientIdentity;
 
 /// Everything the engine needs to run. There is no `Default`: trust and exposure are decided by
 /// whoever embeds it.
@@ -44,6 +45,12 @@ pub struct ProxyConfig {
     pub dial_again: Option<Duration>,
     /// How many upstream connections there may be, and what is kept of idle ones.
     pub pool: Pool,
+    /// What is shown to upstreams that ask for a certificate of their client. The first entry whose
+    /// hosts match counts; others are shown none.
+    pub client_certificates: Vec<ClientCertificate>,
+    /// What becomes of a client that names one host to us and another in TLS. Only connections
+    /// that are opened are looked at.
+    pub sni_mismatch: SniMismatch,
     /// What becomes of offers to leave for HTTP/3.
     pub alt_svc: AltSvc,
     /// How long the local process behind each client connection is looked for, once and beside the
@@ -86,6 +93,25 @@ pub struct UpstreamTrust {
     /// Host patterns (see [`traffic::rules::pattern`]) whose certificates are not verified at all.
     /// Every flow that such a connection carried is marked.
     pub danger_accept_invalid: Vec<String>,
+}
+
+/// A certificate for upstreams that ask for one.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate {
+    /// To whom it is shown.
+    pub hosts: HostPatterns,
+    /// The certificate and its key.
+    pub identity: ClientIdentity,
+}
+
+/// What becomes of a connection whose ClientHello names another host than its CONNECT request.
+/// Where it goes and whether it may is decided on the latter; upstreams are asked for the former.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SniMismatch {
+    /// It goes on, and its flows say so.
+    Allow,
+    /// It is ended with the alert `unrecognized_name` (RFC 6066 section 3).
+    Deny,
 }
 
 /// What becomes of offers of HTTP/3 in the Alt-Svc fields (RFC 7838) of responses that are seen: a

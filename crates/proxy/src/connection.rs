@@ -19,7 +19,7 @@ use traffic::{
 };
 
 use crate::clock;
-use crate::config::{ConnectPorts, Timeouts};
+use crate::config::{ConnectPorts, SniMismatch, Timeouts};
 use crate::destination::{self, Destination, FrontFacts, Scope};
 use crate::error;
 use crate::first_bytes::{self, Begins};
@@ -49,6 +49,7 @@ pub(crate) struct Engine {
     pub(crate) client_side: ClientSide,
     pub(crate) upstreams: Upstreams,
     pub(crate) tap: Arc<Tap>,
+    pub(crate) sni_mismatch: SniMismatch,
     /// The handler, if there is one.
     pub(crate) gate: Option<Arc<Gate>>,
     /// What finds the processes behind connections, where they are to be found.
@@ -317,10 +318,24 @@ async fn intercept(asked: ConnectAsked, engine: &Arc<Engine>, reporter: &mut Rep
     } else {
         Scheme::Https
     };
+    let mut misnamed = None;
     if let Begins::Tls(hello) = &begins {
         facts.hello = Some(Arc::clone(hello));
+        if engine.sni_mismatch == SniMismatch::Deny && hello.names_another_than(&target.host) {
+            misnamed = hello.sni.clone();
+        }
     }
     let route = Arc::new(route);
+    if let Some(sni) = misnamed {
+        client_side::refuse_name(&mut wire, engine.timeouts.tls).await;
+        let text = format!("the ClientHello names {sni}, and the CONNECT request {target}");
+        let kind = FailureKind::SniMismatch;
+        let failure = error::failure(Side::Oriel, Stage::Route, kind, text);
+        facts.tls = Err(NoTls::HandshakeFailed);
+        let facts = Arc::new(facts);
+        let opening = tunnel_opening(&facts, &target, &route, scheme);
+        return reporter.start(&opening, || head).fail(failure, None);
+    }
     match (begins, route.action) {
         (Begins::Nothing, _) => {
             let facts = Arc::new(facts);
@@ -449,7 +464,7 @@ async fn open_tls(opened: Opened, wire: Replay, engine: &Arc<Engine>, reporter: 
             return serve_inside(transport, inside, is_http2, engine, reporter).await;
         }
         Ok(Err(error)) => {
-            let (kind, text) = client_side::client_failure(&error);
+            let (kind, text) = client_side::client_failure(&error, &hello);
             error::failure(Side::Client, Stage::Tls, kind, text)
         }
         Err(_) => error::timed_out(

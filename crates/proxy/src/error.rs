@@ -6,6 +6,7 @@ use traffic::{Failure, FailureKind, Side, Stage};
 
 use crate::http1::body::BodyError;
 use crate::http1::head::HeadError;
+use crate::tls::{self, upstream_side};
 
 /// A failure with its text.
 pub(crate) fn failure(
@@ -24,6 +25,12 @@ pub(crate) fn failure(
 
 /// A peer's connection broke.
 pub(crate) fn broken(side: Side, stage: Stage, error: &io::Error) -> Failure {
+    if side == Side::Upstream
+        && let Some(alert) = tls::alert_in(error)
+    {
+        let (kind, text) = upstream_side::describe_alert(alert);
+        return failure(side, Stage::Tls, kind, text);
+    }
     let kind = match error.kind() {
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted

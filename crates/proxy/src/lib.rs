@@ -45,7 +45,8 @@ mod websocket;
 
 pub use accept::{BindError, Control, Drained, Proxy, ReloadError};
 pub use config::{
-    AltSvc, ConnectPorts, Listener, MinTlsVersion, Pool, ProxyConfig, Timeouts, UpstreamTrust,
+    AltSvc, ClientCertificate, ConnectPorts, Listener, MinTlsVersion, Pool, ProxyConfig,
+    SniMismatch, Timeouts, UpstreamTrust,
 };
 pub use handler::{
     BodyView, ConnectionMeta, FrameKind, HandlerDecision, InterceptHandler, Interests,

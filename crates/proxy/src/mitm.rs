@@ -56,7 +56,9 @@ pub use error::{InvalidConfig, InvalidField, MitmError};
 pub use handle::MitmProxyHandle;
 
 use crate::accept::Proxy;
-use crate::config::{AltSvc, ConnectPorts, Listener, Pool, ProxyConfig, Timeouts, UpstreamTrust};
+use crate::config::{
+    AltSvc, ConnectPorts, Listener, Pool, ProxyConfig, SniMismatch, Timeouts, UpstreamTrust,
+};
 use crate::handler::{HandlerLimits, InterceptHandler};
 use crate::shutdown::asked_to_end;
 use crate::tls::authority::Authority;
@@ -173,6 +175,8 @@ fn engine_config(config: &MitmConfig, authority: Arc<Authority>) -> Result<Proxy
             idle_body: Duration::from_millis(config.upstream.timeout_ms),
             ..Timeouts::default()
         },
+        client_certificates: Vec::new(),
+        sni_mismatch: SniMismatch::Allow,
         alt_svc: AltSvc::default(),
         attribution: config.attribution(),
         dial_again: config.retry(),

@@ -85,7 +85,7 @@ impl Refusal {
 pub(crate) fn status(failure: &Failure) -> u16 {
     match (failure.side, failure.kind) {
         (_, FailureKind::Loop) => 508,
-        (_, FailureKind::PortNotAllowed | FailureKind::Blocked) => 403,
+        (_, FailureKind::PortNotAllowed | FailureKind::Blocked | FailureKind::SniMismatch) => 403,
         (_, FailureKind::Unsupported) => 501,
         (_, FailureKind::ShuttingDown | FailureKind::HandlerFailed | FailureKind::Busy) => 503,
         (Side::Client, FailureKind::TimedOut) => 408,
@@ -101,7 +101,9 @@ pub(crate) fn status(failure: &Failure) -> u16 {
 fn error_type(failure: &Failure) -> &'static str {
     match (failure.side, failure.kind) {
         (_, FailureKind::Loop) => "proxy_loop_detected",
-        (_, FailureKind::PortNotAllowed | FailureKind::Blocked) => "http_request_denied",
+        (_, FailureKind::PortNotAllowed | FailureKind::Blocked | FailureKind::SniMismatch) => {
+            "http_request_denied"
+        }
         (_, FailureKind::Unsupported) => "proxy_configuration_error",
         (_, FailureKind::ShuttingDown | FailureKind::HandlerFailed) => "proxy_internal_error",
         (_, FailureKind::Busy) => "connection_limit_reached",
@@ -120,7 +122,10 @@ fn error_type(failure: &Failure) -> &'static str {
                 _ => "connection_terminated",
             }
         }
-        (_, FailureKind::TlsProtocol) => "tls_protocol_error",
+        (_, FailureKind::ClientCertificateRequired | FailureKind::ClientCertificateRejected) => {
+            "tls_alert_received"
+        }
+        (_, FailureKind::TlsVersion | FailureKind::TlsProtocol) => "tls_protocol_error",
         (
             _,
             FailureKind::CertificateExpired
@@ -158,6 +163,15 @@ fn fix(failure: &Failure, target: Option<&Target>) -> Option<String> {
         FailureKind::Blocked => {
             format!("allow the host: --intercept {host}, --bypass {host} or --unlisted tunnel")
         }
+        FailureKind::ClientCertificateRequired | FailureKind::ClientCertificateRejected => format!(
+            "give oriel a certificate for it: [[upstream.client_certificates]] with \
+             hosts = [\"{host}\"], certificate = \"FILE\" and key = \"FILE\"; or let the client show \
+             its own: --bypass {host}"
+        ),
+        FailureKind::TlsVersion if failure.side == Side::Upstream => format!(
+            "tls.min_version says what is allowed, and nothing below 1.2 is; or do not open it: \
+             --bypass {host}"
+        ),
         FailureKind::Loop => "ask for another address; this one is oriel's own".to_owned(),
         _ => return None,
     })

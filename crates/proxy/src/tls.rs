@@ -5,6 +5,7 @@ pub mod authority;
 pub(crate) mod certificate;
 pub mod client_side;
 pub(crate) mod der;
+pub mod identity;
 pub mod leaf;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -12,8 +13,8 @@ pub mod upstream_side;
 
 use std::sync::{Arc, LazyLock};
 
-use rustls::AlertDescription;
 use rustls::crypto::CryptoProvider;
+use rustls::{AlertDescription, PeerIncompatible};
 
 /// The one cryptography provider. It is passed explicitly and never installed for the process: an
 /// embedder may have its own.
@@ -32,6 +33,47 @@ pub(crate) fn nonce() -> [u8; 16] {
     }
     nonce
 }
+
+/// The alert that a connection ended with. The h2 crate keeps only the text of an error, so that of
+/// the alerts about certificates is compared.
+pub(crate) fn alert_in(error: &std::io::Error) -> Option<AlertDescription> {
+    let inner = error.get_ref()?;
+    if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
+        return match tls {
+            rustls::Error::AlertReceived(alert) => Some(*alert),
+            _ => None,
+        };
+    }
+    let text = inner.to_string();
+    ABOUT_CERTIFICATES
+        .into_iter()
+        .find(|alert| rustls::Error::AlertReceived(*alert).to_string() == text)
+}
+
+/// Whether two sides have no version of TLS in common.
+pub(crate) fn is_about_version(reason: &PeerIncompatible) -> bool {
+    matches!(
+        reason,
+        PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+            | PeerIncompatible::SupportedVersionsExtensionRequired
+            | PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+    )
+}
+
+/// Alerts by which a peer refuses a certificate, or that it was shown none (RFC 8446 section 6.2).
+const ABOUT_CERTIFICATES: [AlertDescription; 9] = [
+    AlertDescription::BadCertificate,
+    AlertDescription::UnsupportedCertificate,
+    AlertDescription::CertificateRevoked,
+    AlertDescription::CertificateExpired,
+    AlertDescription::CertificateUnknown,
+    AlertDescription::UnknownCA,
+    AlertDescription::AccessDenied,
+    AlertDescription::DecryptError,
+    AlertDescription::CertificateRequired,
+];
 
 /// The name of an alert as the standard writes it (RFC 8446 section 6), for example `unknown_ca`.
 pub(crate) fn alert_name(alert: AlertDescription) -> String {

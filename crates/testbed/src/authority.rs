@@ -11,6 +11,8 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use rustls::crypto::CryptoProvider;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -28,6 +30,9 @@ pub struct Identity {
     key: PrivateKeyDer<'static>,
     chain_pem: String,
     key_pem: String,
+    /// What the certificates of clients must be issued by, where one is demanded.
+    clients: Option<CertificateDer<'static>>,
+    tls12_only: bool,
 }
 
 /// What is wrong with a certificate that a verifying client must refuse.
@@ -62,6 +67,11 @@ impl Authority {
     pub fn issue(&self, names: &[&str]) -> Identity {
         let (params, key) = (server_params(names), fresh_key());
         self.sign(&params, &key)
+    }
+
+    /// Issues a good certificate for a client.
+    pub fn issue_client(&self, name: &str) -> Identity {
+        self.issue_flawed(&[name], Flaw::WrongPurpose)
     }
 
     /// Issues a server certificate that verification must refuse for this one reason.
@@ -118,7 +128,21 @@ impl Identity {
             key: PrivateKeyDer::Pkcs8(key.serialize_der().into()),
             chain_pem: certificate.pem(),
             key_pem: key.serialize_pem(),
+            clients: None,
+            tls12_only: false,
         }
+    }
+
+    /// As a server, it demands a certificate of its clients, issued by this authority.
+    pub fn demanding_clients_of(mut self, authority: &Authority) -> Self {
+        self.clients = Some(authority.certificate());
+        self
+    }
+
+    /// As a server, it speaks TLS 1.2 and nothing newer.
+    pub fn only_tls12(mut self) -> Self {
+        self.tls12_only = true;
+        self
     }
 
     /// The certificates, leaf first.
@@ -138,15 +162,33 @@ impl Identity {
 
     /// A server that shows this identity and speaks these protocols, in order of preference.
     pub fn server_config(&self, alpn: &[&str]) -> Arc<ServerConfig> {
-        let mut config = ServerConfig::builder_with_provider(crypto_provider())
-            .with_safe_default_protocol_versions()
-            .expect("the provider has suites for TLS 1.2 and 1.3")
-            .with_no_client_auth()
+        let versions: &[_] = match self.tls12_only {
+            true => &[&rustls::version::TLS12],
+            false => rustls::ALL_VERSIONS,
+        };
+        let config = ServerConfig::builder_with_provider(crypto_provider())
+            .with_protocol_versions(versions)
+            .expect("the provider has suites for TLS 1.2 and 1.3");
+        let config = match &self.clients {
+            Some(root) => config.with_client_cert_verifier(client_verifier(root)),
+            None => config.with_no_client_auth(),
+        };
+        let mut config = config
             .with_single_cert(self.chain.clone(), self.key.clone_key())
             .expect("the key was made for this certificate");
         config.alpn_protocols = protocol_names(alpn);
         Arc::new(config)
     }
+}
+
+fn client_verifier(root: &CertificateDer<'static>) -> Arc<dyn ClientCertVerifier> {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(root.clone())
+        .expect("a root made here is a certificate");
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crypto_provider())
+        .build()
+        .expect("there is a root, and no list of revocations")
 }
 
 /// A client that trusts exactly these roots and offers these protocols.
@@ -164,6 +206,21 @@ pub fn client_config(roots: &[CertificateDer<'static>], alpn: &[&str]) -> Arc<Cl
         .with_no_client_auth();
     config.alpn_protocols = protocol_names(alpn);
     Arc::new(config)
+}
+
+/// A client that trusts exactly these roots and speaks TLS 1.2 and nothing newer.
+pub fn client_config_tls12(roots: &[CertificateDer<'static>]) -> Arc<ClientConfig> {
+    let mut store = RootCertStore::empty();
+    for root in roots {
+        store
+            .add(root.clone())
+            .expect("a root made here is a certificate");
+    }
+    let config = ClientConfig::builder_with_provider(crypto_provider())
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .expect("the provider has suites for TLS 1.2");
+    let config = config.with_root_certificates(store);
+    Arc::new(config.with_no_client_auth())
 }
 
 /// Reads the certificates of a PEM file, for instance of a CA that a proxy wrote to disk.

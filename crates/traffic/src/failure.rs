@@ -61,10 +61,21 @@ pub enum FailureKind {
     CertificateRevoked,
     /// A certificate is broken in another way.
     CertificateInvalid,
-    /// The client does not trust the certificate that oriel showed it.
+    /// The client does not trust the certificate that oriel showed it: it said so in an alert.
     ClientDistrusts,
-    /// TLS could not be agreed on.
+    /// The client refused the certificate for this host, though it takes those for others: it knows
+    /// the one it expects (pinning).
+    ClientPinned,
+    /// The upstream wants a certificate of the client, and there is none for it.
+    ClientCertificateRequired,
+    /// The upstream does not accept the certificate it was shown.
+    ClientCertificateRejected,
+    /// There is no version of TLS that both sides speak and that is allowed.
+    TlsVersion,
+    /// TLS could not be agreed on, or the peer broke its rules.
     TlsProtocol,
+    /// The client names another host in its ClientHello than in its CONNECT request.
+    SniMismatch,
     /// The peer broke the rules of HTTP.
     Malformed,
     /// A limit on size was passed.
@@ -147,7 +158,12 @@ impl FailureKind {
             Self::CertificateRevoked => "certificate_revoked",
             Self::CertificateInvalid => "certificate_invalid",
             Self::ClientDistrusts => "client_distrusts",
+            Self::ClientPinned => "client_pinned",
+            Self::ClientCertificateRequired => "client_certificate_required",
+            Self::ClientCertificateRejected => "client_certificate_rejected",
+            Self::TlsVersion => "tls_version",
             Self::TlsProtocol => "tls_protocol",
+            Self::SniMismatch => "sni_mismatch",
             Self::Malformed => "malformed",
             Self::TooLarge => "too_large",
             Self::Loop => "loop",

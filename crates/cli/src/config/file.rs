@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::values::{AdminListen, Listen, LogFormat, Redact, Unlisted};
+use crate::config::values::{
+    AdminListen, Listen, LogFormat, Redact, SniMismatch, TlsVersion, Unlisted,
+};
 use crate::quantity::{Period, Size};
 
 /// The configuration of oriel.
@@ -21,6 +23,8 @@ pub(crate) struct ConfigFile {
     pub(crate) ca: Ca,
     /// What is opened, passed or refused.
     pub(crate) intercept: Intercept,
+    /// What is demanded of TLS, on either side.
+    pub(crate) tls: Tls,
     /// Which upstreams are believed.
     pub(crate) upstream: Upstream,
     /// How long peers are waited for.
@@ -77,6 +81,8 @@ pub(crate) struct Intercept {
     pub(crate) unlisted: Option<Unlisted>,
     /// Also opens connections to IP addresses, which name no host.
     pub(crate) ip_targets: Option<bool>,
+    /// What becomes of a client whose ClientHello names another host than its CONNECT request.
+    pub(crate) sni_mismatch: Option<SniMismatch>,
     /// Whether offers of HTTP/3 are taken out of the Alt-Svc fields of responses.
     pub(crate) strip_alt_svc: Option<bool>,
     /// Hosts whose offers of HTTP/3 stay, so that their clients may go past oriel.
@@ -92,6 +98,28 @@ pub(crate) struct Upstream {
     pub(crate) system_roots: Option<bool>,
     /// Hosts whose certificates are not verified at all.
     pub(crate) danger_accept_invalid: Option<Vec<String>>,
+    /// Certificates for upstreams that ask their clients for one.
+    pub(crate) client_certificates: Option<Vec<ClientCertificate>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Tls {
+    /// The oldest version that is spoken, with clients and with upstreams.
+    pub(crate) min_version: Option<TlsVersion>,
+}
+
+/// A certificate for upstreams that ask their clients for one. The first entry that names the host
+/// counts.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClientCertificate {
+    /// To whom it is shown: exact names, `*.suffix`, each with an optional port.
+    pub(crate) hosts: Vec<String>,
+    /// The certificate, followed by those it was issued by, PEM.
+    pub(crate) certificate: PathBuf,
+    /// Its private key, PEM, readable by its owner only.
+    pub(crate) key: PathBuf,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]

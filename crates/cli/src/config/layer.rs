@@ -155,7 +155,9 @@ impl ConfigFile {
             &mut self.store.data_folder,
         ];
         let listed = self.upstream.ca_files.iter_mut().flatten();
-        for path in single.into_iter().flatten().chain(listed) {
+        let shown = self.upstream.client_certificates.iter_mut().flatten();
+        let shown = shown.flat_map(|shown| [&mut shown.certificate, &mut shown.key]);
+        for path in single.into_iter().flatten().chain(listed).chain(shown) {
             *path = match path.strip_prefix("~") {
                 Ok(below_home) => home.join(below_home),
                 Err(_) => folder.join(&*path),
@@ -176,8 +178,9 @@ impl ConfigFile {
             proxy: listen, connect_ports, attribution, danger_listen_without_credentials;
             admin: listen;
             ca: certificate, key;
-            intercept: hosts, bypass, unlisted, ip_targets, strip_alt_svc, http3_passthrough;
-            upstream: ca_files, system_roots, danger_accept_invalid;
+            intercept: hosts, bypass, unlisted, ip_targets, sni_mismatch, strip_alt_svc, http3_passthrough;
+            tls: min_version;
+            upstream: ca_files, system_roots, danger_accept_invalid, client_certificates;
             timeouts: connect, tls, head, idle_client, idle_body, drain;
             pool: idle, idle_per_target_max;
             capture: enabled, body_bytes_kept, redact;
@@ -208,6 +211,8 @@ mod tests {
             let text = match key.path {
                 "proxy.listen" | "admin.listen" => "127.0.0.1:1",
                 "intercept.unlisted" => "block",
+                "intercept.sni_mismatch" => "deny",
+                "tls.min_version" => "1.3",
                 "capture.redact" => "none",
                 "capture.body_bytes_kept" => "1MiB",
                 "log.format" => "json",

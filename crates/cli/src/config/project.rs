@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::read::ReadFile;
-use crate::config::values::{Redact, Unlisted};
+use crate::config::values::{Redact, SniMismatch, TlsVersion, Unlisted};
 use crate::exit::Exit;
 use crate::problem::{Excerpt, Problem};
 
@@ -31,7 +31,9 @@ pub(crate) fn loosenings(file: &ReadFile) -> Vec<Problem> {
 fn tightens(file: &ReadFile, path: &str) -> bool {
     match path {
         "intercept.unlisted" => file.values.intercept.unlisted == Some(Unlisted::Block),
+        "intercept.sni_mismatch" => file.values.intercept.sni_mismatch == Some(SniMismatch::Deny),
         "intercept.strip_alt_svc" => file.values.intercept.strip_alt_svc == Some(true),
+        "tls.min_version" => file.values.tls.min_version == Some(TlsVersion::Tls13),
         "capture.redact" => file.values.capture.redact == Some(Redact::Basic),
         _ => false,
     }
@@ -48,7 +50,8 @@ fn loosening(file: &ReadFile, path: &str) -> Problem {
     .excerpt(Excerpt::of(&place, &file.text, span))
     .why(
         "an agent can write to the project, so its file may only make things stricter: \
-         `intercept.unlisted = \"block\"`, `intercept.strip_alt_svc = true`, \
+         `intercept.unlisted = \"block\"`, `intercept.sni_mismatch = \"deny\"`, \
+         `intercept.strip_alt_svc = true`, `tls.min_version = \"1.3\"`, \
          `capture.redact = \"basic\"`",
     )
     .fix("oriel config path      shows the user's own file, which may set it")
@@ -79,6 +82,13 @@ mod tests {
             "[intercept]\nunlisted = \"block\"\nstrip_alt_svc = true\n",
             &[],
         );
+        check("[intercept]\nsni_mismatch = \"deny\"\n", &[]);
+        check(
+            "[intercept]\nsni_mismatch = \"allow\"\n",
+            &["intercept.sni_mismatch"],
+        );
+        check("[tls]\nmin_version = \"1.3\"\n", &[]);
+        check("[tls]\nmin_version = \"1.2\"\n", &["tls.min_version"]);
         check("[capture]\nredact = \"none\"\n", &["capture.redact"]);
         check(
             "[intercept]\nunlisted = \"tunnel\"\n",

@@ -33,6 +33,31 @@ pub(crate) enum Unlisted {
     Block,
 }
 
+/// What becomes of a client whose ClientHello names another host than its CONNECT request.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize, Serialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SniMismatch {
+    /// It goes on, and its flows say so.
+    Allow,
+    /// It is ended.
+    Deny,
+}
+
+/// A version of TLS.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize, Serialize, JsonSchema,
+)]
+pub(crate) enum TlsVersion {
+    /// TLS 1.2.
+    #[serde(rename = "1.2")]
+    Tls12,
+    /// TLS 1.3.
+    #[serde(rename = "1.3")]
+    Tls13,
+}
+
 /// Which credentials are masked before anything is stored.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize, Serialize, JsonSchema,

@@ -16,7 +16,8 @@ use super::{Analyzer, AuthHeaderRemover};
 use crate::accept::{BindError, Drained, Proxy};
 use crate::clock;
 use crate::config::{
-    AltSvc, ConnectPorts, Listener, MinTlsVersion, Pool, ProxyConfig, Timeouts, UpstreamTrust,
+    AltSvc, ConnectPorts, Listener, MinTlsVersion, Pool, ProxyConfig, SniMismatch, Timeouts,
+    UpstreamTrust,
 };
 use crate::handler::HandlerLimits;
 use crate::limits::ANALYSIS_BODY_BYTES_MAX;
@@ -173,8 +174,10 @@ impl MitmProxyRunner {
             timeouts: Timeouts::default(),
             dial_again: None,
             pool: Pool::default(),
-            // No message names the process.
+            client_certificates: Vec::new(),
+            sni_mismatch: SniMismatch::Allow,
             alt_svc: AltSvc::default(),
+            // No message names the process.
             attribution: None,
             handler: HandlerLimits::default(),
         };

@@ -318,7 +318,7 @@ fn subject_key_id(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
         })
 }
 
-fn read_file(
+pub(super) fn read_file(
     path: &Path,
     check: impl FnOnce(&std::fs::File) -> Result<(), AuthorityError>,
 ) -> Result<String, AuthorityError> {
@@ -337,7 +337,7 @@ fn read_file(
 
 /// Looks at the file that is open, not at the path: the path may lead elsewhere by now.
 #[cfg(unix)]
-fn refuse_exposed(file: &std::fs::File, path: &Path) -> Result<(), AuthorityError> {
+pub(super) fn refuse_exposed(file: &std::fs::File, path: &Path) -> Result<(), AuthorityError> {
     use std::os::unix::fs::MetadataExt;
 
     let metadata = file.metadata().map_err(|source| AuthorityError::Read {
@@ -353,7 +353,7 @@ fn refuse_exposed(file: &std::fs::File, path: &Path) -> Result<(), AuthorityErro
 }
 
 #[cfg(not(unix))]
-fn refuse_exposed(_file: &std::fs::File, _path: &Path) -> Result<(), AuthorityError> {
+pub(super) fn refuse_exposed(_file: &std::fs::File, _path: &Path) -> Result<(), AuthorityError> {
     Ok(())
 }
 

@@ -4,16 +4,20 @@ use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
 use rustls::sign::CertifiedKey;
 use rustls::{AlertDescription, ServerConfig};
+use tokio::io::AsyncWriteExt as _;
+use traffic::wire::client_hello::ClientHello as ReadHello;
 use traffic::{FailureKind, Host, Timestamp};
 
 use super::leaf::LeafCache;
-use super::{alert_name, provider};
+use super::{alert_name, is_about_version, provider};
 use crate::config::MinTlsVersion;
+use crate::stream::Replay;
 
 /// Reads the wall clock.
 pub type Clock = fn() -> Timestamp;
@@ -22,6 +26,9 @@ pub type Clock = fn() -> Timestamp;
 const SESSIONS_MAX: usize = 1024;
 /// Configurations for addresses that are held ready; they are cheap to make again.
 const ADDRESSES_MAX: usize = 256;
+
+/// TLS 1.2 on the wire.
+const TLS12: u16 = 0x0303;
 
 /// What the client is offered by ALPN (RFC 7301): what the upstream speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -166,28 +173,58 @@ impl ResolvesServerCert for Resolver {
     }
 }
 
+/// Ends TLS before it has begun, with the alert `unrecognized_name` (RFC 6066 section 3): the
+/// ClientHello was read and rustls has not seen it. Waits for at most `limit`.
+pub(crate) async fn refuse_name(wire: &mut Replay, limit: Duration) {
+    /// A record of the type alert and the version that all readers take (RFC 8446 section 5.1),
+    /// with two octets in it: fatal, 112.
+    const RECORD: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+    let told = async {
+        wire.write_all(&RECORD).await?;
+        wire.shutdown().await
+    };
+    if let Ok(Err(error)) = tokio::time::timeout(limit, told).await {
+        tracing::debug!(%error, "a client was gone before it was told of its wrong name");
+    }
+}
+
 /// Says why the handshake with a client failed. It is for errors after a whole ClientHello was
-/// read: a client that goes away then goes away because of our certificate, as far as it tells.
+/// read: a client that goes away then has seen our certificate and does not say what is wrong. It
+/// may distrust it; only one that says so is taken to.
 #[must_use]
-pub fn client_failure(error: &io::Error) -> (FailureKind, String) {
+pub fn client_failure(error: &io::Error, hello: &ReadHello) -> (FailureKind, String) {
     let tls = error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match (tls, error.kind()) {
         (Some(rustls::Error::AlertReceived(alert)), _) => alert_from_client(*alert),
+        // What an old client lacks may be missed before its version is.
+        (Some(rustls::Error::PeerIncompatible(reason)), _)
+            if is_about_version(reason) || hello.newest_version() < TLS12 =>
+        {
+            (
+                FailureKind::TlsVersion,
+                "the client speaks no version of TLS that is allowed (tls.min_version)".to_owned(),
+            )
+        }
         (Some(tls), _) => (
             FailureKind::TlsProtocol,
             format!("the TLS handshake with the client failed: {tls}"),
         ),
+        (None, io::ErrorKind::UnexpectedEof) => (
+            FailureKind::ClosedEarly,
+            "the client closed the connection when it saw oriel's certificate, without a reason"
+                .to_owned(),
+        ),
         (
             None,
-            io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::ConnectionReset
+            io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::BrokenPipe,
         ) => (
-            FailureKind::ClientDistrusts,
-            "the client closed the connection when it saw oriel's certificate, without a reason"
+            FailureKind::Reset,
+            "the client reset the connection when it saw oriel's certificate, without a reason"
                 .to_owned(),
         ),
         (None, io::ErrorKind::TimedOut) => (
@@ -218,6 +255,10 @@ fn alert_from_client(alert: AlertDescription) -> (FailureKind, String) {
         | AlertDescription::CloseNotify => (
             FailureKind::ClientDistrusts,
             format!("the client does not trust oriel's certificate (alert {name})"),
+        ),
+        AlertDescription::ProtocolVersion => (
+            FailureKind::TlsVersion,
+            format!("the client speaks no version of TLS that is allowed (alert {name})"),
         ),
         _ => (
             FailureKind::TlsProtocol,

@@ -12,15 +12,16 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
-    CertificateError, ClientConfig, CommonState, DigitallySignedStruct, OtherError,
-    ProtocolVersion, RootCertStore, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, CommonState, DigitallySignedStruct,
+    OtherError, ProtocolVersion, RootCertStore, SignatureScheme,
 };
 use traffic::rules::pattern::{HostPatterns, PatternError};
 use traffic::{FailureKind, Target, Timestamp, TlsFacts};
 
 use super::der::Civil;
-use super::{alert_name, certificate};
-use crate::config::{MinTlsVersion, UpstreamTrust};
+use super::identity::ClientIdentity;
+use super::{alert_name, certificate, is_about_version};
+use crate::config::{ClientCertificate, MinTlsVersion, UpstreamTrust};
 
 /// Sessions remembered for resumption, per configuration. rustls keeps up to 8 per name, so this
 /// is for 512 names.
@@ -55,11 +56,20 @@ pub enum UpstreamAlpn {
     None,
 }
 
-/// The configurations for TLS towards upstreams, one for each (verification, ALPN). Each has its
+/// The configurations for TLS towards upstreams, one for each (certificate of ours,
+/// verification, ALPN). Each has its
 /// own memory of sessions: one that was never verified is never resumed as a verified one.
 #[derive(Debug)]
 pub struct UpstreamTls {
     danger_accept_invalid: HostPatterns,
+    /// For hosts that are shown a certificate of ours.
+    identified: Vec<(HostPatterns, ConfigPair)>,
+    anonymous: ConfigPair,
+}
+
+/// What differs by whether the upstream is verified.
+#[derive(Debug)]
+struct ConfigPair {
     verified: Configs,
     danger_unverified: Configs,
 }
@@ -96,21 +106,40 @@ impl UpstreamTls {
         let verifier =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
         let verifier = verifier.map_err(TrustError::Verifier)?;
+        let verifier = Verifier {
+            verifier,
+            extra_roots: trust.extra_roots.clone(),
+        };
         Ok(Self {
             danger_accept_invalid,
-            verified: Configs::new(Arc::new(Verifier {
-                verifier,
-                extra_roots: trust.extra_roots.clone(),
-            })),
-            danger_unverified: Configs::new(Arc::new(DangerousVerifier)),
+            identified: Vec::new(),
+            anonymous: ConfigPair {
+                verified: Configs::new(Arc::new(verifier)),
+                danger_unverified: Configs::new(Arc::new(DangerousVerifier)),
+            },
         })
     }
 
     /// Speaks no version below `min`.
     #[must_use]
     pub fn at_least(mut self, min: MinTlsVersion) -> Self {
-        self.verified.min = min;
-        self.danger_unverified.min = min;
+        self.anonymous.verified.min = min;
+        self.anonymous.danger_unverified.min = min;
+        self
+    }
+
+    /// Shows these certificates to upstreams that ask for one. To be called after
+    /// [`UpstreamTls::at_least`].
+    #[must_use]
+    pub fn showing(mut self, certificates: Vec<ClientCertificate>) -> Self {
+        let with = |own: ClientCertificate| {
+            let pair = ConfigPair {
+                verified: self.anonymous.verified.showing(&own.identity),
+                danger_unverified: self.anonymous.danger_unverified.showing(&own.identity),
+            };
+            (own.hosts, pair)
+        };
+        self.identified = certificates.into_iter().map(with).collect();
         self
     }
 
@@ -118,10 +147,15 @@ impl UpstreamTls {
     #[must_use]
     pub fn client_config(&self, target: &Target, alpn: UpstreamAlpn) -> (Arc<ClientConfig>, bool) {
         let danger_unverified = self.danger_accept_invalid.matches(target).is_some();
+        let mut identified = self.identified.iter();
+        let pair = match identified.find(|(hosts, _)| hosts.matches(target).is_some()) {
+            Some((_, pair)) => pair,
+            None => &self.anonymous,
+        };
         let configs = if danger_unverified {
-            &self.danger_unverified
+            &pair.danger_unverified
         } else {
-            &self.verified
+            &pair.verified
         };
         (configs.for_alpn(alpn), danger_unverified)
     }
@@ -132,6 +166,7 @@ impl UpstreamTls {
 struct Configs {
     verifier: Arc<dyn ServerCertVerifier>,
     min: MinTlsVersion,
+    identity: Option<ClientIdentity>,
     http11: OnceLock<Arc<ClientConfig>>,
     http2: OnceLock<Arc<ClientConfig>>,
     both: OnceLock<Arc<ClientConfig>>,
@@ -143,10 +178,20 @@ impl Configs {
         Self {
             verifier,
             min: MinTlsVersion::default(),
+            identity: None,
             http11: OnceLock::new(),
             http2: OnceLock::new(),
             both: OnceLock::new(),
             none: OnceLock::new(),
+        }
+    }
+
+    /// The same with a certificate of ours, and with sessions of its own.
+    fn showing(&self, identity: &ClientIdentity) -> Self {
+        Self {
+            identity: Some(identity.clone()),
+            min: self.min,
+            ..Self::new(Arc::clone(&self.verifier))
         }
     }
 
@@ -167,6 +212,9 @@ impl Configs {
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(&self.verifier))
             .with_no_client_auth();
+        if let Some(identity) = &self.identity {
+            config.client_auth_cert_resolver = identity.resolver();
+        }
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
         Arc::new(config)
@@ -466,12 +514,10 @@ pub fn describe_tls(error: &rustls::Error) -> (FailureKind, String) {
             FailureKind::CertificateInvalid,
             "the upstream sent no certificate".to_owned(),
         ),
-        rustls::Error::AlertReceived(alert) => (
-            FailureKind::TlsProtocol,
-            format!(
-                "the upstream ended the TLS handshake (alert {})",
-                alert_name(*alert)
-            ),
+        rustls::Error::AlertReceived(alert) => describe_alert(*alert),
+        rustls::Error::PeerIncompatible(reason) if is_about_version(reason) => (
+            FailureKind::TlsVersion,
+            "the upstream speaks no version of TLS that is allowed (tls.min_version)".to_owned(),
         ),
         rustls::Error::InvalidMessage(_) => (
             FailureKind::TlsProtocol,
@@ -480,6 +526,40 @@ pub fn describe_tls(error: &rustls::Error) -> (FailureKind, String) {
         other => (
             FailureKind::TlsProtocol,
             format!("no TLS with the upstream: {other}"),
+        ),
+    }
+}
+
+/// What an upstream says with an alert. With TLS 1.3 it sees our certificate after the handshake
+/// is over for us, so that this one may come in the place of a response.
+#[must_use]
+pub fn describe_alert(alert: AlertDescription) -> (FailureKind, String) {
+    let name = alert_name(alert);
+    match alert {
+        AlertDescription::CertificateRequired => (
+            FailureKind::ClientCertificateRequired,
+            format!("the upstream wants a certificate of the client (alert {name})"),
+        ),
+        AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::CertificateExpired
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::UnknownCA
+        | AlertDescription::AccessDenied => (
+            FailureKind::ClientCertificateRejected,
+            format!("the upstream does not accept the certificate of the client (alert {name})"),
+        ),
+        AlertDescription::ProtocolVersion => (
+            FailureKind::TlsVersion,
+            format!(
+                "the upstream speaks no version of TLS that is allowed (alert {name}, \
+                 tls.min_version)"
+            ),
+        ),
+        _ => (
+            FailureKind::TlsProtocol,
+            format!("the upstream ended the TLS handshake (alert {name})"),
         ),
     }
 }

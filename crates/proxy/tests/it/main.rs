@@ -26,6 +26,7 @@ mod running;
 mod shutdown;
 mod smuggling;
 mod streaming;
+mod tls_failures;
 mod translation;
 mod tunnel;
 mod websocket;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use oriel_proxy::handler::InterceptHandler;
 use oriel_proxy::{
     AltSvc, Authority, ConnectPorts, Control, Drained, Listener, MinTlsVersion, Pool, Proxy,
-    ProxyConfig, Timeouts, UpstreamTrust,
+    ProxyConfig, SniMismatch, Timeouts, UpstreamTrust,
 };
 use testbed::authority::{Authority as TestAuthority, client_config};
 use testbed::client::Client;
@@ -69,6 +69,8 @@ pub(crate) fn config() -> ProxyConfig {
         },
         dial_again: None,
         pool: Pool::default(),
+        client_certificates: Vec::new(),
+        sni_mismatch: SniMismatch::Allow,
         alt_svc: AltSvc::default(),
         attribution: None,
         handler: oriel_proxy::handler::HandlerLimits::default(),

@@ -60,6 +60,15 @@ pub struct ClientHello {
 }
 
 impl ClientHello {
+    /// The newest version of TLS that the client speaks (RFC 8446 section 4.2.1), `0x0303` for TLS
+    /// 1.2. Values of GREASE (RFC 8701) do not count.
+    #[must_use]
+    pub fn newest_version(&self) -> u16 {
+        let offered = self.versions.iter().copied();
+        let newest = offered.filter(|version| version & 0x0f0f != 0x0a0a).max();
+        newest.unwrap_or(self.legacy_version)
+    }
+
     /// Whether it names another host than the one that was asked for. A client that asked for an
     /// address looked the name up itself, and one without SNI names nobody.
     #[must_use]

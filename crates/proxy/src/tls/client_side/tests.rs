@@ -84,12 +84,20 @@ fn sessions_are_resumed_for_their_name_only() {
     assert_eq!(kind("b.test"), Some(HandshakeKind::Full));
 }
 
+/// Of a client of TLS 1.2.
+fn read_hello() -> ReadHello {
+    ReadHello {
+        legacy_version: 0x0303,
+        ..ReadHello::default()
+    }
+}
+
 #[test]
 fn a_client_without_our_authority_distrusts() {
     let side = client_side(&authority());
     let config = side.server_config(&host("a.test"), ClientAlpn::None);
     let shake = handshake(client(&stranger(), &[]), Arc::clone(&config), "a.test");
-    let (kind, text) = client_failure(&shake.server_result.unwrap_err());
+    let (kind, text) = client_failure(&shake.server_result.unwrap_err(), &read_hello());
     assert_eq!(kind, FailureKind::ClientDistrusts);
     assert_eq!(
         text,
@@ -97,14 +105,14 @@ fn a_client_without_our_authority_distrusts() {
     );
     // It trusts one of the same name, from before the authority was made anew.
     let shake = handshake(client(&authority(), &[]), config, "a.test");
-    let (kind, _) = client_failure(&shake.server_result.unwrap_err());
+    let (kind, _) = client_failure(&shake.server_result.unwrap_err(), &read_hello());
     assert_eq!(kind, FailureKind::ClientDistrusts);
 }
 
 #[test]
 fn other_ends_are_told_apart() {
     let check = |error: io::Error, kind: FailureKind| {
-        let (got, text) = client_failure(&error);
+        let (got, text) = client_failure(&error, &read_hello());
         assert_eq!(got, kind, "{text}");
     };
     let tls = |error| io::Error::new(io::ErrorKind::InvalidData, error);
@@ -123,17 +131,14 @@ fn other_ends_are_told_apart() {
     );
     check(
         alert(AlertDescription::ProtocolVersion),
-        FailureKind::TlsProtocol,
+        FailureKind::TlsVersion,
     );
     check(tls(rustls::Error::DecryptError), FailureKind::TlsProtocol);
     check(
         io::ErrorKind::UnexpectedEof.into(),
-        FailureKind::ClientDistrusts,
+        FailureKind::ClosedEarly,
     );
-    check(
-        io::ErrorKind::ConnectionReset.into(),
-        FailureKind::ClientDistrusts,
-    );
+    check(io::ErrorKind::ConnectionReset.into(), FailureKind::Reset);
     check(io::ErrorKind::TimedOut.into(), FailureKind::TimedOut);
     check(io::ErrorKind::OutOfMemory.into(), FailureKind::Io);
 }

@@ -387,10 +387,10 @@ fn other_ends_are_told_apart() {
         tls(rustls::Error::NoCertificatesPresented),
         FailureKind::CertificateInvalid,
     );
-    let alert = rustls::AlertDescription::ProtocolVersion;
+    let alert = AlertDescription::ProtocolVersion;
     check(
         tls(rustls::Error::AlertReceived(alert)),
-        FailureKind::TlsProtocol,
+        FailureKind::TlsVersion,
     );
     check(tls(rustls::Error::DecryptError), FailureKind::TlsProtocol);
     check(

@@ -31,11 +31,22 @@ pub(crate) fn status(row: &FlowRow, pen: Pen) -> Cell {
     }
     match (row.kind, row.status) {
         (FlowKind::Tunnel, _) => Cell::coloured(with(Glyph::Tunnel, "tunnel"), Colour::Dim),
+        (FlowKind::WebSocket, _) if is_opened(row) => Cell::coloured("websocket", Colour::Green),
         (FlowKind::Http | FlowKind::WebSocket, Some(status)) => {
             Cell::coloured(status.to_string(), status_colour(status))
         }
         (FlowKind::Http | FlowKind::WebSocket, None) => Cell::new(pen.unknown()),
     }
+}
+
+/// True for a WebSocket that the upstream agreed to: with 101, or over HTTP/2 with success.
+pub(crate) fn is_opened(row: &FlowRow) -> bool {
+    let over_http2 = row.upstream_version.as_deref() == Some("HTTP/2");
+    row.kind == FlowKind::WebSocket
+        && match row.status {
+            Some(200..300) => over_http2,
+            status => status == Some(101),
+        }
 }
 
 fn status_colour(status: u16) -> Colour {
@@ -46,11 +57,11 @@ fn status_colour(status: u16) -> Colour {
     }
 }
 
-/// Bytes of the response; of a tunnel, both ways. A mark says that not all of it was kept.
+/// Bytes of the response; of a tunnel or WebSocket, both ways. A mark says that not all of it was kept.
 pub(crate) fn size(row: &FlowRow, pen: Pen) -> String {
     let count = match row.kind {
-        FlowKind::Http | FlowKind::WebSocket => row.response_bytes,
-        FlowKind::Tunnel => sum(row.request_bytes, row.response_bytes),
+        FlowKind::Http => row.response_bytes,
+        FlowKind::WebSocket | FlowKind::Tunnel => sum(row.request_bytes, row.response_bytes),
     };
     let mark = if row.truncated {
         pen.glyph(Glyph::Truncated)

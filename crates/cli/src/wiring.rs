@@ -9,8 +9,8 @@ use std::time::Duration;
 use proxy::tls::identity::ClientIdentity;
 use proxy::tls::upstream_side::TrustError;
 use proxy::{
-    Authority, BindError, ConnectPorts, Listener, Proxy, ProxyConfig, ReloadError, UpstreamTrust,
-    Watcher,
+    Authority, BindError, ConnectPorts, Listener, Proxy, ProxyConfig, ReadStreams, ReloadError,
+    UpstreamTrust, Watcher,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -80,6 +80,10 @@ impl Watcher for Relay {
         if let Some(recorder) = self.recorder.get() {
             recorder.handle_events(events);
         }
+    }
+
+    fn streams(&self) -> ReadStreams {
+        ReadStreams::WebSockets
     }
 }
 

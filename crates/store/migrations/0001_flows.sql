@@ -88,7 +88,7 @@ CREATE TABLE flows (
   seq                    INTEGER NOT NULL,          -- from 1 on within the run, in order of starting
   start_time             INTEGER NOT NULL,          -- first byte of the request
   trace_bits             INTEGER NOT NULL,          -- the 62 random bits of trace_id
-  kind                   TEXT    NOT NULL,          -- http | tunnel
+  kind                   TEXT    NOT NULL,          -- http | websocket | tunnel
   route_action           TEXT    NOT NULL,          -- intercept | tunnel | block
   route_rule             TEXT    NOT NULL,
   redaction              TEXT    NOT NULL,          -- basic | none
@@ -113,7 +113,7 @@ CREATE TABLE flows (
   request_body_size      INTEGER,                   -- bytes that passed
   response_body          INTEGER REFERENCES bodies (id),
   response_body_size     INTEGER,
-  truncated              INTEGER NOT NULL,          -- 1: of a body fewer bytes were kept than passed
+  truncated              INTEGER NOT NULL,          -- 1: of a body or message less was kept than passed
   tunnel_bytes_sent      INTEGER,                   -- from the client
   tunnel_bytes_received  INTEGER,                   -- from the upstream
   first_byte_us          INTEGER,                   -- from start_time to the first byte of the response
@@ -166,6 +166,25 @@ CREATE TABLE body_parts (
   data    BLOB    NOT NULL
 ) STRICT;
 CREATE INDEX body_parts_by_flow ON body_parts (flow, message);
+
+-- What a WebSocket carried, in the order in which it was seen whole.
+CREATE TABLE messages (
+  flow       INTEGER NOT NULL REFERENCES flows (id),
+  sequence   INTEGER NOT NULL,                      -- from 1 on within the flow
+  sender     TEXT    NOT NULL,                      -- client | upstream
+  at_us      INTEGER NOT NULL,                      -- from start_time of the flow
+  kind       TEXT    NOT NULL,                      -- text | binary | ping | pong | close | problem
+  close_code INTEGER,
+  size       INTEGER NOT NULL,                      -- bytes of the payload, inflated
+  wire_size  INTEGER NOT NULL,                      -- bytes of the payload as they passed
+  frames     INTEGER NOT NULL,
+  coding     TEXT    NOT NULL,                      -- plain | inflated | inflated_in_part | deflated | unknown
+  complete   INTEGER NOT NULL,                      -- 0: its last frame never came
+  kept       INTEGER NOT NULL,                      -- bytes of the payload that are stored, here ...
+  data       BLOB,
+  body       INTEGER REFERENCES bodies (id),        -- ... or there
+  PRIMARY KEY (flow, sequence)
+) STRICT, WITHOUT ROWID;
 
 -- Stored flows that changed afterwards, for whoever follows. New flows are not in it.
 CREATE TABLE flow_changes (

@@ -39,6 +39,10 @@ pub(crate) enum Field {
     InformationalSize = 13,
     /// An interim head, masked.
     Informational = 14,
+    /// Messages that the client of a WebSocket sent, those included that were not kept.
+    MessagesFromClient = 15,
+    /// The same of the upstream.
+    MessagesFromUpstream = 16,
 }
 
 /// What a field holds.

@@ -12,6 +12,7 @@ mod binder;
 pub(crate) mod bodies;
 mod connections;
 pub(crate) mod head;
+mod messages;
 mod number_hash;
 mod place;
 mod recent;
@@ -155,7 +156,10 @@ impl Writer<'_> {
         let mut new = Vec::new();
         for flow in &self.assembler.ended {
             match flow.row {
-                Some(row) => self.rows.update_ended(row, flow)?,
+                Some(row) => {
+                    self.rows.update_ended(row, flow)?;
+                    self.rows.insert_messages(row, flow)?;
+                }
                 None => new.push(flow),
             }
         }
@@ -166,17 +170,26 @@ impl Writer<'_> {
                     None => new.push(flow),
                 }
             }
+            for flow in flows.telling.iter().filter_map(|id| flows.open.get(id)) {
+                // Those of a new row go with it.
+                if let Some(row) = flow.row {
+                    self.rows.insert_messages(row, flow)?;
+                }
+            }
         }
         // Rows lie in the order of time: so each is the last one when it is written.
         new.sort_by_key(|flow| (flow.started.at, flow.seq));
         let mut new_rows = NewRows::new();
         for flow in new {
-            if flow.end.is_some() {
-                self.rows.insert_ended(flow)?;
-            } else {
-                let row = self.rows.insert_open(flow)?;
-                new_rows.insert((flow.run, flow.started.flow), row);
-            }
+            let row = match flow.end {
+                Some(_) => self.rows.insert_ended(flow)?,
+                None => {
+                    let row = self.rows.insert_open(flow)?;
+                    new_rows.insert((flow.run, flow.started.flow), row);
+                    row
+                }
+            };
+            self.rows.insert_messages(row, flow)?;
         }
         Ok(new_rows)
     }

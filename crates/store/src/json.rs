@@ -9,7 +9,7 @@ use traffic::Timestamp;
 
 use crate::{
     AncestorView, Body, CertificateView, ConnectionView, ErrorView, FlowDetail, FlowRow, HeadView,
-    Page, ProcessView, TlsView, UpstreamView,
+    MessageCounts, Page, ProcessView, StreamMessage, TlsView, UpstreamView,
 };
 
 /// Schema of a list of flows.
@@ -86,6 +86,42 @@ pub struct FlowDocument {
     timing: Timing,
     client: Option<ClientItem>,
     upstream: Option<UpstreamItem>,
+    /// Absent unless a WebSocket carried something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    messages: Option<MessageList>,
+}
+
+/// What a WebSocket carried.
+#[derive(Debug, Serialize)]
+struct MessageList {
+    from_client: u64,
+    from_upstream: u64,
+    /// In order; perhaps not all.
+    items: Vec<StreamMessageItem>,
+}
+
+#[derive(Debug, Serialize)]
+struct StreamMessageItem {
+    sequence: u64,
+    sender: String,
+    time: String,
+    kind: String,
+    close_code: Option<u16>,
+    bytes: u64,
+    wire_bytes: u64,
+    frames: u64,
+    coding: String,
+    complete: bool,
+    truncated: bool,
+    /// Absent if it was not asked for.
+    #[serde(flatten)]
+    data: Option<MessageData>,
+}
+
+#[derive(Debug, Serialize)]
+struct MessageData {
+    encoding: &'static str,
+    data: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -278,6 +314,48 @@ impl FlowDocument {
             timing: Timing::new(flow),
             client: flow.client.as_ref().map(ClientItem::new),
             upstream: flow.upstream.as_ref().map(UpstreamItem::new),
+            messages: None,
+        }
+    }
+
+    /// With what a WebSocket carried, and the payloads where they were asked for. `messages` are
+    /// the first of them, or all.
+    #[must_use]
+    pub fn with_messages(
+        mut self,
+        counts: MessageCounts,
+        messages: &[StreamMessage],
+        payloads: bool,
+    ) -> Self {
+        let item = |message| StreamMessageItem::new(message, payloads);
+        self.messages = Some(MessageList {
+            from_client: counts.from_client,
+            from_upstream: counts.from_upstream,
+            items: messages.iter().map(item).collect(),
+        });
+        self
+    }
+}
+
+impl StreamMessageItem {
+    fn new(message: &StreamMessage, payload: bool) -> Self {
+        let data = || {
+            let (encoding, data) = encoded(&message.payload);
+            MessageData { encoding, data }
+        };
+        Self {
+            sequence: message.sequence,
+            sender: message.sender.clone(),
+            time: exact_rfc3339(message.at),
+            kind: message.kind.clone(),
+            close_code: message.close_code,
+            bytes: message.bytes,
+            wire_bytes: message.wire_bytes,
+            frames: message.frames,
+            coding: message.coding.clone(),
+            complete: message.complete,
+            truncated: message.is_truncated(),
+            data: payload.then(data),
         }
     }
 }
@@ -313,15 +391,20 @@ impl Asked<BodyDocument> {
     }
 }
 
+/// Bytes as text, and how: those that are no UTF-8 become base64.
+fn encoded(bytes: &[u8]) -> (&'static str, String) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => ("utf8", text.to_owned()),
+        Err(_) => ("base64", base64(bytes)),
+    }
+}
+
 impl BodyDocument {
     /// The shape of a body. Give one whose bytes are decoded where it is to be read; bytes that
     /// are no UTF-8 become base64.
     #[must_use]
     pub fn new(body: &Body) -> Self {
-        let (encoding, data) = match std::str::from_utf8(&body.bytes) {
-            Ok(text) => ("utf8", text.to_owned()),
-            Err(_) => ("base64", base64(&body.bytes)),
-        };
+        let (encoding, data) = encoded(&body.bytes);
         Self {
             encoding,
             bytes: body.seen,

@@ -41,6 +41,16 @@ pub const READ_HEAD_BYTES_MAX: usize = 8 * HEAD_BYTES_MAX;
 /// A head up to this is remembered with its connection, to compare others with it. Most are smaller.
 pub const REMEMBERED_HEAD_BYTES_MAX: usize = 2048;
 
+/// Messages of one WebSocket that are kept; later ones are counted. A realtime session of an hour
+/// has tens of thousands.
+pub const MESSAGES_KEPT_MAX: u64 = 100_000;
+/// Bytes kept of one message. Most have some hundred; sound and pictures come in pieces.
+pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes kept of all messages of one WebSocket: an hour of sound both ways.
+pub const MESSAGES_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// A message up to this lies in its own row; a larger one is stored like a body.
+pub const INLINE_MESSAGE_BYTES_MAX: usize = 512;
+
 /// A body below this is stored as it is: compressing it costs more time than writing what it saves.
 pub const COMPRESSED_BODY_BYTES_MIN: usize = 2048;
 /// A body up to this is not looked for in the database: the index over random hashes costs more
@@ -60,6 +70,8 @@ pub const REMEMBERED_CONNECTIONS_MAX: usize = 4096;
 pub const CHANGES_KEPT: i64 = 10_000;
 /// Flows that one row of `arrivals` stands for: a lookup of one looks at up to as many.
 pub const ARRIVAL_FLOWS_MAX: usize = 500;
+/// Messages that one page of a WebSocket has at most.
+pub const PAGE_MESSAGES_MAX: usize = 1000;
 /// Rows that one page of a list has at most.
 pub const PAGE_ROWS_MAX: usize = 10_000;
 /// Rows that one look for changes gives at most.

@@ -4,6 +4,7 @@
 
 mod changes;
 mod detail;
+mod messages;
 mod packed;
 mod page;
 mod resolve;
@@ -19,7 +20,10 @@ use traffic::rules::filter::Filter;
 pub use self::changes::{Changes, Marker};
 pub use self::page::{Cursor, Order, Page, Query, SortKey};
 use crate::database::open_for_reading;
-use crate::{Body, FlowDetail, FlowRef, Message, Run, RunId, RunSummary, StoreError, UnknownId};
+use crate::{
+    Body, FlowDetail, FlowRef, Message, Run, RunId, RunSummary, StoreError, StreamMessage,
+    UnknownId,
+};
 
 /// A database that is read.
 #[derive(Debug)]
@@ -50,6 +54,19 @@ impl Reader {
     pub fn body(&self, flow: FlowRef, message: Message) -> Result<Option<Body>, StoreError> {
         let found = self.snapshot(|| detail::read_body(&self.connection, flow, message))?;
         found.map_or_else(|| Err(self.unknown(flow)), Ok)
+    }
+
+    /// What a WebSocket carried after the message with number `after`, in order: at most a thousand
+    /// messages, and at most `limit`.
+    pub fn messages(
+        &self,
+        flow: FlowRef,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<StreamMessage>, StoreError> {
+        let read = || messages::read(&self.connection, flow, after, limit);
+        self.snapshot(read)?
+            .map_or_else(|| Err(self.unknown(flow)), Ok)
     }
 
     /// One run.

@@ -145,6 +145,47 @@ pub struct FlowDetail {
     pub client: Option<ConnectionView>,
     /// The upstream's connection.
     pub upstream: Option<UpstreamView>,
+    /// How many messages the client and the upstream of a WebSocket sent, control frames included;
+    /// `None` if nothing passed.
+    pub messages: Option<MessageCounts>,
+}
+
+/// Messages of a WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageCounts {
+    /// That the client sent.
+    pub from_client: u64,
+    /// That the upstream sent.
+    pub from_upstream: u64,
+}
+
+/// What a WebSocket carried: a message, a control frame, or a rule that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamMessage {
+    /// From 1 on within the flow, in the order in which they were seen whole.
+    pub sequence: u64,
+    /// `client` or `upstream`.
+    pub sender: String,
+    /// When its last byte was seen.
+    pub at: Timestamp,
+    /// `text`, `binary`, `ping`, `pong`, `close`, or `problem` for a broken rule, which the payload
+    /// names.
+    pub kind: String,
+    /// Of a close frame.
+    pub close_code: Option<u16>,
+    /// Bytes of the payload, inflated.
+    pub bytes: u64,
+    /// Bytes of the payload as they passed.
+    pub wire_bytes: u64,
+    /// Frames it came in.
+    pub frames: u64,
+    /// What the payload is: `plain`, `inflated`, `inflated_in_part`, `deflated` where it could not be
+    /// inflated, `unknown` where an extension gave it a form of its own.
+    pub coding: String,
+    /// False if its last frame never came.
+    pub complete: bool,
+    /// What was kept of the payload.
+    pub payload: Vec<u8>,
 }
 
 /// The head of a message. A field value that is no UTF-8 is read as Latin-1.
@@ -293,6 +334,15 @@ impl FlowKind {
             Self::WebSocket => "websocket",
             Self::Tunnel => "tunnel",
         }
+    }
+}
+
+impl StreamMessage {
+    /// True if less was kept than passed.
+    #[must_use]
+    pub fn is_truncated(&self) -> bool {
+        let kept = u64::try_from(self.payload.len()).unwrap_or(u64::MAX);
+        !self.complete || kept < self.bytes
     }
 }
 

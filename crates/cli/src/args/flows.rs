@@ -106,6 +106,8 @@ pub(crate) enum Part {
     Overview,
     Request,
     Response,
+    /// What a WebSocket carried
+    Messages,
     Timing,
     Tls,
     /// Heads and bodies as on the wire

@@ -8,8 +8,11 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use traffic::{BodySize, Event, FlowId, FlowStarted, Head, Outcome, Timestamp, UpstreamFacts};
+use traffic::{
+    BodySize, Event, FlowId, FlowStarted, Head, Outcome, Streamed, Timestamp, UpstreamFacts,
+};
 
+use super::messages::Messages;
 use super::number_hash::NumberHash;
 use crate::limits::{INFORMATIONAL_MAX, OPEN_FLOWS_MAX};
 use crate::recorder::Losses;
@@ -32,6 +35,8 @@ pub(crate) struct RunFlows {
     pub(crate) open: HashMap<FlowId, Flow, NumberHash>,
     /// Open flows that changed since they were stored; some may have ended since.
     pub(crate) changed: Vec<FlowId>,
+    /// Flows with messages that were not stored yet; some may have ended since.
+    pub(crate) telling: Vec<FlowId>,
     /// What is missing and was not stored yet.
     pub(crate) gaps: Vec<Gap>,
     next_seq: u64,
@@ -70,6 +75,8 @@ pub(crate) struct Flow {
     pub(crate) response_head: Option<(Timestamp, Head)>,
     pub(crate) response: MessageState,
     pub(crate) informational: Vec<Head>,
+    /// Of a WebSocket.
+    pub(crate) messages: Messages,
     pub(crate) end: Option<End>,
     /// It is in the list of changed flows.
     listed: bool,
@@ -182,6 +189,7 @@ impl Assembler {
         };
         let mut left: Vec<Flow> = flows.open.drain().map(|(_, flow)| flow).collect();
         flows.changed.clear();
+        flows.telling.clear();
         left.sort_unstable_by_key(|flow| flow.seq);
         for mut flow in left {
             self.held_bytes -= flow.request.held_bytes + flow.response.held_bytes;
@@ -209,6 +217,11 @@ impl Assembler {
             for flow in flows.changed.drain(..) {
                 if let Some(flow) = flows.open.get_mut(&flow) {
                     flow.listed = false;
+                }
+            }
+            for flow in flows.telling.drain(..) {
+                if let Some(flow) = flows.open.get_mut(&flow) {
+                    flow.messages.pending.clear();
                 }
             }
         }
@@ -255,6 +268,7 @@ impl Assembler {
                     run,
                     open: HashMap::default(),
                     changed: Vec::new(),
+                    telling: Vec::new(),
                     gaps: Vec::new(),
                     next_seq: 1,
                 });
@@ -286,6 +300,7 @@ impl RunFlows {
             response_head: None,
             response: MessageState::default(),
             informational: Vec::new(),
+            messages: Messages::default(),
             end: None,
             listed: true,
         });
@@ -315,8 +330,16 @@ impl RunFlows {
                     facts: upstream,
                 });
             }
-            // The bytes that it was read from are kept; messages are not asked for.
-            Event::Streamed { .. } => {}
+            Event::Streamed {
+                at, sender, item, ..
+            } => {
+                // Of a body the bytes are kept that it was read from.
+                if let Streamed::WebSocket(item) = *item
+                    && flow.messages.keep(at, sender, item)
+                {
+                    self.telling.push(id);
+                }
+            }
             Event::RequestData { data, .. } => held = flow.request.keep(data),
             Event::ResponseData { data, .. } => held = flow.response.keep(data),
             Event::RequestEnded {
@@ -348,6 +371,7 @@ impl RunFlows {
         for flow in self.open.values_mut() {
             flow.request.holed |= flow.request.end.is_none();
             flow.response.holed |= flow.response.end.is_none();
+            flow.messages.note_gap();
         }
     }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use traffic::Event;
+use traffic::wire::stream::StreamItem;
+use traffic::wire::websocket::Observation;
+use traffic::{Event, Streamed};
 
 use crate::limits::{GATHER, GATHER_FULL_PART};
 use crate::recorder::Losses;
@@ -252,21 +254,39 @@ fn body_bytes(events: &[Event]) -> usize {
         Event::RequestData { data, .. } | Event::ResponseData { data, .. } => data.len(),
         Event::FlowStarted(started) => started.head.text.len(),
         Event::ResponseStarted { head, .. } | Event::Informational { head, .. } => head.text.len(),
+        Event::Streamed { item, .. } => message_bytes(item),
         _ => 0,
     });
     sizes.sum()
+}
+
+/// What an item of a stream takes in memory.
+fn message_bytes(item: &Streamed) -> usize {
+    let payload = match item {
+        Streamed::WebSocket(Observation::Message(message)) => message.payload.len(),
+        Streamed::Body(StreamItem::Message(message)) => message.payload.len(),
+        // Control frames have 125 octets at most.
+        _ => 0,
+    };
+    size_of::<Streamed>() + payload
 }
 
 fn events_bytes(events: &[Event]) -> usize {
     events.len() * EVENT_BYTES + body_bytes(events)
 }
 
-/// Takes the bytes out of body events. An empty one stays: it tells that something is missing.
+/// Takes the bytes out of body events and messages. An empty one stays: it tells that something is
+/// missing.
 fn drop_bodies(events: &mut [Event]) -> Losses {
     let mut dropped = Losses::default();
     for event in events {
-        let (Event::RequestData { data, .. } | Event::ResponseData { data, .. }) = event else {
-            continue;
+        let data = match event {
+            Event::RequestData { data, .. } | Event::ResponseData { data, .. } => data,
+            Event::Streamed { item, .. } => match &mut **item {
+                Streamed::WebSocket(Observation::Message(message)) => &mut message.payload,
+                _ => continue,
+            },
+            _ => continue,
         };
         if !data.is_empty() {
             dropped.events += 1;

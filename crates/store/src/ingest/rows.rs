@@ -10,6 +10,7 @@ use super::binder::{Binder, Into, Statements};
 use super::bodies::{Bodies, read_parts};
 use super::connections::Connections;
 use super::head::{Heads, ReadHead, mask};
+use super::messages::MessageRows;
 use super::place::Place;
 use super::trace_id::TraceBits;
 use crate::detail::{Field, put_bytes, put_number, put_time};
@@ -69,6 +70,7 @@ pub(crate) struct Rows<'c> {
     redaction: Redaction,
     statements: Statements<'c>,
     bodies: Bodies<'c>,
+    messages: MessageRows<'c>,
     connections: Connections<'c>,
     trace_bits: TraceBits,
     arrivals: Arrivals,
@@ -93,6 +95,7 @@ impl<'c> Rows<'c> {
             redaction,
             statements: Statements::prepare(connection, &FIRST_COLUMNS, &LATER_COLUMNS)?,
             bodies: Bodies::new(connection)?,
+            messages: MessageRows::prepare(connection)?,
             connections: Connections::new(connection, redaction)?,
             trace_bits: TraceBits::new(),
             arrivals: Arrivals::default(),
@@ -139,14 +142,23 @@ impl<'c> Rows<'c> {
         self.statements.forget();
     }
 
-    /// Stores a flow that is over and has no row. In one batch the flows that have none come in the
+    /// Stores a flow that is over and has no row; answers its row. In one batch the flows that have none come in the
     /// order in which they started.
-    pub(crate) fn insert_ended(&mut self, flow: &Flow) -> Result<(), StoreError> {
+    pub(crate) fn insert_ended(&mut self, flow: &Flow) -> Result<i64, StoreError> {
         let bodies = (
             self.bodies.store(&flow.request.chunks)?,
             self.bodies.store(&flow.response.chunks)?,
         );
-        self.insert_flow(flow, bodies).map(drop)
+        self.insert_flow(flow, bodies)
+    }
+
+    /// Stores the messages of a flow that wait for it.
+    pub(crate) fn insert_messages(&mut self, row: i64, flow: &Flow) -> Result<(), StoreError> {
+        for told in &flow.messages.pending {
+            let at_us = |at| flow.micros_to(at);
+            self.messages.insert(row, at_us, told, &mut self.bodies)?;
+        }
+        Ok(())
     }
 
     /// Stores the end of a flow that has a row.
@@ -371,7 +383,11 @@ impl<'c> Rows<'c> {
         to.put_some_integer(response_body)?;
         to.put_some_integer(flow.response.size().map(integer))?;
         let is_over = flow.end.is_some();
-        let is_cut = flow.request.is_cut() || flow.response.is_cut();
+        // What was read message by message is not kept a second time as it was on the wire.
+        let is_cut = match flow.messages.count() {
+            0 => flow.request.is_cut() || flow.response.is_cut(),
+            _ => flow.messages.is_cut(),
+        };
         to.put_integer((is_over && is_cut).into())?;
         to.put_end(flow)?;
         pack_messages(flow, self.redaction, detail);
@@ -434,6 +450,11 @@ fn pack_messages(flow: &Flow, redaction: Redaction, detail: &mut Vec<u8>) {
         if flow.end.is_some() {
             put_number(detail, kept, message.kept_bytes());
         }
+    }
+    if flow.messages.count() > 0 {
+        let [from_client, from_upstream] = flow.messages.by_sender();
+        put_number(detail, Field::MessagesFromClient, from_client);
+        put_number(detail, Field::MessagesFromUpstream, from_upstream);
     }
     for head in &flow.informational {
         put_number(detail, Field::InformationalSize, size(head.text.len()));

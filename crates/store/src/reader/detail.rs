@@ -4,18 +4,19 @@ use rusqlite::{Connection, Row};
 use serde::Deserialize;
 use traffic::Timestamp;
 
+use super::messages;
 use super::packed::Detail;
 use super::row::{bytes, read_row, time};
 use crate::detail::Field;
 use crate::ingest::bodies;
 use crate::limits::READ_HEAD_BYTES_MAX;
 use crate::{
-    Body, ConnectionView, FlowDetail, FlowRef, FlowState, HeadView, Message, ProcessView,
+    Body, ConnectionView, FlowDetail, FlowKind, FlowRef, FlowState, HeadView, Message, ProcessView,
     StoreError, TlsView, UpstreamView, head_delta, head_text,
 };
 
 /// A flow by its run and number, with what its heads are compared with.
-const FLOW: &str = "WITH arrival AS (
+pub(super) const FLOW: &str = "WITH arrival AS (
       SELECT first_id, last_id FROM arrivals WHERE run_id = ?1 AND first_seq <= ?2
       ORDER BY first_seq DESC LIMIT 1
     )
@@ -43,6 +44,10 @@ pub(super) fn read(
     let request = read_head(row, Message::Request, detail.request_head)?;
     let response = read_head(row, Message::Response, detail.response_head)?;
     let upstream: Option<i64> = row.get("upstream_connection")?;
+    let messages = match flow.kind {
+        FlowKind::WebSocket => messages::count(connection, row.get("id")?, &detail)?,
+        FlowKind::Http | FlowKind::Tunnel => None,
+    };
     Ok(Some(FlowDetail {
         scheme: row.get("scheme")?,
         request_content_type: request
@@ -71,6 +76,7 @@ pub(super) fn read(
             Some(upstream) => read_upstream(connection, upstream)?,
             None => None,
         },
+        messages,
         row: flow,
     }))
 }
@@ -97,7 +103,9 @@ pub(super) fn read_body(
         None => bodies::read_parts(connection, row.get("id")?, message)?,
     };
     let seen = bytes(row, &format!("{name}_body_size"))?;
-    if content.is_empty() && seen.unwrap_or(0) == 0 {
+    let flow = read_row(row)?;
+    // What a WebSocket carried is kept as messages.
+    if content.is_empty() && (seen.unwrap_or(0) == 0 || flow.kind == FlowKind::WebSocket) {
         return Ok(Some(None));
     }
     let kept = u64::try_from(content.len()).unwrap_or(u64::MAX);
@@ -107,13 +115,12 @@ pub(super) fn read_body(
         Message::Response => detail.response_head,
     };
     let head = read_head(row, message, steps)?.unwrap_or_default();
-    let state = read_row(row)?.state;
     Ok(Some(Some(Body {
         bytes: content,
         seen,
         truncated: match seen {
             Some(seen) => kept < seen,
-            None => matches!(state, FlowState::Open | FlowState::Interrupted),
+            None => matches!(flow.state, FlowState::Open | FlowState::Interrupted),
         },
         content_encoding: head_text::field(&head, "content-encoding"),
         content_type: head_text::field(&head, "content-type"),
@@ -238,7 +245,7 @@ fn owned_fields(head: &[u8]) -> Vec<(String, String)> {
         .collect()
 }
 
-fn seq(flow: FlowRef) -> i64 {
+pub(super) fn seq(flow: FlowRef) -> i64 {
     i64::try_from(flow.seq).unwrap_or(i64::MAX)
 }
 

@@ -19,7 +19,7 @@ pub(super) struct Detail<'a> {
 }
 
 /// One more than the largest field number.
-const FIELDS: usize = Field::Informational as usize + 1;
+const FIELDS: usize = Field::MessagesFromUpstream as usize + 1;
 
 impl<'a> Detail<'a> {
     /// Reads it; `None` if it is damaged. Unknown fields are passed over.

@@ -8,6 +8,7 @@ mod filters;
 mod ids;
 mod json;
 mod losses;
+mod messages;
 mod pages;
 mod records;
 mod redaction;

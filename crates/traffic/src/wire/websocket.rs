@@ -45,6 +45,17 @@ pub enum Sender {
     Upstream,
 }
 
+impl Sender {
+    /// Its stable name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
 /// What was seen in one direction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Observation {

@@ -1,6 +1,7 @@
 //! `oriel flows show`: one flow, as much of it as was asked for.
 
 mod curl;
+mod messages;
 
 use std::fmt::Write as _;
 
@@ -100,7 +101,11 @@ impl View<'_> {
         let bodies = self
             .wants_bodies()
             .then_some((request.as_ref(), response.as_ref()));
-        print_json(&FlowDocument::new(self.detail, bodies))
+        let document = FlowDocument::new(self.detail, bodies);
+        print_json(&match self.detail.messages {
+            Some(counts) => document.with_messages(counts, &self.messages()?, self.wants_bodies()),
+            None => document,
+        })
     }
 
     fn wants_bodies(&self) -> bool {
@@ -119,6 +124,7 @@ impl View<'_> {
             Some(Part::Overview) => self.push_overview(&mut text),
             Some(Part::Request) => self.push_message(&mut text, Message::Request)?,
             Some(Part::Response) => self.push_message(&mut text, Message::Response)?,
+            Some(Part::Messages) => self.push_messages(&mut text)?,
             Some(Part::Timing) => self.push_timing(&mut text),
             Some(Part::Tls) => self.push_tls(&mut text),
             Some(Part::Raw) => self.push_wire(&mut text)?,
@@ -141,6 +147,7 @@ impl View<'_> {
             text.push('\n');
             self.push_message(text, Message::Response)?;
         }
+        self.push_messages(text)?;
         let stdout = self.context.terminal.stdout;
         if stdout.is_terminal && !self.arguments.full {
             let id = self.detail.row.id;
@@ -214,8 +221,8 @@ impl View<'_> {
             self.push_client(text, client);
         }
         let (sent, received) = match row.kind {
-            FlowKind::Http | FlowKind::WebSocket => ("request", "response"),
-            FlowKind::Tunnel => ("sent", "received"),
+            FlowKind::Http => ("request", "response"),
+            FlowKind::WebSocket | FlowKind::Tunnel => ("sent", "received"),
         };
         let size = |count: Option<u64>| count.map_or_else(|| pen.unknown().to_owned(), bytes);
         push_fact(

@@ -1,5 +1,5 @@
-//! Python: `requests`, and the SDKs of OpenAI and Anthropic, streamed and not. `.ci/run` installs
-//! them into a folder of their own.
+//! Python: `requests`, `websockets`, and the SDKs of OpenAI and Anthropic, streamed and not.
+//! `.ci/run` installs them into a folder of their own.
 
 use std::path::Path;
 
@@ -190,4 +190,98 @@ print(sum(len(part) for part in parts))
         "{}",
         shown.stdout
     );
+}
+
+/// What a WebSocket carried, as sender, kind, size and text.
+fn messages(document: &Value) -> Vec<String> {
+    let items = document["messages"]["items"].as_array().unwrap();
+    let short = |item: &Value| {
+        let word = |name: &str| item[name].as_str().unwrap().to_owned();
+        format!(
+            "{} {} {} {}",
+            word("sender"),
+            word("kind"),
+            item["bytes"],
+            word("data")
+        )
+    };
+    items.iter().map(short).collect()
+}
+
+#[test]
+fn websockets_talk_and_are_recorded() {
+    for compression in ["deflate", "none"] {
+        let world = World::new();
+        let site = Site::https(&world, Protocols::Both);
+        let script = format!(
+            r#"
+import sys
+from websockets.sync.client import connect
+url = sys.argv[1].replace("https:", "wss:") + "/websocket"
+compression = None if "{compression}" == "none" else "{compression}"
+with connect(url, compression=compression, ping_interval=None) as socket:
+    for message in ["Hello", "wide \u00e9\u001b[31m", "x" * 5000]:
+        socket.send(message)
+        assert socket.recv() == message
+    socket.send(["in ", "parts"])
+    print("".join(socket.recv_streaming()))
+    socket.send(b"\x00\x01")
+    assert socket.recv() == b"\x00\x01"
+    socket.close(4000, "enough")
+print(socket.close_code)
+"#
+        );
+        let printed = run(&world, &site, &script);
+        assert_eq!(printed.stdout, "in parts\n4000\n");
+        let flow = only_flow(&world);
+        assert_eq!(
+            (&flow["kind"], &flow["state"]),
+            (&json!("websocket"), &json!("completed"))
+        );
+        assert_eq!(
+            (&flow["status"], &flow["truncated"]),
+            (&json!(101), &json!(false))
+        );
+
+        let id = flow["id"].as_str().unwrap();
+        let shown = world.json(&["flows", "show", id, "--json", "--body"]);
+        let long = format!("text 5000 {}", "x".repeat(5000));
+        let expected = [
+            "text 5 Hello",
+            "text 12 wide é\u{1b}[31m",
+            &long,
+            "text 8 in parts",
+            "binary 2 \0\u{1}",
+            "close 6 enough",
+        ];
+        let both = expected
+            .iter()
+            .flat_map(|said| [format!("client {said}"), format!("upstream {said}")]);
+        assert_eq!(messages(&shown), both.collect::<Vec<_>>());
+        let items = &shown["messages"]["items"];
+        let (coding, smaller) = match compression {
+            "deflate" => ("inflated", true),
+            _ => ("plain", false),
+        };
+        assert_eq!(items[4]["coding"], coding);
+        assert_eq!(items[4]["wire_bytes"].as_u64().unwrap() < 5000, smaller);
+        // The library ends with an empty frame.
+        assert_eq!(
+            (&items[6]["frames"], &items[7]["frames"]),
+            (&json!(3), &json!(3))
+        );
+
+        let text = world.oriel(&["flows", "show", id]).stdout;
+        assert!(text.contains("messages   client 6   upstream 6"), "{text}");
+        assert!(
+            text.contains("client    text") && text.contains("␛[31m"),
+            "{text}"
+        );
+        assert!(
+            text.contains("4000 enough") && !text.contains('\u{1b}'),
+            "{text}"
+        );
+        let listed = world.oriel(&["flows", "list"]).stdout;
+        assert!(listed.contains("websocket"), "{listed}");
+    }
 }

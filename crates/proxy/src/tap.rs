@@ -47,7 +47,7 @@ pub enum ReadStreams {
     /// None.
     #[default]
     None,
-    /// WebSockets.
+    /// WebSockets. Of a message at most as much is told as of a body (`body_bytes_kept`).
     WebSockets,
     /// WebSockets, server-sent events, NDJSON, gRPC and AWS event streams, in both directions.
     All,
@@ -339,8 +339,15 @@ impl Flow<'_> {
         if self.reporter.tap.streams == ReadStreams::None {
             return;
         }
+        let kept_max = match self.reporter.tap.streams {
+            ReadStreams::All => MESSAGE_BYTES_KEPT,
+            ReadStreams::WebSockets | ReadStreams::None => {
+                let kept_max = usize::try_from(self.reporter.tap.kept_max);
+                kept_max.map_or(MESSAGE_BYTES_KEPT, |kept| kept.min(MESSAGE_BYTES_KEPT))
+            }
+        };
         self.streams = [Sender::Client, Sender::Upstream].map(|sender| {
-            let observer = Observer::new(sender, &accepted.extensions, MESSAGE_BYTES_KEPT);
+            let observer = Observer::new(sender, &accepted.extensions, kept_max);
             Some(Reader::WebSocket(Box::new(observer)))
         });
         if matches!(accepted.proof, Proof::Wrong | Proof::Missing) {

@@ -669,3 +669,17 @@ async fn a_client_that_goes_is_told_to_the_upstream() {
         );
     }
 }
+
+#[tokio::test]
+async fn of_a_message_no_more_is_told_than_of_a_body() {
+    for (kept, expected) in [(0, "Text  5/5 in 1"), (2, "Text He 5/5 in 1")] {
+        let running = Running::with(|config| config.body_bytes_kept = kept).await;
+        let (mut socket, _upstream) = open(&running, "/websocket", &[]).await;
+        socket.send(&Frame::new(TEXT, "Hello")).await.unwrap();
+        soon(socket.read()).await.unwrap().unwrap();
+        socket.close_write().await.unwrap();
+        assert_eq!(soon(socket.read()).await.unwrap(), None);
+        let flow = running.recorder.only_flow().await;
+        assert_eq!(told(&flow.observed(Sender::Client)), [expected]);
+    }
+}

@@ -63,7 +63,8 @@ pub enum Protocols {
 #[derive(Clone, Debug)]
 pub enum Behaviour {
     /// Answers HTTP requests by their path. `upstream/routes.rs` opens with the list of routes;
-    /// `/v1/…` speaks like the OpenAI and Anthropic APIs.
+    /// `/v1/…` and
+    /// `/v1beta/…` speak like the APIs of OpenAI, Anthropic and Google.
     Http,
     /// Plays one script per connection, in this order; the last one is played again for all
     /// connections after it.
@@ -142,7 +143,13 @@ impl UpstreamOptions {
 impl Upstream {
     /// Listens on a loopback port of the kernel's choice.
     pub async fn start(options: UpstreamOptions) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), options).await
+    }
+
+    /// Listens on this address. Tests take a free port by [`start`](Self::start); this is for a
+    /// process that has a network of its own.
+    pub async fn start_at(address: SocketAddr, options: UpstreamOptions) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let journal = Arc::new(Journal::new());
         let tls = options

@@ -1,10 +1,11 @@
-//! A model API that needs no model: the paths of OpenAI and Anthropic, with their wire formats,
-//! streamed and whole, and a turn that calls a tool.
+//! A model API that needs no model: the paths of OpenAI, Anthropic and Google, with their wire
+//! formats, streamed and whole, and a turn that calls a tool.
 //!
 //! The answer depends on the request alone. When tools are offered and the conversation has no
 //! tool result yet, the first tool is called; otherwise a text is written.
 
 mod chat;
+mod contents;
 mod messages;
 mod responses;
 
@@ -22,7 +23,15 @@ const CREATED: u64 = 1_763_683_200;
 const TEXT: &str = "The build is green: 42 tests passed and none failed. \
     The slowest took 310 ms, so there is nothing to worry about.";
 
-/// What a request asks for, in the words both companies share.
+/// Whose manner of refusing it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Company {
+    OpenAi,
+    Anthropic,
+    Google,
+}
+
+/// What a request asks for, in the words the companies share.
 struct Ask<'a> {
     request: &'a Received,
     body: Value,
@@ -39,47 +48,43 @@ enum Say {
 /// Chooses the answer. Pure.
 pub(super) fn answer(request: &Received) -> Reply {
     let path = request.path();
-    let is_anthropic = path.starts_with("/v1/messages") || has(request, "anthropic-version");
-    if !has(request, "authorization") && !has(request, "x-api-key") {
-        return refuse(
-            is_anthropic,
-            401,
-            "authentication_error",
-            "no API key was sent",
-        );
+    let company = if path.starts_with("/v1beta/") {
+        Company::Google
+    } else if path.starts_with("/v1/messages") || has(request, "anthropic-version") {
+        Company::Anthropic
+    } else {
+        Company::OpenAi
+    };
+    let keys = ["authorization", "x-api-key", "x-goog-api-key"];
+    if !keys.iter().any(|name| has(request, name)) && request.query("key").is_none() {
+        return refuse(company, 401, "authentication_error", "no API key was sent");
+    }
+    if company == Company::Google {
+        return contents::answer(request);
     }
     match (request.method.as_str(), path) {
-        ("GET", "/v1/models") if is_anthropic => messages::models(),
+        ("GET", "/v1/models") if company == Company::Anthropic => messages::models(),
         ("GET", "/v1/models") => chat::models(),
-        ("POST", "/v1/chat/completions") => with_ask(request, false, chat::answer),
-        ("POST", "/v1/responses") => with_ask(request, false, responses::answer),
-        ("POST", "/v1/messages") => with_ask(request, true, messages::answer),
-        ("POST", "/v1/messages/count_tokens") => with_ask(request, true, messages::count_tokens),
-        _ => refuse(
-            is_anthropic,
-            404,
-            "not_found_error",
-            "no such path or method",
-        ),
+        ("POST", "/v1/chat/completions") => with_ask(request, company, chat::answer),
+        ("POST", "/v1/responses") => with_ask(request, company, responses::answer),
+        ("POST", "/v1/messages") => with_ask(request, company, messages::answer),
+        ("POST", "/v1/messages/count_tokens") => with_ask(request, company, messages::count_tokens),
+        _ => refuse(company, 404, "not_found_error", "no such path or method"),
     }
 }
 
-fn with_ask(request: &Received, is_anthropic: bool, answer: fn(&Ask<'_>) -> Reply) -> Reply {
+/// What a WebSocket of OpenAI Responses answers to one message.
+pub(super) fn answer_message(request: &Received, message: &[u8]) -> Vec<String> {
+    responses::answer_message(request, message)
+}
+
+fn with_ask(request: &Received, company: Company, answer: fn(&Ask<'_>) -> Reply) -> Reply {
+    const INVALID: &str = "invalid_request_error";
     let Ok(body) = serde_json::from_slice::<Value>(&request.body.kept) else {
-        return refuse(
-            is_anthropic,
-            400,
-            "invalid_request_error",
-            "the body is no JSON",
-        );
+        return refuse(company, 400, INVALID, "the body is no JSON");
     };
     let Some(model) = body.get("model").and_then(Value::as_str).map(str::to_owned) else {
-        return refuse(
-            is_anthropic,
-            400,
-            "invalid_request_error",
-            "model: field required",
-        );
+        return refuse(company, 400, INVALID, "model: field required");
     };
     let stream = body.get("stream").and_then(Value::as_bool).unwrap_or(false);
     answer(&Ask {
@@ -90,15 +95,20 @@ fn with_ask(request: &Received, is_anthropic: bool, answer: fn(&Ask<'_>) -> Repl
     })
 }
 
-fn refuse(is_anthropic: bool, status: u16, kind: &str, message: &str) -> Reply {
-    let error = if is_anthropic {
-        json!({
+fn refuse(company: Company, status: u16, kind: &str, message: &str) -> Reply {
+    let error = match company {
+        Company::Anthropic => json!({
             "type": "error",
             "error": { "type": kind, "message": message },
             "request_id": "req_011testbed0000",
-        })
-    } else {
-        json!({ "error": { "message": message, "type": kind, "param": null, "code": null } })
+        }),
+        Company::OpenAi => {
+            json!({ "error": { "message": message, "type": kind, "param": null, "code": null } })
+        }
+        Company::Google => {
+            let kind = kind.to_ascii_uppercase();
+            json!({ "error": { "code": status, "message": message, "status": kind } })
+        }
     };
     Reply::full(status, "application/json", error.to_string())
 }

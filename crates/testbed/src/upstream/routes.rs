@@ -21,7 +21,7 @@
 //! | `/reset?after=N&code=C` | N bytes, then a reset; without `after`, no head either |
 //! | `/hang` | nothing |
 //! | `/websocket` | a WebSocket, see `upstream/websocket.rs` |
-//! | `/v1/…` | a model API |
+//! | `/v1/…`, `/v1beta/…` | a model API |
 
 use std::io::Write;
 use std::time::Duration;
@@ -38,7 +38,7 @@ const CANCEL: u32 = 8;
 /// Chooses the answer. Pure: nothing is waited for here.
 pub(super) fn answer(request: &Received) -> Reply {
     let path = request.path();
-    if path.starts_with("/v1/") {
+    if path.starts_with("/v1/") || path.starts_with("/v1beta/") {
         return models::answer(request);
     }
     let mut steps = path.trim_start_matches('/').split('/');

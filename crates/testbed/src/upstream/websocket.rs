@@ -1,10 +1,10 @@
-//! The WebSocket of the general upstream: it gives back each frame as it came, compressed ones too,
-//! answers pings and closes.
+//! The WebSockets of the general upstream. `/websocket` gives back each frame as it came, compressed
+//! ones too, answers pings and closes; `/v1/responses` is that of a model API.
 //!
 //! A compressed message goes back as the same octets. That is sound because both sides agree on the
 //! same parameters, so that both directions have the same history.
 //!
-//! | query | what it does |
+//! | query of `/websocket` | what it does |
 //! |---|---|
 //! | `refuse=S` | answers with status S instead |
 //! | `close=C` | answers the first message with the close code C |
@@ -16,12 +16,14 @@ use aws_lc_rs::digest;
 use bytes::{Buf, Bytes};
 
 use super::reply::Reply;
-use super::{Received, Version};
+use super::{Received, Version, models};
 use crate::message::Headers;
 use crate::websocket::{CLOSE, Frame, PING, PONG, TEXT, WebSocket};
 
-/// The path it stands at.
-pub(super) const PATH: &str = "/websocket";
+/// Where frames are given back.
+const ECHO: &str = "/websocket";
+/// Where a model answers.
+const RESPONSES: &str = "/v1/responses";
 
 /// What is done with a request.
 pub(super) enum Answer {
@@ -33,9 +35,18 @@ pub(super) enum Answer {
     Open(Headers, Manner),
 }
 
+/// What is done with frames.
+#[derive(Debug)]
+pub(super) enum Manner {
+    /// They are given back.
+    Echo(Echo),
+    /// Each message is a request to the model; this opened the socket.
+    Responses(Box<Received>),
+}
+
 /// What the query asks for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Manner {
+pub(super) struct Echo {
     /// Sends a ping first, and tells in a message what the pong says.
     pings: bool,
     /// Answers the first message with this close code.
@@ -47,7 +58,10 @@ pub(super) fn answer(request: &Received) -> Answer {
     let Some(mut fields) = proof(request) else {
         return Answer::NotAsked;
     };
-    if request.path() != PATH {
+    if request.path() == RESPONSES {
+        return Answer::Open(fields, Manner::Responses(Box::new(request.clone())));
+    }
+    if request.path() != ECHO {
         return Answer::NotAsked;
     }
     if let Some(status) = number(request, "refuse") {
@@ -61,11 +75,11 @@ pub(super) fn answer(request: &Received) -> Answer {
     if let Some(agreed) = offers.flat_map(|list| list.split(',')).find_map(agree) {
         add(&mut fields, "sec-websocket-extensions", &agreed);
     }
-    let manner = Manner {
+    let echo = Echo {
         pings: request.query("ping").is_some(),
         close: number(request, "close"),
     };
-    Answer::Open(fields, manner)
+    Answer::Open(fields, Manner::Echo(echo))
 }
 
 fn number(request: &Received, name: &str) -> Option<u16> {
@@ -114,7 +128,34 @@ fn agree(offer: &str) -> Option<String> {
 }
 
 /// Serves until the peer has closed. A peer that leaves without a close frame is served as well.
-pub(super) async fn serve(mut socket: WebSocket, manner: Manner) -> io::Result<()> {
+pub(super) async fn serve(socket: WebSocket, manner: Manner) -> io::Result<()> {
+    match manner {
+        Manner::Echo(echo) => give_back(socket, echo).await,
+        Manner::Responses(request) => respond(socket, &request).await,
+    }
+}
+
+async fn respond(mut socket: WebSocket, request: &Received) -> io::Result<()> {
+    while let Some(frame) = socket.read().await? {
+        match frame.opcode {
+            CLOSE => {
+                socket.send(&frame).await?;
+                break;
+            }
+            PING => socket.send(&Frame::new(PONG, frame.payload)).await?,
+            TEXT => {
+                for event in models::answer_message(request, &frame.payload) {
+                    socket.send(&Frame::new(TEXT, event)).await?;
+                }
+            }
+            // Its clients send each request in one frame.
+            _ => {}
+        }
+    }
+    socket.close_write().await
+}
+
+async fn give_back(mut socket: WebSocket, manner: Echo) -> io::Result<()> {
     if manner.pings {
         socket.send(&Frame::new(PING, "are you there")).await?;
     }

@@ -1,6 +1,7 @@
 //! The model APIs: errors, streams that agree with the whole answers, and the turn of a tool.
 
 use oriel_testbed::client::{Client, Request, Response};
+use oriel_testbed::websocket::{Frame, TEXT};
 use serde_json::{Value, json};
 
 use crate::{NAME, start_http};
@@ -117,4 +118,64 @@ async fn refusals_look_like_the_companies_own() {
     assert_eq!(error["error"]["type"], "authentication_error");
     let response = ask(&mut client, "/v1/responses", &json!({})).await;
     assert_eq!(response.head.status, 400);
+}
+
+#[tokio::test]
+async fn contents_stream_what_they_answer() {
+    let (_upstream, mut client) = start_http().await;
+    let path = |action: &str| format!("/v1beta/models/gemini-3-pro:{action}");
+    let body =
+        json!({ "contents": [{ "role": "user", "parts": [{ "text": "are they green?" }] }] });
+    let whole = ask_json(&mut client, &path("generateContent"), &body).await;
+    let text = &whole["candidates"][0]["content"]["parts"][0]["text"];
+    let action = path("streamGenerateContent?alt=sse");
+    let events = ask_stream(&mut client, &action, &body).await;
+    let pointer = "/candidates/0/content/parts/0/text";
+    assert_eq!(*text, joined(&events, pointer).as_str());
+    let array = ask_json(&mut client, &path("streamGenerateContent"), &body).await;
+    assert_eq!(*text, joined(array.as_array().unwrap(), pointer).as_str());
+    let last = events.last().unwrap();
+    assert_eq!(last["candidates"][0]["finishReason"], "STOP");
+    assert_eq!(last["modelVersion"], "gemini-3-pro");
+}
+
+#[tokio::test]
+async fn contents_call_an_offered_tool_once() {
+    let (_upstream, mut client) = start_http().await;
+    let path = "/v1beta/models/gemini-3-pro:generateContent";
+    let tools = json!([{ "functionDeclarations": [{ "name": "shell" }] }]);
+    let mut body = json!({ "contents": [], "tools": tools });
+    let call = ask_json(&mut client, path, &body).await;
+    let call = &call["candidates"][0]["content"]["parts"][0]["functionCall"];
+    assert_eq!(call["name"], "shell");
+    assert_eq!(call["args"]["command"], "cargo test");
+    let result = json!({ "functionResponse": { "name": "shell", "response": {} } });
+    body["contents"] = json!([{ "role": "user", "parts": [result] }]);
+    let whole = ask_json(&mut client, path, &body).await;
+    assert!(whole["candidates"][0]["content"]["parts"][0]["text"].is_string());
+}
+
+#[tokio::test]
+async fn responses_by_websocket_are_the_events_of_the_stream() {
+    let body = json!({ "model": "gpt-5.1", "input": "are the tests green?" });
+    let (_upstream, mut client) = start_http().await;
+    let streamed = ask_stream(&mut client, "/v1/responses", &body).await;
+    let (_upstream, client) = start_http().await;
+    let fields = [("Host", NAME), ("Authorization", "Bearer test")];
+    let socket = client.start_websocket("/v1/responses", &fields).await;
+    let mut socket = socket.unwrap();
+    for (generate, expected) in [(false, 2), (true, streamed.len())] {
+        let mut message = body.clone();
+        message["type"] = "response.create".into();
+        message["generate"] = generate.into();
+        let request = Frame::new(TEXT, message.to_string());
+        socket.send(&request).await.unwrap();
+        let mut types = Vec::new();
+        while types.last() != Some(&json!("response.completed")) {
+            let frame = socket.read().await.unwrap().unwrap();
+            let event: Value = serde_json::from_slice(&frame.payload).unwrap();
+            types.push(event["type"].clone());
+        }
+        assert_eq!(types.len(), expected);
+    }
 }

@@ -1,18 +1,59 @@
-//! OpenAI Responses: `POST /v1/responses`.
+//! OpenAI Responses: `POST /v1/responses`, and its WebSocket, where each message from the client
+//! is a request and each to it an event.
 
 use serde_json::{Value, json};
 
 use super::{Ask, CREATED, Say, chat, document, stream};
+use crate::message::Body;
+use crate::upstream::Received;
 use crate::upstream::reply::Reply;
 
 pub(super) fn answer(ask: &Ask<'_>) -> Reply {
     let say = ask.say(tool_name, has_tool_result(&ask.body));
     let reply = if ask.stream {
-        stream(events(ask, &say))
+        stream(events(ask, &say).iter().map(server_sent).collect())
     } else {
         document(&response(ask, &say, "completed"))
     };
     chat::with_headers(reply, ask)
+}
+
+/// The events for a message `{"type": "response.create", …}`, each a message. With
+/// `"generate": false` a client only opens the conversation.
+pub(super) fn answer_message(request: &Received, message: &[u8]) -> Vec<String> {
+    let body: Value = serde_json::from_slice(message).unwrap_or_default();
+    let Some(model) = body["model"].as_str().map(str::to_owned) else {
+        let error = json!({ "type": "error", "code": null, "message": "model: field required" });
+        return vec![error.to_string()];
+    };
+    let mut request = request.clone();
+    request.body = Body {
+        seen: message.len() as u64,
+        kept: message.to_vec().into(),
+        ..Body::default()
+    };
+    let is_silent = body["generate"] == false;
+    let ask = Ask {
+        request: &request,
+        body,
+        model,
+        stream: true,
+    };
+    let say = ask.say(tool_name, has_tool_result(&ask.body));
+    let mut events = events(&ask, &say);
+    if is_silent {
+        events.retain(|event| event["type"] == "response.created");
+        let mut response = response(&ask, &say, "completed");
+        response["output"] = json!([]);
+        let end = json!({ "type": "response.completed", "sequence_number": 1 });
+        events.push(merged(&end, &json!({ "response": response })));
+    }
+    events.iter().map(Value::to_string).collect()
+}
+
+fn server_sent(event: &Value) -> String {
+    let name = event["type"].as_str().unwrap_or_default();
+    format!("event: {name}\ndata: {event}\n\n")
 }
 
 fn tool_name(tool: &Value) -> Option<&str> {
@@ -83,7 +124,7 @@ fn text_part(text: &str) -> Value {
     json!({ "type": "output_text", "text": text, "annotations": [], "logprobs": [] })
 }
 
-fn events(ask: &Ask<'_>, say: &Say) -> Vec<String> {
+fn events(ask: &Ask<'_>, say: &Say) -> Vec<Value> {
     let started = response(ask, say, "in_progress");
     let mut log = EventLog::default();
     log.push("response.created", json!({ "response": started }));
@@ -142,14 +183,13 @@ fn push_call(log: &mut EventLog, ask: &Ask<'_>, say: &Say, arguments: &str) {
 /// Events with the running number that each of them carries.
 #[derive(Default)]
 struct EventLog {
-    events: Vec<String>,
+    events: Vec<Value>,
 }
 
 impl EventLog {
     fn push(&mut self, name: &str, fields: Value) {
         let number = json!({ "type": name, "sequence_number": self.events.len() });
-        let data = merged(&number, &fields);
-        self.events.push(format!("event: {name}\ndata: {data}\n\n"));
+        self.events.push(merged(&number, &fields));
     }
 }
 

@@ -1,10 +1,12 @@
-//! The project's own commands: `cargo xtask ci`, `tidy`, `deny` and `bench`.
+//! The project's own commands: `cargo xtask ci`, `tidy`, `deny`, `bench` and
+//! `conformance`.
 //!
 //! Nothing here is shipped. What a check knows about the project stands in a table at the top of
 //! its file.
 
 mod bench;
 mod ci;
+mod conformance;
 mod console;
 mod failure;
 mod tidy;
@@ -22,6 +24,8 @@ usage: cargo xtask <command>
   deny          licences, bans and sources by cargo-deny
   bench [--quick] [--only CASE]… [--proxy NAME]… [--write FILE]
                 CPU per request and latency, beside other proxies
+  conformance [--only SUITE]…
+                the test suites of others, direct and through oriel
 ";
 
 fn main() -> ExitCode {
@@ -44,8 +48,10 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
         ["tidy"] => tidy::run(),
         ["deny"] => ci::deny(),
         ["bench", rest @ ..] => bench::run(rest),
-        // What the benchmark starts itself as.
+        // What the commands start themselves as.
         ["bench-run", rest @ ..] => bench::run_pinned(rest),
+        ["conformance", rest @ ..] => conformance::run(rest),
+        ["conformance-run", rest @ ..] => conformance::run_offline(rest),
         ["bench-peer", name, listen, folder] => bench::run_peer(name, listen, folder),
         [] | ["help" | "--help" | "-h"] => {
             console::say(USAGE);

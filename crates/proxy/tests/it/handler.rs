@@ -14,7 +14,7 @@ use testbed::upstream::Protocols;
 use testbed::websocket::{BINARY, CONTINUATION, Frame, TEXT};
 use uuid::Uuid;
 
-use crate::running::{NAME, Running, https};
+use crate::running::{NAME, Running, authority_of, https};
 use crate::soon;
 
 /// Notes what it is told, and decides by the path.
@@ -226,6 +226,32 @@ async fn is_told_of_each_message_of_a_websocket() {
           websocket_binary#1 websocket_close#2 websocket_close#2 end close"
         ]
     );
+}
+
+#[tokio::test]
+async fn does_not_wait_for_what_a_websocket_carries() {
+    let (upstream, notes) = (https(Protocols::Http2).await, Notes::default());
+    // Bodies are held until they are whole: a WebSocket over HTTP/2 is none.
+    let running = start(&notes, true).await;
+    let client = running.through_tls(&upstream, &["h2"]).await;
+    let client = client.start_http2().await.unwrap();
+    let url = |path| format!("https://{}{path}", authority_of(&upstream));
+    let get = http::Request::get(url("/bytes/1")).body(Bytes::new());
+    soon(client.request(get.unwrap())).await.unwrap();
+    let url = url("/websocket");
+    let socket = client.start_websocket(&url, &[]);
+    let mut socket = soon(socket).await.unwrap();
+    let frame = Frame::new(TEXT, "Hello");
+    socket.send(&frame).await.unwrap();
+    assert_eq!(soon(socket.read()).await.unwrap(), Some(frame));
+    socket.close_write().await.unwrap();
+    assert_eq!(soon(socket.read()).await.unwrap(), None);
+    drop((socket, client));
+    running.stop().await;
+    let told = notes.by_id();
+    let expected =
+        "open CONNECT/websocket websocket(200) websocket_text#0 websocket_text#0 end close";
+    assert!(told.iter().any(|told| told == expected), "{told:?}");
 }
 
 #[tokio::test]

@@ -1,8 +1,13 @@
 //! What a WebSocket carried comes back, within bounds.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use oriel_store::limits::{MESSAGE_BYTES_MAX, MESSAGES_KEPT_MAX, PAGE_MESSAGES_MAX};
-use oriel_store::{FlowState, Message as Body, MessageCounts, StreamMessage};
+use oriel_store::{
+    FlowState, Message as Body, MessageCounts, Redaction, StoreOptions, StreamMessage,
+};
+use rusqlite::Connection;
 use traffic::wire::websocket::{Close, Coding, Message, MessageKind, Observation, Problem};
 use traffic::{BodySize, Event, FlowId, FlowKind, Sender, Streamed, Timestamp};
 
@@ -180,4 +185,32 @@ fn what_is_too_much_is_counted_and_said() {
         .messages(place.flow(1), MESSAGES_KEPT_MAX - 1, 100)
         .unwrap();
     assert_eq!(last.len(), 1);
+}
+
+#[test]
+fn payloads_go_first_when_the_writer_falls_behind() {
+    let mut options = StoreOptions::new(Redaction::Basic);
+    options.queue_bytes_max = 200_000;
+    let place = Place::with(options);
+    let lock = Connection::open(place.path()).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let large = "x".repeat(50_000);
+    let told = |at| streamed(at, Sender::Upstream, Observation::Message(text(&large)));
+    let [opening, told, ending] = websocket((0..10).map(told).collect());
+    place.record(opening);
+    // The writer takes this batch and cannot write it.
+    assert!(place.recorder.flush(Duration::from_millis(200)).is_err());
+    for event in told {
+        place.record(vec![event]);
+    }
+    place.record(ending);
+    let losses = place.recorder.losses();
+    assert!(losses.body_bytes >= 300_000, "{losses:?}");
+    lock.execute_batch("ROLLBACK").unwrap();
+    let reader = place.reader();
+    assert!(reader.flow(place.flow(1)).unwrap().row.truncated);
+    let messages = reader.messages(place.flow(1), 0, 100).unwrap();
+    assert_eq!(messages.len(), 10);
+    assert!(!messages[0].is_truncated() && messages[9].is_truncated());
+    assert_eq!(messages[9].bytes, 50_000);
 }

@@ -162,6 +162,7 @@ pub(crate) fn engine_config(
             .attribution
             .value
             .then_some(proxy::limits::PROCESS_LOOKUP),
+        governor: proxy::Governor::default(),
         handler: proxy::handler::HandlerLimits::default(),
     })
 }

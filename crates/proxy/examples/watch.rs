@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use oriel_proxy::{
-    AltSvc, Authority, ConnectPorts, Listener, MinTlsVersion, Pool, Proxy, ProxyConfig,
+    AltSvc, Authority, ConnectPorts, Governor, Listener, MinTlsVersion, Pool, Proxy, ProxyConfig,
     SniMismatch, Timeouts, UpstreamTrust,
 };
 use rustls::pki_types::CertificateDer;
@@ -72,6 +72,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         sni_mismatch: SniMismatch::Allow,
         alt_svc: AltSvc::default(),
         attribution: None,
+        governor: Governor::default(),
         handler: oriel_proxy::handler::HandlerLimits::default(),
     };
     let proxy = Proxy::bind(config, Some(Arc::new(Print))).await?;

@@ -15,6 +15,7 @@ use traffic::ListenAddress;
 use crate::clock;
 use crate::config::ProxyConfig;
 use crate::connection::{self, Engine};
+use crate::governor::Clients;
 use crate::handler::{Gate, HandlerCounts, InterceptHandler, Observer};
 use crate::limits::{CONNECTIONS_MAX, LEAVES_MAX, POOL_SWEEP, PROCESS_LOOKUPS_DRAIN};
 use crate::listen::{Accepted, Listening};
@@ -61,6 +62,7 @@ struct Lasting {
     attribution: Arc<Attribution>,
     lookups: Arc<Tasks>,
     counters: Arc<Counters>,
+    clients: Arc<Clients>,
 }
 
 /// What runs on one configuration. Client connections keep theirs to their end.
@@ -179,6 +181,7 @@ impl Proxy {
             attribution: Arc::default(),
             lookups: Arc::default(),
             counters: Arc::default(),
+            clients: Arc::default(),
         };
         let generation = Generation::new(config, &lasting, None)?;
         Ok(Self {
@@ -402,6 +405,8 @@ impl Generation {
             stop,
             connections: Arc::clone(&lasting.connections),
             counters: Arc::clone(&lasting.counters),
+            clients: Arc::clone(&lasting.clients),
+            governor: config.governor,
             timeouts: config.timeouts,
         };
         Ok(Self {

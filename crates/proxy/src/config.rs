@@ -13,6 +13,7 @@ use traffic::rules::route::Rules;
 use traffic::{ListenAddress, Target};
 
 use crate::handler::HandlerLimits;
+use crate::limits::{CONNECTIONS_PER_CLIENT_MAX, FLOWS_MAX};
 use crate::tls::authority::Authority;
 use crate::tls::identity::ClientIdentity;
 
@@ -57,6 +58,8 @@ pub struct ProxyConfig {
     /// traffic, where somebody watches; `None` looks for none. Only a question to a handler waits
     /// for it.
     pub attribution: Option<Duration>,
+    /// How much may go on at once.
+    pub governor: Governor,
     /// How long a handler may take, and what happens when it fails. Without a handler it says
     /// nothing.
     pub handler: HandlerLimits,
@@ -201,6 +204,24 @@ impl Default for AltSvc {
         Self {
             strip: true,
             http3_passthrough: HostPatterns::default(),
+        }
+    }
+}
+
+/// How much may go on at once. What is beyond is answered with 503 and `Retry-After`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Governor {
+    /// Flows under way: requests, WebSockets and tunnels.
+    pub flows_max: usize,
+    /// Connections of one client: of one address, or over Unix-domain sockets of one user.
+    pub connections_per_client_max: usize,
+}
+
+impl Default for Governor {
+    fn default() -> Self {
+        Self {
+            flows_max: FLOWS_MAX,
+            connections_per_client_max: CONNECTIONS_PER_CLIENT_MAX,
         }
     }
 }

@@ -19,10 +19,11 @@ use traffic::{
 };
 
 use crate::clock;
-use crate::config::{ConnectPorts, SniMismatch, Timeouts};
+use crate::config::{ConnectPorts, Governor, SniMismatch, Timeouts};
 use crate::destination::{self, Destination, FrontFacts, Scope};
 use crate::error;
 use crate::first_bytes::{self, Begins};
+use crate::governor::{self, Clients};
 use crate::handler::{Gate, LaneKey, Subject};
 use crate::http1::connection::Http1;
 use crate::http1::serve::{self as http1, Served};
@@ -59,6 +60,8 @@ pub(crate) struct Engine {
     pub(crate) stop: Stop,
     pub(crate) connections: Arc<AtomicU64>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) clients: Arc<Clients>,
+    pub(crate) governor: Governor,
 }
 
 /// A connection that was opened to one target.
@@ -88,6 +91,18 @@ pub(crate) enum ConnectAnswer {
 }
 
 impl Engine {
+    /// Why there is no room for another flow, of which `uncounted` are not among those that have
+    /// begun yet.
+    pub(crate) fn busy(&self, uncounted: u64) -> Option<Failure> {
+        let max = self.governor.flows_max;
+        let under_way = self.counters.active_flows() + uncounted;
+        (under_way > max as u64).then(|| {
+            governor::busy(format!(
+                "{max} requests and tunnels are under way, which is as many as allowed"
+            ))
+        })
+    }
+
     /// Has the process behind an accepted connection found, beside its traffic. Soon: a client
     /// that has gone cannot be found any more.
     fn process_behind(
@@ -123,6 +138,12 @@ impl Engine {
 
 /// Follows one accepted connection to its end.
 pub(crate) async fn run(accepted: Accepted, engine: Arc<Engine>) {
+    let _counted = engine.counters.connection();
+    let max = engine.governor.connections_per_client_max;
+    let Some(_place) = engine.clients.admit(accepted.client_address, max) else {
+        engine.counters.turned_away();
+        return turn_away(Replay::new(accepted.wire), max, &engine).await;
+    };
     let connection = ConnectionId(engine.connections.fetch_add(1, Ordering::Relaxed));
     let process = engine.process_behind(connection, &accepted);
     let facts = ConnectionFacts {
@@ -136,7 +157,6 @@ pub(crate) async fn run(accepted: Accepted, engine: Arc<Engine>) {
         tls: Err(NoTls::PlainHttp),
         tls_done_at: None,
     };
-    let _counted = engine.counters.connection();
     let mut reporter = engine.tap.reporter(Protocol::Http1);
     let subject = engine.gate.as_ref().map(|gate| {
         let (subject, lane) = Subject::open(gate, &facts, process);
@@ -151,6 +171,27 @@ pub(crate) async fn run(accepted: Accepted, engine: Arc<Engine>) {
         &mut reporter,
     )
     .await;
+}
+
+/// Tells a client that has too many connections to come again, once it has asked for something.
+async fn turn_away(mut wire: Replay, max: usize, engine: &Engine) {
+    let text = format!("{max} connections of this client are open, which is as many as allowed");
+    let refusal = Refusal::new(&governor::busy(text), None);
+    let limit = engine.timeouts.head;
+    let is_http2 = tokio::select! {
+        biased;
+        is_http2 = first_bytes::is_http2(&mut wire, limit) => is_http2,
+        () = engine.stop.asked() => return,
+    };
+    if is_http2 {
+        return http2::turn_away(Transport::Plain(wire), &refusal, limit).await;
+    }
+    let mut client = Http1::new(Transport::Plain(wire), BytesMut::new());
+    if client.read_head(limit, limit).await.is_ok() {
+        let is_head = client.input.starts_with(b"HEAD ");
+        refusal.write(false, !is_head, &mut client.output);
+        client.close(LINGER).await;
+    }
 }
 
 /// Learns whom the client wants.
@@ -245,8 +286,11 @@ fn refused(target: &Target, route: &Route, engine: &Engine) -> Option<Failure> {
         ConnectPorts::Any => true,
         ConnectPorts::Only(ports) => ports.contains(&target.port),
     };
-    if allowed || route.action == Action::Block {
+    if route.action == Action::Block {
         return None;
+    }
+    if allowed {
+        return engine.busy(1);
     }
     let text = format!("CONNECT to port {} is not allowed", target.port);
     Some(error::failure(

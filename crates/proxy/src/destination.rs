@@ -125,6 +125,9 @@ impl Destination {
         if self.route.action == Action::Block {
             return Some(blocked(&self.target, &self.route));
         }
+        if let Some(failure) = engine.busy(0) {
+            return Some(failure);
+        }
         match scope {
             Scope::Inside(inside) => inside.dial_failure.lock().take(),
             Scope::Front(_) => None,

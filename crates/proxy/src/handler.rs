@@ -38,6 +38,7 @@
 
 mod edit;
 mod gate;
+mod held;
 mod local;
 mod message;
 mod observer;
@@ -49,6 +50,7 @@ use uuid::Uuid;
 
 pub(crate) use gate::{Answer, Gate, HandlerCounts, Lane, LaneKey, Work};
 pub use gate::{HandlerLimits, OnError};
+pub(crate) use held::Hold;
 pub use message::{
     BodyView, ConnectionMeta, FrameKind, ProcessInfo, RawRequest, RawResponse, SocketFamily,
     StreamChunk, TlsInfo,

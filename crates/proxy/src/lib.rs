@@ -24,6 +24,7 @@ mod deadline;
 mod destination;
 mod error;
 mod first_bytes;
+mod governor;
 pub mod handler;
 pub mod http1;
 mod http2;
@@ -45,7 +46,7 @@ mod websocket;
 
 pub use accept::{BindError, Control, Drained, Proxy, ReloadError};
 pub use config::{
-    AltSvc, ClientCertificate, ConnectPorts, Listener, MinTlsVersion, Pool, ProxyConfig,
+    AltSvc, ClientCertificate, ConnectPorts, Governor, Listener, MinTlsVersion, Pool, ProxyConfig,
     SniMismatch, Timeouts, UpstreamTrust,
 };
 pub use handler::{

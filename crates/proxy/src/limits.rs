@@ -218,3 +218,15 @@ pub const SETTING_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 /// When a client that was refused because too much is going on is told to come again, in seconds.
 /// Flows last from milliseconds to minutes; sooner would only add to what is going on.
 pub const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// Flows at once, if nothing else is configured. Each costs tens of kilobytes, as a connection does;
+/// streams of HTTP/2 would otherwise multiply those by hundreds.
+pub const FLOWS_MAX: usize = 16_384;
+
+/// Connections of one client at once, if nothing else is configured: a quarter of all, so that one
+/// that forgets to close them does not keep others out. All agents of a machine may be one client.
+pub const CONNECTIONS_PER_CLIENT_MAX: usize = CONNECTIONS_MAX / 4;
+
+/// Octets held for a handler at once, if nothing else is configured: bodies that wait to be whole
+/// and what waits to be told. Twenty-five bodies of the largest size that is held by default.
+pub const HELD_BYTES_MAX: usize = 256 * 1024 * 1024;

@@ -22,6 +22,7 @@ use traffic::{
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     connections: Live,
+    turned_away: AtomicU64,
     flows: Live,
     /// By route, protocol and outcome; see [`FlowGroup`].
     ended: [[[AtomicU64; 3]; 4]; 3],
@@ -72,6 +73,8 @@ pub struct Metrics {
     pub active_connections: u64,
     /// Client connections so far, those included.
     pub total_connections: u64,
+    /// Client connections that were refused because their client had too many.
+    pub refused_connections: u64,
     /// Flows that are under way: requests, WebSockets and tunnels.
     pub active_flows: u64,
     /// Flows that have ended, for each group of which there was one.
@@ -104,6 +107,8 @@ pub struct Metrics {
     pub dropped_dispatch_work_count: u64,
     /// Callbacks that wait for the handler.
     pub queued_callbacks: u64,
+    /// Bytes held for the handler: bodies that wait to be whole, and what waits to be told.
+    pub held_bytes: u64,
     /// How long requests were here before the engine turned to their upstream: reading the rules
     /// and waiting for the handler, and for their bodies where they are held.
     pub added_latency: Histogram,
@@ -250,6 +255,15 @@ impl Counters {
         ConnectionGuard(Arc::clone(self))
     }
 
+    /// It was refused, because its client had too many.
+    pub(crate) fn turned_away(&self) {
+        add(&self.turned_away, 1);
+    }
+
+    pub(crate) fn active_flows(&self) -> u64 {
+        self.flows.active()
+    }
+
     pub(crate) fn flow_begun(&self) {
         self.flows.begin();
     }
@@ -308,6 +322,7 @@ impl Counters {
         Metrics {
             active_connections: self.connections.active(),
             total_connections: get(&self.connections.begun),
+            refused_connections: get(&self.turned_away),
             active_flows: self.flows.active(),
             flows: self.groups(),
             client_handshakes: self.client_handshakes.snapshot(),

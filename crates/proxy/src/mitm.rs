@@ -57,7 +57,8 @@ pub use handle::MitmProxyHandle;
 
 use crate::accept::Proxy;
 use crate::config::{
-    AltSvc, ConnectPorts, Listener, Pool, ProxyConfig, SniMismatch, Timeouts, UpstreamTrust,
+    AltSvc, ConnectPorts, Governor, Listener, Pool, ProxyConfig, SniMismatch, Timeouts,
+    UpstreamTrust,
 };
 use crate::handler::{HandlerLimits, InterceptHandler};
 use crate::shutdown::asked_to_end;
@@ -185,6 +186,10 @@ fn engine_config(config: &MitmConfig, authority: Arc<Authority>) -> Result<Proxy
             idle: Duration::from_millis(config.connection_pool.idle_timeout_ms),
             idle_per_target_max: config.connection_pool.max_idle_per_host,
         },
+        governor: Governor {
+            flows_max: config.limits.max_concurrent_flows,
+            connections_per_client_max: config.limits.max_connections_per_client,
+        },
         handler: HandlerLimits {
             request_timeout: Duration::from_millis(config.handler.request_timeout_ms),
             response_timeout: Duration::from_millis(config.handler.response_timeout_ms),
@@ -192,6 +197,7 @@ fn engine_config(config: &MitmConfig, authority: Arc<Authority>) -> Result<Proxy
             recover_from_panics: config.handler.recover_from_panics,
             buffer_request_bodies: config.body.buffer_request_bodies,
             body_bytes_max: config.body.max_size_bytes,
+            held_bytes_max: config.limits.max_held_bytes,
             fingerprints: config.tls.capture_fingerprint,
         },
     })

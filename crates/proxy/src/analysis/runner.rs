@@ -16,8 +16,8 @@ use super::{Analyzer, AuthHeaderRemover};
 use crate::accept::{BindError, Drained, Proxy};
 use crate::clock;
 use crate::config::{
-    AltSvc, ConnectPorts, Listener, MinTlsVersion, Pool, ProxyConfig, SniMismatch, Timeouts,
-    UpstreamTrust,
+    AltSvc, ConnectPorts, Governor, Listener, MinTlsVersion, Pool, ProxyConfig, SniMismatch,
+    Timeouts, UpstreamTrust,
 };
 use crate::handler::HandlerLimits;
 use crate::limits::ANALYSIS_BODY_BYTES_MAX;
@@ -179,6 +179,7 @@ impl MitmProxyRunner {
             alt_svc: AltSvc::default(),
             // No message names the process.
             attribution: None,
+            governor: Governor::default(),
             handler: HandlerLimits::default(),
         };
         let mut analyzers = settings.analyzers;

@@ -19,12 +19,13 @@ use tokio::sync::Notify;
 use traffic::{ConnectionId, Failure, FailureKind, FlowId, Side, Stage};
 use uuid::Uuid;
 
+use super::held::{HeldBytes, Hold};
 use super::{
     ConnectionMeta, HandlerDecision, InterceptHandler, Interests, LocalResponse, ProcessInfo,
     RawRequest, RawResponse, RequestEdit, StreamChunk,
 };
 use crate::error;
-use crate::limits::{DISPATCH_BYTES_MAX, DISPATCH_ITEMS_MAX};
+use crate::limits::{DISPATCH_BYTES_MAX, DISPATCH_ITEMS_MAX, HELD_BYTES_MAX};
 use crate::metrics::{Metrics, get};
 use crate::shutdown::Tasks;
 
@@ -45,6 +46,10 @@ pub struct HandlerLimits {
     /// Bytes of a body that is held or shown. A request that is held and is larger is answered
     /// with 413; a response is shown up to it.
     pub body_bytes_max: usize,
+    /// Bytes held for the handler, over all flows: bodies that wait to be whole, and what waits to
+    /// be told. Beyond it a request that would have to be held is answered with 503, and what is
+    /// shown of a response is cut.
+    pub held_bytes_max: usize,
     /// Whether `TlsInfo` has the fingerprints of the client.
     pub fingerprints: bool,
 }
@@ -58,6 +63,7 @@ impl Default for HandlerLimits {
             recover_from_panics: true,
             buffer_request_bodies: false,
             body_bytes_max: 10 * 1024 * 1024,
+            held_bytes_max: HELD_BYTES_MAX,
             fingerprints: true,
         }
     }
@@ -93,6 +99,7 @@ pub(crate) struct Gate {
     counts: Arc<HandlerCounts>,
     tasks: Arc<Tasks>,
     lanes: Arc<Mutex<HashMap<LaneKey, Arc<Inner>>>>,
+    held: Arc<HeldBytes>,
 }
 
 /// How often handlers failed.
@@ -136,20 +143,18 @@ struct Inner {
 }
 
 /// What is to be told, the oldest first.
-#[derive(Default)]
 struct Queue {
     work: VecDeque<Work>,
     /// One that was taken out is being told.
     telling: bool,
-    bytes: usize,
+    hold: Hold,
     state: Telling,
 }
 
 /// How far the telling of one connection id is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Telling {
     /// Nothing was to be told yet.
-    #[default]
     Unstarted,
     Running,
     /// The lane was dropped: nothing more is taken.
@@ -228,6 +233,7 @@ impl Gate {
             counts,
             tasks: Arc::default(),
             lanes: Arc::default(),
+            held: Arc::default(),
         })
     }
 
@@ -240,7 +246,13 @@ impl Gate {
             counts: Arc::clone(&self.counts),
             tasks: Arc::clone(&self.tasks),
             lanes: Arc::clone(&self.lanes),
+            held: Arc::clone(&self.held),
         })
+    }
+
+    /// What a flow may hold.
+    pub(crate) fn hold(&self) -> Hold {
+        Hold::new(&self.held, self.limits.held_bytes_max)
     }
 
     /// Tells that a connection, or a stream, was opened.
@@ -249,7 +261,7 @@ impl Gate {
         let inner = Arc::new(Inner {
             id: meta.connection_id,
             meta: Mutex::new(Arc::clone(meta)),
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue::new(self.hold())),
             changed: Notify::new(),
             told: Notify::new(),
             closed: AtomicBool::new(false),
@@ -368,12 +380,14 @@ impl Gate {
         metrics.handler_timeout_count = get(&counts.timeouts);
         metrics.dropped_dispatch_work_count = get(&counts.dropped);
         metrics.queued_callbacks = get(&counts.queued);
+        metrics.held_bytes = self.held.now() as u64;
     }
 
     fn push(self: &Arc<Self>, inner: &Arc<Inner>, work: Work) -> bool {
         let mut queue = inner.queue.lock();
         let full = queue.work.len() >= DISPATCH_ITEMS_MAX
-            || queue.bytes + work.bytes() > DISPATCH_BYTES_MAX;
+            || queue.hold.own() + work.bytes() > DISPATCH_BYTES_MAX
+            || !queue.hold.grow(work.bytes());
         if full && work.may_be_dropped() {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
             return false;
@@ -384,7 +398,6 @@ impl Gate {
             Telling::Ended => return false,
         }
         queue.state = Telling::Running;
-        queue.bytes += work.bytes();
         queue.work.push_back(work);
         self.counts.queued.fetch_add(1, Ordering::Relaxed);
         inner.changed.notify_one();
@@ -451,6 +464,17 @@ struct Teller {
     inner: Arc<Inner>,
 }
 
+impl Queue {
+    fn new(hold: Hold) -> Self {
+        Self {
+            work: VecDeque::new(),
+            telling: false,
+            hold,
+            state: Telling::Unstarted,
+        }
+    }
+}
+
 impl Inner {
     /// Waits until nothing is left to be told.
     async fn all_told(&self) {
@@ -478,7 +502,7 @@ impl Teller {
                 let next = queue.work.pop_front();
                 queue.telling = next.is_some();
                 if let Some(next) = &next {
-                    queue.bytes -= next.bytes();
+                    queue.hold.shrink(next.bytes());
                     gate.counts.queued.fetch_sub(1, Ordering::Relaxed);
                 }
                 (next, queue.state == Telling::Ended)

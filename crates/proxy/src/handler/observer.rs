@@ -11,7 +11,7 @@ use traffic::wire::stream::{self, MessageKind as StreamMessageKind, StreamItem};
 use traffic::wire::websocket::{Close, MessageKind, Observation};
 use traffic::{Event, FlowId, FlowKind, Head, Outcome, Sender, Stage, Streamed, Version};
 
-use super::{BodyView, FrameKind, Gate, LaneKey, RawResponse, StreamChunk, Work};
+use super::{BodyView, FrameKind, Gate, Hold, LaneKey, RawResponse, StreamChunk, Work};
 use crate::tap::{ReadStreams, Watcher};
 
 /// Watches for a handler, and for another watcher behind it.
@@ -38,6 +38,7 @@ struct Response {
     /// `None` for a stream, whose messages are told one by one.
     body: Option<BytesMut>,
     truncated: bool,
+    hold: Hold,
 }
 
 impl Observer {
@@ -120,6 +121,7 @@ impl Observer {
                 head: head.clone(),
                 body: Some(BytesMut::new()),
                 truncated: false,
+                hold: self.gate.hold(),
             });
             return;
         }
@@ -144,14 +146,21 @@ impl Observer {
         let Some(Response {
             body: Some(body),
             truncated,
+            hold,
             ..
         }) = &mut observed.response
         else {
             return;
         };
         let room = self.gate.limits.body_bytes_max.saturating_sub(body.len());
-        *truncated |= data.len() > room;
-        body.extend_from_slice(data.get(..room).unwrap_or(data));
+        let shown = data.get(..room).unwrap_or(data);
+        // Once something is missing nothing more is added: there would be a hole.
+        if *truncated || !hold.grow(shown.len()) {
+            *truncated = true;
+            return;
+        }
+        *truncated = shown.len() < data.len();
+        body.extend_from_slice(shown);
     }
 
     fn response_ended(&self, observed: &mut Observed) {
@@ -163,6 +172,8 @@ impl Observer {
         }
         let body = response.body.unwrap_or_default();
         let told = self.raw_response(observed.key, &response.head, &body, response.truncated);
+        // What it held, the queue holds from now on.
+        drop((body, response.hold));
         if let Some(told) = told {
             self.gate.tell(observed.key, Work::Response(Box::new(told)));
         }

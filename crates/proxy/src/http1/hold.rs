@@ -7,6 +7,8 @@ use std::time::Duration;
 use traffic::{Failure, FailureKind, Side, Stage};
 
 use crate::error;
+use crate::governor;
+use crate::handler::Hold;
 use crate::http1::body::Framing;
 use crate::http1::connection::Http1;
 use crate::http1::head::{BodyLength, RequestHead};
@@ -26,6 +28,7 @@ pub(super) async fn hold(
     request: &RequestHead,
     bytes_max: usize,
     idle: Duration,
+    hold: &mut Hold,
 ) -> Result<Held, Failure> {
     let mut held = Held {
         payload: Vec::new(),
@@ -57,6 +60,9 @@ pub(super) async fn hold(
                 held.payload
                     .extend_from_slice(rest.get(step.payload).unwrap_or_default());
                 held.raw += step.consumed;
+                if !hold.grow(step.consumed) {
+                    return Poll::Ready(Err(governor::no_room()));
+                }
                 if held.payload.len() > bytes_max {
                     return Poll::Ready(Err(too_large(bytes_max)));
                 }

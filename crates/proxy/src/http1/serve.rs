@@ -10,7 +10,7 @@ use traffic::{Failure, FailureKind, FlowKind, Head, Scheme, Side, Stage, Target,
 use crate::connection::{Engine, Inside};
 use crate::destination::{Destination, FrontFacts, Scope};
 use crate::error;
-use crate::handler::LocalResponse;
+use crate::handler::{Hold, LocalResponse};
 use crate::http1::connection::{Http1, ReadError};
 use crate::http1::head::{self, BodyLength, Replaced, RequestHead};
 use crate::http1::hold::Held;
@@ -52,6 +52,8 @@ pub(super) struct Asked {
     pub(super) request: RequestHead,
     pub(super) bytes: Vec<u8>,
     pub(super) plan: Plan,
+    /// Of a body that was held; it stays until the request is done.
+    pub(super) hold: Option<Hold>,
 }
 
 /// How a request ended for the client's connection.
@@ -131,6 +133,7 @@ pub(crate) async fn serve(
             request,
             bytes,
             plan,
+            hold: None,
         };
         match forward(&mut client, asked, &scope, engine, reporter).await {
             Next::Request => {}
@@ -532,6 +535,7 @@ fn write_head(asked: &Asked, out: &mut Vec<u8>) {
         request,
         bytes,
         plan,
+        hold: _,
     } = asked;
     let part = |range: std::ops::Range<usize>| bytes.get(range).unwrap_or_default();
     let path = part(plan.path.clone());

@@ -34,7 +34,9 @@ pub(super) async fn ask(
     let held = match limits.buffer_request_bodies && asked.has_body() {
         true => {
             let idle = engine.timeouts.idle_body;
-            match hold::hold(client, &asked.request, limits.body_bytes_max, idle).await {
+            let bytes_max = limits.body_bytes_max;
+            let room = asked.hold.insert(subject.gate.hold());
+            match hold::hold(client, &asked.request, bytes_max, idle, room).await {
                 Ok(held) => Some(held),
                 Err(failure) => return Verdict::Refuse(failure),
             }

@@ -50,26 +50,48 @@ pub(crate) fn serve<'a>(
     engine: &'a Arc<Engine>,
 ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
     Box::pin(async move {
-        let mut settings = h2::server::Builder::new();
+        let mut settings = settings();
         if matches!(scope, Scope::Inside(_)) {
             // A WebSocket on a stream (RFC 8441 section 3).
             settings.enable_connect_protocol();
         }
-        let handshake = settings
-            .initial_window_size(HTTP2_STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
-            .max_concurrent_streams(HTTP2_STREAMS_MAX)
-            .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
-            .max_send_buffer_size(HTTP2_SEND_BUFFER_BYTES)
-            .max_concurrent_reset_streams(HTTP2_RESETS_MAX)
-            .max_pending_accept_reset_streams(HTTP2_RESETS_MAX)
-            .handshake(transport);
+        let handshake = settings.handshake(transport);
         match tokio::time::timeout(engine.timeouts.head, handshake).await {
             Ok(Ok(connection)) => drive(connection, &scope, facts.as_ref(), engine).await,
             Ok(Err(error)) => tracing::debug!(%error, "no HTTP/2 with a client"),
             Err(_) => tracing::debug!("a client did not finish the HTTP/2 preface in time"),
         }
     })
+}
+
+/// What a client is told of how we speak HTTP/2.
+fn settings() -> h2::server::Builder {
+    let mut settings = h2::server::Builder::new();
+    settings
+        .initial_window_size(HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
+        .max_send_buffer_size(HTTP2_SEND_BUFFER_BYTES)
+        .max_concurrent_reset_streams(HTTP2_RESETS_MAX)
+        .max_pending_accept_reset_streams(HTTP2_RESETS_MAX);
+    settings
+}
+
+/// Answers what a client asks for with this refusal until it goes, for at most `limit`.
+pub(crate) async fn turn_away(transport: Transport, refusal: &Refusal, limit: std::time::Duration) {
+    let refusing = async {
+        let mut connection = settings().handshake(transport).await?;
+        while let Some(asked) = connection.accept().await {
+            let (request, mut respond) = asked?;
+            refuse(&mut respond, refusal, request.method() != Method::HEAD);
+            connection.graceful_shutdown();
+        }
+        Ok::<(), h2::Error>(())
+    };
+    if let Ok(Err(error)) = tokio::time::timeout(limit, refusing).await {
+        tracing::debug!(%error, "a client that was turned away broke off");
+    }
 }
 
 /// Drives the connection and its streams until both are done.
@@ -197,6 +219,7 @@ async fn stream(
     let mut passed = Passed {
         parts,
         body: RequestBody::Passing(body),
+        hold: None,
     };
     if let Some(subject) = scope.subject() {
         let (subject, lane) = subject.stream(flow.id());

@@ -12,7 +12,8 @@ use traffic::{Failure, FailureKind, Side, Stage};
 use crate::connection::Engine;
 use crate::destination::Destination;
 use crate::error;
-use crate::handler::{Answer, BodyView, LocalResponse, RawRequest, Subject};
+use crate::governor;
+use crate::handler::{Answer, BodyView, Hold, LocalResponse, RawRequest, Subject};
 use crate::translate::{Fault, RequestBody, heads};
 
 /// What becomes of a request.
@@ -31,6 +32,8 @@ pub(super) enum Verdict {
 pub(super) struct Passed {
     pub(super) parts: Parts,
     pub(super) body: RequestBody,
+    /// Of a body that was held; it stays until the request is done.
+    pub(super) hold: Option<Hold>,
 }
 
 /// Asks, and changes the request as the handler wants it.
@@ -43,6 +46,7 @@ pub(super) async fn ask(
     let Passed {
         mut parts,
         mut body,
+        hold: mut room,
     } = passed;
     let limits = &subject.gate.limits;
     let mut payload = Bytes::new();
@@ -53,7 +57,9 @@ pub(super) async fn ask(
         && let RequestBody::Passing(stream) = &mut body
         && !stream.is_end_stream()
     {
-        match hold(stream, limits.body_bytes_max, engine.timeouts.idle_body).await {
+        let room = room.insert(subject.gate.hold());
+        let (bytes_max, idle) = (limits.body_bytes_max, engine.timeouts.idle_body);
+        match hold(stream, bytes_max, idle, room).await {
             Ok((data, trailers)) => {
                 payload = data.clone();
                 body = RequestBody::Held { data, trailers };
@@ -67,7 +73,10 @@ pub(super) async fn ask(
         Err(failure) => return Verdict::Refuse(failure),
     };
     let edit = match subject.gate.request(subject.key, &shown).await {
-        Answer::Pass => return Verdict::Pass(Box::new(Passed { parts, body })),
+        Answer::Pass => {
+            let hold = room;
+            return Verdict::Pass(Box::new(Passed { parts, body, hold }));
+        }
         Answer::Edit(edit) => edit,
         Answer::Respond(response, failure) => return Verdict::Respond(response, failure),
         Answer::Fail(failure) => return Verdict::Refuse(failure),
@@ -90,7 +99,8 @@ pub(super) async fn ask(
     if let Some(upstream) = edit.upstream {
         *to = Destination::redirected(upstream, to.scheme, &to.route, &to.connection, engine);
     }
-    Verdict::Pass(Box::new(Passed { parts, body }))
+    let hold = room;
+    Verdict::Pass(Box::new(Passed { parts, body, hold }))
 }
 
 fn shown(
@@ -117,6 +127,7 @@ async fn hold(
     body: &mut RecvStream,
     bytes_max: usize,
     idle: Duration,
+    room: &mut Hold,
 ) -> Result<(Bytes, Option<HeaderMap>), Fault> {
     let fault = |error| Fault::from_h2(Side::Client, Stage::Request, &error);
     let stalled = |_elapsed| {
@@ -135,6 +146,9 @@ async fn hold(
                 format!("the request body is larger than the {bytes_max} bytes that may be held");
             let (kind, stage) = (FailureKind::TooLarge, Stage::Request);
             return Err(error::failure(Side::Client, stage, kind, text).into());
+        }
+        if !room.grow(data.len()) {
+            return Err(governor::no_room().into());
         }
         whole.extend_from_slice(&data);
         body.flow_control()

@@ -34,6 +34,11 @@ impl Metrics {
             &[("", self.total_connections)],
         );
         text.counter(
+            "oriel_connections_refused",
+            "Client connections refused because their client had too many.",
+            &[("", self.refused_connections)],
+        );
+        text.counter(
             "oriel_process_lookup_failures",
             "Processes of clients that were not found.",
             &[
@@ -135,6 +140,11 @@ impl Metrics {
             "oriel_handler_queued",
             "Callbacks that wait for the handler.",
             &[("", self.queued_callbacks)],
+        );
+        text.gauge(
+            "oriel_held_bytes",
+            "Bytes held for the handler.",
+            &[("", self.held_bytes)],
         );
     }
 }

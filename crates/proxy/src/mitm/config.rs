@@ -10,7 +10,7 @@ use traffic::rules::pattern::HostPattern;
 use super::error::{InvalidConfig, InvalidField};
 use crate::config::MinTlsVersion;
 use crate::handler::OnError;
-use crate::limits::SETTING_MS_MAX;
+use crate::limits::{CONNECTIONS_PER_CLIENT_MAX, FLOWS_MAX, HELD_BYTES_MAX, SETTING_MS_MAX};
 
 /// Everything that an embedded proxy is told. A file may leave out what is to keep its default;
 /// a key that is not known is an error.
@@ -36,6 +36,8 @@ pub struct MitmConfig {
     pub body: BodyConfig,
     /// How long the handler may take, and what happens when it fails.
     pub handler: HandlerConfig,
+    /// How much may go on at once.
+    pub limits: LimitsConfig,
 }
 
 /// Whose traffic is opened.
@@ -130,6 +132,19 @@ pub struct HandlerConfig {
     pub on_error: OnError,
 }
 
+/// How much may go on at once. What is beyond is answered with 503 and `Retry-After`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Requests, WebSockets and tunnels under way.
+    pub max_concurrent_flows: usize,
+    /// Connections of one client address; over Unix-domain sockets, of one user.
+    pub max_connections_per_client: usize,
+    /// Bytes held for the handler: bodies that wait to be whole, and what waits to be told. Beyond
+    /// it, what is shown of a response is cut, and says so.
+    pub max_held_bytes: usize,
+}
+
 impl Default for MitmConfig {
     fn default() -> Self {
         Self {
@@ -142,6 +157,7 @@ impl Default for MitmConfig {
             connection_pool: ConnectionPoolConfig::default(),
             body: BodyConfig::default(),
             handler: HandlerConfig::default(),
+            limits: LimitsConfig::default(),
         }
     }
 }
@@ -218,6 +234,16 @@ impl Default for HandlerConfig {
     }
 }
 
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            max_concurrent_flows: FLOWS_MAX,
+            max_connections_per_client: CONNECTIONS_PER_CLIENT_MAX,
+            max_held_bytes: HELD_BYTES_MAX,
+        }
+    }
+}
+
 impl MitmConfig {
     /// Finds what cannot be.
     ///
@@ -256,6 +282,21 @@ impl MitmConfig {
             (
                 "body.max_size_bytes",
                 self.body.max_size_bytes,
+                "no body could be held or shown",
+            ),
+            (
+                "limits.max_concurrent_flows",
+                self.limits.max_concurrent_flows,
+                "every request would be refused",
+            ),
+            (
+                "limits.max_connections_per_client",
+                self.limits.max_connections_per_client,
+                "every client would be refused",
+            ),
+            (
+                "limits.max_held_bytes",
+                self.limits.max_held_bytes,
                 "no body could be held or shown",
             ),
         ] {

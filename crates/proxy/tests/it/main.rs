@@ -9,6 +9,7 @@ mod events;
 mod faults;
 mod fidelity;
 mod front;
+mod governors;
 mod handler;
 mod http2;
 mod http2_frames;

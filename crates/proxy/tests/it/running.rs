@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use oriel_proxy::handler::InterceptHandler;
 use oriel_proxy::{
-    AltSvc, Authority, ConnectPorts, Control, Drained, Listener, MinTlsVersion, Pool, Proxy,
-    ProxyConfig, SniMismatch, Timeouts, UpstreamTrust,
+    AltSvc, Authority, ConnectPorts, Control, Drained, Governor, Listener, MinTlsVersion, Pool,
+    Proxy, ProxyConfig, SniMismatch, Timeouts, UpstreamTrust,
 };
 use testbed::authority::{Authority as TestAuthority, client_config};
 use testbed::client::Client;
@@ -73,6 +73,7 @@ pub(crate) fn config() -> ProxyConfig {
         sni_mismatch: SniMismatch::Allow,
         alt_svc: AltSvc::default(),
         attribution: None,
+        governor: Governor::default(),
         handler: oriel_proxy::handler::HandlerLimits::default(),
     }
 }

@@ -26,6 +26,9 @@ fn every_wrong_field_is_named_at_once() {
         config.connection_pool.max_connections_per_host = 0;
         config.connection_pool.idle_timeout_ms = 0;
         config.body.max_size_bytes = 0;
+        config.limits.max_concurrent_flows = 0;
+        config.limits.max_connections_per_client = 0;
+        config.limits.max_held_bytes = 0;
         config.handler.request_timeout_ms = 0;
         config.handler.response_timeout_ms = 0;
     });
@@ -42,6 +45,9 @@ fn every_wrong_field_is_named_at_once() {
         "handler.response_timeout_ms",
         "connection_pool.max_connections_per_host",
         "body.max_size_bytes",
+        "limits.max_concurrent_flows",
+        "limits.max_connections_per_client",
+        "limits.max_held_bytes",
     ];
     assert_eq!(named, expected);
     let none = invalid(|config| config.interception.destinations.clear());

@@ -15,22 +15,31 @@
 //! 3. for each request, one after the other: [`on_request`](InterceptHandler::on_request), then
 //!    one of
 //!    - [`on_response`](InterceptHandler::on_response), once, with the whole body (up to the
-//!      configured limit), or
+//!      configured limit); this too for an answer that the handler gave itself, or
 //!    - for a streamed response (server-sent events, NDJSON, gRPC, AWS event streams)
 //!      `on_response` with an empty body when its head came, then
 //!      [`on_stream_chunk`](InterceptHandler::on_stream_chunk) for each piece, then
 //!      [`on_stream_end`](InterceptHandler::on_stream_end), once, or
 //!    - for a WebSocket [`on_websocket_start`](InterceptHandler::on_websocket_start), once, then
 //!      chunks and the end as above, or
-//!    - nothing, where the request was refused, blocked or broke off before it was answered;
+//!    - nothing, where the request was refused by the engine or broke off before it was answered;
 //! 4. [`on_connection_close`](InterceptHandler::on_connection_close), once, last.
 //!
 //! An HTTP/2 connection carries many requests at once, so each of its streams has a connection id
 //! of its own with the same order, besides the id of the connection that carries them.
 //! Pieces of a streamed request (a gRPC client stream) come as chunks too, numbered on their own.
 //!
-//! [`on_tls_failure`](InterceptHandler::on_tls_failure) comes once for each handshake that failed,
-//! on either side.
+//! [`on_tls_failure`](InterceptHandler::on_tls_failure) comes once for each flow that failed by a
+//! handshake, on either side.
+//!
+//! # Exactly once
+//! The open and the close of an id come once each, the close last, however the connection ends: in
+//! order, by an error, by a panic of the handler, by a shutdown that cuts it. A stream of which
+//! anything was told is told to have ended, once. Pieces are numbered without a gap as long as
+//! none is dropped. What is told is dropped only where the handler is more than
+//! [`DISPATCH_ITEMS_MAX`](crate::limits::DISPATCH_ITEMS_MAX) callbacks behind on one id, or where
+//! too much memory is held; it is counted, and ends are never among it. A shutdown that runs out of
+//! time drops what is not told yet, says so, and tells the closes all the same.
 //!
 //! # When a handler fails
 //! A handler that panics or does not answer in time has its request blocked, unless

@@ -5,11 +5,63 @@
 //! and reports what it saw as [`traffic::Event`]s to a [`Watcher`]. It never stores anything,
 //! knows nothing of what a request means, and reads no file, variable or flag on its own.
 //!
-//! Four ways to embed it, from the lowest to the highest: a [`Watcher`] takes every event as it
-//! is; a [`handler`] decides about requests and is told of the rest; [`mitm`] makes a whole proxy of
-//! a handler and one configuration; [`analysis`] is a builder that brings a chain of analyzers and a
-//! log.
+//! # Four ways to embed it
+//! From the lowest to the highest:
+//! - [`Proxy`] with a [`Watcher`] takes every event as it is, and decides nothing.
+//! - [`Proxy::bind_with_handler`] with an [`InterceptHandler`] decides about requests before
+//!   anything is sent, and is told of the rest in order.
+//! - [`MitmProxyBuilder`] makes a whole proxy of a handler and one [`MitmConfig`], its authority
+//!   included. **Begin here.**
+//! - [`analysis`] is a builder that brings a chain of analyzers and a log.
 //!
+//! ```
+//! use std::time::Duration;
+//!
+//! use oriel_proxy::{HandlerDecision, InterceptHandler, MitmConfig, MitmProxyBuilder, RawRequest};
+//!
+//! struct Doorkeeper;
+//!
+//! impl InterceptHandler for Doorkeeper {
+//!     async fn on_request(&self, request: &RawRequest) -> HandlerDecision {
+//!         match request.path.starts_with("/internal") {
+//!             true => HandlerDecision::Block { status: 403, body: "not from here".into() },
+//!             false => HandlerDecision::Allow,
+//!         }
+//!     }
+//! }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! let mut config = MitmConfig::default();
+//! config.interception.destinations.push("api.example.com:443".to_string());
+//! # config.bind = "127.0.0.1:0".parse()?;
+//! # config.tls.ca_cert_path = folder.path().join("ca.pem");
+//! # config.tls.ca_key_path = folder.path().join("ca-key.pem");
+//! let handle = MitmProxyBuilder::new(config, Doorkeeper).build()?.start().await?;
+//! println!("{} connections", handle.metrics().active_connections);
+//! handle.shutdown(Duration::from_secs(2)).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What an embedder can rely on
+//! - **Decided first.** No byte of a request goes to the upstream before `on_request` has said so.
+//!   A connection may be opened before it, to learn which version of HTTP the upstream speaks.
+//! - **Once and in order.** Each callback comes as often as [`handler`] says, for each connection
+//!   id and each stream of HTTP/2, whatever happens to the connection; every open has its close.
+//! - **Closed when in doubt.** A handler that panics or takes too long has its request blocked,
+//!   unless `on_error` says otherwise.
+//! - **The wire is not touched.** What is shown to a handler may be cut; what passes is whole.
+//! - **Nothing is shared.** Two proxies in one process do not influence each other.
+//! - **Changed whole or not at all.** [`MitmProxyHandle::reload`] takes a configuration or says
+//!   what is wrong with it; what is under way keeps the one it began with.
+//! - **Ended in order.** [`MitmProxyHandle::shutdown`] lets flows end for as long as it is given,
+//!   cuts the rest, says how much that was, and tells every close before it returns.
+//! - **Bounded.** Every queue, cache, buffer and wait has a bound: in the configuration, or in
+//!   [`limits`] with its reason. What is refused or dropped for it is counted in [`metrics`].
+//!
+//! # Reading the code
 //! Read `connection.rs` first: it follows one connection from its first byte to its last.
 #![warn(missing_docs)]
 

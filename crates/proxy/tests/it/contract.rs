@@ -15,6 +15,7 @@ use testbed::client::{Client, Http2Client, Request};
 use testbed::gate::Gate;
 use testbed::script::Step;
 use testbed::upstream::{Protocols, Upstream};
+use testbed::websocket::{Frame, TEXT};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -29,6 +30,7 @@ enum Call {
     Open,
     Request,
     Response(u16),
+    WebSocket,
     Chunk(u64),
     End,
     Close,
@@ -78,6 +80,10 @@ impl InterceptHandler for Notes {
     async fn on_response(&self, response: &RawResponse) {
         let id = response.connection_meta.connection_id;
         self.note(id, Call::Response(response.status));
+    }
+
+    async fn on_websocket_start(&self, response: &RawResponse) {
+        self.note(response.connection_meta.connection_id, Call::WebSocket);
     }
 
     async fn on_stream_chunk(&self, chunk: &StreamChunk) {
@@ -221,6 +227,56 @@ async fn every_callback_comes_in_order_and_once_over_a_thousand_mixed_flows() {
     let ended: u64 = metrics.flows.iter().map(|group| group.count).sum();
     assert_eq!(ended, 10 * EACH as u64);
     assert_eq!(metrics.added_latency.count(), 6 * EACH as u64);
+}
+
+#[tokio::test]
+async fn a_websocket_is_told_from_its_start_to_its_end() {
+    let upstream = https(Protocols::Both).await;
+    for http2_client in [false, true] {
+        let notes = Notes::default();
+        let proxy = Embedded::start(notes.clone(), |_| ()).await;
+        let carrier = http2(&proxy, &upstream).await;
+        // Its answer follows the settings that allow a WebSocket.
+        soon(carrier.request(http2_get("/"))).await.unwrap();
+        let mut socket = match http2_client {
+            false => {
+                let client = proxy.through_tls(&upstream, &["http/1.1"]).await;
+                soon(client.start_websocket("/websocket", &[("Host", NAME)])).await
+            }
+            true => {
+                let uri = format!("https://{NAME}/websocket");
+                soon(carrier.start_websocket(&uri, &[])).await
+            }
+        }
+        .unwrap();
+        for frame in [Frame::new(TEXT, "hello"), Frame::close(1000, "bye")] {
+            socket.send(&frame).await.unwrap();
+            assert_eq!(soon(socket.read()).await.unwrap(), Some(frame));
+        }
+        drop((socket, carrier));
+        proxy.handle.shutdown(Duration::from_secs(5)).await.unwrap();
+        let calls = notes.calls.lock().clone();
+        let told = calls
+            .values()
+            .find(|calls| calls.contains(&Call::WebSocket));
+        let mut told = told.unwrap().clone();
+        // A message and a close of each side, numbered for each.
+        let chunks: Vec<Call> = told.drain(3..7).collect();
+        for number in [0, 1] {
+            let of_number = chunks.iter().filter(|chunk| **chunk == Call::Chunk(number));
+            assert_eq!(of_number.count(), 2);
+        }
+        assert_eq!(
+            told,
+            [
+                Call::Open,
+                Call::Request,
+                Call::WebSocket,
+                Call::End,
+                Call::Close
+            ]
+        );
+    }
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
-//! The admin port: `GET /healthz` and `GET /status`, for this machine only. A page in a browser
+//! The admin port: `GET /healthz`, `GET /status` and `GET /metrics`, for this machine only. A page in a browser
 //! cannot use it, since the Host field must name this very address.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use proxy::{Control, Metrics};
 use store::{Recorder, RunId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -33,6 +34,8 @@ pub(crate) struct Status {
     pub(crate) run: Option<RunId>,
     pub(crate) database: Option<PathBuf>,
     pub(crate) recorder: Option<Recorder>,
+    /// What counts; `None` without a proxy.
+    pub(crate) control: Option<Control>,
 }
 
 /// An answer, ready to be written.
@@ -136,7 +139,15 @@ fn decide(head: &str, address: SocketAddr, status: &Status) -> Answer {
             content_type: "application/json",
             body: format!("{}\n", status.to_json(address)),
         },
-        ("GET", _) => Answer::text("404 Not Found", "GET /healthz and GET /status are here\n"),
+        ("GET", "/metrics") => Answer {
+            status: "200 OK",
+            content_type: Metrics::CONTENT_TYPE,
+            body: status.to_openmetrics(),
+        },
+        ("GET", _) => Answer::text(
+            "404 Not Found",
+            "GET /healthz, GET /status and GET /metrics are here\n",
+        ),
         _ => Answer::text("405 Method Not Allowed", "only GET\n"),
     }
 }
@@ -157,6 +168,21 @@ impl Answer {
 }
 
 impl Status {
+    /// What the engine and the store count, for monitoring systems.
+    fn to_openmetrics(&self) -> String {
+        let lost = self.recorder.as_ref().map(|recorder| {
+            format!(
+                "# TYPE oriel_store_lost_events counter\n\
+                 # HELP oriel_store_lost_events Events that the store had no room for.\n\
+                 oriel_store_lost_events_total {}\n",
+                recorder.losses().events
+            )
+        });
+        let engine = self.control.as_ref().map(Control::metrics);
+        let engine = engine.unwrap_or_default();
+        engine.to_openmetrics(&lost.unwrap_or_default())
+    }
+
     fn to_json(&self, admin: SocketAddr) -> serde_json::Value {
         let losses = self.recorder.as_ref().map(Recorder::losses);
         serde_json::json!({
@@ -191,6 +217,7 @@ mod tests {
             run: None,
             database: None,
             recorder: None,
+            control: None,
         };
         assert_eq!(decide(head, address, &status).status, expected, "{head:?}");
     }

@@ -205,6 +205,7 @@ impl Station {
                 .recording
                 .as_ref()
                 .map(|recording| recording.recorder.clone()),
+            control: Some(self.proxy.control()),
         }
     }
 }

@@ -29,6 +29,14 @@ fn serves_says_how_it_is_and_stops() {
         serde_json::from_str(status.split("\r\n\r\n").nth(1).unwrap()).unwrap();
     assert_eq!(status["schema"], "oriel.status/1");
     assert_eq!(status["listeners"][0]["addr"], service.proxy.to_string());
+    let metrics = ask(admin, "/metrics", &host);
+    assert!(metrics.contains("Content-Type: application/openmetrics-text; version=1.0.0"));
+    assert!(
+        metrics.contains("\noriel_connections_active 0\n"),
+        "{metrics}"
+    );
+    assert!(metrics.contains("\noriel_store_lost_events_total 0\n"));
+    assert!(metrics.ends_with("\n# EOF\n"));
     assert!(ask(admin, "/status", "evil.test").starts_with("HTTP/1.1 421"));
 
     let url = format!("http://{}/through", answering(HELLO));
@@ -38,6 +46,9 @@ fn serves_says_how_it_is_and_stops() {
         .output()
         .unwrap();
     assert_eq!(curl.stdout, b"hello\n");
+    let metrics = ask(admin, "/metrics", &host);
+    let flow = "oriel_flows_total{route=\"tunnel\",protocol=\"http1\",outcome=\"completed\"} 1";
+    assert!(metrics.lines().any(|line| line == flow), "{metrics}");
     // The admin port is not reachable through the proxy.
     let through = std::process::Command::new("curl")
         .args([

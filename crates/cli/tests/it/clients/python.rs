@@ -43,6 +43,43 @@ fn run(world: &World, site: &Site, script: &str) -> Printed {
     printed
 }
 
+#[test]
+fn the_reference_parser_of_openmetrics_reads_our_metrics() {
+    let world = World::new();
+    let mut service = world.serve(&["--admin", "127.0.0.1:0"]);
+    let script = world.file(
+        "script.py",
+        "import sys, urllib.request\n\
+         from prometheus_client.openmetrics.parser import text_string_to_metric_families\n\
+         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))\n\
+         text = opener.open(sys.argv[1]).read().decode()\n\
+         for family in text_string_to_metric_families(text):\n\
+         \x20   print(family.name, family.type, len(family.samples))\n",
+    );
+    let url = format!("http://{}/metrics", service.admin.unwrap());
+    let printed = Printed::of(
+        std::process::Command::new(python())
+            .args([text(&script), &url])
+            .output()
+            .unwrap(),
+    );
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    let families: Vec<&str> = printed.stdout.lines().collect();
+    assert!(
+        families.contains(&"oriel_connections_active gauge 1"),
+        "{families:?}"
+    );
+    assert!(
+        families.contains(&"oriel_added_latency_seconds histogram 16"),
+        "{families:?}"
+    );
+    assert!(
+        families.contains(&"oriel_store_lost_events counter 1"),
+        "{families:?}"
+    );
+    assert_eq!(service.stop(), Some(0));
+}
+
 /// What the database holds of the key: nothing.
 fn check_key_is_nowhere(world: &World) {
     for entry in std::fs::read_dir(world.path(".local/share/oriel")).unwrap() {

@@ -6,6 +6,7 @@
 //! is load and upstream; each proxy is a process on the other core.
 
 mod cases;
+mod engine;
 mod floor;
 mod library;
 mod load;
@@ -19,6 +20,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use self::cases::{CASES, Case, Pace};
 use self::material::Material;
@@ -90,6 +93,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), Failure> {
 /// Measures. Runs in the pinned process.
 pub(crate) fn run_pinned(arguments: &[&str]) -> Result<(), Failure> {
     let options = parse(arguments)?;
+    allow_descriptors()?;
     let rows = runtime()?.block_on(measure(&options))?;
     let results = table::results(&rows);
     let goals = table::goals(&rows);
@@ -105,17 +109,26 @@ pub(crate) fn run_pinned(arguments: &[&str]) -> Result<(), Failure> {
 pub(crate) fn run_peer(name: &str, listen: &str, folder: &str) -> Result<(), Failure> {
     let listen: SocketAddr = listen.parse()?;
     let material = Material::open(Path::new(folder));
-    match name {
-        "floor" => runtime()?.block_on(floor::serve(listen, &material)),
-        "hudsucker" => {
-            // As its own example: tokio's default runtime, with a worker per core it may use.
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .enable_all()
-                .build()?;
-            runtime.block_on(library::serve(listen, &material))
-        }
+    allow_descriptors()?;
+    if name == "floor" {
+        return runtime()?.block_on(floor::serve(listen, &material));
+    }
+    // As hudsucker's own example and as oriel: a worker per core it may use.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    match (name, engine::Handling::named(name)) {
+        ("hudsucker", _) => runtime.block_on(library::serve(listen, &material)),
+        (_, Some(handling)) => runtime.block_on(engine::serve(listen, &material, handling)),
         _ => Err(Failure::new(format!("no contestant {name}"))),
     }
+}
+
+/// Raises the number of files that may be open as far as it may be raised.
+fn allow_descriptors() -> Result<(), Failure> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    Ok(setrlimit(Resource::Nofile, limit)?)
 }
 
 async fn measure(options: &Options) -> Result<Vec<Row>, Failure> {
@@ -136,7 +149,7 @@ async fn measure(options: &Options) -> Result<Vec<Row>, Failure> {
                 samples: Vec::new(),
             })
             .collect();
-        for round in 1..=options.pace.rounds {
+        for round in 1..=case.rounds(options.pace) {
             console::complain(&format!("{} round {round}", case.name));
             // All contestants in turn, so that a slow minute of the machine hits them alike.
             for row in &mut of_case {
@@ -216,9 +229,11 @@ This file is written by
 on {machine}. {rounds} rounds, all proxies in turn in each round, medians. Load and upstream share \
 one core, the proxy has the other. TLS 1.3 with verified certificates on both sides, everything on \
 loopback. `floor` is the least an intercepting proxy can do: TLS in, TLS out, no HTTP read; with \
-`tunnel-…` it copies bytes. haproxy stands as a reverse proxy that ends TLS.
+`tunnel-…` it copies bytes. haproxy stands as a reverse proxy that ends TLS. `engine` is oriel's \
+engine as a library, without the program around it.
 
-CPU is the time of all threads of the proxy, kernel included, per request. It is the figure to \
+CPU is the time of all threads of the proxy, kernel included, per request, or per event, message \
+or connection where the case is about those. It is the figure to \
 trust, and only as a ratio within one run. Requests per second are bounded by the core that load \
 and upstream share. A stall is a request of 35 ms or more.
 

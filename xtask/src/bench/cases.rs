@@ -14,6 +14,12 @@ use crate::failure::Failure;
 
 const CONNECTIONS: usize = 24;
 const AT_A_TIME: usize = 8;
+const STREAMS: usize = 100;
+const IDLE_CONNECTIONS: usize = 10_000;
+/// More at a time than elsewhere: it is not the handshakes that are measured.
+const IDLE_AT_A_TIME: usize = 64;
+/// After which a connection that has nothing to do holds what an idle one holds.
+const SETTLED: Duration = Duration::from_secs(2);
 const BYTES_PER_MEBIBYTE: u64 = 1024 * 1024;
 
 /// One kind of load.
@@ -43,6 +49,11 @@ pub(super) enum Load {
     NewNames,
     Download,
     Events,
+    Streams,
+    Idle,
+    Messages,
+    /// As `Http1`, on the engine as a library with handlers.
+    Handlers,
 }
 
 /// How long and how often to measure.
@@ -64,6 +75,8 @@ pub(super) struct Sample {
     pub(super) p99_microseconds: f64,
     pub(super) stalls: f64,
     pub(super) memory_mebibytes: f64,
+    /// What the case measures besides; see [`Case::further`].
+    pub(super) further: f64,
 }
 
 const fn case(
@@ -160,15 +173,74 @@ pub(super) const CASES: &[Case] = &[
         Load::Events,
         "/event",
     ),
+    case(
+        "sse-100",
+        "intercepted, HTTP/1.1, 100 streams at once with an event every 20 ms; CPU and way per event",
+        Front::Intercept,
+        Load::Streams,
+        "/events",
+    ),
+    case(
+        "idle-10k",
+        "intercepted, HTTP/1.1, 10,000 connections that have asked once and wait; CPU per connection",
+        Front::Intercept,
+        Load::Idle,
+        "/1k",
+    ),
+    case(
+        "ws-echo",
+        "intercepted, a text message of 1 KiB and its echo, 24 WebSockets; CPU per pair",
+        Front::Intercept,
+        Load::Messages,
+        "/websocket",
+    ),
+    case(
+        "handlers",
+        "intercepted, HTTP/1.1, 1 KiB, 24 connections, the engine with handlers",
+        Front::Intercept,
+        Load::Handlers,
+        "/1k",
+    ),
 ];
 
 impl Case {
     pub(super) fn alpn(&self) -> &'static str {
         match self.load {
             Load::Http2 => "h2",
-            Load::Http1 | Load::NewConnections | Load::NewNames | Load::Download | Load::Events => {
-                "http/1.1"
-            }
+            Load::Http1
+            | Load::NewConnections
+            | Load::NewNames
+            | Load::Download
+            | Load::Events
+            | Load::Streams
+            | Load::Idle
+            | Load::Messages
+            | Load::Handlers => "http/1.1",
+        }
+    }
+
+    /// What is measured besides the figures that all cases have.
+    pub(super) fn further(&self) -> Option<&'static str> {
+        match self.load {
+            Load::Streams => Some("first event p50 µs"),
+            Load::Idle => Some("bytes each"),
+            Load::Http1
+            | Load::Http2
+            | Load::NewConnections
+            | Load::NewNames
+            | Load::Download
+            | Load::Events
+            | Load::Messages
+            | Load::Handlers => None,
+        }
+    }
+
+    /// How often it is run.
+    pub(super) fn rounds(&self, pace: Pace) -> usize {
+        match self.load {
+            // What a connection holds does not depend on the moment.
+            Load::Idle => 1,
+            _ => pace.rounds,
         }
     }
 
@@ -192,9 +264,13 @@ impl Case {
         let running = proxy.start(self, material, upstream).await?;
         let aim = self.aim(&running, material, upstream)?;
         let sample = match self.load {
-            Load::Http1 | Load::Http2 | Load::NewConnections => {
-                self.run_for_a_while(&aim, pace, &running).await
-            }
+            Load::Http1
+            | Load::Http2
+            | Load::NewConnections
+            | Load::Streams
+            | Load::Messages
+            | Load::Handlers => self.run_for_a_while(&aim, pace, &running).await,
+            Load::Idle => run_idle(&aim, &running).await,
             Load::NewNames | Load::Download | Load::Events => {
                 self.run_to_the_end(&aim, pace, &running).await
             }
@@ -244,14 +320,19 @@ impl Case {
         pace: Pace,
         running: &Running,
     ) -> Result<Sample, Failure> {
+        // Streams are to begin together, so their connections stand before.
+        let streams = match self.load {
+            Load::Streams => load::open_all(aim, STREAMS).await?,
+            _ => Vec::new(),
+        };
         let window = Window::new(pace.warm_up, pace.length);
         let load = async {
             match self.load {
                 Load::Http2 => load::http2(aim, CONNECTIONS, window).await,
                 Load::NewConnections => load::new_connections(aim, AT_A_TIME, window).await,
-                Load::Http1 | Load::NewNames | Load::Download | Load::Events => {
-                    load::http1(aim, CONNECTIONS, window).await
-                }
+                Load::Streams => load::streams(aim, streams, window).await,
+                Load::Messages => load::messages(aim, CONNECTIONS, window).await,
+                _ => load::http1(aim, CONNECTIONS, window).await,
             }
         };
         let cpu = async {
@@ -285,9 +366,7 @@ impl Case {
         let seen = match self.load {
             Load::NewNames => load::new_names(aim, &many_names(), AT_A_TIME).await?,
             Load::Download => load::download(aim).await?,
-            Load::Events | Load::Http1 | Load::Http2 | Load::NewConnections => {
-                load::events(aim, pace.events).await?
-            }
+            _ => load::events(aim, pace.events).await?,
         };
         let (after, length) = (running.cpu_time()?, started.elapsed());
         let nanoseconds = nanoseconds_between(before.as_ref(), after.as_ref());
@@ -297,6 +376,26 @@ impl Case {
         };
         Sample::new(seen, nanoseconds, units, length, running)
     }
+}
+
+/// Measures what a connection costs that has nothing to do.
+async fn run_idle(aim: &Aim, running: &Running) -> Result<Sample, Failure> {
+    let Some(process) = running.process() else {
+        return Err(Failure::new("there is no process to measure"));
+    };
+    load::new_names(aim, std::slice::from_ref(&aim.name), 1).await?;
+    let memory = usage::current_memory(process)?;
+    let (before, started) = (running.cpu_time()?, Instant::now());
+    let (seen, wires) = load::ask_and_keep(aim, IDLE_CONNECTIONS, IDLE_AT_A_TIME).await?;
+    let (after, length) = (running.cpu_time()?, started.elapsed());
+    sleep_until(Instant::now() + SETTLED).await;
+    let added = usage::current_memory(process)?.saturating_sub(memory);
+    drop(wires);
+    let nanoseconds = nanoseconds_between(before.as_ref(), after.as_ref());
+    let units = IDLE_CONNECTIONS as f64;
+    let mut sample = Sample::new(seen, nanoseconds, units, length, running)?;
+    sample.further = added as f64 / units;
+    Ok(sample)
 }
 
 impl Sample {
@@ -311,6 +410,7 @@ impl Sample {
             return Err(Failure::new("nothing was answered while it was measured"));
         }
         seen.latencies.sort_by(f64::total_cmp);
+        seen.firsts.sort_by(f64::total_cmp);
         let memory = running.process().map(usage::peak_memory).transpose()?;
         Ok(Self {
             cpu_microseconds: nanoseconds as f64 / 1e3 / units,
@@ -319,6 +419,7 @@ impl Sample {
             p99_microseconds: percentile(&seen.latencies, 99),
             stalls: seen.stalls as f64,
             memory_mebibytes: memory.unwrap_or(0) as f64 / BYTES_PER_MEBIBYTE as f64,
+            further: percentile(&seen.firsts, 50),
         })
     }
 }

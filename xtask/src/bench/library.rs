@@ -8,6 +8,7 @@ use hudsucker::certificate_authority::RcgenAuthority;
 use hudsucker::hyper::Request;
 use hudsucker::rcgen::{Issuer, KeyPair};
 use hudsucker::rustls::crypto::aws_lc_rs;
+use hudsucker::tokio_tungstenite::Connector;
 use hudsucker::{Body, HttpContext, HttpHandler, Proxy};
 use hyper_rustls::HttpsConnectorBuilder;
 
@@ -35,6 +36,7 @@ pub(super) async fn serve(listen: SocketAddr, material: &Material) -> Result<(),
     let key = KeyPair::from_pem(&material.read("ca.key")?)?;
     let issuer = Issuer::from_ca_cert_pem(&material.read("ca.pem")?, key)?;
     let authority = RcgenAuthority::new(issuer, CERTIFICATES_CACHED, aws_lc_rs::default_provider());
+    let websockets = Connector::Rustls(material.upstream_client(&["http/1.1"])?);
     // hyper-rustls chooses the protocols itself and wants none set.
     let tls = Arc::unwrap_or_clone(material.upstream_client(&[])?);
     let connector = HttpsConnectorBuilder::new()
@@ -48,6 +50,7 @@ pub(super) async fn serve(listen: SocketAddr, material: &Material) -> Result<(),
         .with_ca(authority)
         .with_http_connector(connector)
         .with_http_handler(TunnelSome)
+        .with_websocket_connector(websockets)
         .build()?;
     Ok(proxy.start().await?)
 }

@@ -8,16 +8,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use testbed::client::Client;
+use testbed::websocket;
 use testbed::wire::Wire;
 
-use super::upstream::{DOWNLOAD_BYTES, now_nanoseconds};
+use super::upstream::{DOWNLOAD_BYTES, UPSTREAM_FRAME_BYTES, message, now_nanoseconds};
 use crate::failure::Failure;
 
 const READ_BYTES: usize = 256 * 1024;
@@ -62,6 +63,8 @@ pub(super) struct Seen {
     /// One per request, in microseconds.
     pub(super) latencies: Vec<f64>,
     pub(super) stalls: u64,
+    /// One per stream, in microseconds: from the request to its first event.
+    pub(super) firsts: Vec<f64>,
 }
 
 impl Window {
@@ -74,19 +77,28 @@ impl Window {
     }
 }
 
+impl Window {
+    fn has(&self, moment: Instant) -> bool {
+        (self.start..=self.end).contains(&moment)
+    }
+}
+
 impl Seen {
     fn add(&mut self, window: Window, asked: Instant) {
         let now = Instant::now();
-        if now < window.start || now > window.end {
-            return;
+        if window.has(now) {
+            self.push(now - asked);
         }
-        let latency = now - asked;
+    }
+
+    fn push(&mut self, latency: Duration) {
         self.latencies.push(latency.as_secs_f64() * 1e6);
         self.stalls += u64::from(latency >= STALL);
     }
 
     fn merge(&mut self, mut other: Self) {
         self.latencies.append(&mut other.latencies);
+        self.firsts.append(&mut other.firsts);
         self.stalls += other.stalls;
     }
 }
@@ -261,7 +273,7 @@ pub(super) async fn download(aim: &Aim) -> Result<Seen, Failure> {
     }
     Ok(Seen {
         latencies: vec![asked.elapsed().as_secs_f64() * 1e6],
-        stalls: 0,
+        ..Seen::default()
     })
 }
 
@@ -275,14 +287,12 @@ pub(super) async fn events(aim: &Aim, count: usize) -> Result<Seen, Failure> {
         wire.write_all(&request).await?;
         wire.flush().await?;
         let sent = loop {
-            if let Some(sent) = sent_at(&buffer) {
+            if let Some((sent, _)) = next_event(&buffer) {
                 break sent;
             }
             read_more(&mut wire, &mut buffer).await?;
         };
-        let delay = now_nanoseconds().saturating_sub(sent);
-        seen.latencies.push(delay as f64 / 1e3);
-        seen.stalls += u64::from(delay >= STALL.as_nanos());
+        seen.push(since(sent));
         while !buffer.ends_with(b"0\r\n\r\n") {
             read_more(&mut wire, &mut buffer).await?;
         }
@@ -291,11 +301,149 @@ pub(super) async fn events(aim: &Aim, count: usize) -> Result<Seen, Failure> {
     Ok(seen)
 }
 
-/// The moment that a complete event in these bytes carries.
-fn sent_at(bytes: &[u8]) -> Option<u128> {
+/// Asks for a stream of events on each of these connections at once, and takes what comes until
+/// the window ends; latencies are the ways of events from upstream to here.
+pub(super) async fn streams(aim: &Aim, wires: Vec<Wire>, window: Window) -> Result<Seen, Failure> {
+    let mut workers = JoinSet::new();
+    for wire in wires {
+        workers.spawn(stream_worker(aim.request(), wire, window));
+    }
+    collect(workers).await
+}
+
+async fn stream_worker(request: Vec<u8>, mut wire: Wire, window: Window) -> io::Result<Seen> {
+    let mut buffer = BytesMut::with_capacity(4096);
+    let mut seen = Seen::default();
+    let asked = Instant::now();
+    wire.write_all(&request).await?;
+    wire.flush().await?;
+    while Instant::now() < window.end {
+        read_more(&mut wire, &mut buffer).await?;
+        while let Some((sent, end)) = next_event(&buffer) {
+            buffer.advance(end);
+            if seen.firsts.is_empty() {
+                seen.firsts.push(asked.elapsed().as_secs_f64() * 1e6);
+            } else if window.has(Instant::now()) {
+                seen.push(since(sent));
+            }
+        }
+    }
+    Ok(seen)
+}
+
+/// Opens so many connections at once.
+pub(super) async fn open_all(aim: &Aim, count: usize) -> Result<Vec<Wire>, Failure> {
+    let mut workers = JoinSet::new();
+    for _ in 0..count {
+        let aim = aim.clone();
+        workers.spawn(async move { aim.open().await });
+    }
+    let mut wires = Vec::new();
+    while let Some(worker) = workers.join_next().await {
+        wires.push(worker??);
+    }
+    Ok(wires)
+}
+
+/// Opens so many connections, this many at a time, asks once on each, and keeps them.
+pub(super) async fn ask_and_keep(
+    aim: &Aim,
+    count: usize,
+    at_a_time: usize,
+) -> Result<(Seen, Vec<Wire>), Failure> {
+    let mut workers = JoinSet::new();
+    for first in 0..at_a_time {
+        let aim = aim.clone();
+        workers.spawn(async move {
+            let (mut seen, mut wires) = (Seen::default(), Vec::new());
+            for _ in (first..count).step_by(at_a_time) {
+                let mut wire = aim.open().await?;
+                let asked = Instant::now();
+                wire.write_all(&aim.request()).await?;
+                wire.flush().await?;
+                read_response(&mut wire, &mut BytesMut::with_capacity(4096)).await?;
+                seen.push(asked.elapsed());
+                wires.push(wire);
+            }
+            Ok((seen, wires))
+        });
+    }
+    let (mut all, mut kept) = (Seen::default(), Vec::new());
+    while let Some(worker) = workers.join_next().await {
+        let worker: io::Result<(Seen, Vec<Wire>)> = worker?;
+        let (seen, mut wires) = worker?;
+        all.merge(seen);
+        kept.append(&mut wires);
+    }
+    Ok((all, kept))
+}
+
+/// Sends messages over this many WebSockets, each when the one before has come back.
+pub(super) async fn messages(
+    aim: &Aim,
+    connections: usize,
+    window: Window,
+) -> Result<Seen, Failure> {
+    let mut workers = JoinSet::new();
+    for _ in 0..connections {
+        workers.spawn(message_worker(aim.clone(), window));
+    }
+    collect(workers).await
+}
+
+async fn message_worker(aim: Aim, window: Window) -> io::Result<Seen> {
+    let wire = aim.open().await?;
+    let mut wire = open_websocket(&aim, wire).await?;
+    let (sent, mut received) = (message(Some(*b"mask")), [0; UPSTREAM_FRAME_BYTES]);
+    let expected = message(None);
+    let mut seen = Seen::default();
+    while Instant::now() < window.end {
+        let asked = Instant::now();
+        wire.write_all(&sent).await?;
+        wire.flush().await?;
+        wire.read_exact(&mut received).await?;
+        if received[..] != expected {
+            return Err(io::Error::other("another message came back"));
+        }
+        seen.add(window, asked);
+    }
+    Ok(seen)
+}
+
+/// Asks for a WebSocket (RFC 6455 section 4.1).
+async fn open_websocket(aim: &Aim, mut wire: Wire) -> io::Result<Wire> {
+    let request = format!(
+        "GET {} HTTP/1.1\r\nHost: {}:{}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {}\r\n\r\n",
+        aim.path,
+        aim.name,
+        aim.port,
+        websocket::KEY,
+    );
+    wire.write_all(request.as_bytes()).await?;
+    wire.flush().await?;
+    let mut head = BytesMut::with_capacity(1024);
+    while !head.ends_with(b"\r\n\r\n") {
+        read_more(&mut wire, &mut head).await?;
+    }
+    match head.starts_with(b"HTTP/1.1 101 ") {
+        true => Ok(wire),
+        false => Err(io::Error::other("no WebSocket was opened")),
+    }
+}
+
+/// The moment that the first complete event in these bytes carries, and where the event ends.
+fn next_event(bytes: &[u8]) -> Option<(u128, usize)> {
     let start = bytes.windows(6).position(|window| window == b"data: ")? + 6;
     let digits = bytes.get(start..start + 20)?;
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    let sent = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some((sent, start + 20))
+}
+
+/// How long ago the upstream sent what carries this moment.
+fn since(sent: u128) -> Duration {
+    let delay = now_nanoseconds().saturating_sub(sent);
+    Duration::from_nanos(u64::try_from(delay).unwrap_or(u64::MAX))
 }
 
 /// Reads one response with a length and gives the length of its body.

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::PROXY_CORE;
 use super::cases::{Case, Front, Load};
+use super::engine::Handling;
 use super::material::{HOT_NAME, Material, TUNNEL_NAME};
 use super::upstream::Upstream;
 use super::usage::CpuTime;
@@ -28,6 +29,7 @@ pub(super) enum Proxy {
     Hudsucker,
     Oriel,
     OrielCapture,
+    Engine(Handling),
     Haproxy,
     Mitmproxy,
 }
@@ -38,6 +40,9 @@ pub(super) const PROXIES: &[Proxy] = &[
     Proxy::Hudsucker,
     Proxy::Oriel,
     Proxy::OrielCapture,
+    Proxy::Engine(Handling::None),
+    Proxy::Engine(Handling::Noop),
+    Proxy::Engine(Handling::Heads),
     Proxy::Haproxy,
     Proxy::Mitmproxy,
 ];
@@ -60,6 +65,7 @@ impl Proxy {
             Self::Hudsucker => "hudsucker",
             Self::Oriel => "oriel",
             Self::OrielCapture => "oriel, capture on",
+            Self::Engine(handling) => handling.name(),
             Self::Haproxy => "haproxy",
             Self::Mitmproxy => "mitmproxy",
         }
@@ -70,19 +76,35 @@ impl Proxy {
         match self {
             Self::Haproxy => answers_version("haproxy", "-v"),
             Self::Mitmproxy => answers_version("mitmdump", "--version"),
-            Self::Direct | Self::Floor | Self::Hudsucker | Self::Oriel | Self::OrielCapture => true,
+            Self::Direct
+            | Self::Floor
+            | Self::Hudsucker
+            | Self::Oriel
+            | Self::OrielCapture
+            | Self::Engine(_) => true,
         }
     }
 
     /// Whether it can do what the case asks.
     pub(super) fn can(self, case: &Case) -> bool {
+        let is_about_handlers = case.load == Load::Handlers;
         match self {
             // As a reverse proxy it has one certificate and no CONNECT.
-            Self::Haproxy => case.front == Front::Intercept && case.load != Load::NewNames,
-            // The floor reads no HTTP but CONNECT.
-            Self::Floor => case.front != Front::Plain,
-            Self::Direct | Self::Hudsucker | Self::Oriel | Self::OrielCapture | Self::Mitmproxy => {
-                true
+            Self::Haproxy => {
+                case.front == Front::Intercept
+                    && !matches!(case.load, Load::NewNames | Load::Handlers | Load::Idle)
+            }
+            // The floor reads no HTTP but CONNECT, and keeps an upstream connection for each
+            // client's, which are more descriptors than a process usually may have.
+            Self::Floor => case.front != Front::Plain && case.load != Load::Idle,
+            // There is no process whose memory could be asked for.
+            Self::Direct => case.load != Load::Idle,
+            Self::Hudsucker => true,
+            Self::Oriel | Self::OrielCapture => !is_about_handlers,
+            Self::Engine(_) => is_about_handlers,
+            // It holds a response back until it is whole, and takes minutes for 10,000 handshakes.
+            Self::Mitmproxy => {
+                !is_about_handlers && !matches!(case.load, Load::Streams | Load::Idle)
             }
         }
     }
@@ -121,7 +143,9 @@ impl Proxy {
 
     fn program(self) -> Result<PathBuf, Failure> {
         Ok(match self {
-            Self::Direct | Self::Floor | Self::Hudsucker => std::env::current_exe()?,
+            Self::Direct | Self::Floor | Self::Hudsucker | Self::Engine(_) => {
+                std::env::current_exe()?
+            }
             Self::Oriel | Self::OrielCapture => workspace_root().join("target/release/oriel"),
             Self::Haproxy => "haproxy".into(),
             Self::Mitmproxy => "mitmdump".into(),
@@ -139,14 +163,9 @@ impl Proxy {
         let listen = running.address.to_string();
         match self {
             Self::Direct => {}
-            Self::Floor => {
+            Self::Floor | Self::Hudsucker | Self::Engine(_) => {
                 command
-                    .args(["bench-peer", "floor", &listen])
-                    .arg(material.path(""));
-            }
-            Self::Hudsucker => {
-                command
-                    .args(["bench-peer", "hudsucker", &listen])
+                    .args(["bench-peer", self.name(), &listen])
                     .arg(material.path(""));
             }
             Self::Oriel | Self::OrielCapture => {

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::cases::{CASES, Case, Sample};
+use super::engine::Handling;
 use super::proxies::Proxy;
 
 /// All samples of one case with one proxy.
@@ -23,13 +24,24 @@ struct Goal {
 enum Figure {
     /// CPU per request as a share of another proxy's.
     CpuShare(Proxy),
-    /// Microseconds of CPU per request that capturing adds.
-    CpuAddedByCapture,
+    /// Microseconds of CPU per request that one contestant needs more than another.
+    CpuAdded { by: Proxy, to: Proxy },
+    /// Bytes that an idle connection holds.
+    BytesEach,
     /// Requests that took as long as a delayed acknowledgement.
     Stalls,
     /// Microseconds of median latency added to going direct.
     LatencyAdded,
 }
+
+const CAPTURE_ADDS: Figure = Figure::CpuAdded {
+    by: Proxy::OrielCapture,
+    to: Proxy::Oriel,
+};
+const HEADS_ADD: Figure = Figure::CpuAdded {
+    by: Proxy::Engine(Handling::Heads),
+    to: Proxy::Engine(Handling::None),
+};
 
 const GOALS: &[Goal] = &[
     goal("intercept-h1-1k", Figure::CpuShare(Proxy::Hudsucker), 0.75),
@@ -42,7 +54,12 @@ const GOALS: &[Goal] = &[
     goal("new-hot", Figure::Stalls, 0.0),
     goal("tunnel-64k", Figure::CpuShare(Proxy::Hudsucker), 0.8),
     goal("first-event", Figure::LatencyAdded, 150.0),
-    goal("intercept-h1-1k", Figure::CpuAddedByCapture, 3.0),
+    goal("intercept-h1-1k", CAPTURE_ADDS, 3.0),
+    goal("sse-100", Figure::CpuShare(Proxy::Hudsucker), 1.0),
+    goal("sse-100", Figure::LatencyAdded, 60.0),
+    goal("idle-10k", Figure::BytesEach, 20_000.0),
+    goal("ws-echo", Figure::CpuShare(Proxy::Mitmproxy), 0.1),
+    goal("handlers", HEADS_ADD, 1.0),
 ];
 
 const fn goal(case: &'static str, figure: Figure, most: f64) -> Goal {
@@ -84,9 +101,22 @@ pub(super) fn results(rows: &[Row]) -> String {
         }
         text += &format!("### {}\n\n{}.\n\n", case.name, sentence(case.about));
         text += "| proxy | CPU µs | of floor | of hudsucker | per second | p50 µs | p99 µs \
-                 | stalls | peak MiB |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|\n";
+                 | stalls | peak MiB |";
+        text += &case
+            .further()
+            .map_or_else(String::new, |name| format!(" {name} |"));
+        text += "\n|---|---:|---:|---:|---:|---:|---:|---:|---:|";
+        text += if case.further().is_some() {
+            "---:|\n"
+        } else {
+            "\n"
+        };
         for row in &of_case {
             text += &result_line(row, rows);
+            if case.further().is_some() {
+                text += &format!(" {:.0} |", row.median(|sample| sample.further));
+            }
+            text.push('\n');
         }
         text.push('\n');
     }
@@ -101,7 +131,7 @@ fn result_line(row: &Row, rows: &[Row]) -> String {
     let stalls = row.median(|sample| sample.stalls);
     if row.proxy == Proxy::Direct {
         return format!(
-            "| {name} | – | – | – | {per_second:.0} | {p50:.0} | {p99:.0} | {stalls:.0} | – |\n"
+            "| {name} | – | – | – | {per_second:.0} | {p50:.0} | {p99:.0} | {stalls:.0} | – |"
         );
     }
     let share = |other| match cpu_share(rows, row.case.name, row.proxy, other) {
@@ -112,7 +142,7 @@ fn result_line(row: &Row, rows: &[Row]) -> String {
     let memory = row.median(|sample| sample.memory_mebibytes);
     format!(
         "| {name} | {cpu:.1} | {of_floor} | {of_hudsucker} | {per_second:.0} | {p50:.0} \
-         | {p99:.0} | {stalls:.0} | {memory:.1} |\n",
+         | {p99:.0} | {stalls:.0} | {memory:.1} |",
         cpu = row.cpu(),
     )
 }
@@ -143,23 +173,23 @@ pub(super) fn goals(rows: &[Row]) -> String {
 impl Figure {
     fn name(&self) -> String {
         match self {
-            Self::CpuShare(other) => format!("CPU per request, share of {}", other.name()),
-            Self::CpuAddedByCapture => "CPU added by capturing, µs".to_owned(),
+            Self::CpuShare(other) => format!("CPU, share of {}", other.name()),
+            Self::CpuAdded { by, to } => format!("CPU of {} over {}, µs", by.name(), to.name()),
+            Self::BytesEach => "bytes per connection".to_owned(),
             Self::Stalls => "stalls of 35 ms or more".to_owned(),
             Self::LatencyAdded => "p50 added to direct, µs".to_owned(),
         }
     }
 
     fn value(&self, rows: &[Row], case: &str) -> Option<f64> {
-        let own = find(rows, case, Proxy::Oriel)?;
-        Some(match self {
-            Self::CpuShare(other) => cpu_share(rows, case, Proxy::Oriel, *other)?,
-            Self::CpuAddedByCapture => find(rows, case, Proxy::OrielCapture)?.cpu() - own.cpu(),
-            Self::Stalls => own.median(|sample| sample.stalls),
-            Self::LatencyAdded => {
-                let p50 = |sample: &Sample| sample.p50_microseconds;
-                own.median(p50) - find(rows, case, Proxy::Direct)?.median(p50)
-            }
+        let row = |proxy| find(rows, case, proxy);
+        let p50 = |sample: &Sample| sample.p50_microseconds;
+        Some(match *self {
+            Self::CpuShare(other) => cpu_share(rows, case, Proxy::Oriel, other)?,
+            Self::CpuAdded { by, to } => row(by)?.cpu() - row(to)?.cpu(),
+            Self::Stalls => row(Proxy::Oriel)?.median(|sample| sample.stalls),
+            Self::LatencyAdded => row(Proxy::Oriel)?.median(p50) - row(Proxy::Direct)?.median(p50),
+            Self::BytesEach => row(Proxy::Oriel)?.median(|sample| sample.further),
         })
     }
 }

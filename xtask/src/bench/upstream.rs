@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,10 +11,11 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_rustls::TlsAcceptor;
 
 use testbed::authority::Identity;
+use testbed::websocket;
 
 use crate::failure::Failure;
 
@@ -22,6 +24,15 @@ pub(super) const DOWNLOAD_BYTES: u64 = 256 * 1024 * 1024;
 const PIECE_BYTES: usize = 64 * 1024;
 /// Between a stream's head and its event, so that the event travels alone.
 const EVENT_PAUSE: Duration = Duration::from_millis(2);
+
+/// Between two events of `/events`: a model that writes fast.
+const EVENT_GAP: Duration = Duration::from_millis(20);
+/// Payload of a message of `/websocket`.
+const MESSAGE_BYTES: u16 = 1024;
+/// Before the payload of a client's message: two octets, two of length, four of the mask (RFC 6455
+/// section 5.2). The upstream's are not masked.
+const CLIENT_FRAME_BYTES: usize = 8 + MESSAGE_BYTES as usize;
+pub(super) const UPSTREAM_FRAME_BYTES: usize = 4 + MESSAGE_BYTES as usize;
 
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
@@ -43,6 +54,8 @@ struct Answers {
     small: Bytes,
     large: Bytes,
     piece: Bytes,
+    /// Streams of events so far.
+    streams: AtomicU64,
 }
 
 impl Upstream {
@@ -73,6 +86,7 @@ impl Answers {
             small: vec![b'x'; 1024].into(),
             large: vec![b'x'; 64 * 1024].into(),
             piece: vec![b'x'; PIECE_BYTES].into(),
+            streams: AtomicU64::new(0),
         }
     }
 
@@ -146,6 +160,8 @@ where
                 b"/64k" => stream.write_all(&large).await?,
                 b"/download" => send_download(&mut stream, answers).await?,
                 b"/event" => send_event(&mut stream).await?,
+                b"/events" => return send_events(&mut stream, answers).await,
+                b"/websocket" => return echo_messages(&mut stream).await,
                 _ => stream.write_all(&small).await?,
             }
             stream.flush().await?;
@@ -169,19 +185,76 @@ async fn send_download<S: AsyncWrite + Unpin>(stream: &mut S, answers: &Answers)
     Ok(())
 }
 
-/// One event that carries the moment it was sent at.
+/// A stream of one event.
 async fn send_event<S: AsyncWrite + Unpin>(stream: &mut S) -> io::Result<()> {
+    begin_events(stream).await?;
+    tokio::time::sleep(EVENT_PAUSE).await;
+    write_event(stream).await?;
+    tokio::time::sleep(EVENT_PAUSE).await;
+    stream.write_all(b"0\r\n\r\n").await
+}
+
+/// One event at once, then one after each gap until the client goes. Streams that begin together
+/// are spread over the gap.
+async fn send_events<S: AsyncWrite + Unpin>(stream: &mut S, answers: &Answers) -> io::Result<()> {
+    begin_events(stream).await?;
+    write_event(stream).await?;
+    let number = answers.streams.fetch_add(1, Ordering::Relaxed);
+    let gap = u64::try_from(EVENT_GAP.as_millis()).map_err(io::Error::other)?;
+    let mut next = Instant::now() + EVENT_GAP + Duration::from_millis(number % gap);
+    loop {
+        sleep_until(next).await;
+        write_event(stream).await?;
+        next += EVENT_GAP;
+    }
+}
+
+async fn begin_events<S: AsyncWrite + Unpin>(stream: &mut S) -> io::Result<()> {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
                 Transfer-Encoding: chunked\r\n\r\n";
     stream.write_all(head.as_bytes()).await?;
-    stream.flush().await?;
-    tokio::time::sleep(EVENT_PAUSE).await;
+    stream.flush().await
+}
+
+/// An event that carries the moment it was sent at.
+async fn write_event<S: AsyncWrite + Unpin>(stream: &mut S) -> io::Result<()> {
     let event = format!("data: {:020}\n\n", now_nanoseconds());
     let chunk = format!("{:x}\r\n{event}\r\n", event.len());
     stream.write_all(chunk.as_bytes()).await?;
-    stream.flush().await?;
-    tokio::time::sleep(EVENT_PAUSE).await;
-    stream.write_all(b"0\r\n\r\n").await
+    stream.flush().await
+}
+
+/// Answers each message with one of the same payload until the client goes.
+async fn echo_messages<S>(stream: &mut S) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let head = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {}\r\n\r\n",
+        websocket::ACCEPT,
+    );
+    stream.write_all(head.as_bytes()).await?;
+    let (mut received, answer) = ([0; CLIENT_FRAME_BYTES], message(None));
+    loop {
+        stream.flush().await?;
+        stream.read_exact(&mut received).await?;
+        stream.write_all(&answer).await?;
+    }
+}
+
+/// A text message in one frame (RFC 6455 section 5.2).
+pub(super) fn message(mask: Option<[u8; 4]>) -> Vec<u8> {
+    const FINAL_TEXT: u8 = 0x81;
+    const LENGTH_FOLLOWS: u8 = 126;
+    let masked = if mask.is_some() { 0x80 } else { 0 };
+    let mut frame = vec![FINAL_TEXT, LENGTH_FOLLOWS | masked];
+    frame.extend(MESSAGE_BYTES.to_be_bytes());
+    frame.extend(mask.into_iter().flatten());
+    let mask = mask.unwrap_or_default();
+    let payload = mask.iter().cycle().map(|octet| octet ^ b'x');
+    frame.extend(payload.take(usize::from(MESSAGE_BYTES)));
+    frame
 }
 
 async fn serve_http2<S>(stream: S, answers: &Answers) -> Result<(), Failure>

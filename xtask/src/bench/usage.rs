@@ -52,8 +52,17 @@ impl CpuTime {
 
 /// The most memory a process has held, in bytes.
 pub(super) fn peak_memory(process: u32) -> Result<u64, Failure> {
+    memory(process, "VmHWM:")
+}
+
+/// The memory a process holds now, in bytes.
+pub(super) fn current_memory(process: u32) -> Result<u64, Failure> {
+    memory(process, "VmRSS:")
+}
+
+fn memory(process: u32, key: &str) -> Result<u64, Failure> {
     let status = std::fs::read_to_string(proc_path(process, "status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(key));
     let kibibytes = first_number(line.unwrap_or_default().trim())?;
     Ok(kibibytes * 1024)
 }
@@ -92,5 +101,6 @@ mod tests {
         let used = CpuTime::read(process).unwrap().since(&before);
         assert!(used > 100_000, "{used} ns");
         assert!(peak_memory(process).unwrap() > 100_000);
+        assert!(current_memory(process).unwrap() > 100_000);
     }
 }

@@ -253,6 +253,24 @@ async fn many_askers_cause_one_lookup() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lookup_is_given_up_after_the_time_that_was_said() {
+    let attribution = Arc::new(Attribution::new());
+    let permits = u32::try_from(PROCESS_LOOKUPS_MAX).unwrap();
+    let _busy = attribution.running.acquire_many(permits).await.unwrap();
+    let (client, proxy) = (
+        SocketAddr::from(([127, 0, 0, 1], 1)),
+        SocketAddr::from(([127, 0, 0, 1], 2)),
+    );
+    for limit in [PROCESS_LOOKUP / 10, PROCESS_LOOKUP * 10] {
+        let attribution = Arc::clone(&attribution);
+        let process = ConnectionProcess::of_tcp(attribution, client, proxy).within(limit);
+        let begun = Instant::now();
+        assert_eq!(process.find().await, Err(AttributionError::TimedOut));
+        assert_eq!(begun.elapsed().as_millis(), limit.as_millis());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn waiting_for_other_lookups_has_an_end() {
     let attribution = Arc::new(Attribution::new());
     let _others = attribution

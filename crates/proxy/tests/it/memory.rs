@@ -152,7 +152,8 @@ async fn a_frame_without_end() {
         let authority = listener.local_addr().unwrap().to_string();
         let mut upstream = JoinSet::new();
         upstream.spawn(discard(listener));
-        let running = Running::start().await;
+        let kept = MESSAGE_BYTES_KEPT as u64;
+        let running = Running::with(|config| config.body_bytes_kept = kept).await;
         let mut client = Client::connect_through(running.address, &authority)
             .await
             .unwrap();

@@ -4,13 +4,14 @@
 //! the proxy a core of its own.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -105,10 +106,25 @@ impl Seen {
 
 impl Aim {
     async fn open(&self) -> io::Result<Wire> {
+        self.open_from(Ipv4Addr::LOCALHOST).await
+    }
+
+    /// Opens a connection from this address of the machine.
+    async fn open_from(&self, source: Ipv4Addr) -> io::Result<Wire> {
         let mut client = match self.way {
             Way::Straight(address) | Way::Absolute(address) => Client::connect(address).await?,
             Way::Connect(proxy) => {
-                Client::connect_through(proxy, &format!("{}:{}", self.name, self.port)).await?
+                let mut client = Client::on(dial_from(source, proxy).await?);
+                let authority = format!("{}:{}", self.name, self.port);
+                let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
+                client.send(request).await?;
+                let status = client.read_head().await?.status;
+                if !(200..300).contains(&status) {
+                    return Err(io::Error::other(format!(
+                        "CONNECT was answered with {status}"
+                    )));
+                }
+                client
             }
         };
         if let Some(config) = &self.tls {
@@ -129,6 +145,15 @@ impl Aim {
         )
         .into_bytes()
     }
+}
+
+async fn dial_from(source: Ipv4Addr, address: SocketAddr) -> io::Result<Wire> {
+    let socket = TcpSocket::new_v4()?;
+    // Bound, a port is not used again for a minute; new connections need more than there are.
+    if source != Ipv4Addr::LOCALHOST {
+        socket.bind((source, 0).into())?;
+    }
+    Wire::accepted(socket.connect(address).await?)
 }
 
 /// Keeps this many connections busy until the window ends.
@@ -345,7 +370,8 @@ pub(super) async fn open_all(aim: &Aim, count: usize) -> Result<Vec<Wire>, Failu
     Ok(wires)
 }
 
-/// Opens so many connections, this many at a time, asks once on each, and keeps them.
+/// Opens so many connections, this many at a time, asks once on each, and keeps them. They come from
+/// as many loopback addresses as are open at a time: a proxy may bound what one client has.
 pub(super) async fn ask_and_keep(
     aim: &Aim,
     count: usize,
@@ -354,10 +380,11 @@ pub(super) async fn ask_and_keep(
     let mut workers = JoinSet::new();
     for first in 0..at_a_time {
         let aim = aim.clone();
+        let source = Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + u32::try_from(first)?);
         workers.spawn(async move {
             let (mut seen, mut wires) = (Seen::default(), Vec::new());
             for _ in (first..count).step_by(at_a_time) {
-                let mut wire = aim.open().await?;
+                let mut wire = aim.open_from(source).await?;
                 let asked = Instant::now();
                 wire.write_all(&aim.request()).await?;
                 wire.flush().await?;

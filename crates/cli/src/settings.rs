@@ -2,6 +2,7 @@
 //! system's over defaults, each value with where it comes from.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::config::layer::{Layer, Origin, Setting};
 use crate::config::project;
 use crate::config::read::{read_if_there, read_named};
 use crate::config::values::{
-    AdminListen, Listen, LogFormat, Redact, SniMismatch, TlsVersion, Unlisted,
+    AdminListen, AutoBypass, Listen, LogFormat, Redact, SniMismatch, TlsVersion, Unlisted,
 };
 use crate::environment::Environment;
 use crate::paths::Paths;
@@ -53,6 +54,9 @@ pub(crate) struct Settings {
     pub(crate) unlisted: Setting<Unlisted>,
     pub(crate) ip_targets: Setting<bool>,
     pub(crate) sni_mismatch: Setting<SniMismatch>,
+    pub(crate) rejections: Setting<NonZeroU32>,
+    pub(crate) auto_bypass: Setting<AutoBypass>,
+    pub(crate) auto_bypass_for: Setting<Period>,
     pub(crate) strip_alt_svc: Setting<bool>,
     pub(crate) http3_passthrough: Setting<Vec<String>>,
     pub(crate) tls_min_version: Setting<TlsVersion>,
@@ -115,6 +119,9 @@ impl Settings {
             row("intercept.unlisted", &self.unlisted),
             row("intercept.ip_targets", &self.ip_targets),
             row("intercept.sni_mismatch", &self.sni_mismatch),
+            row("intercept.rejections", &self.rejections),
+            row("intercept.auto_bypass", &self.auto_bypass),
+            row("intercept.auto_bypass_for", &self.auto_bypass_for),
             row("intercept.strip_alt_svc", &self.strip_alt_svc),
             row("intercept.http3_passthrough", &self.http3_passthrough),
             row("tls.min_version", &self.tls_min_version),
@@ -239,6 +246,7 @@ impl Merge {
     fn settings(&self, paths: &Paths, purpose: Purpose) -> Settings {
         let timeouts = proxy::Timeouts::default();
         let pool = proxy::Pool::default();
+        let rejections = proxy::Rejections::default();
         Settings {
             listen: self.listen(purpose),
             connect_ports: self.pick(
@@ -283,6 +291,21 @@ impl Merge {
                 "intercept.sni_mismatch",
                 |file| file.intercept.sni_mismatch,
                 SniMismatch::Allow,
+            ),
+            rejections: self.pick(
+                "intercept.rejections",
+                |file| file.intercept.rejections,
+                rejections.times,
+            ),
+            auto_bypass: self.pick(
+                "intercept.auto_bypass",
+                |file| file.intercept.auto_bypass,
+                AutoBypass::Off,
+            ),
+            auto_bypass_for: self.period(
+                "intercept.auto_bypass_for",
+                |file| file.intercept.auto_bypass_for,
+                rejections.bypass_for,
             ),
             strip_alt_svc: self.pick(
                 "intercept.strip_alt_svc",

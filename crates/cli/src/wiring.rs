@@ -17,14 +17,14 @@ use rustls_pki_types::pem::PemObject;
 use store::{EndRun, NewRun, Recorder, RunId, Store, StoreOptions};
 use traffic::rules::pattern::HostPatterns;
 use traffic::rules::route::{self, RouteConfig, Rules};
-use traffic::{Event, ListenAddress};
+use traffic::{CertificateRefused, Event, ListenAddress};
 
 use crate::admin::{Admin, Status};
 use crate::authority::load_or_make;
 use crate::clock::now;
 use crate::config::file::ClientCertificate;
 use crate::config::layer::{Origin, Setting};
-use crate::config::values::{AdminListen, SniMismatch, TlsVersion, Unlisted};
+use crate::config::values::{AdminListen, AutoBypass, SniMismatch, TlsVersion, Unlisted};
 use crate::exit::Exit;
 use crate::paths::database;
 use crate::port::port_in_use;
@@ -77,6 +77,11 @@ struct Relay {
 
 impl Watcher for Relay {
     fn handle_events(&self, events: Vec<Event>) {
+        for event in &events {
+            if let Event::CertificateRefused(refused) = event {
+                warn_of(refused);
+            }
+        }
         if let Some(recorder) = self.recorder.get() {
             recorder.handle_events(events);
         }
@@ -84,6 +89,24 @@ impl Watcher for Relay {
 
     fn streams(&self) -> ReadStreams {
         ReadStreams::WebSockets
+    }
+}
+
+/// Says that a program will not take our certificate: once, while it happens. The summary of a run
+/// names the host too.
+fn warn_of(refused: &CertificateRefused) {
+    let CertificateRefused { host, times, .. } = refused;
+    let program = refused.program.as_deref().unwrap_or("an unknown program");
+    match refused.bypassed_until {
+        None => tracing::warn!(
+            %host, program, times,
+            "a program refuses oriel's certificate; --bypass leaves the host unopened"
+        ),
+        Some(_) => tracing::warn!(
+            %host, program, times,
+            "a program refuses oriel's certificate; the host now passes unopened \
+             (intercept.auto_bypass)"
+        ),
     }
 }
 
@@ -150,6 +173,15 @@ pub(crate) fn engine_config(
         sni_mismatch: match settings.sni_mismatch.value {
             SniMismatch::Allow => proxy::SniMismatch::Allow,
             SniMismatch::Deny => proxy::SniMismatch::Deny,
+        },
+        rejections: proxy::Rejections {
+            times: settings.rejections.value,
+            auto_bypass: match settings.auto_bypass.value {
+                AutoBypass::Off => proxy::AutoBypass::Off,
+                AutoBypass::Process => proxy::AutoBypass::Process,
+                AutoBypass::Host => proxy::AutoBypass::Host,
+            },
+            bypass_for: settings.auto_bypass_for.value.0,
         },
         alt_svc: proxy::AltSvc {
             strip: settings.strip_alt_svc.value,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use oriel_proxy::{
     AltSvc, Authority, ConnectPorts, Governor, Listener, MinTlsVersion, Pool, Proxy, ProxyConfig,
-    SniMismatch, Timeouts, UpstreamTrust,
+    Rejections, SniMismatch, Timeouts, UpstreamTrust,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -70,6 +70,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         pool: Pool::default(),
         client_certificates: Vec::new(),
         sni_mismatch: SniMismatch::Allow,
+        rejections: Rejections::default(),
         alt_svc: AltSvc::default(),
         attribution: None,
         governor: Governor::default(),

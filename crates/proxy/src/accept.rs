@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use traffic::ListenAddress;
 
 use crate::clock;
-use crate::config::ProxyConfig;
+use crate::config::{AutoBypass, ProxyConfig};
 use crate::connection::{self, Engine};
 use crate::governor::Clients;
 use crate::handler::{Gate, HandlerCounts, InterceptHandler, Observer};
@@ -21,6 +21,7 @@ use crate::limits::{CONNECTIONS_MAX, LEAVES_MAX, POOL_SWEEP, PROCESS_LOOKUPS_DRA
 use crate::listen::{Accepted, Listening};
 use crate::metrics::{Counters, Metrics};
 use crate::process::Attribution;
+use crate::rejections::Rejections;
 use crate::shutdown::{Stopper, Tasks};
 use crate::tap::{FlowCount, Tap, Watcher};
 use crate::tls::authority::Authority;
@@ -63,6 +64,7 @@ struct Lasting {
     lookups: Arc<Tasks>,
     counters: Arc<Counters>,
     clients: Arc<Clients>,
+    rejections: Arc<Rejections>,
 }
 
 /// What runs on one configuration. Client connections keep theirs to their end.
@@ -182,6 +184,7 @@ impl Proxy {
             lookups: Arc::default(),
             counters: Arc::default(),
             clients: Arc::default(),
+            rejections: Arc::default(),
         };
         let generation = Generation::new(config, &lasting, None)?;
         Ok(Self {
@@ -372,7 +375,9 @@ impl Generation {
                 .max(config.handler.body_bytes_max as u64),
             None => config.body_bytes_kept,
         };
-        let watched = lasting.watcher.is_some() || lasting.gate.is_some();
+        let watched = lasting.watcher.is_some()
+            || lasting.gate.is_some()
+            || config.rejections.auto_bypass == AutoBypass::Process;
         let attribution = config.attribution.filter(|_| watched);
         let engine = Engine {
             rules: config.rules,
@@ -400,6 +405,8 @@ impl Generation {
                 .as_ref()
                 .map(|gate| gate.with_limits(config.handler)),
             sni_mismatch: config.sni_mismatch,
+            rejections: Arc::clone(&lasting.rejections),
+            rejection_rules: config.rejections,
             attribution: attribution.map(|limit| (Arc::clone(&lasting.attribution), limit)),
             lookups: Arc::clone(&lasting.lookups),
             stop,

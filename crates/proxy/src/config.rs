@@ -2,6 +2,7 @@
 //! environment: the program around the engine does that.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +53,8 @@ pub struct ProxyConfig {
     /// What becomes of a client that names one host to us and another in TLS. Only connections
     /// that are opened are looked at.
     pub sni_mismatch: SniMismatch,
+    /// What becomes of clients that will not take our certificate.
+    pub rejections: Rejections,
     /// What becomes of offers to leave for HTTP/3.
     pub alt_svc: AltSvc,
     /// How long the local process behind each client connection is looked for, once and beside the
@@ -115,6 +118,29 @@ pub enum SniMismatch {
     Allow,
     /// It is ended with the alert `unrecognized_name` (RFC 6066 section 3).
     Deny,
+}
+
+/// What becomes of programs that refuse our certificate for a host, again and again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejections {
+    /// After how many times it is said, and a bypass begins.
+    pub times: NonZeroU32,
+    /// For whom the host passes unopened then.
+    pub auto_bypass: AutoBypass,
+    /// For how long it does. After it the host is opened and refusals are counted anew.
+    pub bypass_for: Duration,
+}
+
+/// For whom a host passes unopened whose certificate was refused. Whoever can start a program that
+/// refuses certificates can bring this about, so it is off unless asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AutoBypass {
+    /// For nobody.
+    Off,
+    /// For the program that refused; it must be known which it is.
+    Process,
+    /// For everybody.
+    Host,
 }
 
 /// What becomes of offers of HTTP/3 in the Alt-Svc fields (RFC 7838) of responses that are seen: a
@@ -195,6 +221,18 @@ impl AltSvc {
     /// Whether offers of HTTP/3 of this target are taken out.
     pub(crate) fn hides_http3(&self, target: &Target) -> bool {
         self.strip && self.http3_passthrough.matches(target).is_none()
+    }
+}
+
+impl Default for Rejections {
+    /// The strict way.
+    fn default() -> Self {
+        Self {
+            // Once may be a race of connections, and twice a client that tries again.
+            times: NonZeroU32::MIN.saturating_add(2),
+            auto_bypass: AutoBypass::Off,
+            bypass_for: Duration::from_secs(15 * 60),
+        }
     }
 }
 

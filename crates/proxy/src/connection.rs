@@ -15,11 +15,11 @@ use traffic::rules::route::{Facts, Opening as FirstBytes, Rules};
 use traffic::wire::client_hello::ClientHello;
 use traffic::{
     Action, ClientAddress, ConnectionFacts, ConnectionId, Failure, FailureKind, FlowKind, Front,
-    Head, ListenAddress, NoTls, Route, Scheme, Side, Stage, Target,
+    Head, Host, ListenAddress, NoTls, ProcessInfo, Route, Scheme, Side, Stage, Target,
 };
 
 use crate::clock;
-use crate::config::{ConnectPorts, Governor, SniMismatch, Timeouts};
+use crate::config::{self, ConnectPorts, Governor, SniMismatch, Timeouts};
 use crate::destination::{self, Destination, FrontFacts, Scope};
 use crate::error;
 use crate::first_bytes::{self, Begins};
@@ -33,6 +33,7 @@ use crate::listen::Accepted;
 use crate::metrics::{Counters, Protocol};
 use crate::process::{Attribution, ConnectionProcess};
 use crate::refuse::Refusal;
+use crate::rejections::Rejections;
 use crate::shutdown::{Stop, Tasks};
 use crate::stream::{Replay, Transport};
 use crate::tap::{Opening, Reporter, Tap};
@@ -51,6 +52,8 @@ pub(crate) struct Engine {
     pub(crate) upstreams: Upstreams,
     pub(crate) tap: Arc<Tap>,
     pub(crate) sni_mismatch: SniMismatch,
+    pub(crate) rejections: Arc<Rejections>,
+    pub(crate) rejection_rules: config::Rejections,
     /// The handler, if there is one.
     pub(crate) gate: Option<Arc<Gate>>,
     /// What finds the processes behind connections, where they are to be found.
@@ -81,6 +84,7 @@ pub(crate) struct ConnectAsked {
     pub(crate) head: Head,
     pub(crate) facts: ConnectionFacts,
     pub(crate) subject: Option<Subject>,
+    pub(crate) process: Option<Arc<ConnectionProcess>>,
     pub(crate) answer: ConnectAnswer,
 }
 
@@ -159,7 +163,7 @@ pub(crate) async fn run(accepted: Accepted, engine: Arc<Engine>) {
     };
     let mut reporter = engine.tap.reporter(Protocol::Http1);
     let subject = engine.gate.as_ref().map(|gate| {
-        let (subject, lane) = Subject::open(gate, &facts, process);
+        let (subject, lane) = Subject::open(gate, &facts, process.clone());
         reporter.attach(lane);
         subject
     });
@@ -167,6 +171,7 @@ pub(crate) async fn run(accepted: Accepted, engine: Arc<Engine>) {
         Replay::new(accepted.wire),
         facts,
         subject,
+        process,
         &engine,
         &mut reporter,
     )
@@ -199,10 +204,11 @@ pub(crate) async fn front(
     mut wire: Replay,
     facts: ConnectionFacts,
     subject: Option<Subject>,
+    process: Option<Arc<ConnectionProcess>>,
     engine: &Arc<Engine>,
     reporter: &mut Reporter,
 ) {
-    let scope = Scope::Front(FrontFacts::new(&facts, subject.clone()));
+    let scope = Scope::Front(FrontFacts::new(&facts, subject.clone(), process.clone()));
     let is_http2 = tokio::select! {
         biased;
         is_http2 = first_bytes::is_http2(&mut wire, engine.timeouts.head) => is_http2,
@@ -227,6 +233,7 @@ pub(crate) async fn front(
                     head,
                     facts,
                     subject,
+                    process,
                     answer,
                 },
                 engine,
@@ -256,7 +263,7 @@ pub(crate) async fn connect(
             refuse(asked, route, failure, engine, reporter).await;
         }
         Action::Tunnel => tunnel_early(asked, route, engine, reporter).await,
-        Action::Intercept => match declined(&mut asked).await {
+        Action::Intercept => match declined(&mut asked, engine).await {
             Ok(None) => intercept(asked, engine, reporter).await,
             Ok(Some(route)) => tunnel_early(asked, route, engine, reporter).await,
             Err(failure) => refuse(asked, route, failure, engine, reporter).await,
@@ -264,8 +271,17 @@ pub(crate) async fn connect(
     }
 }
 
-/// The route of a connection that the handler does not want opened.
-async fn declined(asked: &mut ConnectAsked) -> Result<Option<Route>, Failure> {
+/// The route of a connection that is not to be opened: its client will not take our certificate,
+/// or the handler does not want it.
+async fn declined(asked: &mut ConnectAsked, engine: &Engine) -> Result<Option<Route>, Failure> {
+    let (host, scope) = (&asked.target.host, engine.rejection_rules.auto_bypass);
+    if engine.rejections.knows(host) {
+        let process = found(asked.process.as_deref()).await;
+        if let Some(rule) = engine.rejections.bypass(host, process.as_deref(), scope) {
+            let action = Action::Tunnel;
+            return Ok(Some(Route { action, rule }));
+        }
+    }
     let Some(subject) = &mut asked.subject else {
         return Ok(None);
     };
@@ -276,6 +292,11 @@ async fn declined(asked: &mut ConnectAsked) -> Result<Option<Route>, Failure> {
         action: Action::Tunnel,
         rule: "the handler".to_owned(),
     }))
+}
+
+/// The process, once it is known; waits for the lookup that began with the connection.
+async fn found(process: Option<&ConnectionProcess>) -> Option<Arc<ProcessInfo>> {
+    process?.find().await.ok()
 }
 
 fn refused(target: &Target, route: &Route, engine: &Engine) -> Option<Failure> {
@@ -347,6 +368,7 @@ async fn intercept(asked: ConnectAsked, engine: &Arc<Engine>, reporter: &mut Rep
         head,
         mut facts,
         subject,
+        process,
         answer,
     } = asked;
     let Ok(mut wire) = answer.accept(engine.timeouts.head).await else {
@@ -405,6 +427,7 @@ async fn intercept(asked: ConnectAsked, engine: &Arc<Engine>, reporter: &mut Rep
                 head,
                 facts,
                 subject,
+                process,
                 route,
                 hello,
             };
@@ -455,6 +478,7 @@ struct Opened {
     head: Head,
     facts: ConnectionFacts,
     subject: Option<Subject>,
+    process: Option<Arc<ConnectionProcess>>,
     route: Arc<Route>,
     hello: Arc<ClientHello>,
 }
@@ -466,11 +490,12 @@ async fn open_tls(opened: Opened, wire: Replay, engine: &Arc<Engine>, reporter: 
         head,
         mut facts,
         subject,
+        process,
         route,
         hello,
     } = opened;
     let server_name = match &hello.sni {
-        Some(name) => traffic::Host::parse(name).unwrap_or_else(|_error| target.host.clone()),
+        Some(name) => Host::parse(name).unwrap_or_else(|_error| target.host.clone()),
         None => target.host.clone(),
     };
     let key = HostKey {
@@ -487,6 +512,7 @@ async fn open_tls(opened: Opened, wire: Replay, engine: &Arc<Engine>, reporter: 
     engine.counters.client_handshakes.count(is_tls);
     let failure = match handshake {
         Ok(Ok(tls)) => {
+            engine.rejections.accepted(facts.process.as_ref());
             let is_http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
             let sni = hello.sni.as_deref();
             facts.tls = Ok(upstream_side::facts(tls.get_ref().1, sni, false));
@@ -509,7 +535,14 @@ async fn open_tls(opened: Opened, wire: Replay, engine: &Arc<Engine>, reporter: 
         }
         Ok(Err(error)) => {
             let (kind, text) = client_side::client_failure(&error, &hello);
-            error::failure(Side::Client, Stage::Tls, kind, text)
+            let failure = error::failure(Side::Client, Stage::Tls, kind, text);
+            match kind {
+                FailureKind::ClientDistrusts => {
+                    let process = found(process.as_deref()).await;
+                    count_refusal(failure, &target.host, process.as_deref(), engine, reporter)
+                }
+                _ => failure,
+            }
         }
         Err(_) => error::timed_out(
             Side::Client,
@@ -521,6 +554,31 @@ async fn open_tls(opened: Opened, wire: Replay, engine: &Arc<Engine>, reporter: 
     let facts = Arc::new(facts);
     let opening = tunnel_opening(&facts, &target, &route, Scheme::Https);
     reporter.start(&opening, || head).fail(failure, None);
+}
+
+/// Counts that a client refused our certificate, and says so once it is plain that it will not
+/// take it.
+fn count_refusal(
+    mut failure: Failure,
+    host: &Host,
+    process: Option<&ProcessInfo>,
+    engine: &Engine,
+    reporter: &mut Reporter,
+) -> Failure {
+    let rules = &engine.rejection_rules;
+    let refused = engine
+        .rejections
+        .refused(host, process, rules, clock::now());
+    if refused.pinned {
+        failure.kind = FailureKind::ClientPinned;
+        failure
+            .text
+            .push_str("; the same process takes oriel's certificates for others");
+    }
+    if let Some(told) = refused.told {
+        reporter.certificate_refused(told);
+    }
+    failure
 }
 
 /// Finds out what the upstream speaks, by dialling it if it is not known, and so what the client

@@ -12,6 +12,7 @@ use traffic::{
 use crate::connection::{Engine, Inside};
 use crate::error;
 use crate::handler::Subject;
+use crate::process::ConnectionProcess;
 use crate::tap::Opening;
 use crate::upstream::{HostKey, Upstream};
 
@@ -28,6 +29,8 @@ pub(crate) enum Scope {
 pub(crate) struct FrontFacts {
     /// Who asks, where a handler is to know.
     pub(crate) subject: Option<Subject>,
+    /// What finds the process behind it, where it is to be found.
+    pub(crate) process: Option<Arc<ConnectionProcess>>,
     pub(crate) absolute: Arc<ConnectionFacts>,
     pub(crate) origin: Arc<ConnectionFacts>,
 }
@@ -50,10 +53,22 @@ impl Scope {
             Self::Inside(inside) => inside.subject.as_ref(),
         }
     }
+
+    /// What finds the process behind a connection to the proxy itself.
+    pub(crate) fn process(&self) -> Option<&Arc<ConnectionProcess>> {
+        match self {
+            Self::Front(front) => front.process.as_ref(),
+            Self::Inside(_) => None,
+        }
+    }
 }
 
 impl FrontFacts {
-    pub(crate) fn new(connection: &ConnectionFacts, subject: Option<Subject>) -> Self {
+    pub(crate) fn new(
+        connection: &ConnectionFacts,
+        subject: Option<Subject>,
+        process: Option<Arc<ConnectionProcess>>,
+    ) -> Self {
         let with = |front| {
             Arc::new(ConnectionFacts {
                 front,
@@ -62,6 +77,7 @@ impl FrontFacts {
         };
         Self {
             subject,
+            process,
             absolute: with(Front::AbsoluteForm),
             origin: with(Front::OriginForm),
         }

@@ -87,6 +87,7 @@ pub mod mitm;
 mod new_file;
 pub mod process;
 mod refuse;
+mod rejections;
 mod shutdown;
 mod stream;
 mod tap;
@@ -98,8 +99,8 @@ mod websocket;
 
 pub use accept::{BindError, Control, Drained, Proxy, ReloadError};
 pub use config::{
-    AltSvc, ClientCertificate, ConnectPorts, Governor, Listener, MinTlsVersion, Pool, ProxyConfig,
-    SniMismatch, Timeouts, UpstreamTrust,
+    AltSvc, AutoBypass, ClientCertificate, ConnectPorts, Governor, Listener, MinTlsVersion, Pool,
+    ProxyConfig, Rejections, SniMismatch, Timeouts, UpstreamTrust,
 };
 pub use handler::{
     BodyView, ConnectionMeta, FrameKind, HandlerDecision, InterceptHandler, Interests,

@@ -230,3 +230,15 @@ pub const CONNECTIONS_PER_CLIENT_MAX: usize = CONNECTIONS_MAX / 4;
 /// Octets held for a handler at once, if nothing else is configured: bodies that wait to be whole
 /// and what waits to be told. Twenty-five bodies of the largest size that is held by default.
 pub const HELD_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Programs and hosts whose refusals of our certificate are counted. There are as many as programs
+/// that do not trust us, times the hosts they ask; the one longest past goes.
+pub const REJECTIONS_MAX: usize = 1024;
+
+/// After how long without a refusal a count begins anew: what refused has been mended, or was a
+/// passing state.
+pub const REJECTIONS_FORGOTTEN: Duration = Duration::from_secs(60 * 60);
+
+/// Connections remembered whose clients took our certificate, to tell one that knows the
+/// certificate it wants from one that does not trust us at all.
+pub const ACCEPTED_MAX: usize = 1024;

@@ -57,7 +57,7 @@ pub use handle::MitmProxyHandle;
 
 use crate::accept::Proxy;
 use crate::config::{
-    AltSvc, ConnectPorts, Governor, Listener, Pool, ProxyConfig, SniMismatch, Timeouts,
+    AltSvc, ConnectPorts, Governor, Listener, Pool, ProxyConfig, Rejections, SniMismatch, Timeouts,
     UpstreamTrust,
 };
 use crate::handler::{HandlerLimits, InterceptHandler};
@@ -178,6 +178,7 @@ fn engine_config(config: &MitmConfig, authority: Arc<Authority>) -> Result<Proxy
         },
         client_certificates: Vec::new(),
         sni_mismatch: SniMismatch::Allow,
+        rejections: Rejections::default(),
         alt_svc: AltSvc::default(),
         attribution: config.attribution(),
         dial_again: config.retry(),

@@ -11,9 +11,9 @@ use traffic::wire::stream::{self, StreamCodings, StreamDecoder, StreamEnd};
 use traffic::wire::websocket::handshake::{Accepted, Proof};
 use traffic::wire::websocket::{Observation, Observer, Problem};
 use traffic::{
-    Action, BodySize, ConnectionFacts, Event, Failure, FailureKind, FlowId, FlowKind, FlowStarted,
-    Head, Outcome, Route, Scheme, Sender, Side, Stage, Streamed, Target, Timestamp, UpstreamFacts,
-    Version,
+    Action, BodySize, CertificateRefused, ConnectionFacts, Event, Failure, FailureKind, FlowId,
+    FlowKind, FlowStarted, Head, Outcome, Route, Scheme, Sender, Side, Stage, Streamed, Target,
+    Timestamp, UpstreamFacts, Version,
 };
 
 use crate::clock;
@@ -192,6 +192,13 @@ impl Reporter {
         }
         if let Some(watcher) = &self.tap.watcher {
             watcher.handle_events(std::mem::take(&mut self.events));
+        }
+    }
+
+    /// Tells that a program will not take our certificate.
+    pub(crate) fn certificate_refused(&mut self, told: CertificateRefused) {
+        if self.tap.watcher.is_some() {
+            self.events.push(Event::CertificateRefused(Box::new(told)));
         }
     }
 

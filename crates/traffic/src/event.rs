@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::wire::stream::StreamItem;
 use crate::wire::websocket::{Observation, Sender};
 use crate::{
-    ConnectionFacts, Failure, FlowId, Head, Route, Scheme, Target, Timestamp, UpstreamFacts,
+    ConnectionFacts, Failure, FlowId, Head, Host, Route, Scheme, Target, Timestamp, UpstreamFacts,
 };
 
 /// One thing that happened.
@@ -109,6 +109,8 @@ pub enum Event {
         /// For a tunnel: bytes passed from the client and from the upstream.
         tunnelled: Option<(u64, u64)>,
     },
+    /// A program does not take the certificate for a host; told once it is plain.
+    CertificateRefused(Box<CertificateRefused>),
     /// Events were dropped because the watcher fell behind: a gap in the record.
     Lost {
         /// When the gap was noticed.
@@ -116,6 +118,21 @@ pub enum Event {
         /// Events dropped.
         events: u64,
     },
+}
+
+/// A program refused the certificate for a host again and again, and will not take it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateRefused {
+    /// When it did last.
+    pub at: Timestamp,
+    /// The host it asked for.
+    pub host: Host,
+    /// The path or name of the program; `None` if it is not known which it is.
+    pub program: Option<String>,
+    /// How often it did.
+    pub times: u32,
+    /// Until when connections pass unopened because of it, where that is switched on.
+    pub bypassed_until: Option<Timestamp>,
 }
 
 /// How a flow began.
@@ -198,7 +215,7 @@ impl Event {
             | Self::Streamed { flow, .. }
             | Self::ResponseEnded { flow, .. }
             | Self::FlowEnded { flow, .. } => Some(*flow),
-            Self::Lost { .. } => None,
+            Self::CertificateRefused(_) | Self::Lost { .. } => None,
         }
     }
 }

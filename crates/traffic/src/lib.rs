@@ -37,7 +37,7 @@ pub use connection::{
     CertificateFacts, ClientAddress, ConnectionFacts, Front, ListenAddress, NoTls, PeerCredentials,
     TlsFacts, UpstreamFacts,
 };
-pub use event::{BodySize, Event, FlowKind, FlowStarted, Outcome, Streamed};
+pub use event::{BodySize, CertificateRefused, Event, FlowKind, FlowStarted, Outcome, Streamed};
 pub use failure::{Failure, FailureKind, Side, Stage};
 pub use head::{Head, Version};
 pub use id::{ConnectionId, FlowId};

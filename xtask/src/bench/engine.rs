@@ -108,6 +108,7 @@ fn config(listen: SocketAddr, material: &Material) -> Result<ProxyConfig, Failur
         pool: Pool::default(),
         client_certificates: Vec::new(),
         sni_mismatch: SniMismatch::Allow,
+        rejections: proxy::Rejections::default(),
         alt_svc: AltSvc::default(),
         attribution: None,
         governor: Governor::default(),

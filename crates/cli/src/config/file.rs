@@ -1,13 +1,14 @@
 //! The shape of a config file: every section and key, all of them optional. The same shape carries
 //! what flags and variables set, so that every source is merged in one way.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::values::{
-    AdminListen, Listen, LogFormat, Redact, SniMismatch, TlsVersion, Unlisted,
+    AdminListen, AutoBypass, Listen, LogFormat, Redact, SniMismatch, TlsVersion, Unlisted,
 };
 use crate::quantity::{Period, Size};
 
@@ -83,6 +84,14 @@ pub(crate) struct Intercept {
     pub(crate) ip_targets: Option<bool>,
     /// What becomes of a client whose ClientHello names another host than its CONNECT request.
     pub(crate) sni_mismatch: Option<SniMismatch>,
+    /// After how many refusals of oriel's certificate by a program for a host it is said, and
+    /// `auto_bypass` begins.
+    pub(crate) rejections: Option<NonZeroU32>,
+    /// For whom a host passes unopened then.
+    pub(crate) auto_bypass: Option<AutoBypass>,
+    /// For how long it does.
+    #[schemars(with = "Option<String>")]
+    pub(crate) auto_bypass_for: Option<Period>,
     /// Whether offers of HTTP/3 are taken out of the Alt-Svc fields of responses.
     pub(crate) strip_alt_svc: Option<bool>,
     /// Hosts whose offers of HTTP/3 stay, so that their clients may go past oriel.

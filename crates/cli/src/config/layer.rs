@@ -178,7 +178,8 @@ impl ConfigFile {
             proxy: listen, connect_ports, attribution, danger_listen_without_credentials;
             admin: listen;
             ca: certificate, key;
-            intercept: hosts, bypass, unlisted, ip_targets, sni_mismatch, strip_alt_svc, http3_passthrough;
+            intercept: hosts, bypass, unlisted, ip_targets, sni_mismatch, rejections, auto_bypass,
+                auto_bypass_for, strip_alt_svc, http3_passthrough;
             tls: min_version;
             upstream: ca_files, system_roots, danger_accept_invalid, client_certificates;
             timeouts: connect, tls, head, idle_client, idle_body, drain;
@@ -213,6 +214,8 @@ mod tests {
                 "intercept.unlisted" => "block",
                 "intercept.sni_mismatch" => "deny",
                 "tls.min_version" => "1.3",
+                "intercept.auto_bypass" => "host",
+                "intercept.auto_bypass_for" => "1s",
                 "capture.redact" => "none",
                 "capture.body_bytes_kept" => "1MiB",
                 "log.format" => "json",

@@ -45,6 +45,20 @@ pub(crate) enum SniMismatch {
     Deny,
 }
 
+/// For whom a host passes unopened whose certificate was refused again and again.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize, Serialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum AutoBypass {
+    /// For nobody.
+    Off,
+    /// For the program that refused it.
+    Process,
+    /// For everybody.
+    Host,
+}
+
 /// A version of TLS.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize, Serialize, JsonSchema,

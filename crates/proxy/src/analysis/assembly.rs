@@ -90,6 +90,7 @@ impl Assembly {
             Event::FlowStarted(_)
             | Event::UpstreamChosen { .. }
             | Event::Informational { .. }
+            | Event::CertificateRefused(_)
             | Event::Lost { .. } => {}
         }
     }

@@ -119,7 +119,7 @@ impl Waiting {
                 Some(count) => lost = count,
                 None => return Taken::Yes,
             },
-            Event::Lost { .. } => return Taken::Yes,
+            Event::CertificateRefused(_) | Event::Lost { .. } => return Taken::Yes,
             event => match event.flow().and_then(|flow| self.flows.get_mut(&flow)) {
                 None => return Taken::Yes,
                 Some(_) if has_room => {}
@@ -150,6 +150,7 @@ fn bytes_of(event: &Event) -> usize {
         | Event::RequestEnded { .. }
         | Event::ResponseEnded { .. }
         | Event::FlowEnded { .. }
+        | Event::CertificateRefused(_)
         | Event::Lost { .. } => 0,
     };
     payload + size_of::<Queued>()

@@ -16,8 +16,8 @@ use super::{Analyzer, AuthHeaderRemover};
 use crate::accept::{BindError, Drained, Proxy};
 use crate::clock;
 use crate::config::{
-    AltSvc, ConnectPorts, Governor, Listener, MinTlsVersion, Pool, ProxyConfig, SniMismatch,
-    Timeouts, UpstreamTrust,
+    AltSvc, ConnectPorts, Governor, Listener, MinTlsVersion, Pool, ProxyConfig, Rejections,
+    SniMismatch, Timeouts, UpstreamTrust,
 };
 use crate::handler::HandlerLimits;
 use crate::limits::ANALYSIS_BODY_BYTES_MAX;
@@ -176,6 +176,7 @@ impl MitmProxyRunner {
             pool: Pool::default(),
             client_certificates: Vec::new(),
             sni_mismatch: SniMismatch::Allow,
+            rejections: Rejections::default(),
             alt_svc: AltSvc::default(),
             // No message names the process.
             attribution: None,

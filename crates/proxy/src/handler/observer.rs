@@ -107,6 +107,7 @@ impl Observer {
             | Event::RequestData { .. }
             | Event::RequestEnded { .. }
             | Event::Informational { .. }
+            | Event::CertificateRefused(_)
             | Event::Lost { .. } => {}
         }
     }

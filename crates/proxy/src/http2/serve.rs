@@ -331,6 +331,7 @@ async fn connect(
                 head,
                 facts: facts.clone(),
                 subject: scope.subject().cloned(),
+                process: scope.process().cloned(),
                 answer,
             }
         }

@@ -22,6 +22,7 @@ mod memory;
 mod pool;
 mod process;
 mod recorder;
+mod rejections;
 mod reload;
 mod running;
 mod shutdown;

@@ -47,6 +47,11 @@ impl Recorder {
         }
     }
 
+    /// All events so far.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.events.lock().clone()
+    }
+
     /// All flows so far, in the order in which they began.
     pub(crate) fn flows(&self) -> Vec<FlowSeen> {
         let events = self.events.lock();
@@ -184,5 +189,6 @@ fn name(event: &Event) -> &'static str {
         Event::ResponseEnded { .. } => "response-ended",
         Event::FlowEnded { .. } => "ended",
         Event::Lost { .. } => "lost",
+        Event::CertificateRefused(_) => "certificate refused",
     }
 }

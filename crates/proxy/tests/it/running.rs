@@ -7,7 +7,7 @@ use std::time::Duration;
 use oriel_proxy::handler::InterceptHandler;
 use oriel_proxy::{
     AltSvc, Authority, ConnectPorts, Control, Drained, Governor, Listener, MinTlsVersion, Pool,
-    Proxy, ProxyConfig, SniMismatch, Timeouts, UpstreamTrust,
+    Proxy, ProxyConfig, Rejections, SniMismatch, Timeouts, UpstreamTrust,
 };
 use testbed::authority::{Authority as TestAuthority, client_config};
 use testbed::client::Client;
@@ -71,6 +71,7 @@ pub(crate) fn config() -> ProxyConfig {
         pool: Pool::default(),
         client_certificates: Vec::new(),
         sni_mismatch: SniMismatch::Allow,
+        rejections: Rejections::default(),
         alt_svc: AltSvc::default(),
         attribution: None,
         governor: Governor::default(),

@@ -357,7 +357,10 @@ impl RunFlows {
                 flow.response_head = Some((at, head));
                 shown = true;
             }
-            Event::FlowStarted(_) | Event::FlowEnded { .. } | Event::Lost { .. } => {}
+            Event::FlowStarted(_)
+            | Event::FlowEnded { .. }
+            | Event::CertificateRefused(_)
+            | Event::Lost { .. } => {}
         }
         if shown && !flow.listed {
             flow.listed = true;

@@ -56,7 +56,8 @@ impl Refusal {
         let start = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
         out.extend_from_slice(start.as_bytes());
         for (name, value) in self.fields() {
-            out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+            write_capitalised(name, out);
+            out.extend_from_slice(format!(": {value}\r\n").as_bytes());
         }
         if !keep_alive {
             out.extend_from_slice(b"Connection: close\r\n");
@@ -67,7 +68,7 @@ impl Refusal {
         }
     }
 
-    /// The fields of the reply besides the status.
+    /// The fields of the reply besides the status, with names as HTTP/2 has them.
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&'static str, String)> {
         let fields = [
             ("content-type", "text/plain; charset=utf-8".to_owned()),
@@ -79,6 +80,19 @@ impl Refusal {
         let retry = retry.map(|seconds| ("retry-after", seconds.to_string()));
         fields.into_iter().chain(retry)
     }
+}
+
+/// The name of a field as people write it, for HTTP/1.1.
+fn write_capitalised(name: &str, out: &mut Vec<u8>) {
+    let mut begins = true;
+    out.extend(name.bytes().map(|byte| {
+        let begun = std::mem::replace(&mut begins, byte == b'-');
+        if begun {
+            byte.to_ascii_uppercase()
+        } else {
+            byte
+        }
+    }));
 }
 
 /// The status a failure is answered with.

@@ -60,7 +60,7 @@ fn check_refused(identity: impl FnOnce(&Authority) -> Identity, kind: &str, said
     };
     assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
     assert!(
-        head.contains("proxy-status: oriel; error=tls_certificate_error; details="),
+        head.contains("Proxy-Status: oriel; error=tls_certificate_error; details="),
         "{head}"
     );
     assert!(body.contains(said), "{body}");

@@ -15,6 +15,7 @@ use traffic::ListenAddress;
 use crate::clock;
 use crate::config::{AutoBypass, ProxyConfig};
 use crate::connection::{self, Engine};
+use crate::entrance::Entrance;
 use crate::governor::Clients;
 use crate::handler::{Gate, HandlerCounts, InterceptHandler, Observer};
 use crate::limits::{CONNECTIONS_MAX, LEAVES_MAX, POOL_SWEEP, PROCESS_LOOKUPS_DRAIN};
@@ -94,8 +95,8 @@ pub enum BindError {
     /// The trust towards upstreams cannot be set up.
     #[error("cannot set up the trust towards upstreams")]
     Trust(#[from] TrustError),
-    /// The key for leaf certificates cannot be made.
-    #[error("cannot make the key for leaf certificates")]
+    /// The key for leaf certificates, or the certificate of a listener, cannot be made.
+    #[error("cannot make leaf certificates")]
     Leaves(#[from] LeafError),
 }
 
@@ -112,8 +113,8 @@ pub enum ReloadError {
     /// The trust towards upstreams cannot be set up.
     #[error("cannot set up the trust towards upstreams")]
     Trust(#[from] TrustError),
-    /// The key for leaf certificates cannot be made.
-    #[error("cannot make the key for leaf certificates")]
+    /// The key for leaf certificates, or the certificate of a listener, cannot be made.
+    #[error("cannot make leaf certificates")]
     Leaves(#[from] LeafError),
 }
 
@@ -279,7 +280,7 @@ impl Control {
     /// begins afterwards runs on the new one.
     ///
     /// # Errors
-    /// If it cannot be set up, or changes what cannot change: the addresses listened on and the
+    /// If it cannot be set up, or changes what cannot change: the addresses of listeners and the
     /// addresses that are oriel's own. The previous configuration then stays.
     pub fn reload(&self, config: ProxyConfig) -> Result<(), ReloadError> {
         let mut names = Vec::new();
@@ -362,6 +363,10 @@ impl Generation {
                 Arc::new(leaves.counted(&lasting.counters.leaves))
             }
         };
+        let listeners = config.listeners.iter();
+        let min = config.min_tls_version;
+        let entrances = listeners.map(|listener| Entrance::new(listener, &leaves, min));
+        let entrances = entrances.collect::<Result<_, _>>()?;
         let (stopper, stop) = Stopper::new();
         let dialer = Dialer::new(
             lasting.own_addresses.clone(),
@@ -382,6 +387,7 @@ impl Generation {
         let engine = Engine {
             rules: config.rules,
             connect_ports: config.connect_ports,
+            entrances,
             client_side: ClientSide::new(Arc::clone(&leaves), clock::now, config.min_tls_version),
             upstreams: Upstreams::new(
                 dialer,

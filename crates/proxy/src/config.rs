@@ -1,8 +1,10 @@
 //! What an embedder decides, as plain structs. Nothing here is read from files or the
 //! environment: the program around the engine does that.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +13,15 @@ use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use traffic::rules::pattern::HostPatterns;
 use traffic::rules::route::Rules;
-use traffic::{ListenAddress, Target};
+use traffic::secret::Secret;
+use traffic::wire::base64;
+use traffic::{ListenAddress, Scheme, Target, TargetError};
 
 use crate::handler::HandlerLimits;
 use crate::limits::{CONNECTIONS_PER_CLIENT_MAX, FLOWS_MAX};
 use crate::tls::authority::Authority;
 use crate::tls::identity::ClientIdentity;
+pub use crate::tls::listener_side::ListenerTls;
 
 /// Everything the engine needs to run. There is no `Default`: trust and exposure are decided by
 /// whoever embeds it.
@@ -69,13 +74,67 @@ pub struct ProxyConfig {
 }
 
 /// One place where clients are accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Listener {
     /// A TCP port, where 0 lets the system choose (see `Proxy::addresses`), or the path of a
     /// Unix-domain socket. Its file belongs to us: mode 0600, removed at the end. One that nobody
     /// listens on is replaced, anything else that is there is an error.
     pub address: ListenAddress,
+    /// Where what its clients ask for goes.
+    pub mode: ListenerMode,
+    /// TLS from the first byte on, if clients are to speak it.
+    pub tls: Option<ListenerTls>,
+    /// Every connection begins with a header of the PROXY protocol, version 1 or 2, which says
+    /// where its client is; without one it is closed. Only for listeners that nobody but a load
+    /// balancer reaches: who can connect can say to be anybody.
+    pub proxy_protocol: bool,
+    /// What clients of a forward listener have to say, in SOCKS 5 by user name and password (RFC
+    /// 1929), in HTTP by `Proxy-Authorization: Basic` (RFC 7617). `None` serves everybody.
+    pub credentials: Option<Credentials>,
+}
+
+/// Where what the clients of a listener ask for goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenerMode {
+    /// A proxy: clients say whom they want, by HTTP or SOCKS 5.
+    Forward,
+    /// Clients take it for the upstream, which all their requests go to. The Host field becomes
+    /// the upstream's; nothing else of a request is changed.
+    Reverse(ReverseTo),
+}
+
+/// The upstream of a reverse listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReverseTo {
+    /// Whether TLS is spoken with it.
+    pub scheme: Scheme,
+    /// Where it is.
+    pub target: Target,
+}
+
+/// Why a text is no upstream of a reverse listener.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReverseToError {
+    /// It begins with neither `http://` nor `https://`.
+    #[error("an upstream begins with http:// or https://")]
+    Scheme,
+    /// It has a path, a query or user information.
+    #[error(
+        "an upstream is a scheme, a host and perhaps a port, for example https://api.openai.com"
+    )]
+    More,
+    /// Its host or port is none.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+}
+
+/// A user name and its password.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    user: String,
+    password: Secret<String>,
 }
 
 impl Listener {
@@ -84,8 +143,87 @@ impl Listener {
     pub fn forward(address: impl Into<ListenAddress>) -> Self {
         Self {
             address: address.into(),
+            mode: ListenerMode::Forward,
+            tls: None,
+            proxy_protocol: false,
+            credentials: None,
         }
     }
+
+    /// Stands in front of one upstream.
+    #[must_use]
+    pub fn reverse(address: impl Into<ListenAddress>, to: ReverseTo) -> Self {
+        Self {
+            mode: ListenerMode::Reverse(to),
+            ..Self::forward(address)
+        }
+    }
+
+    /// The same with TLS.
+    #[must_use]
+    pub fn with_tls(mut self, tls: ListenerTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+}
+
+impl FromStr for ReverseTo {
+    type Err = ReverseToError;
+
+    fn from_str(text: &str) -> Result<Self, ReverseToError> {
+        let (scheme, rest) = match text.split_once("://") {
+            Some(("https", rest)) => (Scheme::Https, rest),
+            Some(("http", rest)) => (Scheme::Http, rest),
+            _ => return Err(ReverseToError::Scheme),
+        };
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        if authority.contains(['/', '?', '#', '@']) {
+            return Err(ReverseToError::More);
+        }
+        let target = Target::parse(authority, scheme.default_port())?;
+        Ok(Self { scheme, target })
+    }
+}
+
+impl fmt::Display for ReverseTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, authority) = (self.scheme.as_str(), self.target.authority(self.scheme));
+        write!(f, "{scheme}://{authority}")
+    }
+}
+
+impl Credentials {
+    /// The password does not appear in logs.
+    #[must_use]
+    pub fn new(user: impl Into<String>, password: impl Into<String>) -> Self {
+        Self {
+            user: user.into(),
+            password: Secret::new(password.into()),
+        }
+    }
+
+    /// Takes as long for what is wrong as for what is right of the same length.
+    pub(crate) fn are(&self, user: &[u8], password: &[u8]) -> bool {
+        let same_user = same(self.user.as_bytes(), user);
+        same(self.password.reveal().as_bytes(), password) & same_user
+    }
+
+    /// Whether the value of a `Proxy-Authorization` field says them.
+    pub(crate) fn are_in_field(&self, value: &[u8]) -> bool {
+        let Some((scheme, said)) = value.split_at_checked("Basic ".len()) else {
+            return false;
+        };
+        let plain = format!("{}:{}", self.user, self.password.reveal());
+        let known = base64::encode(plain.as_bytes());
+        scheme.eq_ignore_ascii_case(b"basic ") && same(known.as_bytes(), said.trim_ascii())
+    }
+}
+
+/// Looks at all bytes, whichever differ first.
+fn same(one: &[u8], other: &[u8]) -> bool {
+    let pairs = one.iter().zip(other);
+    let differ = pairs.fold(0, |differ, (one, other)| differ | (one ^ other));
+    std::hint::black_box(differ) == 0 && one.len() == other.len()
 }
 
 /// Which upstream certificates are believed.

@@ -1,6 +1,6 @@
 //! ONE client connection from its first byte to its last. Read this first.
 //!
-//! accepted → front (whom does the client want?) → first bytes, looked at and not consumed → route
+//! accepted → what the listener asks for (`entrance.rs`) → front (whom does the client want?) → first bytes, looked at and not consumed → route
 //! (pure) → block, tunnel or intercept → TLS → requests.
 
 use std::sync::Arc;
@@ -19,11 +19,14 @@ use traffic::{
 };
 
 use crate::clock;
-use crate::config::{self, ConnectPorts, Governor, SniMismatch, Timeouts};
+use crate::config::{
+    self, ConnectPorts, Credentials, Governor, ListenerMode, ReverseTo, SniMismatch, Timeouts,
+};
 use crate::destination::{self, Destination, FrontFacts, Scope};
+use crate::entrance::{self, Entrance, Refused};
 use crate::error;
-use crate::first_bytes::{self, Begins};
-use crate::governor::{self, Clients};
+use crate::first_bytes::{self, Begins, Spoken};
+use crate::governor::{self, Clients, Place};
 use crate::handler::{Gate, LaneKey, Subject};
 use crate::http1::connection::Http1;
 use crate::http1::serve::{self as http1, Served};
@@ -35,6 +38,7 @@ use crate::process::{Attribution, ConnectionProcess};
 use crate::refuse::Refusal;
 use crate::rejections::Rejections;
 use crate::shutdown::{Stop, Tasks};
+use crate::socks5;
 use crate::stream::{Replay, Transport};
 use crate::tap::{Opening, Reporter, Tap};
 use crate::tls::client_side::{self, ClientAlpn, ClientSide};
@@ -47,6 +51,8 @@ use crate::upstream::{HostKey, Lease, Offer, Speaks, Upstream, Upstreams};
 pub(crate) struct Engine {
     pub(crate) rules: Arc<Rules>,
     pub(crate) connect_ports: ConnectPorts,
+    /// By the number of the listener.
+    pub(crate) entrances: Vec<Entrance>,
     pub(crate) timeouts: Timeouts,
     pub(crate) client_side: ClientSide,
     pub(crate) upstreams: Upstreams,
@@ -76,6 +82,8 @@ pub(crate) struct Inside {
     pub(crate) dial_failure: Mutex<Option<Failure>>,
     /// Who asks, where a handler is to know.
     pub(crate) subject: Option<Subject>,
+    /// The client takes oriel for the upstream, and so names oriel as the host.
+    pub(crate) reverse: bool,
 }
 
 /// A request for a tunnel, and the means to answer it.
@@ -92,6 +100,7 @@ pub(crate) struct ConnectAsked {
 pub(crate) enum ConnectAnswer {
     Http1(Box<Http1>),
     Http2(http2::ConnectStream),
+    Socks5(Replay),
 }
 
 impl Engine {
@@ -112,18 +121,18 @@ impl Engine {
     fn process_behind(
         &self,
         connection: ConnectionId,
-        accepted: &Accepted,
+        client: ClientAddress,
+        proxy: &ListenAddress,
     ) -> Option<Arc<ConnectionProcess>> {
         let (attribution, limit) = self.attribution.as_ref()?;
         let attribution = Arc::clone(attribution);
-        let process = match (accepted.client_address, &accepted.proxy_address) {
+        let process = match (client, proxy) {
             (ClientAddress::Tcp(client), ListenAddress::Tcp(proxy)) => {
                 ConnectionProcess::of_tcp(attribution, client, *proxy)
             }
             (ClientAddress::Unix(peer), _) => {
                 ConnectionProcess::of_unix(attribution, peer.pid?, peer.uid)
             }
-            // Somebody else's word for where the client is.
             (ClientAddress::Tcp(_), ListenAddress::Unix(_)) => return None,
         };
         let process = Arc::new(process.within(*limit));
@@ -140,21 +149,77 @@ impl Engine {
     }
 }
 
+/// A connection that is let in and may say whom it wants.
+struct Entered {
+    wire: Replay,
+    facts: ConnectionFacts,
+    subject: Option<Subject>,
+    process: Option<Arc<ConnectionProcess>>,
+    reporter: Reporter,
+    /// Why the one upstream could not be reached, if that was tried already.
+    dial_failure: Option<Failure>,
+    /// Among the connections of its client.
+    place: Place,
+}
+
 /// Follows one accepted connection to its end.
 pub(crate) async fn run(accepted: Accepted, engine: Arc<Engine>) {
+    let engine = &engine;
     let _counted = engine.counters.connection();
-    let max = engine.governor.connections_per_client_max;
-    let Some(_place) = engine.clients.admit(accepted.client_address, max) else {
-        engine.counters.turned_away();
-        return turn_away(Replay::new(accepted.wire), max, &engine).await;
+    let Some(entrance) = engine.entrances.get(accepted.listener) else {
+        return;
     };
+    // In boxes, so that a connection holds the room of one step at a time.
+    let entered = tokio::select! {
+        biased;
+        entered = Box::pin(enter(accepted, entrance, engine)) => entered,
+        () = engine.stop.asked() => return,
+    };
+    match (entered, &entrance.mode) {
+        (Ok(entered), ListenerMode::Forward) => {
+            Box::pin(front(entered, entrance.credentials.as_ref(), engine)).await;
+        }
+        (Ok(entered), ListenerMode::Reverse(to)) => {
+            Box::pin(reverse(entered, to, engine)).await;
+        }
+        (Err(Refused::TooMany(wire)), _) => turn_away(*wire, engine).await,
+        (Err(error), _) => tracing::debug!(%error, "a connection was not let in"),
+    }
+}
+
+/// Passes what the listener asks for before anything else: the header of a load balancer, TLS.
+async fn enter(
+    accepted: Accepted,
+    entrance: &Entrance,
+    engine: &Arc<Engine>,
+) -> Result<Entered, Refused> {
+    let accepted_at = clock::now();
     let connection = ConnectionId(engine.connections.fetch_add(1, Ordering::Relaxed));
-    let process = engine.process_behind(connection, &accepted);
-    let facts = ConnectionFacts {
+    let mut wire = Replay::new(accepted.wire);
+    let named = match entrance.proxy_protocol {
+        true => entrance::read_header(&mut wire, engine.timeouts.head).await?,
+        false => None,
+    };
+    let client_address = named.unwrap_or(accepted.client_address);
+    let max = engine.governor.connections_per_client_max;
+    let Some(place) = engine.clients.admit(client_address, max) else {
+        engine.counters.turned_away();
+        return Err(match entrance.tls {
+            None => Refused::TooMany(Box::new(wire)),
+            // A handshake is more than it is to cost.
+            Some(_) => Refused::Busy,
+        });
+    };
+    let process = match named {
+        None => engine.process_behind(connection, client_address, &accepted.proxy_address),
+        // What connected is the load balancer.
+        Some(_) => None,
+    };
+    let mut facts = ConnectionFacts {
         connection,
-        client_address: accepted.client_address,
+        client_address,
         proxy_address: accepted.proxy_address,
-        accepted_at: clock::now(),
+        accepted_at,
         front: Front::Connect,
         process: process.as_ref().map(|process| process.known()),
         hello: None,
@@ -162,85 +227,166 @@ pub(crate) async fn run(accepted: Accepted, engine: Arc<Engine>) {
         tls_done_at: None,
     };
     let mut reporter = engine.tap.reporter(Protocol::Http1);
-    let subject = engine.gate.as_ref().map(|gate| {
+    let mut subject = engine.gate.as_ref().map(|gate| {
         let (subject, lane) = Subject::open(gate, &facts, process.clone());
         reporter.attach(lane);
         subject
     });
-    front(
-        Replay::new(accepted.wire),
+    let mut dial_failure = None;
+    if let Some(side) = &entrance.tls {
+        let hello = entrance::read_hello(&mut wire, engine.timeouts.tls).await?;
+        let alpn = match &entrance.mode {
+            ListenerMode::Forward => offered(&hello),
+            ListenerMode::Reverse(to) => {
+                let upstream = engine.upstreams.host(HostKey {
+                    scheme: to.scheme,
+                    server_name: to.target.host.clone(),
+                    target: to.target.clone(),
+                });
+                let (alpn, failure) = agree(&hello, &upstream, engine).await;
+                dial_failure = failure;
+                alpn
+            }
+        };
+        facts.hello = Some(hello);
+        let limit = engine.timeouts.tls;
+        wire = entrance::open_tls(wire, side, alpn, &mut facts, limit).await?;
+        subject = subject.map(|subject| subject.with_tls(&facts));
+    }
+    Ok(Entered {
+        wire,
         facts,
         subject,
         process,
-        &engine,
-        &mut reporter,
-    )
-    .await;
+        reporter,
+        dial_failure,
+        place,
+    })
 }
 
 /// Tells a client that has too many connections to come again, once it has asked for something.
-async fn turn_away(mut wire: Replay, max: usize, engine: &Engine) {
+async fn turn_away(mut wire: Replay, engine: &Engine) {
+    let max = engine.governor.connections_per_client_max;
     let text = format!("{max} connections of this client are open, which is as many as allowed");
-    let refusal = Refusal::new(&governor::busy(text), None);
+    let failure = governor::busy(text);
+    let refusal = Refusal::new(&failure, None);
     let limit = engine.timeouts.head;
-    let is_http2 = tokio::select! {
-        biased;
-        is_http2 = first_bytes::is_http2(&mut wire, limit) => is_http2,
-        () = engine.stop.asked() => return,
-    };
-    if is_http2 {
-        return http2::turn_away(Transport::Plain(wire), &refusal, limit).await;
-    }
-    let mut client = Http1::new(Transport::Plain(wire), BytesMut::new());
-    if client.read_head(limit, limit).await.is_ok() {
-        let is_head = client.input.starts_with(b"HEAD ");
-        refusal.write(false, !is_head, &mut client.output);
-        client.close(LINGER).await;
+    match spoken(&mut wire, engine).await {
+        None => {}
+        Some(Spoken::Http2) => http2::turn_away(Transport::Plain(wire), &refusal, limit).await,
+        Some(Spoken::Socks) => {
+            if socks5::read_request(&mut wire, None, limit).await.is_ok() {
+                socks5::refuse(wire, &failure).await;
+            }
+        }
+        Some(Spoken::Http1) => {
+            let mut client = Http1::new(Transport::Plain(wire), BytesMut::new());
+            if client.read_head(limit, limit).await.is_ok() {
+                let is_head = client.input.starts_with(b"HEAD ");
+                refusal.write(false, !is_head, &mut client.output);
+                client.close(LINGER).await;
+            }
+        }
     }
 }
 
 /// Learns whom the client wants.
-pub(crate) async fn front(
-    mut wire: Replay,
-    facts: ConnectionFacts,
-    subject: Option<Subject>,
-    process: Option<Arc<ConnectionProcess>>,
-    engine: &Arc<Engine>,
-    reporter: &mut Reporter,
-) {
-    let scope = Scope::Front(FrontFacts::new(&facts, subject.clone(), process.clone()));
-    let is_http2 = tokio::select! {
-        biased;
-        is_http2 = first_bytes::is_http2(&mut wire, engine.timeouts.head) => is_http2,
-        () = engine.stop.asked() => return,
-    };
-    if is_http2 {
-        http2::serve(Transport::Plain(wire), scope, Some(facts), engine).await;
+async fn front(entered: Entered, credentials: Option<&Credentials>, engine: &Arc<Engine>) {
+    let Entered {
+        mut wire,
+        mut facts,
+        subject,
+        process,
+        mut reporter,
+        dial_failure: _,
+        place: _place,
+    } = entered;
+    let Some(spoken) = spoken(&mut wire, engine).await else {
         return;
-    }
-    let client = Box::new(Http1::new(Transport::Plain(wire), BytesMut::new()));
-    match http1::serve(client, scope, engine, reporter).await {
-        Served::Closed => {}
-        Served::Connect {
-            client,
+    };
+    let asked = if spoken == Spoken::Socks {
+        let asked = socks5::read_request(&mut wire, credentials, engine.timeouts.head).await;
+        let target = match asked {
+            Ok(target) => target,
+            Err(error) => return tracing::debug!(%error, "no SOCKS request"),
+        };
+        facts.front = Front::Socks5;
+        ConnectAsked {
+            head: socks5::head(&target),
             target,
-            head,
-        } => {
-            let answer = ConnectAnswer::Http1(client);
-            connect(
-                ConnectAsked {
-                    target,
-                    head,
-                    facts,
-                    subject,
-                    process,
-                    answer,
-                },
-                engine,
-                reporter,
-            )
-            .await;
+            facts,
+            subject,
+            process,
+            answer: ConnectAnswer::Socks5(wire),
         }
+    } else {
+        let front = FrontFacts::new(
+            &facts,
+            subject.clone(),
+            process.clone(),
+            credentials.cloned(),
+        );
+        let (scope, transport) = (Scope::Front(front), Transport::Plain(wire));
+        if spoken == Spoken::Http2 {
+            return http2::serve(transport, scope, Some(facts), engine).await;
+        }
+        let client = Box::new(Http1::new(transport, BytesMut::new()));
+        match http1::serve(client, scope, engine, &mut reporter).await {
+            Served::Closed => return,
+            Served::Connect {
+                client,
+                target,
+                head,
+            } => ConnectAsked {
+                target,
+                head,
+                facts,
+                subject,
+                process,
+                answer: ConnectAnswer::Http1(client),
+            },
+        }
+    };
+    connect(asked, engine, &mut reporter).await;
+}
+
+/// Serves a client that takes oriel for the upstream. It is served whatever the rules say of the
+/// upstream: who stands a listener in front of it wants that.
+async fn reverse(entered: Entered, to: &ReverseTo, engine: &Arc<Engine>) {
+    let Entered {
+        mut wire,
+        mut facts,
+        subject,
+        process: _,
+        mut reporter,
+        dial_failure,
+        place: _place,
+    } = entered;
+    let Some(spoken) = spoken(&mut wire, engine).await else {
+        return;
+    };
+    facts.front = Front::Reverse;
+    let route = Arc::new(Route {
+        action: Action::Intercept,
+        rule: "the reverse listener".to_owned(),
+    });
+    let (target, scheme, facts) = (to.target.clone(), to.scheme, Arc::new(facts));
+    let inside = Arc::new(Inside {
+        to: Destination::redirected(target, scheme, &route, &facts, engine),
+        dial_failure: Mutex::new(dial_failure),
+        subject,
+        reverse: true,
+    });
+    let (transport, is_http2) = (Transport::Plain(wire), spoken == Spoken::Http2);
+    serve_inside(transport, inside, is_http2, engine, &mut reporter).await;
+}
+
+/// What the client speaks; `None` if the engine stops before that is clear.
+async fn spoken(wire: &mut Replay, engine: &Engine) -> Option<Spoken> {
+    tokio::select! {
+        biased;
+        spoken = first_bytes::spoken(wire, engine.timeouts.head) => Some(spoken),
+        () = engine.stop.asked() => None,
     }
 }
 
@@ -330,13 +476,12 @@ async fn refuse(
     _engine: &Engine,
     reporter: &mut Reporter,
 ) {
-    let refusal = Refusal::new(&failure, Some(&asked.target));
     let facts = Arc::new(asked.facts);
     let route = Arc::new(route);
     let opening = tunnel_opening(&facts, &asked.target, &route, Scheme::Https);
     let flow = reporter.start(&opening, || asked.head.clone());
-    asked.answer.refuse(&refusal).await;
-    flow.fail(failure, Some(refusal.status));
+    let replied = asked.answer.refuse(&failure, &asked.target).await;
+    flow.fail(failure, replied);
 }
 
 /// Tunnels a host that is not to be opened: it is dialled first, so that the client hears of a
@@ -529,6 +674,7 @@ async fn open_tls(opened: Opened, wire: Replay, engine: &Arc<Engine>, reporter: 
                 to: Arc::new(to),
                 dial_failure: Mutex::new(dial_failure),
                 subject,
+                reverse: false,
             });
             let transport = Transport::Tls(Box::new(TlsStream::Server(tls)));
             return serve_inside(transport, inside, is_http2, engine, reporter).await;
@@ -588,15 +734,9 @@ async fn agree(
     upstream: &Upstream,
     engine: &Engine,
 ) -> (ClientAlpn, Option<Failure>) {
-    let offers = |protocol: &[u8]| hello.alpn.iter().any(|name| name == protocol);
-    if !offers(b"h2") {
-        // A client of HTTP/1.0 is served without a word about it.
-        let alpn = if offers(b"http/1.1") {
-            ClientAlpn::Http11
-        } else {
-            ClientAlpn::None
-        };
-        return (alpn, None);
+    let offered = offered(hello);
+    if offered != ClientAlpn::Both {
+        return (offered, None);
     }
     match upstream.speaks() {
         Speaks::Http1 => (ClientAlpn::Http11, None),
@@ -609,6 +749,17 @@ async fn agree(
             Ok(Lease::Http2(_)) => (ClientAlpn::Both, None),
             Err(failure) => (ClientAlpn::Both, Some(failure)),
         },
+    }
+}
+
+/// What the client offers of what we speak.
+fn offered(hello: &ClientHello) -> ClientAlpn {
+    let offers = |protocol: &[u8]| hello.alpn.iter().any(|name| name == protocol);
+    match (offers(b"h2"), offers(b"http/1.1")) {
+        (true, _) => ClientAlpn::Both,
+        (false, true) => ClientAlpn::Http11,
+        // A client of HTTP/1.0 is served without a word about it.
+        (false, false) => ClientAlpn::None,
     }
 }
 
@@ -625,6 +776,7 @@ fn inside(
         to: Destination::redirected(target.clone(), scheme, &route, &facts, engine),
         dial_failure: Mutex::new(None),
         subject,
+        reverse: false,
     })
 }
 
@@ -692,17 +844,24 @@ impl ConnectAnswer {
                 }
             }
             Self::Http2(stream) => stream.accept(),
+            Self::Socks5(wire) => socks5::accept(wire, limit).await,
         }
     }
 
-    /// Says no.
-    async fn refuse(self, refusal: &Refusal) {
+    /// Says no, and with which status if it is one.
+    async fn refuse(self, failure: &Failure, target: &Target) -> Option<u16> {
+        let refusal = Refusal::new(failure, Some(target));
         match self {
             Self::Http1(mut client) => {
                 refusal.write(false, true, &mut client.output);
                 client.close(LINGER).await;
             }
-            Self::Http2(stream) => stream.refuse(refusal),
+            Self::Http2(stream) => stream.refuse(&refusal),
+            Self::Socks5(wire) => {
+                socks5::refuse(wire, failure).await;
+                return None;
+            }
         }
+        Some(refusal.status)
     }
 }

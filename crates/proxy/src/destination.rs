@@ -9,6 +9,7 @@ use traffic::{
     Target,
 };
 
+use crate::config::Credentials;
 use crate::connection::{Engine, Inside};
 use crate::error;
 use crate::handler::Subject;
@@ -31,6 +32,8 @@ pub(crate) struct FrontFacts {
     pub(crate) subject: Option<Subject>,
     /// What finds the process behind it, where it is to be found.
     pub(crate) process: Option<Arc<ConnectionProcess>>,
+    /// What clients have to say, if they have to.
+    pub(crate) credentials: Option<Credentials>,
     pub(crate) absolute: Arc<ConnectionFacts>,
     pub(crate) origin: Arc<ConnectionFacts>,
 }
@@ -64,10 +67,30 @@ impl Scope {
 }
 
 impl FrontFacts {
+    /// Why a request with this `Proxy-Authorization` is not served, if it is not.
+    pub(crate) fn unauthorized<'s>(
+        &self,
+        said: impl FnOnce() -> Option<&'s [u8]>,
+    ) -> Option<Failure> {
+        let known = self.credentials.as_ref()?;
+        let text = match said() {
+            Some(said) if known.are_in_field(said) => return None,
+            Some(_) => "the user name or the password for the proxy is wrong",
+            None => "the proxy asks for a user name and a password",
+        };
+        Some(error::failure(
+            Side::Client,
+            Stage::Front,
+            FailureKind::Unauthorized,
+            text,
+        ))
+    }
+
     pub(crate) fn new(
         connection: &ConnectionFacts,
         subject: Option<Subject>,
         process: Option<Arc<ConnectionProcess>>,
+        credentials: Option<Credentials>,
     ) -> Self {
         let with = |front| {
             Arc::new(ConnectionFacts {
@@ -78,6 +101,7 @@ impl FrontFacts {
         Self {
             subject,
             process,
+            credentials,
             absolute: with(Front::AbsoluteForm),
             origin: with(Front::OriginForm),
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use traffic::rules::route::Opening;
 use traffic::wire::client_hello::{self, ClientHello, Parsed};
+use traffic::wire::socks5;
 
 use crate::limits::{FIRST_BYTES, FIRST_BYTES_MAX};
 use crate::stream::Replay;
@@ -71,21 +72,34 @@ pub(crate) async fn read(wire: &mut Replay, whole: Duration) -> Begins {
     }
 }
 
-/// True if the connection begins with the preface of HTTP/2.
-pub(crate) async fn is_http2(wire: &mut Replay, limit: Duration) -> bool {
+/// What a client speaks to a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spoken {
+    /// Also what is not known, because too little came in time.
+    Http1,
+    Http2,
+    /// Version 5, or 4, whose first bytes are no method of HTTP.
+    Socks,
+}
+
+/// Reads until it is clear what a client of the proxy speaks. Dropping it loses nothing.
+pub(crate) async fn spoken(wire: &mut Replay, limit: Duration) -> Spoken {
     let deadline = Instant::now() + limit;
     loop {
         let ahead = wire.ahead();
+        if matches!(ahead.first(), Some(&(socks5::VERSION | socks5::VERSION_4))) {
+            return Spoken::Socks;
+        }
         let length = ahead.len().min(PREFACE.len());
         if ahead.get(..length) != PREFACE.get(..length) {
-            return false;
+            return Spoken::Http1;
         }
         if length == PREFACE.len() {
-            return true;
+            return Spoken::Http2;
         }
         match tokio::time::timeout_at(deadline, wire.read_ahead()).await {
             Ok(Ok(length)) if length > 0 => {}
-            _ => return false,
+            _ => return Spoken::Http1,
         }
     }
 }

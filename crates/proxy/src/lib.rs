@@ -74,6 +74,7 @@ mod clock;
 mod connection;
 mod deadline;
 mod destination;
+mod entrance;
 mod error;
 mod first_bytes;
 mod governor;
@@ -89,6 +90,7 @@ pub mod process;
 mod refuse;
 mod rejections;
 mod shutdown;
+mod socks5;
 mod stream;
 mod tap;
 pub mod tls;
@@ -99,8 +101,9 @@ mod websocket;
 
 pub use accept::{BindError, Control, Drained, Proxy, ReloadError};
 pub use config::{
-    AltSvc, AutoBypass, ClientCertificate, ConnectPorts, Governor, Listener, MinTlsVersion, Pool,
-    ProxyConfig, Rejections, SniMismatch, Timeouts, UpstreamTrust,
+    AltSvc, AutoBypass, ClientCertificate, ConnectPorts, Credentials, Governor, Listener,
+    ListenerMode, ListenerTls, MinTlsVersion, Pool, ProxyConfig, Rejections, ReverseTo,
+    ReverseToError, SniMismatch, Timeouts, UpstreamTrust,
 };
 pub use handler::{
     BodyView, ConnectionMeta, FrameKind, HandlerDecision, InterceptHandler, Interests,

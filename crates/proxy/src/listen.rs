@@ -24,6 +24,8 @@ pub(crate) struct Listening {
 /// A connection that was accepted.
 #[derive(Debug)]
 pub(crate) struct Accepted {
+    /// The number of the listener.
+    pub(crate) listener: usize,
     pub(crate) wire: Wire,
     pub(crate) client_address: ClientAddress,
     /// Where it was reached, which says more than where it listens: one of many addresses.
@@ -82,11 +84,11 @@ impl Listening {
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
-        let (before, from) = self.bound.split_at(self.first);
-        let in_turn = from.iter().chain(before).zip(1..);
-        for (bound, looked_at) in in_turn {
-            if let Poll::Ready(accepted) = bound.poll_accept(cx) {
-                self.first = (self.first + looked_at) % self.bound.len();
+        let numbered = || self.bound.iter().enumerate();
+        let in_turn = numbered().skip(self.first).chain(numbered());
+        for (number, bound) in in_turn.take(self.bound.len()) {
+            if let Poll::Ready(accepted) = bound.poll_accept(number, cx) {
+                self.first = (number + 1) % self.bound.len();
                 return Poll::Ready(accepted);
             }
         }
@@ -111,13 +113,14 @@ impl Bound {
         }
     }
 
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
+    fn poll_accept(&self, listener: usize, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
         match &self.socket {
-            Socket::Tcp(listener) => listener.poll_accept(cx).map(|accepted| {
+            Socket::Tcp(socket) => socket.poll_accept(cx).map(|accepted| {
                 let (stream, client) = accepted?;
                 // Without it a small answer waits for the client's delayed acknowledgement.
                 stream.set_nodelay(true).map_err(gone)?;
                 Ok(Accepted {
+                    listener,
                     proxy_address: stream.local_addr().map_err(gone)?.into(),
                     client_address: client.into(),
                     wire: Wire::Tcp(stream),
@@ -126,6 +129,7 @@ impl Bound {
             Socket::Unix(socket) => socket.poll_accept(cx).map(|accepted| {
                 let (stream, peer) = accepted?;
                 Ok(Accepted {
+                    listener,
                     proxy_address: self.address.clone(),
                     client_address: ClientAddress::Unix(peer),
                     wire: Wire::Unix(stream),

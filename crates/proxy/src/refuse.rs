@@ -70,6 +70,10 @@ impl Refusal {
 
     /// The fields of the reply besides the status, with names as HTTP/2 has them.
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&'static str, String)> {
+        // How a client is to say who it is, where that is what it did not do (RFC 9110 section
+        // 11.7.1).
+        let challenge = (self.status == 407).then_some("Basic realm=\"oriel\", charset=\"UTF-8\"");
+        let challenge = challenge.map(|challenge| ("proxy-authenticate", challenge.to_owned()));
         let fields = [
             ("content-type", "text/plain; charset=utf-8".to_owned()),
             ("x-content-type-options", "nosniff".to_owned()),
@@ -78,7 +82,7 @@ impl Refusal {
         ];
         let retry = self.retry_after;
         let retry = retry.map(|seconds| ("retry-after", seconds.to_string()));
-        fields.into_iter().chain(retry)
+        fields.into_iter().chain(retry).chain(challenge)
     }
 }
 
@@ -100,6 +104,7 @@ pub(crate) fn status(failure: &Failure) -> u16 {
     match (failure.side, failure.kind) {
         (_, FailureKind::Loop) => 508,
         (_, FailureKind::PortNotAllowed | FailureKind::Blocked | FailureKind::SniMismatch) => 403,
+        (_, FailureKind::Unauthorized) => 407,
         (_, FailureKind::Unsupported) => 501,
         (_, FailureKind::ShuttingDown | FailureKind::HandlerFailed | FailureKind::Busy) => 503,
         (Side::Client, FailureKind::TimedOut) => 408,
@@ -118,6 +123,7 @@ fn error_type(failure: &Failure) -> &'static str {
         (_, FailureKind::PortNotAllowed | FailureKind::Blocked | FailureKind::SniMismatch) => {
             "http_request_denied"
         }
+        (_, FailureKind::Unauthorized) => "http_request_denied",
         (_, FailureKind::Unsupported) => "proxy_configuration_error",
         (_, FailureKind::ShuttingDown | FailureKind::HandlerFailed) => "proxy_internal_error",
         (_, FailureKind::Busy) => "connection_limit_reached",

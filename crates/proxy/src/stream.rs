@@ -10,6 +10,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
+use tokio_rustls::server::TlsStream as ServerStream;
 
 use crate::http2::tunnel::Http2Tunnel;
 use crate::limits::{READ_AHEAD_BYTES, READ_AHEAD_BYTES_MIN};
@@ -21,6 +22,8 @@ pub(crate) enum Wire {
     Tcp(TcpStream),
     /// A Unix-domain socket.
     Unix(UnixStream),
+    /// TLS on the listener itself, with all that is spoken in it.
+    Tls(Box<ServerStream<Replay>>),
     /// One stream of an HTTP/2 connection, opened by CONNECT.
     Http2(Http2Tunnel),
     /// Two ends in memory, for tests of the engine.
@@ -56,9 +59,7 @@ impl Transport {
             Self::Plain(replay) => replay,
             Self::Tls(tls) => tls.get_ref().0,
         };
-        if let Wire::Tcp(stream) = &replay.wire {
-            reset_on_drop(stream, armed);
-        }
+        replay.reset_on_drop(armed);
     }
 }
 
@@ -70,8 +71,18 @@ pub(crate) fn reset_on_drop(stream: &TcpStream, armed: bool) {
 }
 
 thread_local! {
-    /// Where small reads land first, so that an idle connection holds no buffer.
-    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_AHEAD_BYTES]);
+    /// Where small reads land first, so that an idle connection holds no buffer. As many as reads
+    /// stand within each other: TLS on the listener is read through a wire of its own.
+    static SCRATCH: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Reads into room that is this thread's.
+fn with_scratch<T>(read: impl FnOnce(&mut ReadBuf<'_>) -> T) -> T {
+    let free = SCRATCH.with_borrow_mut(Vec::pop);
+    let mut scratch = free.unwrap_or_else(|| vec![0; READ_AHEAD_BYTES]);
+    let result = read(&mut ReadBuf::new(&mut scratch));
+    SCRATCH.with_borrow_mut(|scratches| scratches.push(scratch));
+    result
 }
 
 impl Replay {
@@ -80,6 +91,20 @@ impl Replay {
             wire,
             ahead: BytesMut::new(),
         }
+    }
+
+    fn reset_on_drop(&self, armed: bool) {
+        match &self.wire {
+            Wire::Tcp(stream) => reset_on_drop(stream, armed),
+            Wire::Tls(tls) => tls.get_ref().0.reset_on_drop(armed),
+            // Nothing resets a Unix-domain socket; a stream of HTTP/2 is reset when it is dropped.
+            _ => {}
+        }
+    }
+
+    /// Consumes bytes that were looked at.
+    pub(crate) fn consume(&mut self, length: usize) {
+        self.ahead.advance(length.min(self.ahead.len()));
     }
 
     /// Puts bytes back that were taken out before all others.
@@ -104,9 +129,8 @@ impl Replay {
     }
 
     fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let mut room = ReadBuf::new(scratch);
-            ready!(Pin::new(&mut self.wire).poll_read(cx, &mut room))?;
+        with_scratch(|room| {
+            ready!(Pin::new(&mut self.wire).poll_read(cx, room))?;
             self.ahead.extend_from_slice(room.filled());
             Poll::Ready(Ok(room.filled().len()))
         })
@@ -129,9 +153,8 @@ impl AsyncRead for Replay {
             if buf.remaining() >= READ_AHEAD_BYTES_MIN {
                 return Pin::new(&mut this.wire).poll_read(cx, buf);
             }
-            return SCRATCH.with_borrow_mut(|scratch| {
-                let mut room = ReadBuf::new(scratch);
-                ready!(Pin::new(&mut this.wire).poll_read(cx, &mut room))?;
+            return with_scratch(|room| {
+                ready!(Pin::new(&mut this.wire).poll_read(cx, room))?;
                 let filled = room.filled();
                 let (now, later) = filled.split_at(filled.len().min(buf.remaining()));
                 buf.put_slice(now);
@@ -209,7 +232,7 @@ macro_rules! hand_on {
     };
 }
 
-hand_on!(read Wire { Tcp, Unix, Http2, #[cfg(test)] Memory });
+hand_on!(read Wire { Tcp, Unix, Tls, Http2, #[cfg(test)] Memory });
 hand_on!(read Transport { Plain, Tls });
 
 impl AsyncWrite for Replay {

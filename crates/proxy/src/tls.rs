@@ -7,6 +7,7 @@ pub mod client_side;
 pub(crate) mod der;
 pub mod identity;
 pub mod leaf;
+pub mod listener_side;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod upstream_side;

@@ -182,6 +182,7 @@ struct Timing {
 #[derive(Debug, Serialize)]
 struct ClientItem {
     front: String,
+    proxy_direction: &'static str,
     address: String,
     proxy_address: String,
     tls: Option<TlsItem>,
@@ -454,6 +455,7 @@ impl ClientItem {
     fn new(client: &ConnectionView) -> Self {
         Self {
             front: client.front.clone(),
+            proxy_direction: client.proxy_direction(),
             address: client.client_address.clone(),
             proxy_address: client.proxy_address.clone(),
             tls: client.tls.as_ref().map(TlsItem::new),

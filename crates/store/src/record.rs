@@ -1,7 +1,7 @@
 //! A stored flow as the reader hands it out: plain values, absent knowledge as `None`.
 
-use traffic::Timestamp;
 use traffic::rules::redact::Redaction;
+use traffic::{Front, Timestamp};
 
 use crate::FlowRef;
 
@@ -202,11 +202,11 @@ pub struct HeadView {
 /// The client's connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionView {
-    /// How the client said whom it wants: `connect`, `absolute_form` or `origin_form`.
+    /// How the client said whom it wants; a name of [`traffic::Front`].
     pub front: String,
-    /// Where the client connects from.
+    /// Where the client connects from: `127.0.0.1:50000` or `unix:pid=4711,uid=1000`.
     pub client_address: String,
-    /// Where oriel listens.
+    /// Where oriel was reached: `127.0.0.1:6743` or `unix:/run/oriel.sock`.
     pub proxy_address: String,
     /// When the connection was accepted.
     pub accepted_at: Timestamp,
@@ -229,6 +229,19 @@ pub struct ConnectionView {
     /// Why it is not known; a name of [`traffic::AttributionError`]. `None` beside no process:
     /// nobody looked, or the answer did not come in time.
     pub no_process: Option<String>,
+}
+
+impl ConnectionView {
+    /// On whose behalf oriel stood there: `forward` for the client's, `reverse` for the upstream's.
+    #[must_use]
+    pub fn proxy_direction(&self) -> &'static str {
+        // The other fronts are all ways to ask a proxy.
+        let front = match self.front.as_str() {
+            "reverse" => Front::Reverse,
+            _ => Front::Connect,
+        };
+        front.direction().as_str()
+    }
 }
 
 /// The process at the client's end of a connection.

@@ -17,6 +17,55 @@ pub enum Front {
     AbsoluteForm,
     /// `GET /path` with a Host field, as sent to an origin server.
     OriginForm,
+    /// SOCKS 5 (RFC 1928).
+    Socks5,
+    /// Not at all: it reached a listener that stands in front of one upstream.
+    Reverse,
+}
+
+/// On whose behalf oriel stands between the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProxyDirection {
+    /// The client's, which names whom it wants.
+    Forward,
+    /// The upstream's, which the client takes oriel for.
+    Reverse,
+}
+
+impl Front {
+    /// The stable name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::AbsoluteForm => "absolute_form",
+            Self::OriginForm => "origin_form",
+            Self::Socks5 => "socks5",
+            Self::Reverse => "reverse",
+        }
+    }
+
+    /// On whose behalf oriel stands there.
+    #[must_use]
+    pub fn direction(self) -> ProxyDirection {
+        match self {
+            Self::Connect | Self::AbsoluteForm | Self::OriginForm | Self::Socks5 => {
+                ProxyDirection::Forward
+            }
+            Self::Reverse => ProxyDirection::Reverse,
+        }
+    }
+}
+
+impl ProxyDirection {
+    /// The stable name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Reverse => "reverse",
+        }
+    }
 }
 
 /// The client's side of a flow. Shared by all flows of one connection.

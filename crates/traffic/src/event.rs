@@ -152,7 +152,8 @@ pub struct FlowStarted {
     pub target: Target,
     /// What was decided, and the rule that decided.
     pub route: Arc<Route>,
-    /// The request head; for a tunnel the CONNECT request.
+    /// The request head; for a tunnel the CONNECT request, or `CONNECT host:port SOCKS/5` for what
+    /// was asked for by SOCKS, which has no head.
     pub head: Head,
 }
 

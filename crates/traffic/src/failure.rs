@@ -86,6 +86,8 @@ pub enum FailureKind {
     PortNotAllowed,
     /// A rule blocks it.
     Blocked,
+    /// The client has not said who it is, or not rightly.
+    Unauthorized,
     /// Something oriel does not speak.
     Unsupported,
     /// The handler that the engine asks did not answer, or its answer cannot be used.
@@ -169,6 +171,7 @@ impl FailureKind {
             Self::Loop => "loop",
             Self::PortNotAllowed => "port_not_allowed",
             Self::Blocked => "blocked",
+            Self::Unauthorized => "unauthorized",
             Self::Unsupported => "unsupported",
             Self::HandlerFailed => "handler_failed",
             Self::Busy => "busy",

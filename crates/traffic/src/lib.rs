@@ -35,7 +35,7 @@ pub mod wire;
 
 pub use connection::{
     CertificateFacts, ClientAddress, ConnectionFacts, Front, ListenAddress, NoTls, PeerCredentials,
-    TlsFacts, UpstreamFacts,
+    ProxyDirection, TlsFacts, UpstreamFacts,
 };
 pub use event::{BodySize, CertificateRefused, Event, FlowKind, FlowStarted, Outcome, Streamed};
 pub use failure::{Failure, FailureKind, Side, Stage};

@@ -104,6 +104,16 @@ impl Host {
 }
 
 impl Target {
+    /// The same as a URL or a Host field of this scheme says it: without the port that the scheme
+    /// implies.
+    #[must_use]
+    pub fn authority(&self, scheme: Scheme) -> String {
+        match self.port == scheme.default_port() {
+            true => self.host.to_string(),
+            false => self.to_string(),
+        }
+    }
+
     /// Parses `host` or `host:port`; `default_port` is used where the text names none.
     pub fn parse(text: &str, default_port: u16) -> Result<Self, TargetError> {
         let (host, port) = split_port(text)?;

@@ -12,7 +12,7 @@ use crate::destination::{Destination, FrontFacts, Scope};
 use crate::error;
 use crate::handler::{Hold, LocalResponse};
 use crate::http1::connection::{Http1, ReadError};
-use crate::http1::head::{self, BodyLength, Replaced, RequestHead};
+use crate::http1::head::{self, BodyLength, Line, Replaced, RequestHead};
 use crate::http1::hold::Held;
 use crate::http1::relay::{Broken, Relay, Relayed, Reuse};
 use crate::http1::verdict::{self, Verdict};
@@ -103,6 +103,12 @@ pub(crate) async fn serve(
         };
         // Kept for as long as the request may have to be sent again.
         let bytes = client.take_head(length);
+        if let Scope::Front(front) = &scope
+            && let Some(failure) = front.unauthorized(|| proxy_authorization(&request, &bytes))
+        {
+            refuse_early(*client, &failure, None).await;
+            return Served::Closed;
+        }
         if bytes.get(request.method.clone()) == Some(b"CONNECT") {
             match connect_target(&scope, &request, &bytes) {
                 Ok(target) => {
@@ -170,6 +176,16 @@ async fn refuse_early(mut client: Http1, failure: &Failure, target: Option<&Targ
     client.close(LINGER).await;
 }
 
+/// Who the client says it is.
+fn proxy_authorization<'b>(request: &RequestHead, bytes: &'b [u8]) -> Option<&'b [u8]> {
+    let is_it = |line: &&Line| {
+        let name = bytes.get(line.start..line.name_end).unwrap_or_default();
+        name.eq_ignore_ascii_case(b"proxy-authorization")
+    };
+    let line = request.lines.iter().find(is_it)?;
+    bytes.get(line.value.clone())
+}
+
 fn connect_target(scope: &Scope, request: &RequestHead, bytes: &[u8]) -> Result<Target, Failure> {
     if matches!(scope, Scope::Inside(_)) {
         return Err(error::failure(
@@ -206,7 +222,9 @@ fn plan_inside(inside: &Arc<Inside>, request: &RequestHead, target: &str) -> Res
         None => (request.target.clone(), None),
         Some(absolute) => {
             let asked = absolute.target()?;
-            if asked != inside.to.target || absolute.scheme != inside.to.scheme {
+            let is_other = asked != inside.to.target || absolute.scheme != inside.to.scheme;
+            // At a reverse listener it is oriel that the client names.
+            if is_other && !inside.reverse {
                 return Err(malformed(format!(
                     "the request asks for {asked} on a connection to {}",
                     inside.to.target
@@ -217,6 +235,10 @@ fn plan_inside(inside: &Arc<Inside>, request: &RequestHead, target: &str) -> Res
                 Some(absolute.authority.to_owned()),
             )
         }
+    };
+    let host = match inside.reverse {
+        true => Some(inside.to.target.authority(inside.to.scheme)),
+        false => host,
     };
     Ok(Plan {
         to: Arc::clone(&inside.to),

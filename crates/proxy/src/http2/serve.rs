@@ -10,7 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use traffic::{ConnectionFacts, Failure, FailureKind, FlowKind, Scheme, Side, Stage, Target};
 
 use crate::connection::{self, ConnectAnswer, ConnectAsked, Engine};
@@ -189,6 +189,14 @@ async fn stream(
 ) -> StreamEnd {
     let mut reporter = engine.tap.reporter(Protocol::Http2);
     let (parts, body) = request.into_parts();
+    if let Scope::Front(front) = scope {
+        let said = parts.headers.get(http::header::PROXY_AUTHORIZATION);
+        if let Some(failure) = front.unauthorized(|| said.map(HeaderValue::as_bytes)) {
+            let with_body = parts.method != Method::HEAD;
+            refuse(&mut respond, &Refusal::new(&failure, None), with_body);
+            return StreamEnd::Served;
+        }
+    }
     let websocket = heads::asks_for_websocket(&parts);
     if parts.method == Method::CONNECT && !websocket {
         connect(parts, body, respond, scope, facts, engine, &mut reporter).await;
@@ -221,6 +229,11 @@ async fn stream(
         body: RequestBody::Passing(body),
         hold: None,
     };
+    if let Scope::Inside(inside) = scope
+        && inside.reverse
+    {
+        heads::forget_authority(&mut passed.parts);
+    }
     if let Some(subject) = scope.subject() {
         let (subject, lane) = subject.stream(flow.id());
         flow.attach(lane);

@@ -65,7 +65,7 @@ impl ClientSide {
             clock,
             address: None,
         };
-        let base = base_config(resolver, min);
+        let base = base_config(Arc::new(resolver), min);
         let with_alpn = |alpn: ClientAlpn| {
             let mut config = base.clone();
             config.alpn_protocols = alpn.protocols();
@@ -123,7 +123,7 @@ impl ClientSide {
 }
 
 impl ClientAlpn {
-    fn protocols(self) -> Vec<Vec<u8>> {
+    pub(super) fn protocols(self) -> Vec<Vec<u8>> {
         let names: &[&[u8]] = match self {
             Self::Http11 => &[b"http/1.1"],
             Self::Http2 => &[b"h2"],
@@ -134,12 +134,15 @@ impl ClientAlpn {
     }
 }
 
-fn base_config(resolver: Resolver, min: MinTlsVersion) -> ServerConfig {
+pub(super) fn base_config(
+    resolver: Arc<dyn ResolvesServerCert>,
+    min: MinTlsVersion,
+) -> ServerConfig {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(min.versions())
         .expect("the provider has suites for TLS 1.2 and 1.3")
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(resolver));
+        .with_cert_resolver(resolver);
     config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
     match rustls::crypto::aws_lc_rs::Ticketer::new() {
         Ok(ticketer) => config.ticketer = ticketer,

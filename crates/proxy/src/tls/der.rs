@@ -120,13 +120,14 @@ pub(crate) fn leaf_extensions(key_id: &[u8], authority_key_id: &[u8]) -> Vec<Vec
 }
 
 /// The name a leaf is for. It is critical if the subject is empty (RFC 5280 section 4.2.1.6).
-pub(crate) fn subject_alt_name(host: &traffic::Host, critical: bool) -> Vec<u8> {
-    let name = match host {
+pub(crate) fn subject_alt_name(hosts: &[traffic::Host], critical: bool) -> Vec<u8> {
+    let name = |host: &traffic::Host| match host {
         traffic::Host::Name(name) => value(0x82, name.as_bytes()),
         traffic::Host::Ip(std::net::IpAddr::V4(address)) => value(0x87, &address.octets()),
         traffic::Host::Ip(std::net::IpAddr::V6(address)) => value(0x87, &address.octets()),
     };
-    extension(SUBJECT_ALT_NAME, critical, &value(SEQUENCE, &name))
+    let names: Vec<u8> = hosts.iter().flat_map(name).collect();
+    extension(SUBJECT_ALT_NAME, critical, &value(SEQUENCE, &names))
 }
 
 fn subject_key_identifier(key_id: &[u8]) -> Vec<u8> {

@@ -1,4 +1,5 @@
-//! Certificates that oriel shows upstreams which ask their clients for one (mutual TLS).
+//! Certificates that oriel is given to show: to upstreams that ask their clients for one (mutual
+//! TLS), and to the clients of its listeners.
 
 use std::fmt;
 use std::path::Path;

@@ -49,7 +49,8 @@ struct Slot {
     used: u64,
 }
 
-struct Leaf {
+#[derive(Debug)]
+pub(super) struct Leaf {
     certified: Arc<CertifiedKey>,
     not_before: Timestamp,
     not_after: Timestamp,
@@ -108,20 +109,30 @@ impl LeafCache {
     pub fn leaf(&self, host: &Host, now: Timestamp) -> Result<Arc<CertifiedKey>, LeafError> {
         let slot = self.slots.lock().slot(host, self.leaves_max);
         let mut leaf = slot.lock();
-        if let Some(leaf) = &*leaf
+        self.renew(&mut leaf, std::slice::from_ref(host), now)
+    }
+
+    /// The leaf for these names that is there, or a new one in its place if it does not serve.
+    pub(super) fn renew(
+        &self,
+        leaf: &mut Option<Leaf>,
+        names: &[Host],
+        now: Timestamp,
+    ) -> Result<Arc<CertifiedKey>, LeafError> {
+        if let Some(leaf) = leaf
             && leaf.serves(now, self.authority.not_after())
         {
             add(&self.counts.found, 1);
             return Ok(Arc::clone(&leaf.certified));
         }
-        let minted = self.mint(host, now)?;
+        let minted = self.mint(names, now)?;
         add(&self.counts.made, 1);
         let certified = Arc::clone(&minted.certified);
         *leaf = Some(minted);
         Ok(certified)
     }
 
-    fn mint(&self, host: &Host, now: Timestamp) -> Result<Leaf, LeafError> {
+    fn mint(&self, names: &[Host], now: Timestamp) -> Result<Leaf, LeafError> {
         if self.authority.not_after() <= now {
             return Err(LeafError::AuthorityExpired {
                 subject: self.authority.subject().to_owned(),
@@ -131,9 +142,9 @@ impl LeafCache {
         let not_before = Timestamp(now.0.saturating_sub(BACK_DATED_DAYS * DAY_MICROS));
         let not_after = Timestamp(not_before.0.saturating_add(LIFETIME_DAYS * DAY_MICROS))
             .min(self.authority.not_after());
-        let common_name = common_name(host);
+        let common_name = names.first().and_then(common_name);
         let mut extensions = self.extensions.clone();
-        extensions.push(der::subject_alt_name(host, common_name.is_none()));
+        extensions.push(der::subject_alt_name(names, common_name.is_none()));
         let template = der::Template {
             serial: &random_serial().map_err(|error| LeafError::Sign(error.into()))?,
             issuer: self.authority.subject_der(),

@@ -170,7 +170,7 @@ pub(crate) fn for_upstream(
     let authority = match (parts.uri.authority(), named) {
         (Some(authority), _) => authority.as_str().to_owned(),
         (None, Some(host)) => host.to_owned(),
-        (None, None) => authority(target, scheme),
+        (None, None) => target.authority(scheme),
     };
     if authority.contains('@') {
         return Err(malformed(
@@ -192,6 +192,14 @@ pub(crate) fn for_upstream(
     Ok(Request::from_parts(parts, ()))
 }
 
+/// Leaves out whom a request names, so that it is sent on for its target.
+pub(crate) fn forget_authority(parts: &mut http::request::Parts) {
+    parts.headers.remove(HOST);
+    if let Some(path) = parts.uri.path_and_query() {
+        parts.uri = Uri::from(path.clone());
+    }
+}
+
 /// A request of an HTTP/1 client in the terms of HTTP/2 (RFC 9113 section 8.3.1).
 pub(crate) fn from_http1_request(message: &Http1Request<'_>) -> Result<Request<()>, Failure> {
     let head = message.head;
@@ -205,7 +213,7 @@ pub(crate) fn from_http1_request(message: &Http1Request<'_>) -> Result<Request<(
     let host = message.host.or(named);
     let authority = match host {
         Some(host) if !host.is_empty() => host.to_owned(),
-        _ => authority(message.target, message.scheme),
+        _ => message.target.authority(message.scheme),
     };
     let mut request = Request::new(());
     *request.method_mut() = method;
@@ -387,14 +395,6 @@ pub(super) fn write_response(
         write_field("Connection", b"close", out);
     }
     out.extend_from_slice(b"\r\n");
-}
-
-fn authority(target: &Target, scheme: Scheme) -> String {
-    if target.port == scheme.default_port() {
-        target.host.to_string()
-    } else {
-        target.to_string()
-    }
 }
 
 fn uri(scheme: Scheme, authority: &str, path: &str) -> Result<Uri, Failure> {

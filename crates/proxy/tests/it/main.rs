@@ -5,6 +5,7 @@ mod alt_svc;
 mod analysis;
 mod contract;
 mod embedded;
+mod entrances;
 mod events;
 mod faults;
 mod fidelity;

@@ -7,7 +7,7 @@ use rusqlite::{Connection, Statement};
 use traffic::rules::redact::Redaction;
 use traffic::wire::fingerprint;
 use traffic::{
-    CertificateFacts, ConnectionFacts, FlowStarted, Front, Head, NoTls, ProcessAnswer, ProcessCell,
+    CertificateFacts, ConnectionFacts, FlowStarted, Head, NoTls, ProcessAnswer, ProcessCell,
     Target, TlsFacts, UpstreamFacts,
 };
 
@@ -195,7 +195,7 @@ impl<'c> Connections<'c> {
         let hello = facts.hello.as_deref();
         let row = self.insert_client.insert((
             run.as_str(),
-            front_name(facts.front),
+            facts.front.as_str(),
             facts.client_address.to_string(),
             facts.proxy_address.to_string(),
             facts.accepted_at.0,
@@ -239,14 +239,6 @@ impl<'c> Connections<'c> {
             tls.and_then(certificate_json),
             tls.is_some_and(|tls| tls.danger_unverified),
         ))
-    }
-}
-
-fn front_name(front: Front) -> &'static str {
-    match front {
-        Front::Connect => "connect",
-        Front::AbsoluteForm => "absolute_form",
-        Front::OriginForm => "origin_form",
     }
 }
 

@@ -152,6 +152,7 @@ impl Conditions {
                 ];
                 return self.write_of_client(pattern, &columns);
             }
+            TextKey::Front => return self.write_of_client(pattern, &[("front", Plain::Whole)]),
             TextKey::Sni => return self.write_of_client(pattern, &[("tls_sni", Plain::Domain)]),
             TextKey::Fingerprint => {
                 let columns = [("ja3", Plain::Whole), ("ja4", Plain::Whole)];

@@ -102,6 +102,7 @@ fn passes(test: &Test, flow: &FlowDetail) -> bool {
                     is(pattern, &process.name) || path.is_some_and(|path| is(pattern, path))
                 })
             }
+            TextKey::Front => is(pattern, &flow.client.as_ref().unwrap().front),
             TextKey::Sni => {
                 let sni = flow.client.as_ref().unwrap().sni.as_deref();
                 sni.is_some_and(|sni| is(pattern, sni) || is_below(pattern, sni))

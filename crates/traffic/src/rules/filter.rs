@@ -10,6 +10,7 @@
 //! kind:http,tunnel             any of several values
 //! url:/v[12]\/chat/            a regular expression between slashes
 //! process:node pid:4711        the client's program, where it was found
+//! front:socks5,reverse         how the client said whom it wants
 //! sni:a.com tls:t13d1516h2*    the name in the ClientHello, its JA3 or JA4
 //! since:1h until:2026-03-02    times relative to now, dates, or RFC 3339
 //! (error:* OR status:5xx)      groups; OR binds less than the space
@@ -94,6 +95,9 @@ pub enum TextKey {
     Process,
     /// The name in the client's ClientHello. A plain value means its subdomains too.
     Sni,
+    /// How the client said whom it wants: `connect`, `absolute_form`, `origin_form`, `socks5`,
+    /// `reverse`.
+    Front,
     /// The JA3 or JA4 fingerprint of the client's ClientHello.
     Fingerprint,
 }

@@ -11,7 +11,7 @@ use crate::Timestamp;
 use crate::spelling::nearest;
 
 /// What stands before a colon, and what it asks for.
-const KEYS: [(&str, Key); 25] = [
+const KEYS: [(&str, Key); 26] = [
     ("host", Key::Text(TextKey::Host)),
     ("path", Key::Text(TextKey::Path)),
     ("url", Key::Text(TextKey::Url)),
@@ -36,6 +36,7 @@ const KEYS: [(&str, Key); 25] = [
     ("process", Key::Text(TextKey::Process)),
     ("pid", Key::Number(NumberKey::Pid, Unit::Count)),
     ("sni", Key::Text(TextKey::Sni)),
+    ("front", Key::Text(TextKey::Front)),
     ("tls", Key::Text(TextKey::Fingerprint)),
     ("status", Key::Number(NumberKey::Status, Unit::Status)),
     ("size", Key::Number(NumberKey::Size, Unit::Bytes)),

@@ -55,6 +55,7 @@ fn check_error(text: &str, place: &str, message: &str, suggestion: Option<&str>)
 #[test]
 fn the_client_is_asked_about() {
     check("process:node", "Process='node'");
+    check("front:socks5", "Front='socks5'");
     check("pid:4711", "Pid=4711..4711");
     check(
         "sni:a.com tls:t13d*",

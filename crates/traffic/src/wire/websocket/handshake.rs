@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::extensions::Extensions;
 use super::sha1;
+use crate::wire::base64;
 
 /// Octets of `Sec-WebSocket-Key`: 16 in base64.
 const KEY_BYTES: usize = 24;
@@ -117,7 +118,7 @@ pub fn is_extended_connect(method: &[u8], protocol: &[u8]) -> bool {
 /// answers it.
 #[must_use]
 pub fn make_key(nonce: [u8; 16]) -> (String, Asked) {
-    let key = base64(&nonce);
+    let key = base64::encode(&nonce);
     let accept = accept(key.as_bytes());
     (key, Asked { accept })
 }
@@ -226,23 +227,7 @@ fn is_key(key: &[u8]) -> bool {
 
 /// RFC 6455 section 4.2.2, step 5.4.
 fn accept(key: &[u8]) -> String {
-    base64(&sha1::digest(&[key, KEY_SUFFIX].concat()))
-}
-
-/// Base64 with padding (RFC 4648 section 4).
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let octet = |place: usize| u32::from(group.get(place).copied().unwrap_or(0));
-        let bits = octet(0) << 16 | octet(1) << 8 | octet(2);
-        for place in 0..4 {
-            let sextet = (bits >> (18 - 6 * place)) & 0x3f;
-            let letter = ALPHABET.get(sextet as usize).copied().unwrap_or(b'=');
-            text.push(char::from(if place <= group.len() { letter } else { b'=' }));
-        }
-    }
-    text
+    base64::encode(&sha1::digest(&[key, KEY_SUFFIX].concat()))
 }
 
 #[cfg(test)]
@@ -355,17 +340,5 @@ mod tests {
         let accepted = Accepted::read_extended_connect(fields("sec-websocket-protocol: realtime"));
         assert_eq!(accepted.proof, Proof::NotAsked);
         assert_eq!(accepted.subprotocol.as_deref(), Some(&b"realtime"[..]));
-    }
-
-    #[test]
-    fn writes_base64() {
-        for (bytes, text) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foob", "Zm9vYg=="),
-        ] {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
     }
 }

@@ -10,7 +10,7 @@ use store::{Recorder, RunId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use traffic::Timestamp;
+use traffic::{ListenAddress, Timestamp};
 
 use crate::clock::now;
 use crate::command::version::VERSION;
@@ -30,7 +30,7 @@ pub(crate) struct Admin {
 #[derive(Debug)]
 pub(crate) struct Status {
     pub(crate) started_at: Timestamp,
-    pub(crate) proxy: SocketAddr,
+    pub(crate) proxy: Vec<ListenAddress>,
     pub(crate) run: Option<RunId>,
     pub(crate) database: Option<PathBuf>,
     pub(crate) recorder: Option<Recorder>,
@@ -191,10 +191,13 @@ impl Status {
             "pid": std::process::id(),
             "version": VERSION,
             "uptime_ms": now().micros_since(self.started_at) / 1000,
-            "listeners": [
-                {"kind": "proxy", "addr": self.proxy.to_string()},
-                {"kind": "admin", "addr": admin.to_string()},
-            ],
+            "listeners": self
+                .proxy
+                .iter()
+                .map(|address| ("proxy", address.to_string()))
+                .chain([("admin", admin.to_string())])
+                .map(|(kind, addr)| serde_json::json!({"kind": kind, "addr": addr}))
+                .collect::<Vec<_>>(),
             "session": self.run.map(|run| run.to_string()),
             "store": self.database.as_ref().map(|path| serde_json::json!({
                 "backend": "sqlite",
@@ -213,7 +216,7 @@ mod tests {
         let address = "127.0.0.1:6744".parse().unwrap();
         let status = Status {
             started_at: now(),
-            proxy: "127.0.0.1:6743".parse().unwrap(),
+            proxy: vec![SocketAddr::from(([127, 0, 0, 1], 6743)).into()],
             run: None,
             database: None,
             recorder: None,

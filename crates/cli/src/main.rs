@@ -23,6 +23,7 @@ mod escape;
 mod exit;
 mod flow_text;
 mod limits;
+mod listeners;
 mod logging;
 mod output;
 mod paths;

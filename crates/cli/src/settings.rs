@@ -9,12 +9,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::args::CaptureWhich;
-use crate::config::file::{ClientCertificate, ConfigFile};
+use crate::config::file::{ClientCertificate, ConfigFile, ListenTls, Reverse};
 use crate::config::layer::{Layer, Origin, Setting};
 use crate::config::project;
 use crate::config::read::{read_if_there, read_named};
 use crate::config::values::{
-    AdminListen, AutoBypass, Listen, LogFormat, Redact, SniMismatch, TlsVersion, Unlisted,
+    AdminListen, AutoBypass, Listen, LogFormat, Login, Redact, SniMismatch, TlsVersion, Unlisted,
 };
 use crate::environment::Environment;
 use crate::paths::Paths;
@@ -43,6 +43,11 @@ pub(crate) struct Sources<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) listen: Setting<Listen>,
+    pub(crate) unix: Setting<Option<PathBuf>>,
+    pub(crate) tls: Setting<Option<ListenTls>>,
+    pub(crate) credentials: Setting<Option<Login>>,
+    pub(crate) proxy_protocol: Setting<bool>,
+    pub(crate) reverse: Setting<Vec<Reverse>>,
     pub(crate) connect_ports: Setting<Vec<u16>>,
     pub(crate) attribution: Setting<bool>,
     pub(crate) danger_listen_without_credentials: Setting<bool>,
@@ -105,6 +110,11 @@ impl Settings {
     pub(crate) fn rows(&self) -> Vec<Row> {
         vec![
             row("proxy.listen", &self.listen),
+            row("proxy.unix", &text_of(&self.unix)),
+            optional_row("proxy.tls", &self.tls),
+            optional_row("proxy.credentials", &self.credentials),
+            row("proxy.proxy_protocol", &self.proxy_protocol),
+            row("proxy.reverse", &self.reverse),
             row("proxy.connect_ports", &self.connect_ports),
             row("proxy.attribution", &self.attribution),
             row(
@@ -165,6 +175,16 @@ fn row<T: Serialize>(path: &'static str, setting: &Setting<T>) -> Row {
         value: toml::Value::try_from(&setting.value).unwrap_or_else(|_| "?".into()),
         origin: setting.origin.clone(),
     }
+}
+
+/// What is not set is shown as an empty text.
+fn optional_row<T: Serialize>(path: &'static str, setting: &Setting<Option<T>>) -> Row {
+    let value = match &setting.value {
+        Some(value) => toml::Value::try_from(value).unwrap_or_else(|_| "?".into()),
+        None => "".into(),
+    };
+    let origin = setting.origin.clone();
+    row(path, &Setting { value, origin })
 }
 
 impl Sources<'_> {
@@ -249,6 +269,19 @@ impl Merge {
         let rejections = proxy::Rejections::default();
         Settings {
             listen: self.listen(purpose),
+            unix: self.of_service(purpose, "proxy.unix", |file| file.proxy.unix.clone()),
+            tls: self.of_service(purpose, "proxy.tls", |file| file.proxy.tls.clone()),
+            credentials: self.of_service(purpose, "proxy.credentials", |file| {
+                file.proxy.credentials.clone()
+            }),
+            proxy_protocol: self
+                .of_service(purpose, "proxy.proxy_protocol", |file| {
+                    file.proxy.proxy_protocol
+                })
+                .or_default(),
+            reverse: self
+                .of_service(purpose, "proxy.reverse", |file| file.proxy.reverse.clone())
+                .or_default(),
             connect_ports: self.pick(
                 "proxy.connect_ports",
                 |file| file.proxy.connect_ports.clone(),
@@ -411,6 +444,22 @@ impl Merge {
             Purpose::Run => {
                 self.of_flag("proxy.listen", |file| file.proxy.listen, Listen(ANY_PORT))
             }
+        }
+    }
+
+    /// What only a service has: a run listens for its own command.
+    fn of_service<T>(
+        &self,
+        purpose: Purpose,
+        path: &str,
+        read: impl Fn(&ConfigFile) -> Option<T>,
+    ) -> Setting<Option<T>> {
+        match purpose {
+            Purpose::Serve => self.pick(path, |file| read(file).map(Some), None),
+            Purpose::Run => Setting {
+                value: None,
+                origin: Origin::Default,
+            },
         }
     }
 

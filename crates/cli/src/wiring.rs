@@ -9,7 +9,7 @@ use std::time::Duration;
 use proxy::tls::identity::ClientIdentity;
 use proxy::tls::upstream_side::TrustError;
 use proxy::{
-    Authority, BindError, ConnectPorts, Listener, Proxy, ProxyConfig, ReadStreams, ReloadError,
+    Authority, BindError, ConnectPorts, Proxy, ProxyConfig, ReadStreams, ReloadError,
     UpstreamTrust, Watcher,
 };
 use rustls_pki_types::CertificateDer;
@@ -26,6 +26,7 @@ use crate::config::file::ClientCertificate;
 use crate::config::layer::{Origin, Setting};
 use crate::config::values::{AdminListen, AutoBypass, SniMismatch, TlsVersion, Unlisted};
 use crate::exit::Exit;
+use crate::listeners::{listeners, refuse_exposure};
 use crate::paths::database;
 use crate::port::port_in_use;
 use crate::problem::Problem;
@@ -151,7 +152,7 @@ pub(crate) fn engine_config(
     authority: Arc<Authority>,
 ) -> Result<ProxyConfig, Problem> {
     Ok(ProxyConfig {
-        listeners: vec![Listener::forward(settings.listen.value.0)],
+        listeners: listeners(settings)?,
         rules: Arc::new(compile_rules(settings)?),
         authority,
         upstream_trust: upstream_trust(settings, plan.extra_roots)?,
@@ -204,30 +205,12 @@ pub(crate) fn own_addresses(admin: Option<&Admin>) -> Vec<SocketAddr> {
     admin.into_iter().map(Admin::local_address).collect()
 }
 
-/// Off loopback the proxy demands credentials. There are none yet, so it takes a named danger.
-pub(crate) fn refuse_exposure(settings: &Settings) -> Result<(), Problem> {
-    let listen = settings.listen.value;
-    if listen.0.ip().is_loopback() || settings.danger_listen_without_credentials.value {
-        return Ok(());
-    }
-    let what =
-        format!("{listen} is reachable from the network, and nobody would be asked who they are");
-    let here = format!("--listen 127.0.0.1:{}", listen.0.port());
-    Err(Problem::new("ORL0102", Exit::Permission, what)
-        .why(format!(
-            "proxy.listen is set so by: {}",
-            settings.listen.origin
-        ))
-        .fix(format!("listen on this machine only:  {here}"))
-        .fix("or accept it:  oriel serve --danger-listen-without-credentials"))
-}
-
 impl Station {
     /// What the admin port tells.
     pub(crate) fn status(&self) -> Status {
         Status {
             started_at: now(),
-            proxy: self.address,
+            proxy: self.proxy.addresses().to_vec(),
             run: self.recording.as_ref().map(Recording::run),
             database: self
                 .recording
@@ -396,6 +379,10 @@ fn bind_problem(error: &BindError) -> Problem {
             address: ListenAddress::Tcp(address),
             source,
         } => listen_problem(source, *address, "--listen"),
+        BindError::Listen {
+            address: ListenAddress::Unix(path),
+            source,
+        } => unix_problem(source, path),
         BindError::Trust(trust) => trust_problem(trust),
         other => Problem::bug(other.to_string()),
     }
@@ -405,6 +392,10 @@ fn bind_problem(error: &BindError) -> Problem {
 pub(crate) fn reload_problem(error: &ReloadError) -> Problem {
     match error {
         ReloadError::Trust(trust) => trust_problem(trust),
+        ReloadError::Fixed { .. } => {
+            let what = "the addresses of proxy.reverse cannot change while oriel runs";
+            Problem::new("ORL0407", Exit::Usage, what).fix("restart oriel")
+        }
         other => Problem::bug(other.to_string()),
     }
 }
@@ -413,6 +404,22 @@ fn trust_problem(error: &TrustError) -> Problem {
     let source = std::error::Error::source(error).map(ToString::to_string);
     Problem::new("ORL0305", Exit::Usage, error.to_string())
         .why(source.unwrap_or_else(|| "nothing would be trusted".to_owned()))
+}
+
+/// Why a Unix-domain socket cannot be listened on.
+fn unix_problem(error: &std::io::Error, path: &std::path::Path) -> Problem {
+    let what = format!("cannot listen on the Unix-domain socket {}", path.display());
+    let problem = Problem::new("ORL0101", Exit::Usage, what);
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => problem
+            .why("another process listens on it")
+            .fix("stop it, or give another path:  proxy.unix = \"PATH\""),
+        std::io::ErrorKind::NotFound => problem.why("there is no such folder").fix(format!(
+            "mkdir -p {}",
+            path.parent().unwrap_or(path).display()
+        )),
+        _ => problem.why(error.to_string()),
+    }
 }
 
 /// Why an address cannot be listened on.

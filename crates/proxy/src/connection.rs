@@ -275,7 +275,8 @@ async fn turn_away(mut wire: Replay, engine: &Engine) {
         None => {}
         Some(Spoken::Http2) => http2::turn_away(Transport::Plain(wire), &refusal, limit).await,
         Some(Spoken::Socks) => {
-            if socks5::read_request(&mut wire, None, limit).await.is_ok() {
+            let asked = socks5::read_request(&mut wire, None, limit).await;
+            if asked.is_ok() {
                 socks5::refuse(wire, &failure).await;
             }
         }

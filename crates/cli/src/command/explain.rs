@@ -38,6 +38,8 @@ pub(crate) const ENTRIES: &[Entry] = &[
         "The admin port has no credentials yet, so it listens on this machine only."),
     entry("ORL0105", "a rule about hosts cannot be read",
         "Patterns are exact names (api.openai.com), suffixes (*.openai.com), * for every host, addresses and ranges of addresses, each with an optional :port."),
+    entry("ORL0106", "the TLS of a listener cannot be set up",
+        "proxy.tls and the tls of a reverse listener take a certificate chain and its key in PEM form, or names that oriel's authority signs for."),
     entry("ORL0201", "the command was not found",
         "oriel looks for the command on PATH, as a shell does. Aliases and functions of a shell are not programs: oriel run -- bash -ic 'NAME'."),
     entry("ORL0202", "the command cannot be executed",

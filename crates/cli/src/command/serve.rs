@@ -7,6 +7,7 @@ mod signals;
 use proxy::ConnectPorts;
 use store::{EndRun, NewRun, RunKind};
 use tokio::sync::{Notify, oneshot};
+use traffic::ListenAddress;
 use traffic::rules::pattern::HostPattern;
 
 use crate::args::Serve;
@@ -118,15 +119,32 @@ fn engine_plan(settings: &Settings) -> EnginePlan {
 /// Says where it is and what it does.
 fn announce(settings: &Settings, station: &Station) {
     let proxy = station.address;
+    let scheme = if settings.tls.value.is_some() {
+        "https"
+    } else {
+        "http"
+    };
     tracing::info!(
-        proxy = %format!("http://{}", reachable(proxy)),
+        proxy = %format!("{scheme}://{}", reachable(proxy)),
         admin = station.admin.as_ref().map(|admin| format!("http://{}", admin.local_address())),
         session = station.recording.as_ref().map(|recording| recording.run().to_string()),
         data = %settings.data_folder.value.display(),
         hosts = settings.hosts.value.len(),
         "listening on {proxy}"
     );
-    if !proxy.ip().is_loopback() {
+    let further = station.proxy.addresses().iter().skip(1);
+    let reverse = settings.reverse.value.iter();
+    let unix = settings.unix.value.iter().map(|_path| None);
+    for (address, to) in further.zip(unix.chain(reverse.map(|reverse| Some(&reverse.to)))) {
+        let to = to.map(ToString::to_string);
+        tracing::info!(to, "listening on {address}");
+    }
+    let is_open = |address: &ListenAddress| {
+        let address = address.tcp();
+        address.is_some_and(|address| !address.ip().is_loopback())
+    };
+    let asks = settings.credentials.value.is_some() && settings.reverse.value.is_empty();
+    if !asks && station.proxy.addresses().iter().any(is_open) {
         tracing::warn!("reachable from the network without credentials");
     }
     if settings.redact.value == Redact::None && station.recording.is_some() {

@@ -8,7 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::values::{
-    AdminListen, AutoBypass, Listen, LogFormat, Redact, SniMismatch, TlsVersion, Unlisted,
+    AdminListen, AutoBypass, Listen, LogFormat, Login, Redact, SniMismatch, TlsVersion, Unlisted,
+    UpstreamUrl,
 };
 use crate::quantity::{Period, Size};
 
@@ -46,12 +47,54 @@ pub(crate) struct Proxy {
     /// Where `oriel serve` listens.
     #[schemars(with = "Option<String>")]
     pub(crate) listen: Option<Listen>,
+    /// A Unix-domain socket that the proxy listens on as well, for its owner alone.
+    pub(crate) unix: Option<PathBuf>,
+    /// TLS between clients and the proxy.
+    pub(crate) tls: Option<ListenTls>,
+    /// `user:password` that clients of the proxy have to know.
+    #[schemars(with = "Option<String>")]
+    pub(crate) credentials: Option<Login>,
+    /// Whether every connection begins with a header of the PROXY protocol.
+    pub(crate) proxy_protocol: Option<bool>,
+    /// Listeners that stand in front of one upstream each.
+    pub(crate) reverse: Option<Vec<Reverse>>,
     /// Ports a CONNECT request may name besides 443 and 80.
     pub(crate) connect_ports: Option<Vec<u16>>,
     /// Whether the program behind each connection from this machine is recorded.
     pub(crate) attribution: Option<bool>,
     /// Lets everybody who reaches the address use the proxy.
     pub(crate) danger_listen_without_credentials: Option<bool>,
+}
+
+/// A listener that stands in front of one upstream.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Reverse {
+    /// Where it listens.
+    #[schemars(with = "String")]
+    pub(crate) listen: Listen,
+    /// The upstream: `https://api.openai.com`.
+    #[schemars(with = "String")]
+    pub(crate) to: UpstreamUrl,
+    /// TLS between its clients and oriel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tls: Option<ListenTls>,
+}
+
+/// TLS on a listener: `certificate` with `key`, or `names` that oriel's authority signs for. Empty:
+/// the names of this machine's loopback, and the address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ListenTls {
+    /// Certificate chain, PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// Its private key, PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<PathBuf>,
+    /// Names and addresses that a minted certificate is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) names: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]

@@ -36,6 +36,16 @@ pub(crate) struct Setting<T> {
     pub(crate) origin: Origin,
 }
 
+impl<T: Default> Setting<Option<T>> {
+    /// The same with the default of the type where nothing is set.
+    pub(crate) fn or_default(self) -> Setting<T> {
+        Setting {
+            value: self.value.unwrap_or_default(),
+            origin: self.origin,
+        }
+    }
+}
+
 impl Layer {
     /// What the flags set.
     pub(crate) fn of_flags(values: ConfigFile, origins: BTreeMap<String, Origin>) -> Self {
@@ -149,7 +159,12 @@ fn wrong_variable(name: &str, text: &str, why: &str) -> Problem {
 impl ConfigFile {
     /// Makes paths independent of the folder that the program is started in.
     fn place_paths(&mut self, folder: &Path, home: &Path) {
+        let on_listener = self.proxy.reverse.iter_mut().flatten();
+        let tls = self.proxy.tls.iter_mut();
+        let tls = tls.chain(on_listener.filter_map(|reverse| reverse.tls.as_mut()));
+        let in_tls = tls.flat_map(|tls| [&mut tls.certificate, &mut tls.key]);
         let single = [
+            &mut self.proxy.unix,
             &mut self.ca.certificate,
             &mut self.ca.key,
             &mut self.store.data_folder,
@@ -157,7 +172,8 @@ impl ConfigFile {
         let listed = self.upstream.ca_files.iter_mut().flatten();
         let shown = self.upstream.client_certificates.iter_mut().flatten();
         let shown = shown.flat_map(|shown| [&mut shown.certificate, &mut shown.key]);
-        for path in single.into_iter().flatten().chain(listed).chain(shown) {
+        let single = single.into_iter().chain(in_tls).flatten();
+        for path in single.chain(listed).chain(shown) {
             *path = match path.strip_prefix("~") {
                 Ok(below_home) => home.join(below_home),
                 Err(_) => folder.join(&*path),
@@ -175,7 +191,7 @@ impl ConfigFile {
             };
         }
         take! {
-            proxy: listen, connect_ports, attribution, danger_listen_without_credentials;
+            proxy: listen, unix, tls, credentials, proxy_protocol, reverse, connect_ports, attribution, danger_listen_without_credentials;
             admin: listen;
             ca: certificate, key;
             intercept: hosts, bypass, unlisted, ip_targets, sni_mismatch, rejections, auto_bypass,
@@ -211,6 +227,7 @@ mod tests {
         for key in KEYS {
             let text = match key.path {
                 "proxy.listen" | "admin.listen" => "127.0.0.1:1",
+                "proxy.credentials" => "me:secret",
                 "intercept.unlisted" => "block",
                 "intercept.sni_mismatch" => "deny",
                 "tls.min_version" => "1.3",

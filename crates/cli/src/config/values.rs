@@ -4,9 +4,11 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
+use proxy::{ReverseTo, ReverseToError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use traffic::rules::redact::Redaction;
+use traffic::secret::Secret;
 
 use crate::quantity::as_text;
 
@@ -19,6 +21,26 @@ pub(crate) struct Listen(pub(crate) SocketAddr);
 pub(crate) enum AdminListen {
     Off,
     At(SocketAddr),
+}
+
+/// The upstream of a reverse listener: a scheme, a host and perhaps a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UpstreamUrl(pub(crate) ReverseTo);
+
+/// `user:password`. It is read from such a text and written as `user:***`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Login {
+    pub(crate) user: String,
+    pub(crate) password: Secret<String>,
+}
+
+/// Why a text is no user name with a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum LoginError {
+    #[error("credentials are user:password, and neither is empty")]
+    Form,
+    #[error("a user name and a password have at most 255 bytes each")]
+    TooLong,
 }
 
 /// What happens to hosts on no list.
@@ -149,6 +171,46 @@ impl fmt::Display for AdminListen {
     }
 }
 
+impl FromStr for UpstreamUrl {
+    type Err = ReverseToError;
+
+    fn from_str(text: &str) -> Result<Self, ReverseToError> {
+        text.trim().parse().map(Self)
+    }
+}
+
+impl fmt::Display for UpstreamUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Login {
+    type Err = LoginError;
+
+    fn from_str(text: &str) -> Result<Self, LoginError> {
+        let (user, password) = text.split_once(':').ok_or(LoginError::Form)?;
+        // RFC 1929 counts both in one octet.
+        let longest = user.len().max(password.len());
+        match (user.is_empty() || password.is_empty(), longest) {
+            (true, _) => Err(LoginError::Form),
+            (false, 0..=255) => Ok(Self {
+                user: user.to_owned(),
+                password: Secret::new(password.to_owned()),
+            }),
+            (false, _) => Err(LoginError::TooLong),
+        }
+    }
+}
+
+impl fmt::Display for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.user, self.password)
+    }
+}
+
+as_text!(UpstreamUrl);
+as_text!(Login);
 as_text!(Listen);
 as_text!(AdminListen);
 
@@ -181,6 +243,40 @@ mod tests {
         check(":6743", "0.0.0.0:6743");
         for text in ["", "6743", "host:1", "127.0.0.1", "127.0.0.1:70000"] {
             check(text, "an address is");
+        }
+    }
+
+    #[test]
+    fn a_password_is_read_and_not_written() {
+        let login: Login = "me:se:cret".parse().unwrap();
+        assert_eq!(
+            (&*login.user, &**login.password.reveal()),
+            ("me", "se:cret")
+        );
+        assert_eq!(format!("{login} {login:?}").matches("cret").count(), 0);
+        for text in ["", "me", "me:", ":secret"] {
+            assert_eq!(text.parse::<Login>(), Err(LoginError::Form), "{text}");
+        }
+        let long = format!("me:{}", "x".repeat(256));
+        assert_eq!(long.parse::<Login>(), Err(LoginError::TooLong));
+    }
+
+    #[test]
+    fn an_upstream_is_a_url_without_a_path() {
+        for (text, expected) in [
+            ("https://API.openai.com", "https://api.openai.com"),
+            ("https://a.example:443/", "https://a.example"),
+            ("http://[::1]:8080", "http://[::1]:8080"),
+            ("a.example", "an upstream begins with"),
+            ("ftp://a.example", "an upstream begins with"),
+            ("https://a.example/v1", "an upstream is a scheme"),
+            ("https://me@a.example", "an upstream is a scheme"),
+        ] {
+            let got = match text.parse::<UpstreamUrl>() {
+                Ok(url) => url.to_string(),
+                Err(error) => error.to_string(),
+            };
+            assert!(got.starts_with(expected), "{text}: {got}");
         }
     }
 

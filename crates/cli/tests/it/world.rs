@@ -126,8 +126,8 @@ impl Service {
             }
         };
         let address = |value: &Value| {
-            let url = value.as_str()?.strip_prefix("http://")?;
-            url.parse::<SocketAddr>().ok()
+            let (_scheme, address) = value.as_str()?.split_once("://")?;
+            address.parse::<SocketAddr>().ok()
         };
         Self {
             child,

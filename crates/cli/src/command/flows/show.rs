@@ -250,6 +250,15 @@ impl View<'_> {
 
     /// Which program asked, and what is odd about how it did.
     fn push_client(&self, text: &mut String, client: &ConnectionView) {
+        // The others are how a proxy is commonly asked.
+        let front = match client.front.as_str() {
+            "socks5" => Some("SOCKS 5"),
+            "reverse" => Some("a reverse listener"),
+            _ => None,
+        };
+        if let Some(front) = front {
+            push_fact(text, "front", front);
+        }
         if let Some(process) = &client.process {
             let parents = process.ancestors.iter();
             let chain: String = parents

@@ -18,13 +18,15 @@ use crate::context::Context;
 use crate::escape::escape_line;
 use crate::exit::Exit;
 use crate::limits::CONFIG_LOOK_EVERY;
+use crate::listeners::refuse_exposure;
 use crate::problem::{Excerpt, Problem};
 use crate::settings::{Purpose, Row, Settings};
-use crate::wiring::{Station, engine_config, own_addresses, refuse_exposure, reload_problem};
+use crate::wiring::{Station, engine_config, own_addresses, reload_problem};
 
 /// Settings that are looked at once, when the service starts.
 const FIXED: &[&str] = &[
     "proxy.listen",
+    "proxy.unix",
     "admin.listen",
     "capture.enabled",
     "capture.redact",

@@ -71,7 +71,7 @@ pub struct Run {
 pub struct RunSummary {
     /// The run.
     pub run: Run,
-    /// HTTP requests.
+    /// HTTP requests, those that opened a WebSocket among them.
     pub requests: u64,
     /// Of these: answered in full with a status below 400.
     pub ok: u64,

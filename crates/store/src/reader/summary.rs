@@ -92,7 +92,8 @@ struct Sums {
 
 impl Sums {
     fn add(&mut self, row: &Row<'_>) -> Result<(), StoreError> {
-        let is_http = text(row, 1)? == "http";
+        let kind = text(row, 1)?;
+        let (is_http, is_tunnel) = (kind == "http", kind == "tunnel");
         let state = text(row, 2)?;
         let status: Option<u16> = row.get(3)?;
         let duration: Option<i64> = row.get(7)?;
@@ -103,11 +104,16 @@ impl Sums {
         };
         let is_completed = state == "completed";
         let is_failed = state == "failed";
-        if is_http {
+        if is_tunnel {
+            self.tunnels += 1;
+        } else {
             self.requests += 1;
             self.ok += u64::from(is_completed && status.is_some_and(|status| status < 400));
             self.error_status +=
                 u64::from(is_completed && status.is_some_and(|status| status >= 400));
+        }
+        // How long a WebSocket stays open says nothing about how fast its server is.
+        if is_http {
             if status.is_some() {
                 self.durations.extend(duration);
                 self.first_bytes.extend(row.get::<_, Option<i64>>(8)?);
@@ -115,8 +121,6 @@ impl Sums {
             if let Some(duration) = duration {
                 self.add_slow(duration, size(0)?);
             }
-        } else {
-            self.tunnels += 1;
         }
         self.failed += u64::from(is_failed && !is_blocked);
         self.blocked += u64::from(is_blocked);

@@ -80,3 +80,15 @@ fn a_run_without_flows_has_a_summary() {
     assert_eq!((summary.requests, summary.duration_ms), (0, None));
     assert!(summary.hosts.is_empty() && summary.failures.is_empty());
 }
+
+#[test]
+fn a_websocket_is_a_request_and_no_tunnel() {
+    let place = Place::new();
+    let mut socket = Script::new(1);
+    socket.kind = FlowKind::WebSocket;
+    place.record(socket.events());
+    let summary = place.reader().summary(place.run).unwrap();
+    assert_eq!((summary.requests, summary.ok, summary.tunnels), (1, 1, 0));
+    assert_eq!(summary.duration_ms, None);
+    assert!(summary.slowest.is_empty());
+}

@@ -42,6 +42,11 @@ const SUITES: &[Suite] = &[
         run: pytest::run_requests,
     },
     Suite {
+        name: "urllib3",
+        fetch: pytest::fetch_urllib3,
+        run: pytest::run_urllib3,
+    },
+    Suite {
         name: "grpc",
         fetch: python::fetch_environment,
         run: grpc::run,

@@ -27,6 +27,9 @@ const DIALS_LATER: &str = "A CONNECT that is opened is answered before the serve
 const VERIFIES: &str = "The client cannot see the server's certificate, so oriel verifies it: this \
      one has expired or is nobody's, and the answer is a 502.";
 
+const PROXY_AUTHORIZATION: &str =
+    "`Proxy-Authorization` is for the next proxy and ends at it (RFC 9110 section 11.7.2).";
+
 const REQUESTS: Tests = Tests {
     name: "requests",
     arguments: &["tests"],
@@ -59,7 +62,7 @@ const REQUESTS: Tests = Tests {
             cases: &[
                 "tests/test_requests.py::TestRequests::test_proxy_authorization_preserved_on_request",
             ],
-            why: "`Proxy-Authorization` is for the next proxy and ends at it (RFC 9110 section 11.7.2).",
+            why: PROXY_AUTHORIZATION,
         },
         Reason {
             cases: &["tests/test_requests.py::TestRequests::test_response_iter_lines_reentrant"],
@@ -69,13 +72,70 @@ const REQUESTS: Tests = Tests {
     ],
 };
 
+const URLLIB3: Tests = Tests {
+    name: "urllib3",
+    // Not its tests of TLS and of proxies: they bring authorities and proxies of their own, and
+    // oriel's certificates would be what they look at.
+    arguments: &[
+        "test/with_dummyserver/test_chunked_transfer.py",
+        "test/with_dummyserver/test_connectionpool.py",
+        "test/with_dummyserver/test_poolmanager.py",
+    ],
+    reasons: &[
+        Reason {
+            cases: &[
+                "test/with_dummyserver/test_connectionpool.py::TestConnectionPool::test_connection_error_retries",
+            ],
+            why: DIALS_LATER,
+        },
+        Reason {
+            cases: &[
+                "test/with_dummyserver/test_connectionpool.py::TestConnectionPool::test_mixed_case_hostname",
+            ],
+            why: "Within a CONNECT to 127.0.0.1 it asks for `http://LoCaLhOsT/`: a target other than \
+                  the tunnel's is refused with 400.",
+        },
+        Reason {
+            cases: &[
+                "test/with_dummyserver/test_poolmanager.py::TestPoolManager::test_redirect_cross_host_no_remove_headers",
+                "test/with_dummyserver/test_poolmanager.py::TestPoolManager::test_redirect_cross_host_set_removed_headers",
+            ],
+            why: PROXY_AUTHORIZATION,
+        },
+        Reason {
+            cases: &[
+                "test/with_dummyserver/test_chunked_transfer.py::TestChunkedTransfer::test_preserve_chunked_on_broken_connection",
+                "test/with_dummyserver/test_chunked_transfer.py::TestChunkedTransfer::test_preserve_chunked_on_redirect",
+            ],
+            why: "The client of the test sends a mark that is no HTTP behind its request, and the \
+                  server waits for it.",
+        },
+        Reason {
+            cases: &[
+                "test/with_dummyserver/test_chunked_transfer.py::TestChunkedTransfer::test_preserve_transfer_encoding_header",
+            ],
+            why: "Nobody can tell where a body with `Transfer-Encoding: test-transfer-encoding` ends \
+                  (RFC 9112 section 6.3), so the request is refused.",
+        },
+    ],
+};
+
 pub(super) fn fetch_requests(place: &Place) -> Result<(), Failure> {
     fetch_environment(place)?;
     fetch_source(place, "requests")
 }
 
+pub(super) fn fetch_urllib3(place: &Place) -> Result<(), Failure> {
+    fetch_environment(place)?;
+    fetch_source(place, "urllib3")
+}
+
 pub(super) fn run_requests(place: &Place) -> Result<Vec<Comparison>, Failure> {
     compare(place, &REQUESTS)
+}
+
+pub(super) fn run_urllib3(place: &Place) -> Result<Vec<Comparison>, Failure> {
+    compare(place, &URLLIB3)
 }
 
 fn compare(place: &Place, tests: &Tests) -> Result<Vec<Comparison>, Failure> {
@@ -111,7 +171,7 @@ fn run(place: &Place, tests: &Tests, way: Way) -> Result<(Verdicts, u64), Failur
         "through_proxy",
         "-p",
         "no:cacheprovider",
-        "--timeout=60",
+        "--timeout=20",
     ];
     words.extend(options.iter().chain(tests.arguments).map(OsStr::new));
     let outcome = place.run(

@@ -212,11 +212,18 @@ impl Upstreams {
 
     /// Like [`Upstreams::acquire`], but always a new connection where it is HTTP/1.1: the request
     /// found a kept one closed.
+    ///
+    /// In a box: dialling is rare, and the room that it takes would be held by every connection
+    /// whose requests may lead to it, however long it idles.
     pub(crate) async fn connect(
         &self,
         upstream: &Upstream,
         offer: Offer,
     ) -> Result<Lease, Failure> {
+        Box::pin(self.connect_as_known(upstream, offer)).await
+    }
+
+    async fn connect_as_known(&self, upstream: &Upstream, offer: Offer) -> Result<Lease, Failure> {
         if upstream.key.scheme == Scheme::Http {
             return self.connect_plain(upstream).await;
         }

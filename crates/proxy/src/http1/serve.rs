@@ -398,7 +398,8 @@ async fn forward(
                     &mut flow,
                     engine,
                 );
-                return match carried.await {
+                // In a box, as below, so that connections which never need it hold no room for it.
+                return match Box::pin(carried).await {
                     Ok(reuse) => finish(client, asked, flow, reuse),
                     Err(broken) => broken_off(client, &asked, flow, broken).await,
                 };
@@ -426,7 +427,8 @@ async fn forward(
                     client: End::Http1(client),
                     upstream: End::Http1(&mut held.http1),
                 };
-                return match websocket::run(ends, &mut flow, engine.timeouts.idle_body).await {
+                let carried = websocket::run(ends, &mut flow, engine.timeouts.idle_body);
+                return match Box::pin(carried).await {
                     Ok(()) => {
                         flow.complete();
                         Next::Close

@@ -162,6 +162,14 @@ struct Entered {
     place: Place,
 }
 
+/// A connection, or a stream of one, whose client wants a tunnel.
+pub(crate) struct Asked {
+    pub(crate) connect: ConnectAsked,
+    pub(crate) reporter: Reporter,
+    /// Among the connections of its client, unless who serves the connection holds it.
+    pub(crate) place: Option<Place>,
+}
+
 /// Follows one accepted connection to its end.
 pub(crate) async fn run(accepted: Accepted, engine: Arc<Engine>) {
     let engine = &engine;
@@ -169,7 +177,8 @@ pub(crate) async fn run(accepted: Accepted, engine: Arc<Engine>) {
     let Some(entrance) = engine.entrances.get(accepted.listener) else {
         return;
     };
-    // In boxes, so that a connection holds the room of one step at a time.
+    // In boxes, so that a connection holds the room of the step that it is at, and for idling
+    // between two requests as little as there can be.
     let entered = tokio::select! {
         biased;
         entered = Box::pin(enter(accepted, entrance, engine)) => entered,
@@ -177,12 +186,15 @@ pub(crate) async fn run(accepted: Accepted, engine: Arc<Engine>) {
     };
     match (entered, &entrance.mode) {
         (Ok(entered), ListenerMode::Forward) => {
-            Box::pin(front(entered, entrance.credentials.as_ref(), engine)).await;
+            let asked = Box::pin(front(entered, entrance.credentials.as_ref(), engine)).await;
+            if let Some(asked) = asked {
+                connect(asked, engine).await;
+            }
         }
         (Ok(entered), ListenerMode::Reverse(to)) => {
             Box::pin(reverse(entered, to, engine)).await;
         }
-        (Err(Refused::TooMany(wire)), _) => turn_away(*wire, engine).await,
+        (Err(Refused::TooMany(wire)), _) => Box::pin(turn_away(*wire, engine)).await,
         (Err(error), _) => tracing::debug!(%error, "a connection was not let in"),
     }
 }
@@ -192,7 +204,7 @@ async fn enter(
     accepted: Accepted,
     entrance: &Entrance,
     engine: &Arc<Engine>,
-) -> Result<Entered, Refused> {
+) -> Result<Box<Entered>, Refused> {
     let accepted_at = clock::now();
     let connection = ConnectionId(engine.connections.fetch_add(1, Ordering::Relaxed));
     let mut wire = Replay::new(accepted.wire);
@@ -253,7 +265,7 @@ async fn enter(
         wire = entrance::open_tls(wire, side, alpn, &mut facts, limit).await?;
         subject = subject.map(|subject| subject.with_tls(&facts));
     }
-    Ok(Entered {
+    Ok(Box::new(Entered {
         wire,
         facts,
         subject,
@@ -261,7 +273,7 @@ async fn enter(
         reporter,
         dial_failure,
         place,
-    })
+    }))
 }
 
 /// Tells a client that has too many connections to come again, once it has asked for something.
@@ -291,8 +303,12 @@ async fn turn_away(mut wire: Replay, engine: &Engine) {
     }
 }
 
-/// Learns whom the client wants.
-async fn front(entered: Entered, credentials: Option<&Credentials>, engine: &Arc<Engine>) {
+/// Learns whom the client wants, and serves it unless it wants a tunnel.
+async fn front(
+    entered: Box<Entered>,
+    credentials: Option<&Credentials>,
+    engine: &Arc<Engine>,
+) -> Option<Box<Asked>> {
     let Entered {
         mut wire,
         mut facts,
@@ -300,16 +316,17 @@ async fn front(entered: Entered, credentials: Option<&Credentials>, engine: &Arc
         process,
         mut reporter,
         dial_failure: _,
-        place: _place,
-    } = entered;
-    let Some(spoken) = spoken(&mut wire, engine).await else {
-        return;
-    };
-    let asked = if spoken == Spoken::Socks {
+        place,
+    } = *entered;
+    let spoken = spoken(&mut wire, engine).await?;
+    let connect = if spoken == Spoken::Socks {
         let asked = socks5::read_request(&mut wire, credentials, engine.timeouts.head).await;
         let target = match asked {
             Ok(target) => target,
-            Err(error) => return tracing::debug!(%error, "no SOCKS request"),
+            Err(error) => {
+                tracing::debug!(%error, "no SOCKS request");
+                return None;
+            }
         };
         facts.front = Front::Socks5;
         ConnectAsked {
@@ -329,11 +346,12 @@ async fn front(entered: Entered, credentials: Option<&Credentials>, engine: &Arc
         );
         let (scope, transport) = (Scope::Front(front), Transport::Plain(wire));
         if spoken == Spoken::Http2 {
-            return http2::serve(transport, scope, Some(facts), engine).await;
+            http2::serve(transport, scope, Some(facts), engine).await;
+            return None;
         }
         let client = Box::new(Http1::new(transport, BytesMut::new()));
         match http1::serve(client, scope, engine, &mut reporter).await {
-            Served::Closed => return,
+            Served::Closed => return None,
             Served::Connect {
                 client,
                 target,
@@ -348,12 +366,16 @@ async fn front(entered: Entered, credentials: Option<&Credentials>, engine: &Arc
             },
         }
     };
-    connect(asked, engine, &mut reporter).await;
+    Some(Box::new(Asked {
+        connect,
+        reporter,
+        place: Some(place),
+    }))
 }
 
 /// Serves a client that takes oriel for the upstream. It is served whatever the rules say of the
 /// upstream: who stands a listener in front of it wants that.
-async fn reverse(entered: Entered, to: &ReverseTo, engine: &Arc<Engine>) {
+async fn reverse(entered: Box<Entered>, to: &ReverseTo, engine: &Arc<Engine>) {
     let Entered {
         mut wire,
         mut facts,
@@ -362,7 +384,7 @@ async fn reverse(entered: Entered, to: &ReverseTo, engine: &Arc<Engine>) {
         mut reporter,
         dial_failure,
         place: _place,
-    } = entered;
+    } = *entered;
     let Some(spoken) = spoken(&mut wire, engine).await else {
         return;
     };
@@ -378,8 +400,12 @@ async fn reverse(entered: Entered, to: &ReverseTo, engine: &Arc<Engine>) {
         subject,
         reverse: true,
     });
-    let (transport, is_http2) = (Transport::Plain(wire), spoken == Spoken::Http2);
-    serve_inside(transport, inside, is_http2, engine, &mut reporter).await;
+    let opened = Opened {
+        transport: Transport::Plain(wire),
+        inside,
+        is_http2: spoken == Spoken::Http2,
+    };
+    serve(opened, engine, &mut reporter).await;
 }
 
 /// What the client speaks; `None` if the engine stops before that is clear.
@@ -391,18 +417,32 @@ async fn spoken(wire: &mut Replay, engine: &Engine) -> Option<Spoken> {
     }
 }
 
-/// Answers a CONNECT: refuses it, tunnels it, or opens what comes through it.
-pub(crate) async fn connect(
+/// Answers a CONNECT: refuses it, tunnels it, or opens what comes through it and serves that.
+pub(crate) async fn connect(asked: Box<Asked>, engine: &Arc<Engine>) {
+    let Asked {
+        connect,
+        mut reporter,
+        place: _place,
+    } = *asked;
+    // So that the room for opening is given back before the first request.
+    if let Some(opened) = Box::pin(open(connect, engine, &mut reporter)).await {
+        serve(opened, engine, &mut reporter).await;
+    }
+}
+
+/// Does with a CONNECT what the rules say; nothing is left to do unless they open it.
+async fn open(
     mut asked: ConnectAsked,
     engine: &Arc<Engine>,
     reporter: &mut Reporter,
-) {
+) -> Option<Opened> {
     let route = engine.rules.route(&Facts {
         target: &asked.target,
         opening: FirstBytes::Unseen,
     });
     if let Some(failure) = refused(&asked.target, &route, engine) {
-        return refuse(asked, route, failure, engine, reporter).await;
+        refuse(asked, route, failure, engine, reporter).await;
+        return None;
     }
     match route.action {
         Action::Block => {
@@ -411,11 +451,12 @@ pub(crate) async fn connect(
         }
         Action::Tunnel => tunnel_early(asked, route, engine, reporter).await,
         Action::Intercept => match declined(&mut asked, engine).await {
-            Ok(None) => intercept(asked, engine, reporter).await,
+            Ok(None) => return intercept(asked, engine, reporter).await,
             Ok(Some(route)) => tunnel_early(asked, route, engine, reporter).await,
             Err(failure) => refuse(asked, route, failure, engine, reporter).await,
         },
     }
+    None
 }
 
 /// The route of a connection that is not to be opened: its client will not take our certificate,
@@ -508,7 +549,11 @@ async fn tunnel_early(
 }
 
 /// Opens a connection that is to be seen, or finds that it cannot be.
-async fn intercept(asked: ConnectAsked, engine: &Arc<Engine>, reporter: &mut Reporter) {
+async fn intercept(
+    asked: ConnectAsked,
+    engine: &Arc<Engine>,
+    reporter: &mut Reporter,
+) -> Option<Opened> {
     let ConnectAsked {
         target,
         head,
@@ -517,9 +562,7 @@ async fn intercept(asked: ConnectAsked, engine: &Arc<Engine>, reporter: &mut Rep
         process,
         answer,
     } = asked;
-    let Ok(mut wire) = answer.accept(engine.timeouts.head).await else {
-        return;
-    };
+    let mut wire = answer.accept(engine.timeouts.head).await.ok()?;
     let begins = first_bytes::read(&mut wire, engine.timeouts.head).await;
     let route = engine.rules.route(&Facts {
         target: &target,
@@ -546,7 +589,8 @@ async fn intercept(asked: ConnectAsked, engine: &Arc<Engine>, reporter: &mut Rep
         facts.tls = Err(NoTls::HandshakeFailed);
         let facts = Arc::new(facts);
         let opening = tunnel_opening(&facts, &target, &route, scheme);
-        return reporter.start(&opening, || head).fail(failure, None);
+        reporter.start(&opening, || head).fail(failure, None);
+        return None;
     }
     match (begins, route.action) {
         (Begins::Nothing, _) => {
@@ -568,7 +612,7 @@ async fn intercept(asked: ConnectAsked, engine: &Arc<Engine>, reporter: &mut Rep
             reporter.start(&opening, || head).fail(failure, None);
         }
         (Begins::Tls(hello), Action::Intercept) if speaks_http(&hello) => {
-            let opened = Opened {
+            let unopened = Unopened {
                 target,
                 head,
                 facts,
@@ -577,12 +621,16 @@ async fn intercept(asked: ConnectAsked, engine: &Arc<Engine>, reporter: &mut Rep
                 route,
                 hello,
             };
-            open_tls(opened, wire, engine, reporter).await;
+            return open_tls(unopened, wire, engine, reporter).await;
         }
         (begins @ (Begins::PlainHttp | Begins::PlainHttp2), Action::Intercept) => {
             let inside = inside(&target, scheme, facts, route, subject, engine);
-            let http2 = matches!(begins, Begins::PlainHttp2);
-            serve_inside(Transport::Plain(wire), inside, http2, engine, reporter).await;
+            let is_http2 = matches!(begins, Begins::PlainHttp2);
+            return Some(Opened {
+                transport: Transport::Plain(wire),
+                inside,
+                is_http2,
+            });
         }
         (_, action) => {
             let route = match action {
@@ -598,6 +646,7 @@ async fn intercept(asked: ConnectAsked, engine: &Arc<Engine>, reporter: &mut Rep
             }
         }
     }
+    None
 }
 
 /// True if HTTP is among what the client wants to speak; a client that says nothing may.
@@ -618,8 +667,15 @@ fn not_http() -> Route {
     }
 }
 
-/// A connection whose TLS is to be ended here.
+/// A connection whose requests can be read.
 struct Opened {
+    transport: Transport,
+    inside: Arc<Inside>,
+    is_http2: bool,
+}
+
+/// A connection whose TLS is to be ended here.
+struct Unopened {
     target: Target,
     head: Head,
     facts: ConnectionFacts,
@@ -630,8 +686,13 @@ struct Opened {
 }
 
 /// Ends TLS towards the client, offering what the upstream speaks.
-async fn open_tls(opened: Opened, wire: Replay, engine: &Arc<Engine>, reporter: &mut Reporter) {
-    let Opened {
+async fn open_tls(
+    unopened: Unopened,
+    wire: Replay,
+    engine: &Arc<Engine>,
+    reporter: &mut Reporter,
+) -> Option<Opened> {
+    let Unopened {
         target,
         head,
         mut facts,
@@ -639,7 +700,7 @@ async fn open_tls(opened: Opened, wire: Replay, engine: &Arc<Engine>, reporter: 
         process,
         route,
         hello,
-    } = opened;
+    } = unopened;
     let server_name = match &hello.sni {
         Some(name) => Host::parse(name).unwrap_or_else(|_error| target.host.clone()),
         None => target.host.clone(),
@@ -678,7 +739,11 @@ async fn open_tls(opened: Opened, wire: Replay, engine: &Arc<Engine>, reporter: 
                 reverse: false,
             });
             let transport = Transport::Tls(Box::new(TlsStream::Server(tls)));
-            return serve_inside(transport, inside, is_http2, engine, reporter).await;
+            return Some(Opened {
+                transport,
+                inside,
+                is_http2,
+            });
         }
         Ok(Err(error)) => {
             let (kind, text) = client_side::client_failure(&error, &hello);
@@ -701,6 +766,7 @@ async fn open_tls(opened: Opened, wire: Replay, engine: &Arc<Engine>, reporter: 
     let facts = Arc::new(facts);
     let opening = tunnel_opening(&facts, &target, &route, Scheme::Https);
     reporter.start(&opening, || head).fail(failure, None);
+    None
 }
 
 /// Counts that a client refused our certificate, and says so once it is plain that it will not
@@ -781,13 +847,13 @@ fn inside(
     })
 }
 
-async fn serve_inside(
-    transport: Transport,
-    inside: Arc<Inside>,
-    is_http2: bool,
-    engine: &Arc<Engine>,
-    reporter: &mut Reporter,
-) {
+/// Serves the requests of a connection that was opened.
+async fn serve(opened: Opened, engine: &Arc<Engine>, reporter: &mut Reporter) {
+    let Opened {
+        transport,
+        inside,
+        is_http2,
+    } = opened;
     if is_http2 {
         http2::serve(transport, Scope::Inside(inside), None, engine).await;
         return;

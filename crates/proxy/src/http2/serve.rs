@@ -13,7 +13,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use traffic::{ConnectionFacts, Failure, FailureKind, FlowKind, Scheme, Side, Stage, Target};
 
-use crate::connection::{self, ConnectAnswer, ConnectAsked, Engine};
+use crate::connection::{self, Asked, ConnectAnswer, ConnectAsked, Engine};
 use crate::deadline::Deadline;
 use crate::destination::{Destination, Scope};
 use crate::error;
@@ -199,7 +199,7 @@ async fn stream(
     }
     let websocket = heads::asks_for_websocket(&parts);
     if parts.method == Method::CONNECT && !websocket {
-        connect(parts, body, respond, scope, facts, engine, &mut reporter).await;
+        connect(parts, body, respond, scope, facts, engine, reporter).await;
         return StreamEnd::Served;
     }
     let is_head = parts.method == Method::HEAD;
@@ -333,9 +333,9 @@ async fn connect(
     scope: &Scope,
     facts: Option<&ConnectionFacts>,
     engine: &Arc<Engine>,
-    reporter: &mut Reporter,
+    reporter: Reporter,
 ) {
-    let asked = match (facts, connect_target(&parts)) {
+    let connect = match (facts, connect_target(&parts)) {
         (Some(facts), Ok(target)) => {
             let head = heads::request_text(&parts);
             let answer = ConnectAnswer::Http2(ConnectStream { body, respond });
@@ -357,7 +357,12 @@ async fn connect(
             return refuse(&mut respond, &Refusal::new(&failure, None), true);
         }
     };
-    connection::connect(asked, engine, reporter).await;
+    let asked = Asked {
+        connect,
+        reporter,
+        place: None,
+    };
+    connection::connect(Box::new(asked), engine).await;
 }
 
 fn connect_target(parts: &Parts) -> Result<Target, Failure> {

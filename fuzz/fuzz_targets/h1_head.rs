@@ -3,20 +3,26 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use proxy::http1::head;
+use proxy::http1::head::{self, LineEnd};
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(Some(end)) = head::find_end(bytes, 0) else {
-        return;
-    };
+    if let Some(end) = find_end(bytes, LineEnd::CrLf) {
+        check_request(&bytes[..end]);
+    }
+    if let Some(end) = find_end(bytes, LineEnd::CrLfOrLf) {
+        check_response(&bytes[..end]);
+    }
+});
+
+fn find_end(bytes: &[u8], line_end: LineEnd) -> Option<usize> {
+    let end = head::find_end(bytes, 0, line_end).ok()??;
     for scanned in 0..end {
-        let early = head::find_end(&bytes[..end], scanned);
+        let early = head::find_end(&bytes[..end], scanned, line_end);
         // The end may lie before what was scanned only if a caller skipped it.
         assert_eq!(early, Ok(Some(end)), "after {scanned} bytes");
     }
-    check_request(&bytes[..end]);
-    check_response(&bytes[..end]);
-});
+    Some(end)
+}
 
 fn check_request(bytes: &[u8]) {
     let Ok(request) = head::parse_request(bytes, Vec::new()) else {
@@ -51,8 +57,10 @@ fn check_response(bytes: &[u8]) {
         return;
     };
     let mut sent = Vec::new();
-    head::write_response(&response, bytes, &mut sent);
+    head::write_response(&response, bytes, false, &mut sent);
     sent.extend_from_slice(b"\r\n");
+    let bare = |pair: &[u8]| pair[1] == b'\n' && pair[0] != b'\r';
+    assert!(!sent.windows(2).any(bare), "sent on with a bare LF");
     let again = head::parse_response(&sent, b"GET", Vec::new()).expect("sent on: a response");
     assert_eq!((again.status, again.body), (response.status, response.body));
 }

@@ -12,7 +12,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use crate::deadline::Deadline;
-use crate::http1::head::{self, HeadError, Line};
+use crate::http1::head::{self, HeadError, Line, LineEnd};
 use crate::limits::{EMPTY_LINES_MAX, HEAD_ROOM_BYTES_KEPT, READ_BYTES};
 use crate::stream::Transport;
 
@@ -85,7 +85,7 @@ impl Http1 {
         (self.io, self.input)
     }
 
-    /// Waits for a whole head and says how many octets it has; it stays in `input`.
+    /// Waits for the whole head of a request and says how many octets it has; it stays in `input`.
     ///
     /// `idle` bounds the wait for its first octet, `whole` the wait for the rest of it.
     /// Dropping it loses nothing.
@@ -99,7 +99,7 @@ impl Http1 {
         let mut begun = !self.input.is_empty();
         std::future::poll_fn(|cx| {
             loop {
-                if let Some(length) = self.find_head()? {
+                if let Some(length) = self.find_head(LineEnd::CrLf)? {
                     return Poll::Ready(Ok(length));
                 }
                 if self.read_ended {
@@ -124,7 +124,7 @@ impl Http1 {
     }
 
     /// The length of the head at the start of `input`, if it is there whole.
-    pub(crate) fn find_head(&mut self) -> Result<Option<usize>, ReadError> {
+    pub(crate) fn find_head(&mut self, line_end: LineEnd) -> Result<Option<usize>, ReadError> {
         // Empty lines before a start line are ignored (RFC 9112 section 2.2); a peer that sends
         // nothing else is not.
         while self.scanned < 3 && self.input.starts_with(b"\r\n") {
@@ -136,7 +136,7 @@ impl Http1 {
                 return Err(ReadError::Head(HeadError::Malformed(text)));
             }
         }
-        let found = head::find_end(&self.input, self.scanned).map_err(ReadError::Head)?;
+        let found = head::find_end(&self.input, self.scanned, line_end).map_err(ReadError::Head)?;
         self.scanned = if found.is_some() { 0 } else { self.input.len() };
         self.empty_lines = if found.is_some() { 0 } else { self.empty_lines };
         Ok(found)

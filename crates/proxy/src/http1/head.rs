@@ -67,7 +67,7 @@ pub struct Line {
     pub name_end: usize,
     /// The value without the white space around it.
     pub value: Range<usize>,
-    /// One past the line's CRLF.
+    /// One past the line's end.
     pub end: usize,
     /// True if it concerns this connection only and is not sent on.
     pub hop: bool,
@@ -119,25 +119,36 @@ pub struct ResponseHead {
     pub alt_svc: bool,
 }
 
+/// What ends a line of a head (RFC 9112 section 2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineEnd {
+    /// CRLF and nothing else: of a request, which others behind us may read in another way.
+    CrLf,
+    /// CRLF or LF alone: of a response, as all clients take it. It is sent on with CRLF.
+    CrLfOrLf,
+}
+
 /// Says whether a whole head stands at the start of `bytes`, looking only at what is new since
 /// `scanned` octets were there. Returns the octets of the head.
 ///
 /// # Errors
 /// If no head of allowed size can come of it.
-pub fn find_end(bytes: &[u8], scanned: usize) -> Result<Option<usize>, HeadError> {
+pub fn find_end(
+    bytes: &[u8],
+    scanned: usize,
+    line_end: LineEnd,
+) -> Result<Option<usize>, HeadError> {
     // The terminator may have begun in what was seen before.
     let from = scanned.saturating_sub(3);
     let fresh = bytes.get(from..).unwrap_or_default();
     for at in memchr::memchr_iter(b'\n', fresh) {
-        let end = from + at + 1;
-        let before = bytes.get(..end).unwrap_or_default();
-        if before.ends_with(b"\r\n\r\n") {
-            return within_limit(end).map(Some);
-        }
+        let at = from + at;
+        let end = at + 1;
         // At once: to a reader that takes LF for a line end the head may be whole here, and
         // waiting for the other end would only be ended by the deadline.
-        if !before.ends_with(b"\r\n") {
-            return Err(BARE_LF);
+        let line = line_before(bytes, at, line_end)?;
+        if line.ends_with(b"\n") {
+            return within_limit(end).map(Some);
         }
     }
     within_limit(bytes.len())?;
@@ -154,12 +165,33 @@ fn within_limit(length: usize) -> Result<usize, HeadError> {
     Ok(length)
 }
 
+/// What stands before the line end whose LF is at `at`. It ends in LF itself if the line is empty.
+///
+/// A bare LF is taken for a line end by some and for a part of the value by others (RFC 9112
+/// section 2.2): in a request it is refused, and so is one before a status line. httparse would
+/// take both.
+fn line_before(bytes: &[u8], at: usize, line_end: LineEnd) -> Result<&[u8], HeadError> {
+    let before = bytes.get(..at).unwrap_or_default();
+    match before.strip_suffix(b"\r") {
+        Some(line) => Ok(line),
+        None if line_end == LineEnd::CrLfOrLf && !before.is_empty() => Ok(before),
+        None => Err(BARE_LF),
+    }
+}
+
+fn check_line_ends(bytes: &[u8], line_end: LineEnd) -> Result<(), HeadError> {
+    for at in memchr::memchr_iter(b'\n', bytes) {
+        line_before(bytes, at, line_end)?;
+    }
+    Ok(())
+}
+
 /// Parses a request head of which `bytes` holds exactly all octets; `lines` is reused room.
 ///
 /// # Errors
 /// See [`HeadError`]; nothing of such a request may be sent on.
 pub fn parse_request(bytes: &[u8], lines: Vec<Line>) -> Result<RequestHead, HeadError> {
-    check_line_ends(bytes)?;
+    check_line_ends(bytes, LineEnd::CrLf)?;
     let mut fields = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; FIELDS_MAX];
     let mut parsed = httparse::Request::new(&mut []);
     match parsed.parse_with_uninit_headers(bytes, &mut fields) {
@@ -212,7 +244,7 @@ pub fn parse_response(
     request_method: &[u8],
     lines: Vec<Line>,
 ) -> Result<ResponseHead, HeadError> {
-    check_line_ends(bytes)?;
+    check_line_ends(bytes, LineEnd::CrLfOrLf)?;
     let mut fields = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; FIELDS_MAX];
     let mut parsed = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
@@ -310,14 +342,14 @@ pub fn write_request(
     }
 }
 
-/// Writes a response head on: its status line as it came and the lines that are not hop by hop.
-/// With `hides_http3` its offers of HTTP/3 stay behind.
+/// Writes a response head on: its status line as it came and the lines that are not hop by hop,
+/// each ended by CRLF. With `hides_http3` its offers of HTTP/3 stay behind.
 pub fn write_response(head: &ResponseHead, bytes: &[u8], hides_http3: bool, out: &mut Vec<u8>) {
     let first = head
         .lines
         .first()
-        .map_or_else(|| head.length.saturating_sub(2), |line| line.start);
-    out.extend_from_slice(bytes.get(..first).unwrap_or_default());
+        .map_or_else(|| lines_end(bytes), |line| line.start);
+    write_line(bytes.get(..first).unwrap_or_default(), out);
     let sent_on = || head.lines.iter().filter(|line| !line.hop);
     let is_alt_svc = |line: &Line| name_of(bytes, line).eq_ignore_ascii_case(ALT_SVC);
     let mut offers = None;
@@ -328,7 +360,7 @@ pub fn write_response(head: &ResponseHead, bytes: &[u8], hides_http3: bool, out:
     let replaces = offers.is_some();
     for line in sent_on() {
         if !replaces || !is_alt_svc(line) {
-            out.extend_from_slice(bytes.get(line.start..line.end).unwrap_or_default());
+            write_line(bytes.get(line.start..line.end).unwrap_or_default(), out);
         } else if let Some(offers) = offers.take() {
             out.extend_from_slice(bytes.get(line.start..line.name_end).unwrap_or_default());
             out.extend_from_slice(b": ");
@@ -338,16 +370,17 @@ pub fn write_response(head: &ResponseHead, bytes: &[u8], hides_http3: bool, out:
     }
 }
 
-/// A bare LF is taken for a line end by some and for a part of the value by others (RFC 9112
-/// section 2.2), so it is refused; httparse would take it.
-fn check_line_ends(bytes: &[u8]) -> Result<(), HeadError> {
-    for at in memchr::memchr_iter(b'\n', bytes) {
-        let before = at.checked_sub(1).and_then(|at| bytes.get(at));
-        if before != Some(&b'\r') {
-            return Err(BARE_LF);
-        }
-    }
-    Ok(())
+/// Writes a line with CRLF for its end.
+fn write_line(line: &[u8], out: &mut Vec<u8>) {
+    let text = line.strip_suffix(b"\n").unwrap_or(line);
+    out.extend_from_slice(text.strip_suffix(b"\r").unwrap_or(text));
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Where the empty line of a head begins.
+fn lines_end(head: &[u8]) -> usize {
+    let line = head.strip_suffix(b"\n").unwrap_or(head);
+    line.strip_suffix(b"\r").unwrap_or(line).len()
 }
 
 fn from_httparse(error: httparse::Error) -> HeadError {
@@ -382,6 +415,7 @@ fn place(whole: &[u8], part: &str) -> Range<usize> {
 
 fn collect_lines(bytes: &[u8], fields: &[httparse::Header<'_>], mut lines: Vec<Line>) -> Vec<Line> {
     lines.clear();
+    let lines_end = lines_end(bytes);
     for field in fields {
         let name = place(bytes, field.name);
         let value = (field.value.as_ptr() as usize).saturating_sub(bytes.as_ptr() as usize);
@@ -392,7 +426,7 @@ fn collect_lines(bytes: &[u8], fields: &[httparse::Header<'_>], mut lines: Vec<L
             start: name.start,
             name_end: name.end,
             value: value..value + field.value.len(),
-            end: bytes.len().saturating_sub(2),
+            end: lines_end,
             hop: false,
         });
     }

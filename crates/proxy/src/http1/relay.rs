@@ -13,7 +13,7 @@ use traffic::{Failure, FailureKind, Head, Side, Stage, Version};
 use crate::error;
 use crate::http1::body::{BodyError, Framing};
 use crate::http1::connection::{Http1, ReadError};
-use crate::http1::head::{self, BodyLength, RequestHead};
+use crate::http1::head::{self, BodyLength, LineEnd, RequestHead};
 use crate::limits::{HALF_CLOSED, INFORMATIONAL_MAX, READ_BYTES};
 use crate::tap::{self, Flow};
 use crate::websocket;
@@ -318,7 +318,7 @@ impl<'a, 'r> Relay<'a, 'r> {
 
     fn poll_response_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         loop {
-            match self.upstream.find_head() {
+            match self.upstream.find_head(LineEnd::CrLfOrLf) {
                 Ok(Some(length)) => return Poll::Ready(self.handle_response_head(length)),
                 Ok(None) => {}
                 Err(ReadError::Head(error)) => {

@@ -15,7 +15,7 @@ use super::heads;
 use crate::error;
 use crate::http1::body::Framing;
 use crate::http1::connection::{Http1, ReadError};
-use crate::http1::head::{self, BodyLength};
+use crate::http1::head::{self, BodyLength, LineEnd};
 use crate::websocket;
 
 /// The upstream's end of the response.
@@ -101,7 +101,7 @@ fn poll_http1_head<'a, 'c>(
     let mut held = connection.lock();
     let bad = |error| error::bad_head(Side::Upstream, Stage::Response, error);
     let length = loop {
-        match held.find_head() {
+        match held.find_head(LineEnd::CrLfOrLf) {
             Ok(Some(length)) => break length,
             Ok(None) => {}
             Err(ReadError::Head(error)) => return Poll::Ready(Err(bad(error).into())),

@@ -6,6 +6,7 @@ use testbed::client::Client;
 use crate::running::{Running, authority_of, http, https};
 use crate::soon;
 use testbed::upstream::Protocols;
+use traffic::{Event, FailureKind};
 
 /// A request that would be a second one for a reader who sees the first end early.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -116,7 +117,7 @@ async fn a_chunked_body_that_breaks_its_framing_ends_both_connections() {
         assert_eq!(response.head.status, 400, "{body:?}");
         assert_eq!(soon(client.read_to_end()).await.unwrap(), "", "{body:?}");
         let flow = running.recorder.only_flow().await;
-        assert_eq!(flow.failure().0.kind, traffic::FailureKind::Malformed);
+        assert_eq!(flow.failure().0.kind, FailureKind::Malformed);
         assert_eq!(upstream.request_count(), 0, "{body:?}");
     }
 }
@@ -128,7 +129,8 @@ async fn an_ambiguous_response_is_not_passed_on() {
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nX: 1\r\n folded\r\nContent-Length: 0\r\n\r\n",
-        "HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+        "HTTP/1.1 200 OK\nX: 1\rY: 2\nContent-Length: 0\n\n",
+        "\nHTTP/1.1 200 OK\nContent-Length: 0\n\n",
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
         "SSH-2.0-x\r\n\r\n",
     ] {
@@ -163,4 +165,39 @@ async fn bytes_after_a_response_are_not_the_next_answer() {
     let request = testbed::client::Request::get("/").host("a");
     assert_eq!(soon(client.request(&request)).await.unwrap().text(), "ok");
     assert_eq!(soon(client.request(&request)).await.unwrap().text(), "good");
+}
+
+#[tokio::test]
+async fn a_response_head_with_bare_line_feeds_reaches_the_client_with_crlf() {
+    use crate::running::scripted;
+    use testbed::script::Step;
+    const FIRST: &str = "HTTP/1.1 200 OK\nX-A: 1\r\nContent-Length: 3\n\na\nb";
+    const SECOND: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\n\n2\nok\r\n0\r\n\r\n";
+    let script = vec![
+        Step::ReadHead,
+        Step::send(FIRST),
+        Step::ReadHead,
+        Step::send(SECOND),
+        Step::ReadToEnd,
+    ];
+    let upstream = scripted(false, vec![script]).await;
+    let running = Running::start().await;
+    let mut client = running.through(&upstream).await;
+    let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    client.send(request).await.unwrap();
+    let got = "HTTP/1.1 200 OK\r\nX-A: 1\r\nContent-Length: 3\r\n\r\na\nb";
+    assert_eq!(soon(client.read_until(got)).await.unwrap(), got);
+    // A chunk's size ended by LF alone has no one reading, whatever the head is like.
+    client.send(request).await.unwrap();
+    let cut = soon(client.read_response("GET")).await.unwrap();
+    assert!(cut.whole().is_err());
+    let flows = running.recorder.ended(2).await;
+    let kept = flows[0].events.iter().find_map(|event| match event {
+        Event::ResponseStarted { head, .. } => Some(head.text.clone()),
+        _ => None,
+    });
+    // The record has what came.
+    let came = FIRST.strip_suffix("a\nb").unwrap();
+    assert_eq!(kept.unwrap(), came);
+    assert_eq!(flows[1].failure().0.kind, FailureKind::Malformed);
 }

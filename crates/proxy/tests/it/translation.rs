@@ -108,6 +108,7 @@ async fn every_shape_of_http1_response_becomes_http2() {
             "hello",
         ),
         ("GET", "HTTP/1.1 200 OK\r\n\r\nhello", "hello"),
+        ("GET", "HTTP/1.1 200 OK\nX: 1\n\nhello", "hello"),
         (
             "GET",
             "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\nhello",

@@ -163,8 +163,14 @@ fn sizes_are_bounded() {
     assert_eq!(head.unwrap().lines.len(), FIELDS_MAX);
 
     let endless = vec![b'a'; HEAD_BYTES_MAX + 1];
-    assert_eq!(find_end(&endless, 0).unwrap_err().status(), 431);
-    assert_eq!(find_end(&endless[..HEAD_BYTES_MAX], 0), Ok(None));
+    assert_eq!(
+        find_end(&endless, 0, LineEnd::CrLf).unwrap_err().status(),
+        431
+    );
+    assert_eq!(
+        find_end(&endless[..HEAD_BYTES_MAX], 0, LineEnd::CrLf),
+        Ok(None)
+    );
 }
 
 #[test]
@@ -232,7 +238,13 @@ fn the_length_of_a_response_body_follows_from_both_heads() {
         ("HTTP/1.1 2000 X\r\n\r\n", "status line"),
         ("HTTP/1.1 200 X\r\nA: b\r\n c\r\n\r\n", "field name"),
         ("HTTP/1.1 200 X\r\nA : b\r\n\r\n", "field name"),
-        ("HTTP/1.1 200 X\nA: b\r\n\r\n", "LF without CR"),
+        ("\nHTTP/1.1 200 X\n\n", "LF without CR"),
+        ("HTTP/1.1 200 X\r\r\nA: b\r\n\r\n", "status line"),
+        ("HTTP/1.1 200 X\rA: b\n\n", "status line"),
+        ("HTTP/1.1 200\r\r\n\r\n", "status line"),
+        ("HTTP/1.1 200 X\nA: b\r\r\n\n", "control character"),
+        ("HTTP/1.1 200 X\nA: b\rC: d\n\n", "control character"),
+        ("HTTP/1.1 200 X\nA: b\n c\n\n", "field name"),
         ("HTTP/2.0 200 X\r\n\r\n", "version"),
     ] {
         let said = response(text, "GET").unwrap_err().to_string();
@@ -333,6 +345,51 @@ fn a_response_head_is_sent_on_as_it_came() {
 }
 
 #[test]
+fn a_response_head_with_bare_line_feeds_is_sent_on_with_crlf() {
+    for (text, sent) in [
+        ("HTTP/1.1 200 OK\n\n", "HTTP/1.1 200 OK\r\n"),
+        ("HTTP/1.1 200\n\r\n", "HTTP/1.1 200\r\n"),
+        ("HTTP/1.1 200 \r\n\n", "HTTP/1.1 200 \r\n"),
+        (
+            "HTTP/1.1 200 OK\nA:  1 \nB: 2\r\nConnection: x\nX: 3\nC:\n\n",
+            "HTTP/1.1 200 OK\r\nA:  1 \r\nB: 2\r\nC:\r\n",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nA: 1\r\nB: 2\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: 1\r\nB: 2\r\n",
+        ),
+    ] {
+        let bytes = text.as_bytes();
+        let end = find_end(bytes, 0, LineEnd::CrLfOrLf);
+        assert_eq!(end, Ok(Some(text.len())), "{text:?}");
+        assert_eq!(find_end(bytes, 0, LineEnd::CrLf), Err(BARE_LF), "{text:?}");
+        let head = response(text, "GET").expect(text);
+        let mut out = Vec::new();
+        write_response(&head, bytes, false, &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), sent, "{text:?}");
+    }
+}
+
+#[test]
+fn a_response_head_ends_at_its_first_empty_line() {
+    for (text, length) in [
+        ("HTTP/1.1 200 OK\n\nHTTP/1.1 200 OK\r\n\r\n", 17),
+        ("HTTP/1.1 200 OK\n\r\n\r\n", 18),
+        ("HTTP/1.1 200 OK\r\n\n\r\n", 18),
+        ("HTTP/1.1 200 OK\nA: 1\n\nbody\n\n", 22),
+    ] {
+        let end = find_end(text.as_bytes(), 0, LineEnd::CrLfOrLf);
+        assert_eq!(end, Ok(Some(length)), "{text:?}");
+    }
+    for text in ["HTTP/1.1 200 OK\nA: 1\n", "HTTP/1.1 200 OK\n\r", "\r"] {
+        let end = find_end(text.as_bytes(), 0, LineEnd::CrLfOrLf);
+        assert_eq!(end, Ok(None), "{text:?}");
+    }
+    let end = find_end(b"\nHTTP/1.1 200 OK\n\n", 0, LineEnd::CrLfOrLf);
+    assert_eq!(end, Err(BARE_LF));
+}
+
+#[test]
 fn the_host_is_replaced_in_its_place() {
     let text = "GET /a HTTP/1.1\r\nA: 1\r\nhost:  old\r\nB: 2\r\n\r\n";
     let head = request(text).unwrap();
@@ -351,7 +408,7 @@ fn the_host_is_replaced_in_its_place() {
 }
 
 #[test]
-fn a_bare_line_feed_is_refused_as_soon_as_it_is_there() {
+fn a_bare_line_feed_in_a_request_is_refused_as_soon_as_it_is_there() {
     // A reader that takes LF for a line end sees a whole head here; waiting would only tell it
     // apart by a deadline.
     for text in [
@@ -360,7 +417,7 @@ fn a_bare_line_feed_is_refused_as_soon_as_it_is_there() {
         "GET / HTTP/1.1\nHost: a",
         "\nGET",
     ] {
-        let error = find_end(text.as_bytes(), 0).expect_err(text);
+        let error = find_end(text.as_bytes(), 0, LineEnd::CrLf).expect_err(text);
         assert_eq!(error.status(), 400, "{text:?}");
     }
 }
@@ -373,14 +430,38 @@ proptest! {
         cuts in prop::collection::vec(1usize..6, 0..40),
     ) {
         let bytes = text.as_bytes();
-        let whole = find_end(bytes, 0);
-        let (mut seen, mut result, mut cuts) = (0, Ok(None), cuts.into_iter());
-        while seen < bytes.len() && result == Ok(None) {
-            let next = (seen + cuts.next().unwrap_or(1)).min(bytes.len());
-            result = find_end(&bytes[..next], seen);
-            seen = next;
+        for line_end in [LineEnd::CrLf, LineEnd::CrLfOrLf] {
+            let whole = find_end(bytes, 0, line_end);
+            let (mut seen, mut result, mut cuts) = (0, Ok(None), cuts.iter());
+            while seen < bytes.len() && result == Ok(None) {
+                let next = (seen + cuts.next().unwrap_or(&1)).min(bytes.len());
+                result = find_end(&bytes[..next], seen, line_end);
+                seen = next;
+            }
+            prop_assert_eq!(result, whole);
         }
-        prop_assert_eq!(result, whole);
+    }
+
+    /// What is taken of a response with any line ends has no bare CR, and what is sent on of it
+    /// has no bare LF and is the same head again.
+    #[test]
+    fn a_response_is_sent_on_in_one_way(
+        lines in "(HTTP/1.1 200( X)?(\r\n|\n|\r))?([A-Ba-b]{1,2}: ?[a-z\r]{0,3}(\r\n|\n)){0,4}(\r\n|\n)",
+    ) {
+        if let Ok(head) = response(&lines, "GET") {
+            prop_assert!(!lines.replace("\r\n", "").contains('\r'));
+            let end = find_end(lines.as_bytes(), 0, LineEnd::CrLfOrLf);
+            prop_assert_eq!(end, Ok(Some(lines.len())));
+            let mut out = Vec::new();
+            write_response(&head, lines.as_bytes(), false, &mut out);
+            out.extend_from_slice(b"\r\n");
+            prop_assert_eq!(find_end(&out, 0, LineEnd::CrLf), Ok(Some(out.len())));
+            let text = String::from_utf8(out).unwrap();
+            let again = response(&text, "GET").unwrap();
+            let came: Vec<_> = fields(&head.lines, lines.as_bytes()).collect();
+            let sent: Vec<_> = fields(&again.lines, text.as_bytes()).collect();
+            prop_assert_eq!(came, sent);
+        }
     }
 
     /// No bytes make the parsers panic, and whatever they take is written on without a line of

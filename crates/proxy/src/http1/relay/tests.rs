@@ -29,7 +29,7 @@ where
     let (upstream_end, upstream) = duplex(64 * 1024);
     let (mut client, mut upstream) = (http1(client), http1(upstream));
     client.input.extend_from_slice(request.as_bytes());
-    let length = client.find_head().unwrap().unwrap();
+    let length = client.find_head(LineEnd::CrLf).unwrap().unwrap();
     let head = head::parse_request(&client.input[..length], Vec::new()).unwrap();
     let bytes = client.input.split_to(length);
     let start = [&bytes[..head.lines[0].start]];

@@ -77,6 +77,9 @@ pub(crate) struct Settings {
     pub(crate) timeout_drain: Setting<Period>,
     pub(crate) pool_idle: Setting<Period>,
     pub(crate) pool_idle_per_target_max: Setting<usize>,
+    pub(crate) pool_connections_per_target_max: Setting<usize>,
+    pub(crate) flows_max: Setting<usize>,
+    pub(crate) connections_per_client_max: Setting<usize>,
     pub(crate) capture_enabled: Setting<bool>,
     pub(crate) body_bytes_kept: Setting<Size>,
     pub(crate) redact: Setting<Redact>,
@@ -150,6 +153,15 @@ impl Settings {
             row("timeouts.drain", &self.timeout_drain),
             row("pool.idle", &self.pool_idle),
             row("pool.idle_per_target_max", &self.pool_idle_per_target_max),
+            row(
+                "pool.connections_per_target_max",
+                &self.pool_connections_per_target_max,
+            ),
+            row("limits.flows_max", &self.flows_max),
+            row(
+                "limits.connections_per_client_max",
+                &self.connections_per_client_max,
+            ),
             row("capture.enabled", &self.capture_enabled),
             row("capture.body_bytes_kept", &self.body_bytes_kept),
             row("capture.redact", &self.redact),
@@ -266,6 +278,7 @@ impl Merge {
     fn settings(&self, paths: &Paths, purpose: Purpose) -> Settings {
         let timeouts = proxy::Timeouts::default();
         let pool = proxy::Pool::default();
+        let governor = proxy::Governor::default();
         let rejections = proxy::Rejections::default();
         Settings {
             listen: self.listen(purpose),
@@ -402,6 +415,21 @@ impl Merge {
                 "pool.idle_per_target_max",
                 |file| file.pool.idle_per_target_max,
                 pool.idle_per_target_max,
+            ),
+            pool_connections_per_target_max: self.pick(
+                "pool.connections_per_target_max",
+                |file| Some(file.pool.connections_per_target_max?.get()),
+                pool.connections_per_target_max,
+            ),
+            flows_max: self.pick(
+                "limits.flows_max",
+                |file| Some(file.limits.flows_max?.get()),
+                governor.flows_max,
+            ),
+            connections_per_client_max: self.pick(
+                "limits.connections_per_client_max",
+                |file| Some(file.limits.connections_per_client_max?.get()),
+                governor.connections_per_client_max,
             ),
             capture_enabled: self.pick("capture.enabled", |file| file.capture.enabled, true),
             body_bytes_kept: self.pick(

@@ -168,7 +168,7 @@ pub(crate) fn engine_config(
         pool: proxy::Pool {
             idle: settings.pool_idle.value.0,
             idle_per_target_max: settings.pool_idle_per_target_max.value,
-            ..proxy::Pool::default()
+            connections_per_target_max: settings.pool_connections_per_target_max.value,
         },
         client_certificates: client_certificates(settings)?,
         sni_mismatch: match settings.sni_mismatch.value {
@@ -195,7 +195,10 @@ pub(crate) fn engine_config(
             .attribution
             .value
             .then_some(proxy::limits::PROCESS_LOOKUP),
-        governor: proxy::Governor::default(),
+        governor: proxy::Governor {
+            flows_max: settings.flows_max.value,
+            connections_per_client_max: settings.connections_per_client_max.value,
+        },
         handler: proxy::handler::HandlerLimits::default(),
     })
 }

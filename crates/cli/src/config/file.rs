@@ -2,6 +2,7 @@
 //! what flags and variables set, so that every source is merged in one way.
 
 use std::num::NonZeroU32;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -31,8 +32,10 @@ pub(crate) struct ConfigFile {
     pub(crate) upstream: Upstream,
     /// How long peers are waited for.
     pub(crate) timeouts: Timeouts,
-    /// Idle upstream connections.
+    /// Upstream connections.
     pub(crate) pool: Pool,
+    /// How much may go on at once.
+    pub(crate) limits: Limits,
     /// What is kept.
     pub(crate) capture: Capture,
     /// Where it is kept.
@@ -205,6 +208,17 @@ pub(crate) struct Pool {
     pub(crate) idle: Option<Period>,
     /// Idle HTTP/1.1 connections per target.
     pub(crate) idle_per_target_max: Option<usize>,
+    /// Connections per target, tunnels not counted; requests beyond wait for one.
+    pub(crate) connections_per_target_max: Option<NonZeroUsize>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Limits {
+    /// Requests, WebSockets and tunnels under way; what is beyond is answered with 503.
+    pub(crate) flows_max: Option<NonZeroUsize>,
+    /// Connections of one client address; what is beyond is answered with 503.
+    pub(crate) connections_per_client_max: Option<NonZeroUsize>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]

@@ -199,7 +199,8 @@ impl ConfigFile {
             tls: min_version;
             upstream: ca_files, system_roots, danger_accept_invalid, client_certificates;
             timeouts: connect, tls, head, idle_client, idle_body, drain;
-            pool: idle, idle_per_target_max;
+            pool: idle, idle_per_target_max, connections_per_target_max;
+            limits: flows_max, connections_per_client_max;
             capture: enabled, body_bytes_kept, redact;
             store: data_folder;
             log: level, format;

@@ -51,6 +51,11 @@ fn a_hang_up_reloads_and_a_mistake_changes_nothing() {
         ),
         ("[intercept]\nhosts = [\"a b\"]\n", "ORL0105", None),
         ("[capture]\nenabled = false\n", "ORL0407", None),
+        (
+            "[[proxy.reverse]]\nlisten = \"127.0.0.1:0\"\nto = \"http://a.test\"\n",
+            "ORL0407",
+            None,
+        ),
         ("[upstream]\nca_files = [\"none.pem\"]\n", "ORL0305", None),
     ] {
         world.file(CONFIG, text);

@@ -212,3 +212,32 @@ fn a_second_signal_does_not_wait() {
     assert_eq!(service.child.wait().unwrap().code(), Some(0));
     assert!(began.elapsed() < std::time::Duration::from_secs(5));
 }
+
+#[test]
+fn what_is_beyond_a_limit_is_told_to_come_again() {
+    let world = World::new();
+    world.file(
+        ".config/oriel/config.toml",
+        "[limits]\nconnections_per_client_max = 1\n",
+    );
+    let service = world.serve(&["--admin", "off"]);
+    let mut first = TcpStream::connect(service.proxy).unwrap();
+    first.write_all(b"GET http://").unwrap();
+    // Until the first one is accepted the second may be served.
+    for _ in 0..100 {
+        let mut second = TcpStream::connect(service.proxy).unwrap();
+        let host = service.proxy;
+        write!(
+            second,
+            "GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        second.read_to_string(&mut answer).unwrap();
+        if answer.starts_with("HTTP/1.1 503 ") {
+            assert!(answer.contains("\r\nRetry-After: 1\r\n"), "{answer}");
+            return;
+        }
+    }
+    panic!("it is served as if it were the first");
+}

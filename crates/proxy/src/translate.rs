@@ -431,8 +431,9 @@ impl Passage<'_, '_> {
             Err(broken) => broken,
         };
         match (broken.failure.side, broken.reason) {
-            // A connection that died in silence would swallow the next requests too.
-            (Side::Upstream, _) if broken.failure.kind == FailureKind::TimedOut => shared.retire(),
+            // Not the stream alone: what broke, or died in silence, would swallow the next requests
+            // too.
+            (Side::Upstream, None) => shared.retire(),
             (Side::Client, Some(reason)) => stream.send_reset(reason),
             _ => {}
         }

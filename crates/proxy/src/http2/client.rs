@@ -121,11 +121,16 @@ impl Http2Upstream {
         self.sender.is_extended_connect_protocol_enabled()
     }
 
+    /// True if a request was begun on it.
+    pub(crate) fn has_served(&self) -> bool {
+        self.served.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
     }
 
-    /// Takes the connection out of use: the upstream has said that it is going away.
+    /// Takes the connection out of use: it is going away, or is gone.
     pub(crate) fn retire(&self) {
         self.open.store(false, Ordering::Release);
     }

@@ -14,7 +14,8 @@ pub(super) struct Attempt {
     pub(super) bodiless: bool,
     /// Sending it twice does no more than sending it once (RFC 9110 section 9.2.1).
     safe: bool,
-    /// On an HTTP/1.1 connection that had served before.
+    /// On a connection that had served before: the upstream may close it while a request is on its
+    /// way.
     kept: bool,
 }
 
@@ -25,7 +26,10 @@ impl Attempt {
             bodiless: message.source.is_ended(),
             safe: message.opens()
                 || matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS),
-            kept: matches!(lease, Lease::Http1(held) if held.served),
+            kept: match lease {
+                Lease::Http1(held) => held.served,
+                Lease::Http2(shared) => shared.has_served(),
+            },
         }
     }
 
@@ -39,7 +43,8 @@ impl Attempt {
         }
         let kind = broken.failure.kind;
         let closed = matches!(kind, FailureKind::Reset | FailureKind::ClosedEarly);
-        self.kept && self.safe && closed
+        // A stream that was reset with another reason was seen.
+        self.kept && self.safe && closed && broken.reason.is_none()
     }
 
     /// A connection for the second time: never another kept one of HTTP/1.1.

@@ -35,7 +35,14 @@ pub(crate) struct Http2Peer {
 #[derive(Debug)]
 pub(crate) struct Streams {
     opened: mpsc::Receiver<Stream>,
-    go_away: mpsc::Sender<()>,
+    ending: mpsc::Sender<Ending>,
+}
+
+/// How an upstream ends a connection.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    Goodbye,
+    HangUp,
 }
 
 impl Streams {
@@ -47,7 +54,12 @@ impl Streams {
     /// Says that no further stream is taken, and closes once those that are open have ended.
     pub(crate) fn go_away(&self) {
         // It may have been said already.
-        let _said = self.go_away.try_send(());
+        let _said = self.ending.try_send(Ending::Goodbye);
+    }
+
+    /// Closes the connection without a word.
+    pub(crate) fn hang_up(&self) {
+        let _said = self.ending.try_send(Ending::HangUp);
     }
 }
 
@@ -74,11 +86,13 @@ impl Http2Peer {
                 let Ok(tls) = acceptor.accept(stream).await else {
                     continue;
                 };
-                let connection = h2::server::handshake(tls).await.unwrap();
+                let mut settings = h2::server::Builder::new();
+                let connection = settings.enable_connect_protocol().handshake(tls);
+                let connection = connection.await.unwrap();
                 let (opens, opened) = mpsc::channel(64);
-                let (go_away, asked) = mpsc::channel(1);
+                let (ending, asked) = mpsc::channel(1);
                 running.spawn(drive(connection, opens, asked));
-                running.spawn(serve(Streams { opened, go_away }));
+                running.spawn(serve(Streams { opened, ending }));
             }
         });
         Self {
@@ -196,7 +210,7 @@ impl Http2Peer {
 async fn drive(
     mut connection: Connection<TlsStream<TcpStream>, Bytes>,
     opens: mpsc::Sender<Stream>,
-    mut asked: mpsc::Receiver<()>,
+    mut asked: mpsc::Receiver<Ending>,
 ) {
     let mut open = true;
     loop {
@@ -206,8 +220,9 @@ async fn drive(
                 Some(Ok(stream)) => drop(opens.send(stream).await),
                 Some(Err(_)) | None => return,
             },
-            go_away = asked.recv(), if open => match go_away {
-                Some(()) => connection.graceful_shutdown(),
+            ending = asked.recv(), if open => match ending {
+                Some(Ending::Goodbye) => connection.graceful_shutdown(),
+                Some(Ending::HangUp) => return,
                 None => open = false,
             },
         }

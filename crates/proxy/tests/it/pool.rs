@@ -235,6 +235,52 @@ async fn a_request_that_the_upstream_did_not_process_is_sent_once_more() {
     }
 }
 
+/// An HTTP/2 upstream that answers the first stream of a connection, and hangs up at the second.
+async fn hanging_up() -> Http2Peer {
+    Http2Peer::start(|mut streams: Streams| async move {
+        let mut answers = Vec::new();
+        while let Some((request, mut respond)) = streams.next().await {
+            if !answers.is_empty() {
+                streams.hang_up();
+                return while streams.next().await.is_some() {};
+            }
+            let response = http::Response::new(());
+            let opens = request.extensions().get::<h2::ext::Protocol>().is_some();
+            answers.push((respond.send_response(response, !opens).unwrap(), request));
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn of_a_kept_http2_connection_that_broke_what_is_safe_is_sent_once_more() {
+    let running = Running::start().await;
+    for (method, status, connections) in [("GET", 200, 2), ("POST", 502, 1)] {
+        let peer = hanging_up().await;
+        let client = peer.connect(&running).await;
+        let request = |method| {
+            let request = http::Request::builder().method(method);
+            let request = request.uri(format!("https://{NAME}/"));
+            request.body(bytes::Bytes::new()).unwrap()
+        };
+        soon(client.request(request("GET"))).await.unwrap();
+        let again = soon(client.request(request(method))).await.unwrap();
+        assert_eq!(again.head.status, status, "{method}");
+        assert_eq!(peer.connections(), connections, "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_is_asked_for_once_more_where_a_kept_http2_connection_broke() {
+    let (peer, running) = (hanging_up().await, Running::start().await);
+    let client = peer.connect(&running).await;
+    let uri = format!("https://{NAME}/");
+    let get = http::Request::get(&uri).body(bytes::Bytes::new()).unwrap();
+    soon(client.request(get)).await.unwrap();
+    soon(client.start_websocket(&uri, &[])).await.unwrap();
+    assert_eq!(peer.connections(), 2);
+}
+
 #[tokio::test]
 async fn a_body_is_not_sent_once_more() {
     let (peer, running) = (refusing(1).await, Running::start().await);

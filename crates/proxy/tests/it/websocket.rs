@@ -670,6 +670,59 @@ async fn a_client_that_goes_is_told_to_the_upstream() {
     }
 }
 
+/// One of many WebSockets of one connection: a message larger than any window there and back, then
+/// one of the ways to end.
+async fn converse_and_end(client: &Http2Client, authority: &str, number: usize) {
+    let path = match number % 4 {
+        3 => "/websocket?close=4001",
+        _ => "/websocket",
+    };
+    let url = format!("https://{authority}{path}");
+    let mut socket = client.start_websocket(&url, &[]).await.unwrap();
+    let message = Frame::new(BINARY, vec![7; 700_000]);
+    let sent = message.to_bytes(Some([0; 4]));
+    socket.send_bytes(sent.clone()).await.unwrap();
+    let close = Frame::close(1000, "");
+    match number % 4 {
+        0 => {
+            assert_eq!(socket.read().await.unwrap(), Some(message));
+            socket.send(&close).await.unwrap();
+            assert_eq!(socket.read().await.unwrap(), Some(close));
+        }
+        1 => {
+            assert_eq!(socket.read().await.unwrap(), Some(message));
+            socket.close_write().await.unwrap();
+        }
+        // Reset while the echo is on its way and a message goes up.
+        2 => return socket.send_bytes(sent).await.unwrap(),
+        _ => {
+            let close = Frame::close(4001, "as you asked");
+            assert_eq!(socket.read().await.unwrap(), Some(close.clone()));
+            socket.send(&close).await.unwrap();
+        }
+    }
+    assert_eq!(socket.read().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn many_share_a_connection_however_they_end() {
+    let (upstream, running) = (
+        upstream(Protocols::Http2, true).await,
+        Running::start().await,
+    );
+    let client = http2(&running, &upstream).await;
+    let authority = authority_of(&upstream);
+    let sockets = (0..12).map(|number| converse_and_end(&client, &authority, number));
+    soon(futures_util::future::join_all(sockets)).await;
+    for number in 0..8 {
+        soon(converse_and_end(&client, &authority, number)).await;
+    }
+    assert_eq!(upstream.connection_count(), 1);
+    let flows = running.recorder.ended(1 + 20).await;
+    let broken = flows.iter().filter(|flow| !flow.completed()).count();
+    assert_eq!(broken, 5, "those that the client reset");
+}
+
 #[tokio::test]
 async fn of_a_message_no_more_is_told_than_of_a_body() {
     for (kept, expected) in [(0, "Text  5/5 in 1"), (2, "Text He 5/5 in 1")] {

@@ -8,6 +8,7 @@
 //! hosts file, so no test reaches a real service whatever it tries.
 
 mod agents;
+mod curl;
 mod grpc;
 mod place;
 mod pytest;
@@ -45,6 +46,11 @@ const SUITES: &[Suite] = &[
         name: "urllib3",
         fetch: pytest::fetch_urllib3,
         run: pytest::run_urllib3,
+    },
+    Suite {
+        name: "curl",
+        fetch: curl::fetch,
+        run: curl::run,
     },
     Suite {
         name: "grpc",

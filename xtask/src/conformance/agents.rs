@@ -5,6 +5,7 @@
 //! An agent passes if it prints the answer of the model and, through oriel, the store has the call
 //! to the model with a status of success.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -167,6 +168,7 @@ pub(super) fn run(place: &Place) -> Result<Vec<Comparison>, Failure> {
         through: Verdicts::default(),
         flows: 0,
         reasons: &[],
+        classed: BTreeMap::new(),
     };
     for case in CASES {
         let (verdict, _) = case.run(place, Way::Direct)?;

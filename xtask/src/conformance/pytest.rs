@@ -4,6 +4,7 @@
 //! `through_proxy.py` sends each connection to loopback through a CONNECT. So oriel reads all of
 //! it, and what the suites test of proxies goes through both.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 
 use super::place::{Place, Run, Way};
@@ -150,6 +151,7 @@ fn compare(place: &Place, tests: &Tests) -> Result<Vec<Comparison>, Failure> {
         through,
         flows,
         reasons: tests.reasons,
+        classed: BTreeMap::new(),
     }])
 }
 

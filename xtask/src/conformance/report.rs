@@ -1,5 +1,6 @@
 //! The table and the list of differences, in Markdown.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::process::Command;
 
@@ -19,6 +20,8 @@ pub(super) struct Comparison {
     /// How many requests oriel recorded meanwhile: none would mean that it saw nothing.
     pub(super) flows: u64,
     pub(super) reasons: &'static [Reason],
+    /// Why cases differ whose differences a machine has looked at, by the case.
+    pub(super) classed: BTreeMap<String, &'static str>,
 }
 
 /// Why cases differ.
@@ -45,9 +48,11 @@ impl Comparison {
         without.count() + idle.count() + usize::from(self.flows == 0)
     }
 
-    fn reason_of(&self, difference: &Difference<'_>) -> Option<&Reason> {
+    fn reason_of(&self, difference: &Difference<'_>) -> Option<&'static str> {
         let mut reasons = self.reasons.iter();
-        reasons.find(|reason| reason.explains(difference.case))
+        let listed = reasons.find(|reason| reason.explains(difference.case));
+        let classed = || self.classed.get(difference.case).copied();
+        listed.map(|reason| reason.why).or_else(classed)
     }
 }
 
@@ -107,12 +112,21 @@ fn write_differences(text: &mut String, one: &Comparison) {
     }
     *text += &format!("\n### {}, {}\n\n", one.suite, one.way);
     *text += "| case | direct | through | why |\n|---|---|---|---|\n";
+    let mut classes: BTreeMap<(&str, &str, &str), Vec<&str>> = BTreeMap::new();
     for difference in &differences {
-        let why = one
-            .reason_of(difference)
-            .map_or("**not explained**", |reason| reason.why);
+        let why = one.reason_of(difference).unwrap_or("**not explained**");
         let (direct, through) = (difference.direct.word(), difference.through.word());
+        if one.classed.contains_key(difference.case) {
+            let class = classes.entry((why, direct, through)).or_default();
+            class.extend(difference.case.split(' ').next());
+            continue;
+        }
         *text += &format!("| `{}` | {direct} | {through} | {why} |\n", difference.case);
+    }
+    // Too many for a line each: what stands first in their names.
+    for ((why, direct, through), cases) in classes {
+        let (count, cases) = (cases.len(), cases.join(", "));
+        *text += &format!("| {count} cases: {cases} | {direct} | {through} | {why} |\n");
     }
 }
 

@@ -4,5 +4,6 @@
 pub(crate) mod client;
 mod patience;
 pub(crate) mod serve;
+mod silence;
 pub(crate) mod tunnel;
 mod verdict;

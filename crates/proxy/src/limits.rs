@@ -90,6 +90,17 @@ pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 512 * 1024;
 /// stop all others with them. The windows of the streams are the bound.
 pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
 
+/// How long an HTTP/2 upstream with open streams may send nothing before it is asked whether it is
+/// there.
+pub const HTTP2_SILENCE: Duration = Duration::from_secs(30);
+
+/// How long it may take to answer that. A server that is busy with one request answers late.
+pub const HTTP2_PING_ANSWER: Duration = Duration::from_secs(30);
+
+/// The time between two such questions if nothing else came: servers of gRPC hang up on clients that
+/// ask more often.
+pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(300);
+
 /// Octets that one HTTP/2 stream may hold for sending before the pump waits.
 pub const HTTP2_SEND_BUFFER_BYTES: usize = 256 * 1024;
 

@@ -1,7 +1,7 @@
 //! One HTTP/2 connection to an upstream, shared by the flows that go there.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,9 +14,10 @@ use traffic::{Failure, FailureKind, Side, Stage, UpstreamFacts};
 
 use crate::config::Timeouts;
 use crate::error;
+use crate::http2::silence::{self, Counted};
 use crate::limits::{
-    HEAD_BYTES_MAX, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_RESETS_MAX, HTTP2_SEND_BUFFER_BYTES,
-    HTTP2_STREAM_WINDOW_BYTES,
+    HEAD_BYTES_MAX, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_PING_ANSWER, HTTP2_RESETS_MAX,
+    HTTP2_SEND_BUFFER_BYTES, HTTP2_STREAM_WINDOW_BYTES,
 };
 use crate::shutdown::Tasks;
 use crate::stream::Transport;
@@ -25,8 +26,10 @@ use crate::stream::Transport;
 #[derive(Debug)]
 pub(crate) struct Http2Upstream {
     sender: SendRequest<Bytes>,
-    /// Asks whether the upstream is there, until its settings are known.
-    ping: tokio::sync::Mutex<Option<PingPong>>,
+    /// Asks whether the upstream is there.
+    ping: Arc<tokio::sync::Mutex<Option<PingPong>>>,
+    /// The upstream has said its settings.
+    settled: AtomicBool,
     pub(crate) facts: Arc<UpstreamFacts>,
     open: Arc<AtomicBool>,
     streams: Arc<AtomicUsize>,
@@ -52,6 +55,8 @@ impl Http2Upstream {
         timeouts: &Timeouts,
         tasks: &Tasks,
     ) -> Result<Self, Failure> {
+        let received = Arc::new(AtomicU64::new(0));
+        let transport = Counted::new(transport, Arc::clone(&received));
         let handshake = h2::client::Builder::new()
             .enable_push(false)
             .initial_window_size(HTTP2_STREAM_WINDOW_BYTES)
@@ -68,21 +73,30 @@ impl Http2Upstream {
                 return Err(error::timed_out(Side::Upstream, Stage::Dial, what));
             }
         };
-        let ping = connection.ping_pong();
+        let ping = Arc::new(tokio::sync::Mutex::new(connection.ping_pong()));
+        let asks = Arc::clone(&ping);
+        let streams = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&streams);
         let open = Arc::new(AtomicBool::new(true));
         let closes = Arc::clone(&open);
         tasks.spawn("http2 upstream", async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "an HTTP/2 connection to an upstream ended");
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(%error, "an HTTP/2 connection to an upstream ended");
+                },
+                () = silence::until_lost(&received, &counted, || answers(&asks)) => {
+                    tracing::debug!("an HTTP/2 connection to an upstream went dead");
+                }
             }
             closes.store(false, Ordering::Release);
         });
         Ok(Self {
             sender,
-            ping: tokio::sync::Mutex::new(ping),
+            ping,
+            settled: AtomicBool::new(false),
             facts,
             open,
-            streams: Arc::default(),
+            streams,
             served: AtomicBool::new(false),
             last_used: Arc::new(Mutex::new(Instant::now())),
             _permit: permit,
@@ -111,11 +125,16 @@ impl Http2Upstream {
         if self.sender.is_extended_connect_protocol_enabled() {
             return true;
         }
+        if self.settled.load(Ordering::Relaxed) {
+            return false;
+        }
         let mut ping = self.ping.lock().await;
-        if let Some(asking) = &mut *ping {
+        if !self.settled.load(Ordering::Relaxed)
+            && let Some(asking) = &mut *ping
+        {
             let answer = tokio::time::timeout(limit, asking.ping(Ping::opaque()));
             if matches!(answer.await, Ok(Ok(_))) {
-                *ping = None;
+                self.settled.store(true, Ordering::Relaxed);
             }
         }
         self.sender.is_extended_connect_protocol_enabled()
@@ -157,6 +176,14 @@ impl Drop for StreamGuard {
     }
 }
 
+/// True unless a PING goes unanswered for too long; one that cannot be sent says nothing.
+async fn answers(ping: &tokio::sync::Mutex<Option<PingPong>>) -> bool {
+    let mut ping = ping.lock().await;
+    let Some(ping) = &mut *ping else { return true };
+    let answer = tokio::time::timeout(HTTP2_PING_ANSWER, ping.ping(Ping::opaque()));
+    answer.await.is_ok()
+}
+
 /// What an error of the h2 crate means.
 pub(crate) fn from_h2(side: Side, stage: Stage, error: &h2::Error) -> Failure {
     if let Some(io) = error.get_io() {
@@ -175,3 +202,6 @@ pub(crate) fn from_h2(side: Side, stage: Stage, error: &h2::Error) -> Failure {
         format!("HTTP/2 with the {}: {error}", side.as_str()),
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 //! Where two texts differ only in what a proxy must change, `curl_tests.sh` says so: those cases
 //! need no list of their own.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -32,9 +32,10 @@ const TESTS: &[&str] = &[
     "400",
 ];
 
-const PER_HOP: &str = "Only fields of one connection differ (`Connection`, `Keep-Alive`: RFC 9110 \
-     section 7.6.1), or lines of a head that ended in LF alone and left with CRLF. All else that \
-     the test compares is the same.";
+const HOP_FIELDS: &str = "Only fields of one connection differ: `Connection`, `Keep-Alive` (RFC 9110 \
+     section 7.6.1). All else that the test compares is the same.";
+const LINE_ENDS: &str = "Lines of a head ended in LF alone and left with CRLF; fields of one \
+     connection may differ as well. All else that the test compares is the same.";
 
 const REASONS: &[Reason] = &[
     Reason {
@@ -133,7 +134,6 @@ pub(super) fn fetch(place: &Place) -> Result<(), Failure> {
 pub(super) fn run(place: &Place) -> Result<Vec<Comparison>, Failure> {
     let (direct, _) = run_tests(place, Way::Direct)?;
     let (through, flows) = run_tests(place, Way::Through)?;
-    let per_hop = through.per_hop.into_iter().map(|case| (case, PER_HOP));
     Ok(vec![Comparison {
         suite: "curl",
         version: format!("{}, HTTP tests 1 to 400", version(place)?),
@@ -142,7 +142,7 @@ pub(super) fn run(place: &Place) -> Result<Vec<Comparison>, Failure> {
         through: through.verdicts,
         flows,
         reasons: REASONS,
-        classed: per_hop.collect(),
+        classed: through.per_hop,
     }])
 }
 
@@ -183,8 +183,8 @@ fn version(place: &Place) -> Result<String, Failure> {
 #[derive(Debug, Default)]
 struct Said {
     verdicts: Verdicts,
-    /// The cases that failed, but only by what a proxy must change.
-    per_hop: BTreeSet<String>,
+    /// The cases that failed, but only by what a proxy must change, and what that was.
+    per_hop: BTreeMap<String, &'static str>,
 }
 
 /// Reads what `runtests.pl -am` prints. Failures are read from the list at its end, as not each of
@@ -194,15 +194,21 @@ fn read_output(text: &str, title_of: &dyn Fn(&str) -> String) -> Result<Said, Fa
     let mut said = Said::default();
     let case = |number: &str| format!("{number} {}", title_of(number));
     let number_of = |rest: &str| rest.split(' ').next().unwrap_or_default().to_owned();
-    let per_hop = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("PERHOP: "));
-    let per_hop: BTreeSet<String> = per_hop.map(number_of).collect();
+    let mut per_hop = BTreeMap::new();
+    for line in text.lines() {
+        let Some(rest) = line.strip_prefix("PERHOP: ") else {
+            continue;
+        };
+        let why = per_hop.entry(number_of(rest)).or_insert(HOP_FIELDS);
+        if rest.contains(" - line ends - ") {
+            *why = LINE_ENDS;
+        }
+    }
     for line in text.lines() {
         if let Some(number) = line.strip_prefix("PASS: ").map(number_of) {
-            if per_hop.contains(&number) {
+            if let Some(why) = per_hop.get(&number) {
                 said.verdicts.add(case(&number), Verdict::Failed);
-                said.per_hop.insert(case(&number));
+                said.per_hop.insert(case(&number), why);
             } else {
                 said.verdicts.add(case(&number), Verdict::Passed);
             }
@@ -239,14 +245,17 @@ mod tests {
 
     #[test]
     fn failures_are_read_from_the_end_and_classed_by_the_runner() {
-        let text = "PASS: 1 - get\nFAIL: 2 - put - protocol\nPERHOP: 12 - data\nPASS: 12 - head\n\
-                    PERHOP: 2 - data\nTESTDONE: 2 tests out of 4 reported OK: 50%\n\
+        let text = "PASS: 1 - get\nFAIL: 2 - put - protocol\nPERHOP: 12 - line ends - data\nPASS: 12 - head\n\
+                    PERHOP: 2 - fields - data\nTESTDONE: 2 tests out of 4 reported OK: 50%\n\
                     \nTESTFAIL: These test cases failed: 2 3 \n";
         let said = read_output(text, &|number| format!("title {number}")).unwrap();
         let counts = [Verdict::Passed, Verdict::Failed].map(|verdict| said.verdicts.count(verdict));
         assert_eq!(counts, [1, 3]);
         // One that failed in something else as well has no reason yet.
-        assert_eq!(said.per_hop, BTreeSet::from(["12 title 12".to_owned()]));
+        assert_eq!(
+            said.per_hop,
+            BTreeMap::from([("12 title 12".to_owned(), LINE_ENDS)])
+        );
         assert!(read_output("PASS: 1 - get\n", &|_| String::new()).is_err());
     }
 }

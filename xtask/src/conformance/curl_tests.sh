@@ -18,15 +18,24 @@ open my $in, '<', 'runtests.pl' or die;
 my $text = join '', <$in>;
 my $compares = 'my $result = compareparts($firstref, $secondref);';
 my $says = <<'PERL';
-    if($result && !compareparts(per_hop($firstref), per_hop($secondref))) {
-        logmsg "PERHOP: $testnum - $subject\n";
-        return 0;
+    if($result) {
+        my @fields = map { without_hop_fields($_) } $firstref, $secondref;
+        my @both = map { with_lf($_) } @fields;
+        my $same = !compareparts(@fields) ? 'fields' : !compareparts(@both) ? 'line ends' : '';
+        if($same) {
+            logmsg "PERHOP: $testnum - $same - $subject\n";
+            return 0;
+        }
     }
 PERL
 my $per_hop = <<'PERL';
-sub per_hop {
+sub without_hop_fields {
     my $text = join '', @{$_[0]};
     $text =~ s/^(?:Connection|Keep-Alive|Proxy-Connection):[^\n]*\n//gmi;
+    return [$text];
+}
+sub with_lf {
+    my $text = join '', @{$_[0]};
     $text =~ s/^((?:HTTP\/1\S* |[\w-]+:)[^\r\n]*)\r?\n(\r?\n)?/"$1\n" . ($2 ? "\n" : '')/gme;
     return [$text];
 }

@@ -8,10 +8,21 @@ use tokio::net::TcpListener;
 use traffic::{ClientAddress, ListenAddress};
 
 use crate::limits::ACCEPT_PAUSE;
-use crate::listen::unix::UnixSocket;
 use crate::stream::Wire;
 
+#[cfg(unix)]
 mod unix;
+#[cfg(unix)]
+use unix::UnixSocket;
+#[cfg(unix)]
+pub(crate) use unix::UnixStream;
+
+#[cfg(not(unix))]
+mod elsewhere;
+#[cfg(not(unix))]
+use elsewhere::UnixSocket;
+#[cfg(not(unix))]
+pub(crate) use elsewhere::UnixStream;
 
 /// All places where clients are accepted.
 #[derive(Debug)]

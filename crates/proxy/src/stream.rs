@@ -8,12 +8,13 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 use tokio_rustls::server::TlsStream as ServerStream;
 
 use crate::http2::tunnel::Http2Tunnel;
 use crate::limits::{READ_AHEAD_BYTES, READ_AHEAD_BYTES_MIN};
+use crate::listen::UnixStream;
 
 /// What carries the bytes beneath everything else.
 #[derive(Debug)]

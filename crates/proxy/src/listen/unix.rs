@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::task::{Context, Poll, ready};
 
 use socket2::{Domain, SockAddr, Type};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
+pub(crate) use tokio::net::UnixStream;
 use traffic::PeerCredentials;
 use uuid::Uuid;
 

@@ -9,9 +9,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 use traffic::{Failure, FailureKind, Host, Side, Stage, Target};
 
-use crate::limits::{
-    DIAL_ADDRESSES_MAX, DIAL_STAGGER, UPSTREAM_KEEPALIVE, UPSTREAM_UNACKNOWLEDGED,
-};
+use crate::limits::{DIAL_ADDRESSES_MAX, DIAL_STAGGER, UPSTREAM_KEEPALIVE};
 
 /// Connects to upstreams.
 #[derive(Debug)]
@@ -179,7 +177,7 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = socket2::SockRef::from(&stream);
     socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(UPSTREAM_KEEPALIVE))?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(UPSTREAM_UNACKNOWLEDGED))?;
+    socket.set_tcp_user_timeout(Some(crate::limits::UPSTREAM_UNACKNOWLEDGED))?;
     Ok(stream)
 }
 

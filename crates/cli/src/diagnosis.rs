@@ -195,7 +195,7 @@ fn node_version(output: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// One finding for each host whose clients refused our certificate.
+/// One finding for each host and program that refused our certificate for it.
 pub(crate) fn distrusted(summary: &RunSummary, circumstances: &Circumstances<'_>) -> Vec<Finding> {
     summary
         .failures
@@ -204,11 +204,12 @@ pub(crate) fn distrusted(summary: &RunSummary, circumstances: &Circumstances<'_>
         .map(|group| Finding {
             code: "ORL0310",
             title: format!(
-                "TLS refused: {} for {} ({}, first {})",
+                "TLS refused: {} {} for {} ({}, first {})",
+                group.program.as_deref().unwrap_or("the client"),
                 match &*group.kind {
-                    "client_distrusts" => "the client does not trust oriel's certificate",
-                    "client_pinned" => "the client takes no certificate but the one it knows",
-                    _ => "the client went away when it saw oriel's certificate",
+                    "client_distrusts" => "does not trust oriel's certificate",
+                    "client_pinned" => "takes no certificate but the one it knows",
+                    _ => "went away when it saw oriel's certificate",
                 },
                 group.host,
                 plural(group.flows, "time"),
@@ -217,11 +218,11 @@ pub(crate) fn distrusted(summary: &RunSummary, circumstances: &Circumstances<'_>
             saw: vec![group.text.clone()],
             why: match &*group.kind {
                 "client_pinned" => "it takes oriel's certificates for other hosts".to_owned(),
-                _ => distrust_reason(circumstances),
+                _ => distrust_reason(group.program.as_deref(), circumstances),
             },
             fix: match &*group.kind {
                 "client_pinned" => vec![unopened_fix(&group.host, circumstances)],
-                _ => distrust_fix(&group.host, circumstances),
+                _ => distrust_fix(group, circumstances),
             },
         })
         .collect()
@@ -294,31 +295,34 @@ fn unverified_fix(host: &str, kind: &str, program: &str) -> Vec<String> {
     fix
 }
 
-fn distrust_reason(circumstances: &Circumstances<'_>) -> String {
+/// `program` is the one that refused, if it is known; it need not be the one that was started.
+fn distrust_reason(program: Option<&str>, circumstances: &Circumstances<'_>) -> String {
     if !circumstances.trust_set {
         return "it was not told to trust it (--no-ca-env)".to_owned();
     }
-    match circumstances.program {
+    match program.unwrap_or(circumstances.program) {
         "git" => "http.sslCAInfo of git's configuration wins over GIT_SSL_CAINFO".to_owned(),
         "java" => "Java has a key store of its own and reads no variable for it".to_owned(),
         "wget" => "wget reads no variable for trusted certificates".to_owned(),
-        program => format!(
-            "{program}, or what it started, has its own list of trusted certificates, or pins the one it expects"
+        started if program.is_none() => format!(
+            "{started}, or what it started, has its own list of trusted certificates, or pins the one it expects"
         ),
+        _ => "it has its own list of trusted certificates, or pins the one it expects".to_owned(),
     }
 }
 
-fn distrust_fix(host: &str, circumstances: &Circumstances<'_>) -> Vec<String> {
+fn distrust_fix(group: &store::FailureGroup, circumstances: &Circumstances<'_>) -> Vec<String> {
     if !circumstances.trust_set {
         return vec!["leave out --no-ca-env".to_owned()];
     }
-    let mut fix = match circumstances.program {
+    let program = group.program.as_deref().unwrap_or(circumstances.program);
+    let mut fix = match program {
         "git" => vec!["git config --show-origin http.sslCAInfo      shows who sets it".to_owned()],
         "wget" => vec!["oriel ca export --format bundle -o bundle.pem && wget --ca-certificate=bundle.pem …".to_owned()],
         "java" => vec!["oriel ca export -o oriel.pem && keytool -importcert -file oriel.pem -alias oriel -keystore oriel.p12 -storetype PKCS12".to_owned()],
         _ => vec!["oriel ca export -o oriel.pem      and add it to what the program trusts".to_owned()],
     };
-    fix.push(unopened_fix(host, circumstances));
+    fix.push(unopened_fix(&group.host, circumstances));
     fix
 }
 

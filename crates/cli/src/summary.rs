@@ -146,10 +146,11 @@ impl Summary<'_> {
                 _ => (Colour::Red, Glyph::Failed, "failed "),
             };
             let line = format!(
-                "{word} {:>3}   {}   ({})",
+                "{word} {:>3}   {}   ({}{})",
                 count(group.flows),
                 escape_line(&failure_text(group)),
-                group.example
+                group.example,
+                program_text(group)
             );
             warn(colour, glyph, line);
         }
@@ -373,6 +374,12 @@ fn failure_text(group: &FailureGroup) -> String {
     }
 }
 
+/// Which program it was, behind the flow that is named.
+fn program_text(group: &FailureGroup) -> String {
+    let program = group.program.as_deref().map(escape_line);
+    program.map_or_else(String::new, |program| format!(", {program}"))
+}
+
 /// Failures with a finding of their own are told there.
 fn is_told_apart(group: &FailureGroup) -> bool {
     !refuses_certificate(group) && !group.kind.starts_with("certificate_")
@@ -404,6 +411,7 @@ fn failure_to_json(group: &FailureGroup) -> serde_json::Value {
         "side": group.side,
         "stage": group.stage,
         "kind": group.kind,
+        "program": group.program,
         "message": group.text,
         "flows": group.flows,
         "example": group.example.to_string(),
@@ -470,15 +478,28 @@ mod tests {
             lost_events: 0,
             truncated_flows: 1,
             danger_unverified: 0,
-            failures: vec![FailureGroup {
-                host: "pastebin.com".to_owned(),
-                side: "oriel".to_owned(),
-                stage: "route".to_owned(),
-                kind: "blocked".to_owned(),
-                text: "pastebin.com:443 is blocked\u{1b}[2J".to_owned(),
-                flows: 1,
-                example: store::FlowRef { run: id, seq: 40 },
-            }],
+            failures: vec![
+                FailureGroup {
+                    host: "api.anthropic.com".to_owned(),
+                    side: "client".to_owned(),
+                    stage: "tls".to_owned(),
+                    kind: "timed_out".to_owned(),
+                    program: Some("python3.11\u{1b}[2J".to_owned()),
+                    text: "no handshake within 10s".to_owned(),
+                    flows: 1,
+                    example: store::FlowRef { run: id, seq: 7 },
+                },
+                FailureGroup {
+                    host: "pastebin.com".to_owned(),
+                    side: "oriel".to_owned(),
+                    stage: "route".to_owned(),
+                    kind: "blocked".to_owned(),
+                    program: None,
+                    text: "pastebin.com:443 is blocked\u{1b}[2J".to_owned(),
+                    flows: 1,
+                    example: store::FlowRef { run: id, seq: 40 },
+                },
+            ],
         }
     }
 

@@ -69,10 +69,11 @@ pub(crate) struct Recording {
     database: PathBuf,
 }
 
-/// Hands what the engine reports to the recorder. The recorder is set when everything else stands,
-/// so that an engine that cannot start leaves no run behind.
-#[derive(Debug, Default)]
+/// Hands what the engine reports to the recorder, if there is to be one. It is set when everything
+/// else stands, so that an engine that cannot start leaves no run behind.
+#[derive(Debug)]
 struct Relay {
+    records: bool,
     recorder: OnceLock<Recorder>,
 }
 
@@ -88,13 +89,17 @@ impl Watcher for Relay {
         }
     }
 
+    fn watches_flows(&self) -> bool {
+        self.records
+    }
+
     fn streams(&self) -> ReadStreams {
         ReadStreams::WebSockets
     }
 }
 
-/// Says that a program will not take our certificate: once, while it happens. The summary of a run
-/// names the host too.
+/// Says that a program will not take our certificate: once, while it happens, and also where nothing
+/// is recorded. The summary of a run says so too.
 fn warn_of(refused: &CertificateRefused) {
     let CertificateRefused { host, times, .. } = refused;
     let program = refused.program.as_deref().unwrap_or("an unknown program");
@@ -123,11 +128,11 @@ pub(crate) async fn start(settings: &Settings, plan: Plan) -> Result<Station, Pr
         AdminListen::At(address) => Some(Admin::bind(address).await?),
     };
     config.own_addresses = own_addresses(admin.as_ref());
-    let relay = Arc::new(Relay::default());
-    let watcher = store
-        .is_some()
-        .then(|| Arc::clone(&relay) as Arc<dyn Watcher>);
-    let proxy = Proxy::bind(config, watcher)
+    let relay = Arc::new(Relay {
+        records: store.is_some(),
+        recorder: OnceLock::new(),
+    });
+    let proxy = Proxy::bind(config, Some(Arc::clone(&relay) as Arc<dyn Watcher>))
         .await
         .map_err(|error| bind_problem(&error))?;
     let address = proxy.local_address();

@@ -1,5 +1,5 @@
 //! Where the engine reports: events are collected per connection and handed over in batches, and
-//! the engine goes on. Without a watcher all of it is one branch.
+//! the engine goes on. Where nobody watches flows all of it is one branch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,6 +31,12 @@ pub trait Watcher: Send + Sync + std::fmt::Debug + 'static {
     /// cannot be queued is to be dropped, counted, and told as [`Event::Lost`].
     fn handle_events(&self, events: Vec<Event>);
 
+    /// Whether flows are to be told, which costs time for each. A watcher that says no hears only of
+    /// what belongs to no flow, such as [`Event::CertificateRefused`]. The answer must not change.
+    fn watches_flows(&self) -> bool {
+        true
+    }
+
     /// Which streams are to be read message by message, and told as [`Event::Streamed`]. Asked
     /// once.
     fn streams(&self) -> ReadStreams {
@@ -57,6 +63,7 @@ pub enum ReadStreams {
 #[derive(Debug)]
 pub(crate) struct Tap {
     watcher: Option<Arc<dyn Watcher>>,
+    watches_flows: bool,
     streams: ReadStreams,
     kept_max: u64,
     flows: Arc<FlowCount>,
@@ -135,10 +142,11 @@ impl Tap {
         flows: Arc<FlowCount>,
         counters: Arc<Counters>,
     ) -> Arc<Self> {
-        let streams = watcher.as_ref().map(|watcher| watcher.streams());
+        let of_flows = watcher.as_ref().filter(|watcher| watcher.watches_flows());
         Arc::new(Self {
+            watches_flows: of_flows.is_some(),
+            streams: of_flows.map_or(ReadStreams::None, |watcher| watcher.streams()),
             watcher,
-            streams: streams.unwrap_or_default(),
             kept_max,
             flows,
             counters,
@@ -204,7 +212,7 @@ impl Reporter {
 
     /// Begins a flow; `head` is asked for only if someone watches.
     pub(crate) fn start(&mut self, opening: &Opening<'_>, head: impl FnOnce() -> Head) -> Flow<'_> {
-        let watched = self.tap.watcher.is_some();
+        let watched = self.tap.watches_flows;
         let id = FlowId(1 + self.tap.flows.begun.fetch_add(1, Ordering::Relaxed));
         let mut request_stream = None;
         if watched {

@@ -133,7 +133,8 @@ pub struct HostCount {
     pub failed: u64,
 }
 
-/// Flows of one host that failed for one reason.
+/// Flows of one host that failed for one reason; where the reason lies with the client, those of one
+/// program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailureGroup {
     /// The host.
@@ -144,6 +145,9 @@ pub struct FailureGroup {
     pub stage: String,
     /// What kind, for example `client_distrusts`.
     pub kind: String,
+    /// The name of the program at the client's end, where the failure is on the client's side and
+    /// the program is known.
+    pub program: Option<String>,
     /// The sentence of the first of them.
     pub text: String,
     /// How many.

@@ -38,6 +38,61 @@ fn a_client_that_distrusts_us_is_explained() {
     assert_eq!(site.upstream.request_count(), 0);
 }
 
+#[test]
+fn the_program_that_distrusts_us_is_named() {
+    let world = World::new();
+    let site = Site::https(&world, Protocols::Both);
+    let other = Authority::new("another authority");
+    let own = world.file("own.pem", &other.certificate_pem());
+    // Who the first one was may not be found before it is gone; the others are asked first.
+    let ask = format!(
+        "for time in 1 2 3 4 5; do curl -sS --cacert {} {}; done",
+        text(&own),
+        site.url("/bytes/1")
+    );
+    let printed = Printed::of(
+        site.command_with(&world, &["--summary", "compact"], &["sh", "-c", &ask])
+            .output()
+            .unwrap(),
+    );
+    let told = printed.stderr;
+    assert!(
+        told.contains("TLS refused: curl does not trust oriel's certificate for localhost ("),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_program_that_distrusts_us_is_named_also_where_nothing_is_kept() {
+    let world = World::new();
+    let site = Site::https(&world, Protocols::Both);
+    let other = Authority::new("another authority");
+    let own = world.file("own.pem", &other.certificate_pem());
+    let port = site.upstream.address().port();
+    world.file(".config/oriel/config.toml", "[intercept]\nrejections = 1\n");
+    let mut service = world.serve_port(port, &["--no-capture", "--intercept", NAME]);
+    let proxy = format!("http://{}", service.proxy);
+    let mut ask = || {
+        let asked = std::process::Command::new("curl")
+            .args(["-sS", "--noproxy", "", "--proxy", &proxy])
+            .args(["--cacert", text(&own), &site.url("/bytes/1")])
+            .output()
+            .unwrap();
+        assert_eq!(asked.status.code(), Some(60));
+        let said = service.wait_for("a program refuses oriel's certificate");
+        assert_eq!((&said["host"], &said["times"]), (&NAME.into(), &1.into()));
+        said["program"].as_str().unwrap().to_owned()
+    };
+    let mut program = ask();
+    if program == "an unknown program" {
+        // The first one may be gone before it is found; the next is waited for.
+        program = ask();
+    }
+    assert!(program.ends_with("/curl"), "{program}");
+    assert_eq!(service.stop(), Some(0));
+    assert!(!world.path(".local/share/oriel/oriel.db").exists());
+}
+
 fn check_refused(identity: impl FnOnce(&Authority) -> Identity, kind: &str, said: &str) {
     let world = World::new();
     let site = Site::showing(&world, identity);

@@ -250,8 +250,16 @@ impl Watcher for Observer {
         for event in &events {
             self.observe(event);
         }
-        if let Some(behind) = &self.behind {
-            behind.handle_events(events);
+        let Some(behind) = &self.behind else {
+            return;
+        };
+        if behind.watches_flows() {
+            return behind.handle_events(events);
+        }
+        let of_no_flow = events.into_iter().filter(|event| event.flow().is_none());
+        let of_no_flow: Vec<Event> = of_no_flow.collect();
+        if !of_no_flow.is_empty() {
+            behind.handle_events(of_no_flow);
         }
     }
 
@@ -260,7 +268,8 @@ impl Watcher for Observer {
             return ReadStreams::All;
         }
         let behind = self.behind.as_ref();
-        behind.map_or(ReadStreams::None, |behind| behind.streams())
+        let of_flows = behind.filter(|behind| behind.watches_flows());
+        of_flows.map_or(ReadStreams::None, |behind| behind.streams())
     }
 }
 

@@ -11,6 +11,7 @@ use crate::soon;
 /// A watcher that keeps all it is told.
 #[derive(Debug)]
 pub(crate) struct Recorder {
+    of_flows: bool,
     events: Mutex<Vec<Event>>,
     ended: watch::Sender<usize>,
     told: watch::Sender<usize>,
@@ -33,6 +34,10 @@ impl Watcher for Recorder {
         self.told.send_modify(|count| *count += told);
     }
 
+    fn watches_flows(&self) -> bool {
+        self.of_flows
+    }
+
     fn streams(&self) -> ReadStreams {
         ReadStreams::WebSockets
     }
@@ -41,9 +46,18 @@ impl Watcher for Recorder {
 impl Recorder {
     pub(crate) fn new() -> Self {
         Self {
+            of_flows: true,
             events: Mutex::default(),
             ended: watch::Sender::new(0),
             told: watch::Sender::new(0),
+        }
+    }
+
+    /// One that watches no flows.
+    pub(crate) fn of_no_flows() -> Self {
+        Self {
+            of_flows: false,
+            ..Self::new()
         }
     }
 

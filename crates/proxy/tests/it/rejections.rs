@@ -3,14 +3,15 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use oriel_proxy::{AutoBypass, ProxyConfig};
+use oriel_proxy::handler::InterceptHandler;
+use oriel_proxy::{AutoBypass, Proxy, ProxyConfig, Watcher};
 use testbed::authority::{Authority, client_config};
 use testbed::client::{Client, Request};
 use testbed::upstream::{Protocols, Upstream};
 use traffic::{CertificateRefused, Event, FailureKind, FlowKind};
 
 use crate::recorder::Recorder;
-use crate::running::{NAME, Running, https, upstream_authority};
+use crate::running::{NAME, Running, config, https, upstream_authority};
 use crate::soon;
 
 fn counting(auto_bypass: AutoBypass) -> impl FnOnce(&mut ProxyConfig) {
@@ -60,6 +61,36 @@ async fn a_client_that_will_not_take_the_certificate_is_told_of_once() {
     if cfg!(target_os = "linux") {
         let own = std::env::current_exe().unwrap();
         assert_eq!(told.program.as_deref(), own.to_str());
+    }
+}
+
+/// Decides nothing, and watches nothing.
+#[derive(Debug)]
+struct Indifferent;
+
+impl InterceptHandler for Indifferent {}
+
+#[tokio::test]
+async fn who_watches_no_flows_is_told_of_it_and_of_nothing_else() {
+    let upstream = https(Protocols::Http1).await;
+    for with_handler in [false, true] {
+        let mut config = config();
+        counting(AutoBypass::Off)(&mut config);
+        let recorder = Arc::new(Recorder::of_no_flows());
+        let watcher: Option<Arc<dyn Watcher>> = Some(Arc::clone(&recorder) as _);
+        let proxy = match with_handler {
+            true => Proxy::bind_with_handler(config.clone(), Indifferent, watcher).await,
+            false => Proxy::bind(config.clone(), watcher).await,
+        };
+        let running = Running::serve(proxy.unwrap(), config, recorder);
+        for _time in 0..TIMES {
+            ask(&running, &upstream).await.unwrap_err();
+        }
+        let (_drained, recorder) = running.stop().await;
+        // Twice if the process was not found for half of them.
+        let told = told(&recorder).len();
+        assert!((1..=2).contains(&told), "{with_handler}: {told}");
+        assert_eq!(recorder.events().len(), told, "{with_handler}");
     }
 }
 

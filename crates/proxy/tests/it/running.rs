@@ -124,7 +124,8 @@ impl Running {
         Self::serve(proxy.await.unwrap(), config, recorder)
     }
 
-    fn serve(proxy: Proxy, config: ProxyConfig, recorder: Arc<Recorder>) -> Self {
+    /// Runs what was bound with this configuration.
+    pub(crate) fn serve(proxy: Proxy, config: ProxyConfig, recorder: Arc<Recorder>) -> Self {
         let address = proxy.local_address().unwrap();
         let (control, stop) = (proxy.control(), Gate::new());
         let mut serving = JoinSet::new();

@@ -233,9 +233,12 @@ fn read_failures(connection: &Connection, run: RunId) -> Result<Vec<FailureGroup
     let mut conditions = Conditions::default();
     conditions.add_run(run);
     let sql = format!(
-        "SELECT host, error_side, error_stage, error_type, error_message, min(seq) AS seq, count(*) AS flows
+        "SELECT host, error_side, error_stage, error_type, error_message,
+           CASE error_side WHEN 'client' THEN (SELECT process_name FROM client_connections AS client
+             WHERE client.id = flows.client_connection) END AS program,
+           min(seq) AS seq, count(*) AS flows
          FROM flows WHERE state = 'failed' AND {}
-         GROUP BY host, error_side, error_stage, error_type
+         GROUP BY host, error_side, error_stage, error_type, program
          ORDER BY flows DESC, seq LIMIT {FAILURES_MAX}",
         conditions.sql()
     );
@@ -248,6 +251,7 @@ fn read_failures(connection: &Connection, run: RunId) -> Result<Vec<FailureGroup
             side: row.get("error_side")?,
             stage: row.get("error_stage")?,
             kind: row.get("error_type")?,
+            program: row.get("program")?,
             text: row.get("error_message")?,
             flows: bytes(row, "flows")?.unwrap_or(0),
             example: flow(run, row)?,

@@ -1,8 +1,14 @@
 //! What a run sums up to.
 
-use traffic::{Action, Failure, FailureKind, FlowKind, Side, Stage, Target};
+use std::sync::Arc;
 
-use crate::script::{Place, Script};
+use traffic::secret::Secret;
+use traffic::{
+    Action, ConnectionFacts, Failure, FailureKind, FlowKind, ProcessCell, ProcessInfo, Side, Stage,
+    Target,
+};
+
+use crate::script::{Place, Script, client, on_connections, upstream};
 
 #[test]
 fn a_run_is_summed_up() {
@@ -71,6 +77,75 @@ fn a_run_is_summed_up() {
         (&*group.text, group.example),
         ("failure of 102", place.flow(102))
     );
+}
+
+#[test]
+fn failures_on_the_client_s_side_are_told_apart_by_program() {
+    let place = Place::new();
+    let cases = [
+        (1, Some("curl"), Side::Client),
+        (2, Some("python3.11"), Side::Client),
+        (3, Some("curl"), Side::Client),
+        (4, None, Side::Client),
+        (5, Some("curl"), Side::Upstream),
+        (6, Some("python3.11"), Side::Upstream),
+    ];
+    for (flow, program, side) in cases {
+        let mut script = Script::new(flow);
+        script.response = None;
+        let failure = Failure {
+            side,
+            stage: Stage::Tls,
+            kind: FailureKind::ClosedEarly,
+            text: format!("failure of {flow}"),
+        };
+        script.failure = Some((failure, None));
+        let facts = ConnectionFacts {
+            process: program.map(process),
+            ..ConnectionFacts::clone(&client())
+        };
+        let events = on_connections(script.events(), &Arc::new(facts), &upstream());
+        place.record(events);
+    }
+    let failures = place.reader().summary(place.run).unwrap().failures;
+    let told: Vec<_> = failures
+        .iter()
+        .map(|group| {
+            (
+                &*group.side,
+                group.program.as_deref(),
+                group.flows,
+                group.example,
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("client", Some("curl"), 2, place.flow(1)),
+            ("upstream", None, 2, place.flow(5)),
+            ("client", Some("python3.11"), 1, place.flow(2)),
+            ("client", None, 1, place.flow(4)),
+        ]
+    );
+}
+
+fn process(name: &str) -> ProcessCell {
+    let cell = ProcessCell::default();
+    cell.set(Ok(Arc::new(ProcessInfo {
+        pid: 4711,
+        parent_pid: None,
+        exe_name: name.to_owned(),
+        exe_path: None,
+        command_line: Secret::new(Vec::new()),
+        command_line_cut: false,
+        ancestors: Vec::new(),
+        container: None,
+        uid: None,
+        started_at: None,
+        bundle_id: None,
+    })));
+    cell
 }
 
 #[test]

@@ -380,7 +380,8 @@ impl Generation {
                 .max(config.handler.body_bytes_max as u64),
             None => config.body_bytes_kept,
         };
-        let watched = lasting.watcher.is_some()
+        let watches_flows = |watcher: &Arc<dyn Watcher>| watcher.watches_flows();
+        let watched = lasting.watcher.as_ref().is_some_and(watches_flows)
             || lasting.gate.is_some()
             || config.rejections.auto_bypass == AutoBypass::Process;
         let attribution = config.attribution.filter(|_| watched);

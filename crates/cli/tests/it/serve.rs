@@ -184,10 +184,10 @@ fn a_port_named_with_a_host_may_be_asked_for() {
             .unwrap();
         String::from_utf8(told.stdout).unwrap()
     };
-    let mut closed = world.serve(&["--intercept", "127.0.0.1"]);
+    let mut closed = world.serve(&["--admin", "off", "--intercept", "127.0.0.1"]);
     assert_eq!(status(&closed), "403 000");
     assert_eq!(closed.stop(), Some(0));
-    let mut open = world.serve(&["--intercept", &upstream.to_string()]);
+    let mut open = world.serve(&["--admin", "off", "--intercept", &upstream.to_string()]);
     assert_eq!(status(&open), "200 200");
     assert_eq!(open.stop(), Some(0));
 }

@@ -32,7 +32,8 @@ pub trait Watcher: Send + Sync + std::fmt::Debug + 'static {
     fn handle_events(&self, events: Vec<Event>);
 
     /// Whether flows are to be told, which costs time for each. A watcher that says no hears only of
-    /// what belongs to no flow, such as [`Event::CertificateRefused`]. The answer must not change.
+    /// what belongs to no flow, such as [`Event::CertificateRefused`], and the programs in it are not
+    /// looked for. The answer must not change.
     fn watches_flows(&self) -> bool {
         true
     }

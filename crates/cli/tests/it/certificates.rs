@@ -70,7 +70,10 @@ fn a_refusal_is_told_also_where_nothing_is_kept() {
     let own = world.file("own.pem", &other.certificate_pem());
     let port = site.upstream.address().port();
     world.file(".config/oriel/config.toml", "[intercept]\nrejections = 1\n");
-    let mut service = world.serve_port(port, &["--no-capture", "--intercept", NAME]);
+    let mut service = world.serve_port(
+        port,
+        &["--admin", "off", "--no-capture", "--intercept", NAME],
+    );
     let proxy = format!("http://{}", service.proxy);
     let asked = std::process::Command::new("curl")
         .args(["-sS", "--noproxy", "", "--proxy", &proxy])

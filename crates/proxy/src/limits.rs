@@ -168,6 +168,10 @@ pub const PROCESSES_MAX: usize = 65_536;
 /// Descriptors of one process that are looked at.
 pub const PROCESS_DESCRIPTORS_MAX: usize = 65_536;
 
+/// Descriptors of a process that are looked at first, from the one of its latest connection on: a
+/// client that opens many connections numbers them one after the other.
+pub const PROCESS_DESCRIPTORS_NEAR: u32 = 16;
+
 /// Octets kept of the arguments of a process: prompts on command lines are long, and the kernel
 /// allows megabytes.
 pub const PROCESS_ARGUMENTS_BYTES_MAX: usize = 16 * 1024;

@@ -10,6 +10,9 @@ use traffic::AttributionError;
 use super::proc::{self, Holds};
 use crate::limits::PROCESS_OWNERS_MAX;
 
+/// The first that a program opens by itself.
+const FIRST_DESCRIPTOR: u32 = 3;
+
 /// A process, told from an earlier one with the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
@@ -21,7 +24,15 @@ pub(super) struct Owner {
 /// At most [`PROCESS_OWNERS_MAX`] processes that had connections, the latest first.
 #[derive(Debug, Default)]
 pub(super) struct Owners {
-    latest: Mutex<VecDeque<Owner>>,
+    latest: Mutex<VecDeque<Known>>,
+}
+
+/// A process that had a connection.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    owner: Owner,
+    /// The descriptor of the latest of them, or where to begin to look.
+    descriptor: u32,
 }
 
 impl Owners {
@@ -33,41 +44,60 @@ impl Owners {
         deadline: Instant,
     ) -> Result<Owner, AttributionError> {
         let link = format!("socket:[{inode}]");
-        let owner = match self.find_known(link.as_bytes()) {
-            Some(owner) => owner,
+        let known = match self.find_known(link.as_bytes()) {
+            Some(known) => known,
             None => find_among_all(link.as_bytes(), uid, deadline)?,
         };
-        self.remember(owner);
-        Ok(owner)
+        self.remember(known);
+        Ok(known.owner)
     }
 
-    fn find_known(&self, link: &[u8]) -> Option<Owner> {
+    fn find_known(&self, link: &[u8]) -> Option<Known> {
         let known = self.latest.lock().clone();
-        let is_alive =
-            |owner: &Owner| proc::stat(owner.pid).is_some_and(|stat| stat.start == owner.start);
+        let is_alive = |known: &Known| {
+            proc::stat(known.owner.pid).is_some_and(|stat| stat.start == known.owner.start)
+        };
         let (alive, ended): (Vec<_>, Vec<_>) = known.into_iter().partition(is_alive);
         if !ended.is_empty() {
-            self.latest.lock().retain(|owner| !ended.contains(owner));
+            let has_ended = |known: &Known| ended.iter().any(|ended| ended.owner == known.owner);
+            self.latest.lock().retain(|known| !has_ended(known));
         }
-        alive.into_iter().find(|owner| {
-            proc::holds(owner.pid, link) == Holds::Yes || proc::holds_as_standard(owner.pid, link)
+        alive.into_iter().find_map(|known| {
+            let Known { owner, descriptor } = known;
+            if let Some(descriptor) = proc::holds_near(owner.pid, descriptor, link) {
+                return Some(Known { owner, descriptor });
+            }
+            match proc::holds(owner.pid, link) {
+                Holds::Yes(descriptor) => Some(Known { owner, descriptor }),
+                Holds::No | Holds::Hidden => {
+                    proc::holds_as_standard(owner.pid, link).then_some(known)
+                }
+            }
         })
     }
 
-    pub(super) fn remember(&self, owner: Owner) {
+    fn remember(&self, known: Known) {
         let mut latest = self.latest.lock();
-        latest.retain(|known| *known != owner);
-        latest.push_front(owner);
+        latest.retain(|other| other.owner != known.owner);
+        latest.push_front(known);
         latest.truncate(PROCESS_OWNERS_MAX);
     }
 
     #[cfg(test)]
     pub(super) fn known(&self) -> Vec<Owner> {
-        self.latest.lock().iter().copied().collect()
+        self.latest.lock().iter().map(|known| known.owner).collect()
+    }
+
+    #[cfg(test)]
+    pub(super) fn remember_owner(&self, owner: Owner) {
+        self.remember(Known {
+            owner,
+            descriptor: FIRST_DESCRIPTOR,
+        });
     }
 }
 
-fn find_among_all(link: &[u8], uid: u32, deadline: Instant) -> Result<Owner, AttributionError> {
+fn find_among_all(link: &[u8], uid: u32, deadline: Instant) -> Result<Known, AttributionError> {
     let mut hidden = Vec::new();
     // The tools of an agent live shortly: the youngest first.
     let mut processes = proc::processes();
@@ -75,7 +105,7 @@ fn find_among_all(link: &[u8], uid: u32, deadline: Instant) -> Result<Owner, Att
     for pid in processes.iter().copied() {
         check(deadline)?;
         match proc::holds(pid, link) {
-            Holds::Yes => return owner(pid),
+            Holds::Yes(descriptor) => return known(pid, descriptor),
             Holds::Hidden => hidden.push(pid),
             Holds::No => {}
         }
@@ -83,7 +113,7 @@ fn find_among_all(link: &[u8], uid: u32, deadline: Instant) -> Result<Owner, Att
     for pid in processes {
         check(deadline)?;
         if proc::holds_as_standard(pid, link) {
-            return owner(pid);
+            return known(pid, FIRST_DESCRIPTOR);
         }
     }
     // Most that are hidden are other users' and have nothing to do with it.
@@ -96,10 +126,11 @@ fn find_among_all(link: &[u8], uid: u32, deadline: Instant) -> Result<Owner, Att
     Err(AttributionError::Gone)
 }
 
-fn owner(pid: u32) -> Result<Owner, AttributionError> {
+fn known(pid: u32, descriptor: u32) -> Result<Known, AttributionError> {
     let stat = proc::stat(pid).ok_or(AttributionError::Gone)?;
     let start = stat.start;
-    Ok(Owner { pid, start })
+    let owner = Owner { pid, start };
+    Ok(Known { owner, descriptor })
 }
 
 fn check(deadline: Instant) -> Result<(), AttributionError> {

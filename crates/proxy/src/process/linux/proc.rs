@@ -10,7 +10,8 @@ use rustix::fs::{Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 use crate::limits::{
-    PROCESS_ARGUMENTS_BYTES_MAX, PROCESS_DESCRIPTORS_MAX, PROCESS_FILE_BYTES_MAX, PROCESSES_MAX,
+    PROCESS_ARGUMENTS_BYTES_MAX, PROCESS_DESCRIPTORS_MAX, PROCESS_DESCRIPTORS_NEAR,
+    PROCESS_FILE_BYTES_MAX, PROCESSES_MAX,
 };
 
 /// Length of the tick in which the kernel tells times to programs: a hundredth of a second on
@@ -36,7 +37,8 @@ pub(super) struct Stat {
 /// Whether a process holds a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holds {
-    Yes,
+    /// As this descriptor.
+    Yes(u32),
     No,
     /// We may not see.
     Hidden,
@@ -59,10 +61,10 @@ pub(super) fn processes() -> Vec<u32> {
 /// three are not looked at.
 pub(super) fn holds(pid: u32, link: &[u8]) -> Holds {
     match find_descriptor(pid, link) {
-        Ok(true) => Holds::Yes,
+        Ok(Some(descriptor)) => Holds::Yes(descriptor),
         Err(Errno::ACCESS | Errno::PERM) => Holds::Hidden,
         // It ended meanwhile.
-        Ok(false) | Err(_) => Holds::No,
+        Ok(None) | Err(_) => Holds::No,
     }
 }
 
@@ -70,15 +72,25 @@ pub(super) fn holds(pid: u32, link: &[u8]) -> Holds {
 /// inetd(8) and its kind have connections there, and all have these descriptors: looking at them
 /// apart makes a search a third cheaper.
 pub(super) fn holds_as_standard(pid: u32, link: &[u8]) -> bool {
-    ["0", "1", "2"].iter().any(|name| {
-        let target = std::fs::read_link(format!("/proc/{pid}/fd/{name}"));
-        target.is_ok_and(|target| target.as_os_str().as_encoded_bytes() == link)
-    })
+    (0..3).any(|descriptor| is_link(pid, descriptor, link))
+}
+
+/// Which of the descriptors from this one on, few of them, is such a link. New ones are as a rule
+/// the next that is free, and a folder of thousands takes a millisecond to go through.
+pub(super) fn holds_near(pid: u32, descriptor: u32, link: &[u8]) -> Option<u32> {
+    let near = descriptor..descriptor.saturating_add(PROCESS_DESCRIPTORS_NEAR);
+    near.into_iter()
+        .find(|descriptor| is_link(pid, *descriptor, link))
+}
+
+fn is_link(pid: u32, descriptor: u32, link: &[u8]) -> bool {
+    let target = std::fs::read_link(format!("/proc/{pid}/fd/{descriptor}"));
+    target.is_ok_and(|target| target.as_os_str().as_encoded_bytes() == link)
 }
 
 /// By the calls of the system rather than `std::fs`: this is where the time of a lookup goes, and
 /// a path that begins at the root is walked anew for each descriptor.
-fn find_descriptor(pid: u32, link: &[u8]) -> Result<bool, Errno> {
+fn find_descriptor(pid: u32, link: &[u8]) -> Result<Option<u32>, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = rustix::fs::open(format!("/proc/{pid}/fd"), flags, Mode::empty())?;
     let mut room = [MaybeUninit::uninit(); FOLDER_BYTES];
@@ -94,14 +106,14 @@ fn find_descriptor(pid: u32, link: &[u8]) -> Result<bool, Errno> {
         // It may have been closed meanwhile.
         let length = rustix::fs::readlinkat_raw(&folder, name, &mut target).unwrap_or(0);
         if target.get(..length) == Some(link) {
-            return Ok(true);
+            return Ok(name.to_str().ok().and_then(|name| name.parse().ok()));
         }
         seen += 1;
         if seen >= PROCESS_DESCRIPTORS_MAX {
             break;
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 pub(super) fn stat(pid: u32) -> Option<Stat> {

@@ -55,7 +55,7 @@ fn a_number_used_again_is_forgotten() {
     let socket = find_socket(far.peer_addr().unwrap(), far.local_addr().unwrap()).unwrap();
     let pid = std::process::id();
     let start = proc::stat(pid).unwrap().start;
-    owners.remember(Owner {
+    owners.remember_owner(Owner {
         pid,
         start: start - 1,
     });
@@ -69,8 +69,28 @@ fn a_number_used_again_is_forgotten() {
 fn the_memory_of_owners_is_bounded() {
     let owners = Owners::default();
     for pid in 0..1000 {
-        owners.remember(Owner { pid, start: 0 });
+        owners.remember_owner(Owner { pid, start: 0 });
     }
     assert_eq!(owners.known().len(), crate::limits::PROCESS_OWNERS_MAX);
     assert_eq!(owners.known()[0].pid, 999);
+}
+
+#[test]
+fn the_descriptor_is_looked_for_from_the_latest_on() {
+    use std::os::fd::AsRawFd;
+
+    let pid = std::process::id();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let inode = rustix::fs::fstat(&listener).unwrap().st_ino;
+    let link = format!("socket:[{inode}]");
+    let descriptor = u32::try_from(listener.as_raw_fd()).unwrap();
+    let near = |from| proc::holds_near(pid, from, link.as_bytes());
+    assert_eq!(near(descriptor), Some(descriptor));
+    assert_eq!(near(descriptor - 1), Some(descriptor));
+    assert_eq!(near(descriptor + 1), None);
+    assert_eq!(near(u32::MAX), None);
+    assert_eq!(
+        proc::holds(pid, link.as_bytes()),
+        proc::Holds::Yes(descriptor)
+    );
 }

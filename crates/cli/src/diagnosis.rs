@@ -97,6 +97,10 @@ fn explain(finding: &mut Finding, circumstances: &Circumstances<'_>) {
     if processes.is_empty() {
         "it made no request over the network, or one too short to be seen"
             .clone_into(&mut finding.why);
+        if let Some((why, fix)) = ignoring(Path::new(circumstances.program)) {
+            finding.why = format!("{}; {why}", finding.why);
+            finding.fix.extend(fix);
+        }
         return;
     }
     let loopback_only = processes
@@ -152,9 +156,22 @@ fn explain(finding: &mut Finding, circumstances: &Circumstances<'_>) {
     }
 }
 
-/// Programs that are known to ignore the proxy variables, and what helps.
+/// Why a known program went past us, and what helps.
 fn known_program(process: &Process) -> Option<(String, Vec<String>)> {
     let program = process.program.as_deref()?;
+    ignoring(program).or_else(|| {
+        let (major, minor) = version_of_node(program)?;
+        Some((
+            format!(
+                "node {major}.{minor} honours the variables, but this program's own HTTP client does not"
+            ),
+            vec!["look in its settings for a proxy or a base URL".to_owned()],
+        ))
+    })
+}
+
+/// Programs that are known to ignore the proxy variables, and what helps.
+fn ignoring(program: &Path) -> Option<(String, Vec<String>)> {
     match program.file_name()?.to_str()? {
         "node" | "nodejs" => old_node(program),
         "java" => Some((
@@ -169,25 +186,23 @@ fn known_program(process: &Process) -> Option<(String, Vec<String>)> {
 
 /// Node honours NODE_USE_ENV_PROXY from 22.21 and 24.0 on.
 fn old_node(program: &Path) -> Option<(String, Vec<String>)> {
-    let output = crate::version_of::ask(program)?;
-    let version = node_version(&output)?;
-    let honours = version >= (24, 0) || (version.0 == 22 && version.1 >= 21);
-    let (major, minor) = version;
-    match honours {
-        true => Some((
-            format!(
-                "node {major}.{minor} honours the variables, but this program's own HTTP client does not"
-            ),
-            vec!["look in its settings for a proxy or a base URL".to_owned()],
-        )),
-        false => Some((
+    let (major, minor) = version_of_node(program)?;
+    let honours = major >= 24 || (major == 22 && minor >= 21);
+    (!honours).then(|| {
+        (
             format!("node {major}.{minor} ignores HTTPS_PROXY"),
             vec![
                 "use node 24, or 22.21 and later: they honour NODE_USE_ENV_PROXY, which oriel sets"
                     .to_owned(),
             ],
-        )),
-    }
+        )
+    })
+}
+
+fn version_of_node(program: &Path) -> Option<(u32, u32)> {
+    let is_node = matches!(program.file_name()?.to_str()?, "node" | "nodejs");
+    is_node.then_some(())?;
+    node_version(&crate::version_of::ask(program)?)
 }
 
 fn node_version(output: &str) -> Option<(u32, u32)> {

@@ -8,21 +8,7 @@ use traffic::{Failure, FailureKind, Side, Stage, Version};
 
 use super::RequestEdit;
 use crate::error;
-use crate::http1::head::RequestHead;
-
-/// Fields that frame a message or concern its connection: setting them would have the two sides
-/// read different messages.
-const NOT_TO_SET: [&str; 9] = [
-    "connection",
-    "content-length",
-    "host",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+use crate::http1::head::{RequestHead, frames_or_routes};
 
 impl RequestEdit {
     /// Finds what cannot be done. `held` says whether the body is held, so that it can be replaced.
@@ -31,7 +17,7 @@ impl RequestEdit {
             .remove
             .iter()
             .chain(self.set.iter().map(|(name, _)| name));
-        if let Some(name) = named.into_iter().find(|name| frames(name)) {
+        if let Some(name) = named.into_iter().find(|name| frames_or_routes(name)) {
             return Err(unusable(format!("sets or removes the field {name}")));
         }
         if let Some(path) = &self.path
@@ -155,11 +141,6 @@ impl RequestEdit {
 
 fn is(known: &HeaderName, name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(known.as_str().as_bytes())
-}
-
-/// True for a field whose change is refused.
-pub(super) fn frames(name: &HeaderName) -> bool {
-    NOT_TO_SET.contains(&name.as_str())
 }
 
 fn write_line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {

@@ -6,7 +6,7 @@ use http::header::{CONTENT_LENGTH, HeaderName};
 use http::{HeaderMap, Response, StatusCode};
 
 use super::LocalResponse;
-use super::edit::frames;
+use crate::http1::head::frames_or_routes;
 
 impl LocalResponse {
     /// The head in HTTP/1.1.
@@ -49,7 +49,9 @@ impl LocalResponse {
 
     /// The fields without those that frame the message.
     fn fields(&self) -> impl Iterator<Item = (&HeaderName, &http::HeaderValue)> {
-        self.headers.iter().filter(|(name, _)| !frames(name))
+        self.headers
+            .iter()
+            .filter(|(name, _)| !frames_or_routes(name))
     }
 
     /// False for the statuses that have no body (RFC 9110 section 6.4.1).

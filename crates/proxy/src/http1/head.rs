@@ -289,6 +289,24 @@ pub fn pass_upgrade(lines: &mut [Line], bytes: &[u8]) {
     }
 }
 
+/// True for fields that frame a message, route it or concern its connection. Whoever adds or changes
+/// one has two readers understand two messages; in a trailer it comes too late (RFC 9110 section
+/// 6.5.1).
+pub(crate) fn frames_or_routes(name: &http::HeaderName) -> bool {
+    const NAMES: [&str; 9] = [
+        "connection",
+        "content-length",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    NAMES.contains(&name.as_str())
+}
+
 /// Names and values of field lines, in order.
 pub fn fields<'a>(
     lines: &'a [Line],

@@ -15,7 +15,7 @@ use traffic::{Failure, FailureKind, Head, Scheme, Side, Stage, Target, Version};
 use super::Http1Request;
 use super::body::Coding;
 use crate::error;
-use crate::http1::head::{BodyLength, Line, ResponseHead};
+use crate::http1::head::{BodyLength, Line, ResponseHead, frames_or_routes};
 use crate::max_forwards::{self, MaxForwards};
 
 /// An HTTP/2 request head as text, pseudo-header fields included (RFC 9113 section 8.3.1, RFC 8441
@@ -85,28 +85,11 @@ pub(super) fn trailers_map(text: &[u8]) -> Option<HeaderMap> {
     Some(fields.collect())
 }
 
-/// False for fields that frame or route a message: a trailer comes too late for them, and a reader
-/// that heeds it is misled (RFC 9110 section 6.5.1).
-fn may_trail(name: &HeaderName) -> bool {
-    const NEVER: [&str; 9] = [
-        "connection",
-        "content-length",
-        "host",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ];
-    !NEVER.contains(&name.as_str())
-}
-
 /// The trailers that may be turned over into another version.
 pub(super) fn trailers_to_send(mut trailers: HeaderMap) -> HeaderMap {
     let misleading: Vec<HeaderName> = trailers
         .keys()
-        .filter(|name| !may_trail(name))
+        .filter(|name| frames_or_routes(name))
         .cloned()
         .collect();
     for name in misleading {

@@ -80,7 +80,7 @@ fn the_descriptor_is_looked_for_from_the_latest_on() {
     use std::os::fd::AsRawFd;
 
     let pid = std::process::id();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let inode = rustix::fs::fstat(&listener).unwrap().st_ino;
     let link = format!("socket:[{inode}]");
     let descriptor = u32::try_from(listener.as_raw_fd()).unwrap();

@@ -3,6 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::authority::{make_private_folder, replace};
 use crate::child_env::{ADDING, REPLACING};
 use crate::environment::Environment;
@@ -113,45 +116,15 @@ fn push_pem(text: &mut String, der: &[u8]) {
     text.push_str("-----BEGIN CERTIFICATE-----\n");
     // 48 bytes make 64 characters.
     for line in der.chunks(48) {
-        push_base64(text, line);
+        STANDARD.encode_string(line, text);
         text.push('\n');
     }
     text.push_str("-----END CERTIFICATE-----\n");
 }
 
-fn push_base64(text: &mut String, bytes: &[u8]) {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for group in bytes.chunks(3) {
-        let byte = |index: usize| u32::from(group.get(index).copied().unwrap_or_default());
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for place in 0..4 {
-            let letter = bits >> (18 - 6 * place) & 63;
-            match place <= group.len() {
-                true => text.push(char::from(ALPHABET[letter as usize])),
-                false => text.push('='),
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn encodes_base64() {
-        for (bytes, expected) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            let mut text = String::new();
-            push_base64(&mut text, bytes.as_bytes());
-            assert_eq!(text, expected);
-        }
-    }
 
     #[test]
     fn a_bundle_has_what_was_configured_and_ours() {

@@ -8,13 +8,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rustls::SupportedProtocolVersion;
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use traffic::rules::pattern::HostPatterns;
 use traffic::rules::route::Rules;
 use traffic::secret::Secret;
-use traffic::wire::base64;
 use traffic::{ListenAddress, Scheme, Target, TargetError};
 
 use crate::handler::HandlerLimits;
@@ -214,7 +215,7 @@ impl Credentials {
             return false;
         };
         let plain = format!("{}:{}", self.user, self.password.reveal());
-        let known = base64::encode(plain.as_bytes());
+        let known = STANDARD.encode(plain);
         scheme.eq_ignore_ascii_case(b"basic ") && same(known.as_bytes(), said.trim_ascii())
     }
 }

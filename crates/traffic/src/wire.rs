@@ -1,7 +1,6 @@
 //! Wire codecs that more than one crate needs: bytes in, values out, in any chunking.
 
 pub mod alt_svc;
-pub mod base64;
 pub mod client_hello;
 pub mod encoding;
 pub mod fingerprint;

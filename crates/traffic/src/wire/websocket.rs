@@ -25,7 +25,6 @@ pub mod handshake;
 mod inflate;
 pub mod limits;
 mod problem;
-mod sha1;
 
 use bytes::Bytes;
 

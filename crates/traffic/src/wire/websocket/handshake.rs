@@ -3,11 +3,12 @@
 //!
 //! Fields are given as name and value, in order, as [`Head::fields`](crate::Head::fields) does.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use sha1::{Digest, Sha1};
 
 use super::extensions::Extensions;
-use super::sha1;
-use crate::wire::base64;
 
 /// Octets of `Sec-WebSocket-Key`: 16 in base64.
 const KEY_BYTES: usize = 24;
@@ -118,7 +119,7 @@ pub fn is_extended_connect(method: &[u8], protocol: &[u8]) -> bool {
 /// answers it.
 #[must_use]
 pub fn make_key(nonce: [u8; 16]) -> (String, Asked) {
-    let key = base64::encode(&nonce);
+    let key = STANDARD.encode(nonce);
     let accept = accept(key.as_bytes());
     (key, Asked { accept })
 }
@@ -225,9 +226,10 @@ fn is_key(key: &[u8]) -> bool {
             .is_some_and(|key| key.iter().all(in_alphabet))
 }
 
-/// RFC 6455 section 4.2.2, step 5.4.
+/// RFC 6455 section 4.2.2, step 5.4. SHA-1 shows that the upstream has understood the request; no
+/// security rests on it.
 fn accept(key: &[u8]) -> String {
-    base64::encode(&sha1::digest(&[key, KEY_SUFFIX].concat()))
+    STANDARD.encode(Sha1::digest([key, KEY_SUFFIX].concat()))
 }
 
 #[cfg(test)]

@@ -71,6 +71,7 @@ pub mod limits;
 
 mod accept;
 mod clock;
+mod connect;
 mod connection;
 mod deadline;
 mod destination;

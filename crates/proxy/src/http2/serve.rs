@@ -13,7 +13,8 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use traffic::{ConnectionFacts, Failure, FailureKind, FlowKind, Scheme, Side, Stage, Target};
 
-use crate::connection::{self, Asked, ConnectAnswer, ConnectAsked, Engine};
+use crate::connect::{self, Asked, ConnectAnswer, ConnectAsked};
+use crate::connection::Engine;
 use crate::deadline::Deadline;
 use crate::destination::{Destination, Scope};
 use crate::error;
@@ -362,7 +363,7 @@ async fn connect(
         reporter,
         place: None,
     };
-    connection::connect(Box::new(asked), engine).await;
+    connect::connect(Box::new(asked), engine).await;
 }
 
 fn connect_target(parts: &Parts) -> Result<Target, Failure> {

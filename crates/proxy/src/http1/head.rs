@@ -289,6 +289,13 @@ pub fn pass_upgrade(lines: &mut [Line], bytes: &[u8]) {
     }
 }
 
+/// Leaves out the line that says that the body is chunked.
+pub fn leave_out_chunking(lines: &mut [Line], bytes: &[u8]) {
+    for line in lines {
+        line.hop |= name_of(bytes, line).eq_ignore_ascii_case(b"transfer-encoding");
+    }
+}
+
 /// True for fields that frame a message, route it or concern its connection. Whoever adds or changes
 /// one has two readers understand two messages; in a trailer it comes too late (RFC 9110 section
 /// 6.5.1).

@@ -1,6 +1,7 @@
 //! Carries one flow between two HTTP/1.1 connections, both ways at once, in one task.
 //!
-//! The framing is not touched: what the codec has accepted goes out as the bytes that came.
+//! The framing is not touched: what the codec has accepted goes out as the bytes that came. A client
+//! of HTTP/1.0 alone gets the payload of a chunked response, and the end of the connection after it.
 //! Nothing is collected; a side that cannot be written to is not read from.
 
 use std::task::{Context, Poll, ready};
@@ -30,6 +31,8 @@ pub(crate) struct Relay<'a, 'r> {
     /// The WebSocket that the request asks for.
     upgrade: Option<&'a Asked>,
     client_stays: bool,
+    /// A client of HTTP/1.0 gets neither interim responses nor chunks.
+    client_is_http10: bool,
     /// The upstream's offers of HTTP/3 stay behind.
     hides_http3: bool,
     request: Pump,
@@ -48,7 +51,9 @@ pub(crate) struct Relay<'a, 'r> {
 /// One body on its way.
 struct Pump {
     framing: Framing,
-    /// Octets that the framing has accepted and that are not written yet.
+    /// Only the payload is sent on, not what frames it.
+    unframes: bool,
+    /// Octets to send on that are not written yet.
     accepted: Bytes,
 }
 
@@ -115,7 +120,8 @@ impl<'a, 'r> Relay<'a, 'r> {
             idle,
             method: if is_head { b"HEAD" } else { b"GET" },
             upgrade: None,
-            client_stays,
+            client_stays: client_stays && request.version == Version::Http11,
+            client_is_http10: request.version == Version::Http10,
             hides_http3: false,
             request: Pump::new(request.body),
             request_done: false,
@@ -389,14 +395,22 @@ impl<'a, 'r> Relay<'a, 'r> {
                 ));
             }
             self.flow.informational(text);
-            head::write_response(&head, bytes, self.hides_http3, &mut self.client.output);
-            self.client.output.extend_from_slice(b"\r\n");
+            // RFC 9110 section 15.2.
+            if !self.client_is_http10 {
+                head::write_response(&head, bytes, self.hides_http3, &mut self.client.output);
+                self.client.output.extend_from_slice(b"\r\n");
+            }
         } else {
             if self.upgrade.is_some() {
                 self.flow.request_ended(None);
             }
             self.flow.response_started(text);
-            let until_close = head.body == BodyLength::UntilClose;
+            let mut pump = Pump::new(head.body);
+            if self.client_is_http10 && head.body == BodyLength::Chunked {
+                pump.unframes = true;
+                head::leave_out_chunking(&mut head.lines, bytes);
+            }
+            let until_close = pump.unframes || head.body == BodyLength::UntilClose;
             self.client_stays &= head.version == Version::Http11 && !until_close;
             // A client that waits for 100 Continue and gets its answer instead sends no body, so
             // where its next request would begin is not known.
@@ -413,7 +427,7 @@ impl<'a, 'r> Relay<'a, 'r> {
             }
             self.client.output.extend_from_slice(b"\r\n");
             self.response = Response::Body {
-                pump: Pump::new(head.body),
+                pump,
                 until_close,
                 upstream_stays: head.keep_alive,
             };
@@ -494,6 +508,7 @@ impl Pump {
     fn new(length: BodyLength) -> Self {
         Self {
             framing: Framing::new(length),
+            unframes: false,
             accepted: Bytes::new(),
         }
     }
@@ -506,17 +521,25 @@ impl Pump {
         mut show: impl FnMut(&Bytes),
     ) -> Result<(), BodyError> {
         let mut taken = input.split().freeze();
+        let mut bare = BytesMut::new();
         let mut end = 0;
         while end < taken.len() && !self.framing.is_done() {
             let step = self.framing.decode(taken.get(end..).unwrap_or_default())?;
             if !step.payload.is_empty() {
-                show(&taken.slice(end + step.payload.start..end + step.payload.end));
+                let payload = taken.slice(end + step.payload.start..end + step.payload.end);
+                if self.unframes {
+                    bare.extend_from_slice(&payload);
+                }
+                show(&payload);
             }
             end += step.consumed;
         }
         // What follows the body is of the next message.
         input.extend_from_slice(&taken.split_off(end));
-        self.accepted = taken;
+        self.accepted = match self.unframes {
+            true => bare.freeze(),
+            false => taken,
+        };
         Ok(())
     }
 

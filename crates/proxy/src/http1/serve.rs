@@ -236,9 +236,11 @@ fn plan_inside(inside: &Arc<Inside>, request: &RequestHead, target: &str) -> Res
             )
         }
     };
-    let host = match inside.reverse {
-        true => Some(inside.to.target.authority(inside.to.scheme)),
-        false => host,
+    let host = match host {
+        Some(host) if !inside.reverse => Some(host),
+        // HTTP/1.0 can do without one (RFC 9112 section 3.2).
+        None if !inside.reverse && request.host.is_some() => None,
+        _ => Some(inside.to.target.authority(inside.to.scheme)),
     };
     Ok(Plan {
         to: Arc::clone(&inside.to),
@@ -386,7 +388,7 @@ async fn forward(
     let mut repeated = false;
     loop {
         let mut held = match lease {
-            Ok(Lease::Http1(held)) if request.version == Version::Http11 => held,
+            Ok(Lease::Http1(held)) => held,
             Ok(other) => {
                 let mut message = asked.message(forwards, repeated);
                 message.upgrade = upgrade.as_ref();

@@ -168,6 +168,82 @@ async fn the_client_that_closes_is_told_so_and_its_upstream_is_not() {
 }
 
 #[tokio::test]
+async fn a_client_of_http10_is_carried_line_by_line_too() {
+    let sized = "HTTP/1.1 200 Fine\r\nset-COOKIE: a\r\nContent-Length: 2\r\nX-B:  1\r\n";
+    Exchanged {
+        request: "POST /a HTTP/1.0\r\nhOST: a\r\nX-a:1\r\nx-A: 2\r\nConnection: keep-alive\r\nContent-Length: 3\r\n\r\nabc",
+        request_through: "POST /a HTTP/1.1\r\nhOST: a\r\nX-a:1\r\nx-A: 2\r\nContent-Length: 3\r\n\r\nabc",
+        response: &format!("{sized}\r\nok"),
+        response_through: &format!("{sized}Connection: close\r\n\r\nok"),
+    }
+    .check()
+    .await;
+    Exchanged {
+        request: "GET /a HTTP/1.0\r\nHost: a\r\n\r\n",
+        request_through: "GET /a HTTP/1.1\r\nHost: a\r\n\r\n",
+        response: "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n\
+                   HTTP/1.1 200 Fine\r\nX-B: 1\r\nTRANSFER-encoding: chunked\r\nx-b:2\r\n\r\n\
+                   3;x\r\nabc\r\n2\r\nde\r\n0\r\nX-T: 1\r\n\r\n",
+        response_through: "HTTP/1.1 200 Fine\r\nX-B: 1\r\nx-b:2\r\nConnection: close\r\n\r\nabcde",
+    }
+    .check()
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_of_http10_without_a_host_gets_one() {
+    let script = vec![
+        Step::ReadHead,
+        Step::send("HTTP/1.1 204 No Content\r\n\r\n"),
+    ];
+    let upstream = scripted(false, vec![script]).await;
+    let running = Running::start().await;
+    let mut client = running.through(&upstream).await;
+    client
+        .send("GET /a HTTP/1.0\r\nX: 1\r\n\r\n")
+        .await
+        .unwrap();
+    soon(client.read_response("GET")).await.unwrap();
+    let played = soon(upstream.wait_for_scripts(1)).await.remove(0);
+    let host = authority_of(&upstream);
+    let sent = format!("GET /a HTTP/1.1\r\nX: 1\r\nHost: {host}\r\n\r\n");
+    assert_eq!(played.received.escape_ascii().to_string(), escaped(&sent));
+}
+
+#[tokio::test]
+async fn chunks_for_a_client_of_http10_come_as_one_body_until_close() {
+    let kilobytes = 3_000;
+    let chunk = format!("400\r\n{}\r\n", "x".repeat(0x400));
+    let response = format!(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n",
+        chunk.repeat(kilobytes)
+    );
+    let next = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext";
+    let script = vec![
+        Step::ReadHead,
+        Step::send(&*response),
+        Step::ReadHead,
+        Step::send(next),
+    ];
+    let upstream = scripted(false, vec![script]).await;
+    let running = Running::start().await;
+    let mut got = Vec::new();
+    for _ in 0..2 {
+        let mut client = running.through(&upstream).await;
+        client
+            .send("GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+            .await
+            .unwrap();
+        got.push(soon(client.read_to_end()).await.unwrap());
+    }
+    let end = got[0].windows(4).position(|at| at == b"\r\n\r\n").unwrap() + 4;
+    assert_eq!(got[0].len() - end, kilobytes * 0x400);
+    assert!(got[0][end..].iter().all(|byte| *byte == b'x'));
+    // The upstream's connection was kept for the next one.
+    assert!(got[1].ends_with(b"next"));
+}
+
+#[tokio::test]
 async fn a_body_until_close_ends_with_the_connection() {
     for way in WAYS {
         let response = "HTTP/1.1 200 OK\r\nX: 1\r\n\r\nall there is";

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use proxy::tls::identity::ClientIdentity;
+use proxy::tls::identity::Identity;
 use proxy::{Credentials, Listener, ListenerTls};
 use traffic::{Host, ListenAddress};
 
@@ -98,7 +98,7 @@ fn listener_tls(
         Problem::new("ORL0106", Exit::Usage, what).why(format!("{key} is set so by: {origin}"))
     };
     match (&tls.certificate, &tls.key, &tls.names) {
-        (Some(certificate), Some(key), None) => ClientIdentity::load(certificate, key)
+        (Some(certificate), Some(key), None) => Identity::load(certificate, key)
             .map(ListenerTls::Given)
             .map_err(|error| {
                 let (certificate, key) = (certificate.display(), key.display());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use proxy::tls::identity::ClientIdentity;
+use proxy::tls::identity::Identity;
 use proxy::tls::upstream_side::TrustError;
 use proxy::{
     Authority, BindError, ConnectPorts, Proxy, ProxyConfig, ReadStreams, ReloadError,
@@ -327,7 +327,7 @@ fn client_certificates(settings: &Settings) -> Result<Vec<proxy::ClientCertifica
     let key = "upstream.client_certificates";
     let setting = &settings.client_certificates;
     let read = |shown: &ClientCertificate| {
-        let identity = ClientIdentity::load(&shown.certificate, &shown.key).map_err(|error| {
+        let identity = Identity::load(&shown.certificate, &shown.key).map_err(|error| {
             let (certificate, key) = (shown.certificate.display(), shown.key.display());
             let what = format!("cannot show upstreams {certificate} with the key {key}");
             let source = std::error::Error::source(&error).map(ToString::to_string);

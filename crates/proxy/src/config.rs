@@ -21,7 +21,7 @@ use traffic::{ListenAddress, Scheme, Target, TargetError};
 use crate::handler::HandlerLimits;
 use crate::limits::{CONNECTIONS_PER_CLIENT_MAX, FLOWS_MAX};
 use crate::tls::authority::Authority;
-use crate::tls::identity::ClientIdentity;
+use crate::tls::identity::Identity;
 pub use crate::tls::listener_side::ListenerTls;
 
 /// Everything the engine needs to run. There is no `Default`: trust and exposure are decided by
@@ -246,7 +246,7 @@ pub struct ClientCertificate {
     /// To whom it is shown.
     pub hosts: HostPatterns,
     /// The certificate and its key.
-    pub identity: ClientIdentity,
+    pub identity: Identity,
 }
 
 /// What becomes of a connection whose ClientHello names another host than its CONNECT request.

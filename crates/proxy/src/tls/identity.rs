@@ -13,14 +13,14 @@ use super::authority::{self, AuthorityError};
 use super::certificate::{distinguished_name, parse};
 use super::provider;
 
-/// A certificate with its chain and its key.
+/// A certificate with its chain and its key, shown to upstreams or to the clients of a listener.
 #[derive(Clone)]
-pub struct ClientIdentity {
+pub struct Identity {
     resolver: Arc<SingleCertAndKey>,
     subject: String,
 }
 
-/// Why a certificate cannot be shown to upstreams.
+/// Why a certificate cannot be shown.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// A file cannot be read, or others can read the key.
@@ -43,7 +43,7 @@ pub enum IdentityError {
     },
 }
 
-impl ClientIdentity {
+impl Identity {
     /// Reads both from files. A key that others than its owner can read is refused.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, IdentityError> {
         let certificate = authority::read_file(certificate, |_| Ok(()));
@@ -86,9 +86,9 @@ impl ClientIdentity {
     }
 }
 
-impl fmt::Debug for ClientIdentity {
+impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientIdentity")
+        f.debug_struct("Identity")
             .field("subject", &self.subject)
             .finish_non_exhaustive()
     }
@@ -104,13 +104,13 @@ mod tests {
     fn a_key_must_belong_to_its_certificate() {
         let authority = Authority::new("clients");
         let (own, other) = (authority.issue_client("a"), authority.issue_client("b"));
-        let identity = ClientIdentity::from_pem(own.chain_pem(), own.key_pem()).unwrap();
+        let identity = Identity::from_pem(own.chain_pem(), own.key_pem()).unwrap();
         assert_eq!(identity.subject(), "CN=a");
-        let mixed = ClientIdentity::from_pem(own.chain_pem(), other.key_pem());
+        let mixed = Identity::from_pem(own.chain_pem(), other.key_pem());
         assert!(matches!(mixed, Err(IdentityError::KeyMismatch { .. })));
-        let none = ClientIdentity::from_pem("", own.key_pem());
+        let none = Identity::from_pem("", own.key_pem());
         assert!(matches!(none, Err(IdentityError::BadCertificate)));
-        let none = ClientIdentity::from_pem(own.chain_pem(), "");
+        let none = Identity::from_pem(own.chain_pem(), "");
         assert!(matches!(none, Err(IdentityError::BadKey)));
     }
 
@@ -126,7 +126,7 @@ mod tests {
         std::fs::write(&key, identity.key_pem()).unwrap();
         let allow = |mode| {
             std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
-            ClientIdentity::load(&certificate, &key)
+            Identity::load(&certificate, &key)
         };
         let exposed = allow(0o640).unwrap_err();
         assert!(matches!(

@@ -9,7 +9,7 @@ use rustls::sign::CertifiedKey;
 use traffic::Host;
 
 use super::client_side::{ClientAlpn, Clock, base_config};
-use super::identity::ClientIdentity;
+use super::identity::Identity;
 use super::leaf::{Leaf, LeafCache, LeafError};
 use crate::config::MinTlsVersion;
 
@@ -19,7 +19,7 @@ pub enum ListenerTls {
     /// A certificate for these names, at least one, signed by oriel's authority and renewed in time.
     Minted(Vec<Host>),
     /// A certificate from elsewhere.
-    Given(ClientIdentity),
+    Given(Identity),
 }
 
 /// The configurations for the clients of one listener: one for each ALPN choice.

@@ -19,7 +19,7 @@ use traffic::rules::pattern::{HostPatterns, PatternError};
 use traffic::{FailureKind, Target, Timestamp, TlsFacts};
 
 use super::der::Civil;
-use super::identity::ClientIdentity;
+use super::identity::Identity;
 use super::{alert_name, certificate, is_about_version};
 use crate::config::{ClientCertificate, MinTlsVersion, UpstreamTrust};
 
@@ -166,7 +166,7 @@ impl UpstreamTls {
 struct Configs {
     verifier: Arc<dyn ServerCertVerifier>,
     min: MinTlsVersion,
-    identity: Option<ClientIdentity>,
+    identity: Option<Identity>,
     http11: OnceLock<Arc<ClientConfig>>,
     http2: OnceLock<Arc<ClientConfig>>,
     both: OnceLock<Arc<ClientConfig>>,
@@ -187,7 +187,7 @@ impl Configs {
     }
 
     /// The same with a certificate of ours, and with sessions of its own.
-    fn showing(&self, identity: &ClientIdentity) -> Self {
+    fn showing(&self, identity: &Identity) -> Self {
         Self {
             identity: Some(identity.clone()),
             min: self.min,

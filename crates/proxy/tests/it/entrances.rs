@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use oriel_proxy::tls::identity::ClientIdentity;
+use oriel_proxy::tls::identity::Identity;
 use oriel_proxy::{ConnectPorts, Credentials, Listener, ListenerTls, ReverseTo};
 use testbed::client::{Client, Request, Response};
 use testbed::script::Step;
@@ -259,7 +259,7 @@ async fn a_reverse_listener_leads_neither_elsewhere_nor_to_itself() {
 async fn a_proxy_is_reached_by_tls() {
     let (plain, tls) = (http().await, https(Protocols::Both).await);
     let minted = crate::running::upstream_authority().issue(&[NAME]);
-    let given = ClientIdentity::from_pem(minted.chain_pem(), minted.key_pem());
+    let given = Identity::from_pem(minted.chain_pem(), minted.key_pem());
     let listener = any_port().with_tls(ListenerTls::Given(given.unwrap()));
     let running = at(listener).await;
     let trusted = |alpn: &[&str]| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use oriel_proxy::tls::identity::ClientIdentity;
+use oriel_proxy::tls::identity;
 use oriel_proxy::{ClientCertificate, MinTlsVersion, ProxyConfig, SniMismatch};
 use testbed::authority::{Authority, Identity, client_config_tls12};
 use testbed::client::{Client, Request, Response};
@@ -236,7 +236,7 @@ async fn ask(
 fn shown(identity: &Identity, host: &str) -> Vec<ClientCertificate> {
     vec![ClientCertificate {
         hosts: HostPatterns::parse(&[host]).unwrap(),
-        identity: ClientIdentity::from_pem(identity.chain_pem(), identity.key_pem()).unwrap(),
+        identity: identity::Identity::from_pem(identity.chain_pem(), identity.key_pem()).unwrap(),
     }]
 }
 

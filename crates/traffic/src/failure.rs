@@ -23,6 +23,8 @@ pub enum Stage {
     Resolve,
     /// Connecting.
     Dial,
+    /// Reaching the upstream proxy, and asking it for the target.
+    UpstreamProxy,
     /// The TLS handshake.
     Tls,
     /// The request on its way.
@@ -88,6 +90,12 @@ pub enum FailureKind {
     Blocked,
     /// The client has not said who it is, or not rightly.
     Unauthorized,
+    /// The upstream proxy wants to know who asks, and was not told or not convinced.
+    UpstreamProxyUnauthorized,
+    /// The upstream proxy does not allow the target.
+    UpstreamProxyDenied,
+    /// The upstream proxy did not reach the target, or its answer cannot be understood.
+    UpstreamProxyFailed,
     /// Something oriel does not speak.
     Unsupported,
     /// The handler that the engine asks did not answer, or its answer cannot be used.
@@ -134,6 +142,7 @@ impl Stage {
             Self::Route => "route",
             Self::Resolve => "resolve",
             Self::Dial => "dial",
+            Self::UpstreamProxy => "upstream_proxy",
             Self::Tls => "tls",
             Self::Request => "request",
             Self::Response => "response",
@@ -172,6 +181,9 @@ impl FailureKind {
             Self::PortNotAllowed => "port_not_allowed",
             Self::Blocked => "blocked",
             Self::Unauthorized => "unauthorized",
+            Self::UpstreamProxyUnauthorized => "upstream_proxy_unauthorized",
+            Self::UpstreamProxyDenied => "upstream_proxy_denied",
+            Self::UpstreamProxyFailed => "upstream_proxy_failed",
             Self::Unsupported => "unsupported",
             Self::HandlerFailed => "handler_failed",
             Self::Busy => "busy",

@@ -2,6 +2,8 @@
 
 pub mod filter;
 pub mod known;
+pub mod no_proxy;
 pub mod pattern;
 pub mod redact;
 pub mod route;
+pub mod upstream_proxy;

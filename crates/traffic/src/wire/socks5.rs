@@ -1,5 +1,5 @@
 //! The messages of SOCKS 5 (RFC 1928) and of its user name and password (RFC 1929), as a server
-//! reads and writes them.
+//! and as a client read and write them.
 //!
 //! Every reader looks at the bytes that came so far and says what they are, or that more are
 //! needed; an answer once given does not change with more bytes. A message has at most 513 bytes,
@@ -207,6 +207,110 @@ impl From<Problem> for Reply {
             Problem::AddressType(_) => Self::AddressTypeNotSupported,
             Problem::Version(_) | Problem::Target(_) => Self::Failed,
         }
+    }
+}
+
+/// The first message of a client (RFC 1928 section 3): without credentials it offers to say nothing
+/// of itself, with them either.
+#[must_use]
+pub fn greeting(has_credentials: bool) -> &'static [u8] {
+    match has_credentials {
+        true => &[VERSION, 2, 0, 2],
+        false => &[VERSION, 1, 0],
+    }
+}
+
+/// Reads the way that the server chose; one that was not offered is none that can be gone.
+#[must_use]
+pub fn parse_method(bytes: &[u8]) -> Parsed<Method> {
+    parse(bytes, VERSION, |fields| {
+        Ok(match fields.byte()? {
+            0 => Method::Nothing,
+            2 => Method::Password,
+            _ => Method::NoneAcceptable,
+        })
+    })
+}
+
+/// The message with name and password (RFC 1929 section 2); `None` if one of them has no octet or
+/// more than 255.
+#[must_use]
+pub fn credentials(user: &[u8], password: &[u8]) -> Option<Vec<u8>> {
+    let mut message = vec![PASSWORD_VERSION];
+    for text in [user, password] {
+        let length = u8::try_from(text.len()).ok().filter(|length| *length > 0)?;
+        message.push(length);
+        message.extend_from_slice(text);
+    }
+    Some(message)
+}
+
+/// Reads whether the server believes name and password.
+#[must_use]
+pub fn parse_credentials_answer(bytes: &[u8]) -> Parsed<bool> {
+    parse(bytes, PASSWORD_VERSION, |fields| Ok(fields.byte()? == 0))
+}
+
+/// A request for a connection. A name is sent as it is: the server resolves it.
+#[must_use]
+pub fn request(target: &Target) -> Vec<u8> {
+    let mut message = vec![VERSION, 1, 0];
+    match &target.host {
+        Host::Ip(IpAddr::V4(address)) => {
+            message.push(1);
+            message.extend_from_slice(&address.octets());
+        }
+        Host::Ip(IpAddr::V6(address)) => {
+            message.push(4);
+            message.extend_from_slice(&address.octets());
+        }
+        Host::Name(name) => {
+            // No host name has more than 253 octets.
+            let length = u8::try_from(name.len()).unwrap_or(u8::MAX);
+            message.extend_from_slice(&[3, length]);
+            message.extend_from_slice(name.as_bytes());
+        }
+    }
+    message.extend_from_slice(&target.port.to_be_bytes());
+    message
+}
+
+/// Reads the answer to a request, with the code as it came (RFC 1928 section 6). The address in it
+/// is the server's own and of no use to us.
+#[must_use]
+pub fn parse_reply(bytes: &[u8]) -> Parsed<u8> {
+    parse(bytes, VERSION, |fields| {
+        let code = fields.byte()?;
+        let _reserved = fields.byte()?;
+        if code != Reply::Succeeded.code() {
+            // Some servers say no more than that.
+            return Ok(code);
+        }
+        let _address = match fields.byte()? {
+            1 => fields.take(4)?,
+            3 => fields.counted()?,
+            4 => fields.take(16)?,
+            kind => return Err(Stop::Problem(Problem::AddressType(kind))),
+        };
+        let _port = fields.take(2)?;
+        Ok(code)
+    })
+}
+
+/// What the code of an answer says.
+#[must_use]
+pub fn describe_reply(code: u8) -> &'static str {
+    match code {
+        0 => "succeeded",
+        1 => "general failure",
+        2 => "not allowed by its rules",
+        3 => "network unreachable",
+        4 => "host unreachable",
+        5 => "connection refused",
+        6 => "timed out",
+        7 => "command not supported",
+        8 => "address type not supported",
+        _ => "a code without a meaning",
     }
 }
 

@@ -128,3 +128,95 @@ fn other_requests_have_a_reply_each() {
     );
     check(parse_request, b"\x05\x01\x00\x03\x05abc", "incomplete");
 }
+
+#[test]
+fn a_client_offers_what_it_can_say() {
+    for (has_credentials, nothing, password) in [(false, true, false), (true, true, true)] {
+        let expected = Methods { nothing, password };
+        let message = greeting(has_credentials);
+        let length = message.len();
+        let got = parse_greeting(message);
+        assert_eq!(
+            got,
+            Parsed::Whole {
+                message: expected,
+                length
+            }
+        );
+    }
+    for method in [Method::Nothing, Method::Password, Method::NoneAcceptable] {
+        check(parse_method, &method.message(), &format!("2 {method:?}"));
+    }
+    // GSSAPI was not offered.
+    check(parse_method, b"\x05\x01", "2 NoneAcceptable");
+    check(parse_method, b"\x04\x00", "begins with 0x04");
+    check(parse_method, b"HTTP/1.1", "begins with 0x48");
+}
+
+#[test]
+fn a_client_says_who_it_is() {
+    let message = credentials(b"me", b"secret").unwrap();
+    assert_eq!(message, b"\x01\x02me\x06secret");
+    let Parsed::Whole { message, .. } = parse_credentials(&message) else {
+        panic!("a server reads it");
+    };
+    assert_eq!(
+        (&*message.user, &**message.password.reveal()),
+        (&b"me"[..], &b"secret"[..])
+    );
+    for (user, password) in [(0, 1), (1, 0), (256, 1), (1, 256)] {
+        let text = |length| vec![b'x'; length];
+        assert_eq!(
+            credentials(&text(user), &text(password)),
+            None,
+            "{user} {password}"
+        );
+    }
+    check(
+        parse_credentials_answer,
+        &credentials_answer(true),
+        "2 true",
+    );
+    check(
+        parse_credentials_answer,
+        &credentials_answer(false),
+        "2 false",
+    );
+    check(parse_credentials_answer, b"\x05\x00", "begins with 0x05");
+}
+
+#[test]
+fn a_client_asks_for_a_target() {
+    for text in ["a.example:443", "192.0.2.7:80", "[2001:db8::7]:65535"] {
+        let target = Target::parse_with_port(text).unwrap();
+        let message = request(&target);
+        let length = message.len();
+        assert_eq!(
+            parse_request(&message),
+            Parsed::Whole {
+                message: target,
+                length
+            }
+        );
+    }
+}
+
+#[test]
+fn a_server_answers() {
+    let cases: &[(&[u8], &str)] = &[
+        (b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x50", "10 0"),
+        (b"\x05\x00\x00\x03\x02ab\x00\x50", "9 0"),
+        (b"\x05\x00\x00\x04................\x00\x50", "22 0"),
+        (b"\x05\x00\x00\x01\x7f\x00\x00", "incomplete"),
+        (b"\x05\x00\x00\x02", "address type 2"),
+        (b"\x05\x02\x00", "3 2"),
+        (b"\x00\x5a", "begins with 0x00"),
+    ];
+    for (bytes, expected) in cases {
+        check(parse_reply, bytes, expected);
+    }
+    assert_eq!(
+        describe_reply(Reply::NotAllowed.code()),
+        "not allowed by its rules"
+    );
+}

@@ -29,7 +29,8 @@ pub(crate) fn listeners(settings: &Settings) -> Result<Vec<Listener>, Problem> {
         None => None,
     };
     main.proxy_protocol = settings.proxy_protocol.value;
-    main.credentials = login.map(|login| Credentials::new(&login.user, login.password.reveal()));
+    main.admission =
+        login.map(|login| Credentials::new(&login.user, login.password.reveal()).into());
     let mut listeners = vec![main];
     // Nobody else can connect to it, so nobody is asked who they are.
     let unix = settings.unix.value.iter().cloned();

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use traffic::ListenAddress;
 
+use crate::admission::{Attempts, Gatekeeper};
 use crate::clock;
 use crate::config::{AutoBypass, ProxyConfig};
 use crate::connection::{self, Engine};
@@ -65,6 +66,7 @@ struct Lasting {
     lookups: Arc<Tasks>,
     counters: Arc<Counters>,
     clients: Arc<Clients>,
+    attempts: Arc<Attempts>,
     rejections: Arc<Rejections>,
 }
 
@@ -185,6 +187,7 @@ impl Proxy {
             lookups: Arc::default(),
             counters: Arc::default(),
             clients: Arc::default(),
+            attempts: Arc::default(),
             rejections: Arc::default(),
         };
         let generation = Generation::new(config, &lasting, None)?;
@@ -363,9 +366,13 @@ impl Generation {
                 Arc::new(leaves.counted(&lasting.counters.leaves))
             }
         };
-        let listeners = config.listeners.iter();
         let min = config.min_tls_version;
-        let entrances = listeners.map(|listener| Entrance::new(listener, &leaves, min));
+        let (attempts, counters) = (&lasting.attempts, &lasting.counters);
+        let entrances = config.listeners.iter().map(|listener| {
+            let admission = listener.admission.as_ref();
+            let keeper = admission.map(|admission| Gatekeeper::new(admission, attempts, counters));
+            Entrance::new(listener, &leaves, min, keeper)
+        });
         let entrances = entrances.collect::<Result<_, _>>()?;
         let (stopper, stop) = Stopper::new();
         let dialer = Dialer::new(

@@ -8,16 +8,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use rustls::SupportedProtocolVersion;
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use traffic::rules::pattern::HostPatterns;
 use traffic::rules::route::Rules;
-use traffic::secret::Secret;
 use traffic::{ListenAddress, Scheme, Target, TargetError};
 
+use crate::admission::Admission;
 use crate::handler::HandlerLimits;
 use crate::limits::{CONNECTIONS_PER_CLIENT_MAX, FLOWS_MAX};
 use crate::tls::authority::Authority;
@@ -90,9 +88,8 @@ pub struct Listener {
     /// where its client is; without one it is closed. Only for listeners that nobody but a load
     /// balancer reaches: who can connect can say to be anybody.
     pub proxy_protocol: bool,
-    /// What clients of a forward listener have to say, in SOCKS 5 by user name and password (RFC
-    /// 1929), in HTTP by `Proxy-Authorization: Basic` (RFC 7617). `None` serves everybody.
-    pub credentials: Option<Credentials>,
+    /// Who may use a forward listener; `None` serves everybody who reaches it.
+    pub admission: Option<Admission>,
 }
 
 /// Where what the clients of a listener ask for goes.
@@ -131,13 +128,6 @@ pub enum ReverseToError {
     Target(#[from] TargetError),
 }
 
-/// A user name and its password.
-#[derive(Clone, Debug)]
-pub struct Credentials {
-    user: String,
-    password: Secret<String>,
-}
-
 impl Listener {
     /// A proxy: its clients say whom they want.
     #[must_use]
@@ -147,7 +137,7 @@ impl Listener {
             mode: ListenerMode::Forward,
             tls: None,
             proxy_protocol: false,
-            credentials: None,
+            admission: None,
         }
     }
 
@@ -191,40 +181,6 @@ impl fmt::Display for ReverseTo {
         let (scheme, authority) = (self.scheme.as_str(), self.target.authority(self.scheme));
         write!(f, "{scheme}://{authority}")
     }
-}
-
-impl Credentials {
-    /// The password does not appear in logs.
-    #[must_use]
-    pub fn new(user: impl Into<String>, password: impl Into<String>) -> Self {
-        Self {
-            user: user.into(),
-            password: Secret::new(password.into()),
-        }
-    }
-
-    /// Takes as long for what is wrong as for what is right of the same length.
-    pub(crate) fn are(&self, user: &[u8], password: &[u8]) -> bool {
-        let same_user = same(self.user.as_bytes(), user);
-        same(self.password.reveal().as_bytes(), password) & same_user
-    }
-
-    /// Whether the value of a `Proxy-Authorization` field says them.
-    pub(crate) fn are_in_field(&self, value: &[u8]) -> bool {
-        let Some((scheme, said)) = value.split_at_checked("Basic ".len()) else {
-            return false;
-        };
-        let plain = format!("{}:{}", self.user, self.password.reveal());
-        let known = STANDARD.encode(plain);
-        scheme.eq_ignore_ascii_case(b"basic ") && same(known.as_bytes(), said.trim_ascii())
-    }
-}
-
-/// Looks at all bytes, whichever differ first.
-fn same(one: &[u8], other: &[u8]) -> bool {
-    let pairs = one.iter().zip(other);
-    let differ = pairs.fold(0, |differ, (one, other)| differ | (one ^ other));
-    std::hint::black_box(differ) == 0 && one.len() == other.len()
 }
 
 /// Which upstream certificates are believed.

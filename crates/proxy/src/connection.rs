@@ -15,10 +15,9 @@ use traffic::{
     Route,
 };
 
+use crate::admission::{Door, Gatekeeper};
 use crate::clock;
-use crate::config::{
-    self, ConnectPorts, Credentials, Governor, ListenerMode, ReverseTo, SniMismatch, Timeouts,
-};
+use crate::config::{self, ConnectPorts, Governor, ListenerMode, ReverseTo, SniMismatch, Timeouts};
 use crate::connect::{self, Asked, ConnectAnswer, ConnectAsked, Opened};
 use crate::destination::{Destination, FrontFacts, Scope};
 use crate::entrance::{self, Entrance, Refused};
@@ -156,7 +155,7 @@ pub(crate) async fn run(accepted: Accepted, engine: Arc<Engine>) {
     };
     match (entered, &entrance.mode) {
         (Ok(entered), ListenerMode::Forward) => {
-            let asked = Box::pin(front(entered, entrance.credentials.as_ref(), engine)).await;
+            let asked = Box::pin(front(entered, entrance.gatekeeper.as_ref(), engine)).await;
             if let Some(asked) = asked {
                 connect::connect(asked, engine).await;
             }
@@ -276,7 +275,7 @@ async fn turn_away(mut wire: Replay, engine: &Engine) {
 /// Learns whom the client wants, and serves it unless it wants a tunnel.
 async fn front(
     entered: Box<Entered>,
-    credentials: Option<&Credentials>,
+    gatekeeper: Option<&Arc<Gatekeeper>>,
     engine: &Arc<Engine>,
 ) -> Option<Box<Asked>> {
     let Entered {
@@ -290,7 +289,11 @@ async fn front(
     } = *entered;
     let spoken = spoken(&mut wire, engine).await?;
     let connect = if spoken == Spoken::Socks {
-        let asked = socks5::read_request(&mut wire, credentials, engine.timeouts.head).await;
+        let door = gatekeeper.map(|keeper| Door {
+            keeper,
+            client: facts.client_address,
+        });
+        let asked = socks5::read_request(&mut wire, door, engine.timeouts.head).await;
         let target = match asked {
             Ok(target) => target,
             Err(error) => {
@@ -312,7 +315,7 @@ async fn front(
             &facts,
             subject.clone(),
             process.clone(),
-            credentials.cloned(),
+            gatekeeper.cloned(),
         );
         let (scope, transport) = (Scope::Front(front), Transport::Plain(wire));
         if spoken == Spoken::Http2 {

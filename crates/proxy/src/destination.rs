@@ -9,11 +9,12 @@ use traffic::{
     Target,
 };
 
-use crate::config::Credentials;
+use crate::admission::{Gatekeeper, Login};
 use crate::connection::{Engine, Inside};
 use crate::error;
 use crate::handler::Subject;
 use crate::process::ConnectionProcess;
+use crate::refuse::Refusal;
 use crate::tap::Opening;
 use crate::upstream::{HostKey, Upstream};
 
@@ -32,8 +33,8 @@ pub(crate) struct FrontFacts {
     pub(crate) subject: Option<Subject>,
     /// What finds the process behind it, where it is to be found.
     pub(crate) process: Option<Arc<ConnectionProcess>>,
-    /// What clients have to say, if they have to.
-    pub(crate) credentials: Option<Credentials>,
+    /// Whom clients have to say who they are, if they have to.
+    pub(crate) gatekeeper: Option<Arc<Gatekeeper>>,
     pub(crate) absolute: Arc<ConnectionFacts>,
     pub(crate) origin: Arc<ConnectionFacts>,
 }
@@ -67,30 +68,29 @@ impl Scope {
 }
 
 impl FrontFacts {
-    /// Why a request with this `Proxy-Authorization` is not served, if it is not.
-    pub(crate) fn unauthorized<'s>(
+    /// Who asks, by the value of `Proxy-Authorization`, where clients have to say it; otherwise what
+    /// a request is answered with that is not served.
+    pub(crate) async fn admit<'s>(
         &self,
         said: impl FnOnce() -> Option<&'s [u8]>,
-    ) -> Option<Failure> {
-        let known = self.credentials.as_ref()?;
-        let text = match said() {
-            Some(said) if known.are_in_field(said) => return None,
-            Some(_) => "the user name or the password for the proxy is wrong",
-            None => "the proxy asks for a user name and a password",
+    ) -> Result<Option<Login>, Refusal> {
+        let Some(gatekeeper) = &self.gatekeeper else {
+            return Ok(None);
         };
-        Some(error::failure(
-            Side::Client,
-            Stage::Front,
-            FailureKind::Unauthorized,
-            text,
-        ))
+        let login = said().and_then(Login::from_field);
+        // In a box: who is not asked holds no room for it.
+        let admitted = Box::pin(gatekeeper.admit(login, self.absolute.client_address)).await;
+        admitted.map(Some).map_err(|failure| {
+            tracing::debug!(%failure.text, "refused a request");
+            Refusal::new(&failure, None).in_realm(gatekeeper.realm())
+        })
     }
 
     pub(crate) fn new(
         connection: &ConnectionFacts,
         subject: Option<Subject>,
         process: Option<Arc<ConnectionProcess>>,
-        credentials: Option<Credentials>,
+        gatekeeper: Option<Arc<Gatekeeper>>,
     ) -> Self {
         let with = |front| {
             Arc::new(ConnectionFacts {
@@ -101,7 +101,7 @@ impl FrontFacts {
         Self {
             subject,
             process,
-            credentials,
+            gatekeeper,
             absolute: with(Front::AbsoluteForm),
             origin: with(Front::OriginForm),
         }

@@ -10,8 +10,9 @@ use traffic::wire::client_hello::ClientHello;
 use traffic::wire::proxy_protocol::{self, Parsed, Problem, Source};
 use traffic::{ClientAddress, ConnectionFacts};
 
+use crate::admission::Gatekeeper;
 use crate::clock;
-use crate::config::{Credentials, Listener, ListenerMode, MinTlsVersion};
+use crate::config::{Listener, ListenerMode, MinTlsVersion};
 use crate::first_bytes::{self, Begins};
 use crate::stream::{Replay, Wire};
 use crate::tls::client_side::ClientAlpn;
@@ -25,7 +26,7 @@ pub(crate) struct Entrance {
     pub(crate) mode: ListenerMode,
     pub(crate) proxy_protocol: bool,
     pub(crate) tls: Option<ListenerSide>,
-    pub(crate) credentials: Option<Credentials>,
+    pub(crate) gatekeeper: Option<Arc<Gatekeeper>>,
 }
 
 /// Why a connection is not let in. But for one that can be turned away, nobody is told: there is no
@@ -55,6 +56,7 @@ impl Entrance {
         listener: &Listener,
         leaves: &Arc<LeafCache>,
         min: MinTlsVersion,
+        gatekeeper: Option<Gatekeeper>,
     ) -> Result<Self, LeafError> {
         let tls = listener.tls.as_ref();
         Ok(Self {
@@ -63,7 +65,7 @@ impl Entrance {
             tls: tls
                 .map(|tls| ListenerSide::new(tls, leaves, clock::now, min))
                 .transpose()?,
-            credentials: listener.credentials.clone(),
+            gatekeeper: gatekeeper.map(Arc::new),
         })
     }
 }

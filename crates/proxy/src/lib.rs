@@ -70,6 +70,7 @@ pub mod config;
 pub mod limits;
 
 mod accept;
+mod admission;
 mod clock;
 mod connect;
 mod connection;
@@ -101,10 +102,11 @@ mod upstream;
 mod websocket;
 
 pub use accept::{BindError, Control, Drained, Proxy, ReloadError};
+pub use admission::{Admission, AnyPassword, Credentials, Login, Verifier, VerifierError};
 pub use config::{
-    AltSvc, AutoBypass, ClientCertificate, ConnectPorts, Credentials, Governor, Listener,
-    ListenerMode, ListenerTls, MinTlsVersion, Pool, ProxyConfig, Rejections, ReverseTo,
-    ReverseToError, SniMismatch, Timeouts, UpstreamTrust,
+    AltSvc, AutoBypass, ClientCertificate, ConnectPorts, Governor, Listener, ListenerMode,
+    ListenerTls, MinTlsVersion, Pool, ProxyConfig, Rejections, ReverseTo, ReverseToError,
+    SniMismatch, Timeouts, UpstreamTrust,
 };
 pub use handler::{
     BodyView, ConnectionMeta, FrameKind, HandlerDecision, InterceptHandler, Interests,

@@ -232,7 +232,32 @@ pub const SETTING_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
 /// When a client that was refused because too much is going on is told to come again, in seconds.
 /// Flows last from milliseconds to minutes; sooner would only add to what is going on.
-pub const RETRY_AFTER_SECONDS: u32 = 1;
+pub const RETRY_AFTER_SECONDS: u64 = 1;
+
+/// Wrong logins that a client may try within [`ATTEMPTS_WINDOW`]. A person mistypes a few times, a
+/// program with an old password tries once and stops; who guesses needs thousands.
+pub const ATTEMPTS_MAX: u32 = 10;
+
+/// After this long a client that was wrong too often may try again.
+pub const ATTEMPTS_WINDOW: Duration = Duration::from_secs(60);
+
+/// Clients whose wrong logins are counted at once, some 60 bytes each.
+pub const ATTEMPTS_CLIENTS_MAX: usize = 4096;
+
+/// How long a login that was found right is admitted without asking again: what a revoked token
+/// works on for at most.
+pub const ADMITTED_FOR: Duration = Duration::from_secs(300);
+
+/// Logins that are remembered as right, at each listener. Each takes some 60 bytes.
+pub const ADMITTED_MAX: usize = 4096;
+
+/// Logins that are looked at together. Hashing a password takes a core and tens of megabytes for as
+/// long as it takes.
+pub const VERIFICATIONS_MAX: usize = 4;
+
+/// How long it may take to find out whether a login is right, waiting for others included. Clients
+/// wait for as long with their first request.
+pub const VERIFICATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Flows at once, if nothing else is configured. Each costs tens of kilobytes, as a connection does;
 /// streams of HTTP/2 would otherwise multiply those by hundreds.

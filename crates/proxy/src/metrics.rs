@@ -23,6 +23,8 @@ use traffic::{
 pub(crate) struct Counters {
     connections: Live,
     turned_away: AtomicU64,
+    logins_refused: AtomicU64,
+    logins_barred: AtomicU64,
     flows: Live,
     /// By route, protocol and outcome; see [`FlowGroup`].
     ended: [[[AtomicU64; 3]; 4]; 3],
@@ -75,6 +77,10 @@ pub struct Metrics {
     pub total_connections: u64,
     /// Client connections that were refused because their client had too many.
     pub refused_connections: u64,
+    /// Logins to forward listeners that were wrong.
+    pub refused_logins: u64,
+    /// Logins that were not looked at, because their client had been wrong too often.
+    pub barred_logins: u64,
     /// Flows that are under way: requests, WebSockets and tunnels.
     pub active_flows: u64,
     /// Flows that have ended, for each group of which there was one.
@@ -255,6 +261,16 @@ impl Counters {
         ConnectionGuard(Arc::clone(self))
     }
 
+    /// A login to a forward listener was wrong.
+    pub(crate) fn login_refused(&self) {
+        add(&self.logins_refused, 1);
+    }
+
+    /// A login was not looked at, because its client had been wrong too often.
+    pub(crate) fn login_barred(&self) {
+        add(&self.logins_barred, 1);
+    }
+
     /// It was refused, because its client had too many.
     pub(crate) fn turned_away(&self) {
         add(&self.turned_away, 1);
@@ -323,6 +339,8 @@ impl Counters {
             active_connections: self.connections.active(),
             total_connections: get(&self.connections.begun),
             refused_connections: get(&self.turned_away),
+            refused_logins: get(&self.logins_refused),
+            barred_logins: get(&self.logins_barred),
             active_flows: self.flows.active(),
             flows: self.groups(),
             client_handshakes: self.client_handshakes.snapshot(),

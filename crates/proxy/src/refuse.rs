@@ -4,7 +4,7 @@
 //! to programs. The text may quote bytes of a peer, so it is always plain text and every control
 //! character is made visible.
 
-use crate::limits::{DETAILS_BYTES_MAX, RETRY_AFTER_SECONDS};
+use crate::limits::{ATTEMPTS_WINDOW, DETAILS_BYTES_MAX, RETRY_AFTER_SECONDS};
 use traffic::{Failure, FailureKind, Side, Stage, Target};
 
 /// A reply of our own.
@@ -14,7 +14,9 @@ pub(crate) struct Refusal {
     /// The value of the Proxy-Status field.
     pub(crate) proxy_status: String,
     /// The value of the Retry-After field, in seconds, where a later try may pass.
-    pub(crate) retry_after: Option<u32>,
+    pub(crate) retry_after: Option<u64>,
+    /// What a client has to say who it is for, where it did not say it rightly.
+    pub(crate) realm: Option<String>,
     pub(crate) body: String,
 }
 
@@ -46,9 +48,20 @@ impl Refusal {
         Self {
             status,
             proxy_status,
-            retry_after: (failure.kind == FailureKind::Busy).then_some(RETRY_AFTER_SECONDS),
+            retry_after: match failure.kind {
+                FailureKind::Busy | FailureKind::VerifierFailed => Some(RETRY_AFTER_SECONDS),
+                FailureKind::TooManyAttempts => Some(ATTEMPTS_WINDOW.as_secs()),
+                _ => None,
+            },
+            realm: None,
             body,
         }
+    }
+
+    /// Names what the client has to say who it is for.
+    pub(crate) fn in_realm(mut self, realm: &str) -> Self {
+        self.realm = Some(realm.to_owned());
+        self
     }
 
     /// The whole reply in HTTP/1.1, for a connection that is closed afterwards or kept.
@@ -72,8 +85,11 @@ impl Refusal {
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&'static str, String)> {
         // How a client is to say who it is, where that is what it did not do (RFC 9110 section
         // 11.7.1).
-        let challenge = (self.status == 407).then_some("Basic realm=\"oriel\", charset=\"UTF-8\"");
-        let challenge = challenge.map(|challenge| ("proxy-authenticate", challenge.to_owned()));
+        let realm = self.realm.as_ref().filter(|_| self.status == 407);
+        let challenge = realm.map(|realm| {
+            let challenge = format!("Basic realm=\"{realm}\", charset=\"UTF-8\"");
+            ("proxy-authenticate", challenge)
+        });
         let fields = [
             ("content-type", "text/plain; charset=utf-8".to_owned()),
             ("x-content-type-options", "nosniff".to_owned()),
@@ -105,6 +121,8 @@ pub(crate) fn status(failure: &Failure) -> u16 {
         (_, FailureKind::Loop) => 508,
         (_, FailureKind::PortNotAllowed | FailureKind::Blocked | FailureKind::SniMismatch) => 403,
         (_, FailureKind::Unauthorized) => 407,
+        (_, FailureKind::TooManyAttempts) => 429,
+        (_, FailureKind::VerifierFailed) => 503,
         (_, FailureKind::Unsupported) => 501,
         (_, FailureKind::ShuttingDown | FailureKind::HandlerFailed | FailureKind::Busy) => 503,
         (Side::Client, FailureKind::TimedOut) => 408,
@@ -123,7 +141,8 @@ fn error_type(failure: &Failure) -> &'static str {
         (_, FailureKind::PortNotAllowed | FailureKind::Blocked | FailureKind::SniMismatch) => {
             "http_request_denied"
         }
-        (_, FailureKind::Unauthorized) => "http_request_denied",
+        (_, FailureKind::Unauthorized | FailureKind::TooManyAttempts) => "http_request_denied",
+        (_, FailureKind::VerifierFailed) => "proxy_internal_error",
         (_, FailureKind::Unsupported) => "proxy_configuration_error",
         (_, FailureKind::ShuttingDown | FailureKind::HandlerFailed) => "proxy_internal_error",
         (_, FailureKind::Busy) => "connection_limit_reached",

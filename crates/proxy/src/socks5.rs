@@ -10,7 +10,7 @@ use traffic::wire::socks5::{
 };
 use traffic::{Failure, FailureKind, Head, Target, Version};
 
-use crate::config::Credentials;
+use crate::admission::{Door, Login};
 use crate::limits::LINGER;
 use crate::stream::Replay;
 
@@ -29,18 +29,17 @@ pub(crate) enum NoRequest {
     Malformed(Problem),
     #[error("the client offers no way to say who it is that is accepted here")]
     NoMethod,
-    #[error("the client's name or password is wrong")]
-    Denied,
+    #[error("the client is not admitted: {}", .0.text)]
+    Denied(Failure),
 }
 
-/// Reads whom the client wants, in `limit` altogether. With `credentials` only who knows them is
-/// served. Every message has its own bound of some hundred octets; at most one read of more is held.
+/// Reads whom the client wants, in `limit` altogether. At a `door` only who is admitted is served. Every message has its own bound of some hundred octets; at most one read of more is held.
 pub(crate) async fn read_request(
     wire: &mut Replay,
-    credentials: Option<&Credentials>,
+    door: Option<Door<'_>>,
     limit: Duration,
 ) -> Result<Target, NoRequest> {
-    let negotiated = tokio::time::timeout(limit, negotiate(wire, credentials)).await;
+    let negotiated = tokio::time::timeout(limit, negotiate(wire, door)).await;
     let error = match negotiated {
         Ok(Ok(target)) => return Ok(target),
         Ok(Err(error)) => error,
@@ -50,10 +49,7 @@ pub(crate) async fn read_request(
     Err(error)
 }
 
-async fn negotiate(
-    wire: &mut Replay,
-    credentials: Option<&Credentials>,
-) -> Result<Target, NoRequest> {
+async fn negotiate(wire: &mut Replay, door: Option<Door<'_>>) -> Result<Target, NoRequest> {
     let offered = match next(wire, socks5::parse_greeting).await {
         Err(NoRequest::Malformed(Problem::Version(socks5::VERSION_4))) => {
             say(wire, &VERSION_4_REJECTED).await?;
@@ -61,17 +57,16 @@ async fn negotiate(
         }
         offered => offered?,
     };
-    let method = choose(offered, credentials.is_some());
+    let method = choose(offered, door.is_some());
     say(wire, &method.message()).await?;
-    match (method, credentials) {
+    match (method, door) {
         (Method::NoneAcceptable, _) => return Err(NoRequest::NoMethod),
-        (Method::Password, Some(known)) => {
+        (Method::Password, Some(door)) => {
             let said = next(wire, socks5::parse_credentials).await?;
-            let accepted = known.are(&said.user, said.password.reveal());
-            say(wire, &credentials_answer(accepted)).await?;
-            if !accepted {
-                return Err(NoRequest::Denied);
-            }
+            let login = Login::from_bytes(&said.user, said.password.reveal());
+            let admitted = Box::pin(door.keeper.admit(login, door.client)).await;
+            say(wire, &credentials_answer(admitted.is_ok())).await?;
+            admitted.map_err(NoRequest::Denied)?;
         }
         (Method::Password | Method::Nothing, _) => {}
     }

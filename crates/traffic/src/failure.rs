@@ -96,6 +96,10 @@ pub enum FailureKind {
     UpstreamProxyDenied,
     /// The upstream proxy did not reach the target, or its answer cannot be understood.
     UpstreamProxyFailed,
+    /// The client was wrong about who it is too often of late.
+    TooManyAttempts,
+    /// Who may use the proxy could not be found out.
+    VerifierFailed,
     /// Something oriel does not speak.
     Unsupported,
     /// The handler that the engine asks did not answer, or its answer cannot be used.
@@ -184,6 +188,8 @@ impl FailureKind {
             Self::UpstreamProxyUnauthorized => "upstream_proxy_unauthorized",
             Self::UpstreamProxyDenied => "upstream_proxy_denied",
             Self::UpstreamProxyFailed => "upstream_proxy_failed",
+            Self::TooManyAttempts => "too_many_attempts",
+            Self::VerifierFailed => "verifier_failed",
             Self::Unsupported => "unsupported",
             Self::HandlerFailed => "handler_failed",
             Self::Busy => "busy",

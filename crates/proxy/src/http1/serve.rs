@@ -104,9 +104,10 @@ pub(crate) async fn serve(
         // Kept for as long as the request may have to be sent again.
         let bytes = client.take_head(length);
         if let Scope::Front(front) = &scope
-            && let Some(failure) = front.unauthorized(|| proxy_authorization(&request, &bytes))
+            && let Err(refusal) = front.admit(|| proxy_authorization(&request, &bytes)).await
         {
-            refuse_early(*client, &failure, None).await;
+            refusal.write(false, true, &mut client.output);
+            client.close(LINGER).await;
             return Served::Closed;
         }
         if bytes.get(request.method.clone()) == Some(b"CONNECT") {

@@ -192,9 +192,9 @@ async fn stream(
     let (parts, body) = request.into_parts();
     if let Scope::Front(front) = scope {
         let said = parts.headers.get(http::header::PROXY_AUTHORIZATION);
-        if let Some(failure) = front.unauthorized(|| said.map(HeaderValue::as_bytes)) {
+        if let Err(refusal) = front.admit(|| said.map(HeaderValue::as_bytes)).await {
             let with_body = parts.method != Method::HEAD;
-            refuse(&mut respond, &Refusal::new(&failure, None), with_body);
+            refuse(&mut respond, &refusal, with_body);
             return StreamEnd::Served;
         }
     }

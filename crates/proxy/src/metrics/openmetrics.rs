@@ -39,6 +39,14 @@ impl Metrics {
             &[("", self.refused_connections)],
         );
         text.counter(
+            "oriel_logins_refused",
+            "Logins of clients that were wrong, and those not looked at because of that.",
+            &[
+                ("reason=\"wrong\"", self.refused_logins),
+                ("reason=\"too_many\"", self.barred_logins),
+            ],
+        );
+        text.counter(
             "oriel_process_lookup_failures",
             "Processes of clients that were not found.",
             &[

@@ -1,9 +1,12 @@
 //! What a client of SOCKS is answered, octet by octet, with the two ends in memory.
 
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use traffic::{Side, Stage};
+
+use traffic::{ClientAddress, Side, Stage};
 
 use super::*;
+use crate::admission::{Credentials, Gatekeeper};
 use crate::stream::Wire;
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -15,11 +18,16 @@ fn ends() -> (DuplexStream, Replay) {
 }
 
 /// Sends all at once, ends the client's side, and says what was answered and what came of it.
-async fn check(said: &[&[u8]], credentials: Option<&Credentials>, answered: &[u8], expected: &str) {
+async fn check(said: &[&[u8]], keeper: Option<&Gatekeeper>, answered: &[u8], expected: &str) {
     let (mut client, mut wire) = ends();
     client.write_all(&said.concat()).await.unwrap();
     client.shutdown().await.unwrap();
-    let result = read_request(&mut wire, credentials, LIMIT).await;
+    let address = ClientAddress::Tcp(([192, 0, 2, 1], 1).into());
+    let door = keeper.map(|keeper| Door {
+        keeper,
+        client: address,
+    });
+    let result = read_request(&mut wire, door, LIMIT).await;
     drop(wire);
     let mut got = Vec::new();
     client.read_to_end(&mut got).await.unwrap();
@@ -45,7 +53,8 @@ async fn without_credentials_everybody_is_served() {
 
 #[tokio::test(start_paused = true)]
 async fn with_credentials_only_who_knows_them_is_served() {
-    let known = Credentials::new("me", "secret");
+    let known = Credentials::new("me", "secret").into();
+    let known = Gatekeeper::new(&known, &Arc::default(), &Arc::default());
     let known = Some(&known);
     let hello = b"\x05\x02\x00\x02";
     let right: [&[u8]; 3] = [hello, b"\x01\x02me\x06secret", REQUEST];
@@ -55,9 +64,11 @@ async fn with_credentials_only_who_knows_them_is_served() {
         b"\x01\x02mE\x06secret",
         b"\x01\x02me\x05secre",
         b"\x01\x00\x00",
+        // No UTF-8.
+        b"\x01\x02me\x01\xff",
     ] {
         let said = [hello, wrong, REQUEST];
-        check(&said, known, b"\x05\x02\x01\x01", "is wrong").await;
+        check(&said, known, b"\x05\x02\x01\x01", "is not admitted").await;
     }
     check(&[b"\x05\x01\x00"], known, b"\x05\xff", "no way").await;
 }

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use oriel_proxy::tls::identity::Identity;
-use oriel_proxy::{ConnectPorts, Credentials, Listener, ListenerTls, ReverseTo};
+use oriel_proxy::{Admission, ConnectPorts, Credentials, Listener, ListenerTls, ReverseTo};
 use testbed::client::{Client, Request, Response};
 use testbed::script::Step;
 use testbed::upstream::{Protocols, Upstream};
@@ -132,7 +132,8 @@ async fn socks_is_told_why_not() {
 async fn who_does_not_know_the_password_is_not_served() {
     let upstream = http().await;
     let mut listener = any_port();
-    listener.credentials = Some(Credentials::new("me", "secret"));
+    let credentials = Admission::from(Credentials::new("me", "secret"));
+    listener.admission = Some(credentials.realm("a realm"));
     let running = at(listener).await;
     let url = format!("http://{}/bytes/7", authority_of(&upstream));
     // "me:secret" and "me:wrong".
@@ -152,7 +153,8 @@ async fn who_does_not_know_the_password_is_not_served() {
         let answer = soon(client.read_response("GET")).await.unwrap();
         assert_eq!(answer.head.status, status, "{request:?}");
         let challenge = answer.head.headers.get("proxy-authenticate");
-        assert_eq!(challenge.is_some(), status == 407);
+        let realm = "Basic realm=\"a realm\", charset=\"UTF-8\"";
+        assert_eq!(challenge, (status == 407).then_some(realm));
     }
     let answer = get_http2(running.connect().await, &url).await;
     assert_eq!(answer.head.status, 407);
@@ -161,6 +163,88 @@ async fn who_does_not_know_the_password_is_not_served() {
     assert_eq!(soon(client.read_to_end()).await.unwrap(), [5, 255][..]);
     let seen = upstream.wait_for_requests(1).await;
     assert!(seen[0].headers.get("proxy-authorization").is_none());
+}
+
+#[tokio::test]
+async fn every_front_asks_and_lets_in_who_says_it_rightly() {
+    let plain = http().await;
+    let tls = https(Protocols::Both).await;
+    let mut listener = any_port();
+    listener.admission = Some(Credentials::new("me", "secret").into());
+    let running = at(listener).await;
+    let authorization = "Proxy-Authorization: Basic bWU6c2VjcmV0\r\n";
+
+    // A tunnel that is opened: what is inside need not say it again, and it goes no further.
+    let mut client = running.connect().await;
+    let authority = authority_of(&tls);
+    let asked = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{authorization}\r\n");
+    client.send(asked).await.unwrap();
+    soon(client.read_until("\r\n\r\n")).await.unwrap();
+    let config = running.client_config(&["http/1.1"]);
+    soon(client.start_tls(NAME, config)).await.unwrap();
+    let get = Request::get("/bytes/7").host(NAME);
+    assert_eq!(soon(client.request(&get)).await.unwrap().body.seen, 7);
+
+    // HTTP/2 in clear.
+    let client = running.connect().await.start_http2().await.unwrap();
+    let url = format!("http://{}/bytes/7", authority_of(&plain));
+    let request = |login: Option<&str>| {
+        let mut request = http::Request::get(&url).body(bytes::Bytes::new()).unwrap();
+        if let Some(login) = login {
+            let login = login.parse().unwrap();
+            request.headers_mut().insert("proxy-authorization", login);
+        }
+        request
+    };
+    for (login, status) in [
+        (None, 407),
+        (Some("Basic bWU6d3Jvbmc="), 407),
+        (Some("Basic bWU6c2VjcmV0"), 200),
+    ] {
+        let answer = soon(client.request(request(login))).await.unwrap();
+        assert_eq!(answer.head.status, status, "{login:?}");
+    }
+
+    // SOCKS 5.
+    let mut client = running.connect().await;
+    client
+        .send(b"\x05\x01\x02\x01\x02me\x06secret".to_vec())
+        .await
+        .unwrap();
+    let said = soon(client.read_exact(4)).await.unwrap();
+    assert_eq!(said, b"\x05\x02\x01\x00"[..]);
+
+    for upstream in [&plain, &tls] {
+        let seen = upstream.wait_for_requests(1).await;
+        assert!(seen[0].headers.get("proxy-authorization").is_none());
+    }
+}
+
+#[tokio::test]
+async fn who_guesses_is_told_to_wait_whatever_front_it_takes() {
+    let mut listener = any_port();
+    listener.admission = Some(Credentials::new("me", "secret").into());
+    let running = at(listener).await;
+    let wrong = "GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\nProxy-Authorization: Basic bWU6d3Jvbmc=\r\n\r\n";
+    let mut told = Vec::new();
+    for _ in 0..11 {
+        let mut client = running.connect().await;
+        client.send(wrong).await.unwrap();
+        let answer = soon(client.read_response("GET")).await.unwrap();
+        told.push(answer.head.status);
+        let retry = answer.head.headers.get("retry-after").map(str::to_owned);
+        assert_eq!(retry.as_deref(), (told.len() == 11).then_some("60"));
+    }
+    assert_eq!(told, [[407; 10].as_slice(), &[429]].concat());
+    let mut client = running.connect().await;
+    client
+        .send(b"\x05\x01\x02\x01\x02me\x06secret".to_vec())
+        .await
+        .unwrap();
+    let said = soon(client.read_to_end()).await.unwrap();
+    assert_eq!(said, b"\x05\x02\x01\x01"[..]);
+    let metrics = running.control.metrics();
+    assert_eq!((metrics.refused_logins, metrics.barred_logins), (10, 2));
 }
 
 #[tokio::test]

@@ -3,11 +3,17 @@
 
 pub mod authority;
 pub(crate) mod certificate;
+pub mod chain;
 pub mod client_side;
+pub mod constraints;
 pub(crate) mod der;
 pub mod identity;
+pub mod key;
 pub mod leaf;
 pub mod listener_side;
+pub mod pem;
+pub mod request;
+pub(crate) mod signed;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod upstream_side;

@@ -4,31 +4,39 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use aws_lc_rs::digest;
 use rcgen::{KeyPair, PublicKeyData};
-use rustls::pki_types::pem::{Error as PemError, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use traffic::Timestamp;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use traffic::{Host, Timestamp};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
+use x509_parser::oid_registry;
 
 use super::certificate::{distinguished_name, parse, sha256, timestamp};
-use super::{der, provider};
+use super::chain::{self, ChainFault, Link};
+use super::constraints::{Constraints, Subtree};
+use super::key::{self, KeyError, KeyKind};
+use super::request::CertificateRequest;
+use super::{der, pem, provider};
 
-/// How long an authority made here is valid. Whoever trusts it trusts it for everything, so it
-/// should not outlive its use by much.
-const LIFETIME_DAYS: i64 = 365;
+/// How long an authority made here is valid unless it is said. Whoever trusts it trusts it for
+/// everything, so it should not outlive its use by much.
+pub const LIFETIME_DAYS: u32 = 365;
+/// The longest that an authority made here is valid: what roots of companies have.
+pub const LIFETIME_DAYS_MAX: u32 = 3_650;
 /// A client's clock may be behind ours.
 const BACK_DATED_SECONDS: i64 = 3_600;
 /// Longest common name (RFC 5280 appendix A.1, ub-common-name).
 pub(crate) const COMMON_NAME_CHARS_MAX: usize = 64;
+/// Longest name of an organization (the same, ub-organization-name).
+const ORGANIZATION_CHARS_MAX: usize = 64;
 /// A file of certificates or of a key is some kilobytes; this guards against a wrong path.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// A certificate and its key, able to sign leaves.
 pub struct Authority {
-    /// As imported: the authority first, then what it was issued by.
+    /// The authority first, then what it was issued by, in order.
     chain: Vec<CertificateDer<'static>>,
     certificate_pem: String,
     key: KeyPair,
@@ -36,9 +44,38 @@ pub struct Authority {
     subject: String,
     subject_der: Vec<u8>,
     key_id: Vec<u8>,
+    constraints: Constraints,
     chain_to_serve: Vec<CertificateDer<'static>>,
     not_before: Timestamp,
     not_after: Timestamp,
+}
+
+/// What a new authority is to be.
+#[derive(Clone, Debug)]
+pub struct NewAuthority {
+    /// 1 to 64 characters.
+    pub common_name: String,
+    /// 1 to 64 characters.
+    pub organization: Option<String>,
+    /// Its key.
+    pub key: KeyKind,
+    /// Days that it is valid: 1 to `LIFETIME_DAYS_MAX`.
+    pub days: u32,
+    /// Other authorities that may stand between it and a leaf: none, unless it is to sign them.
+    pub path_length: u8,
+    /// The hosts that it can sign for; every host if there are none.
+    pub only: Vec<Subtree>,
+}
+
+/// On what terms another authority is signed.
+#[derive(Clone, Debug)]
+pub struct CrossSigning {
+    /// Days that it is valid, but never longer than who signs it.
+    pub days: u32,
+    /// Other authorities that may stand between it and a leaf.
+    pub path_length: u8,
+    /// The hosts that it can sign for; as many as who signs it if there are none.
+    pub only: Vec<Subtree>,
 }
 
 /// Why there is no authority.
@@ -61,8 +98,8 @@ pub enum AuthorityError {
         /// Its permission bits.
         mode: u32,
     },
-    /// There is no certificate in the text.
-    #[error("there is no certificate in PEM form (-----BEGIN CERTIFICATE-----)")]
+    /// There is no certificate in the bytes.
+    #[error("there is no certificate in it, neither PEM (-----BEGIN CERTIFICATE-----) nor DER")]
     NoCertificate,
     /// The certificate is broken.
     #[error("certificate {position} of the chain cannot be read")]
@@ -70,8 +107,8 @@ pub enum AuthorityError {
         /// Counted from 1.
         position: usize,
     },
-    /// There is no private key in the text.
-    #[error("there is no private key in PEM form (-----BEGIN PRIVATE KEY-----)")]
+    /// There is no private key in the bytes.
+    #[error("there is no private key in it, neither PEM (-----BEGIN PRIVATE KEY-----) nor DER")]
     NoKey,
     /// The key is protected by a passphrase.
     #[error("the key is encrypted; decrypt it first: openssl pkey -in KEY -out DECRYPTED")]
@@ -96,9 +133,40 @@ pub enum AuthorityError {
         /// Whose certificate it is.
         subject: String,
     },
-    /// The name is longer than a certificate can hold, or empty.
+    /// The common name is longer than a certificate can hold, or empty.
     #[error("the common name must have 1 to {COMMON_NAME_CHARS_MAX} characters")]
     BadCommonName,
+    /// The same of the organization.
+    #[error("the name of an organization must have 1 to {ORGANIZATION_CHARS_MAX} characters")]
+    BadOrganization,
+    /// It would be valid for too long, or not at all.
+    #[error("an authority is valid for 1 to {LIFETIME_DAYS_MAX} days")]
+    BadLifetime,
+    /// The one that is to sign another allows no more authorities below it.
+    #[error(
+        "{subject} allows {allowed} authorities between it and a leaf; signing this one takes \
+         {wanted}"
+    )]
+    PathTooLong {
+        /// Who was to sign.
+        subject: String,
+        /// What its path length, and those above it, leave.
+        allowed: u32,
+        /// The one that is signed, and those that it may sign.
+        wanted: u32,
+    },
+    /// The one that is to sign another has the same key.
+    #[error("the request was made with the key of {subject}: nobody can vouch for themselves")]
+    OwnRequest {
+        /// Who was to sign.
+        subject: String,
+    },
+    /// The time of who is to sign is over.
+    #[error("{subject} has expired")]
+    Expired {
+        /// Who was to sign.
+        subject: String,
+    },
     /// Making or using the key failed.
     #[error("cannot make the certificate authority")]
     Generate(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -107,59 +175,98 @@ pub enum AuthorityError {
 impl Authority {
     /// Makes a new authority with an ECDSA P-256 key. It can sign leaves, but no other authority.
     pub fn generate(common_name: &str, now: Timestamp) -> Result<Self, AuthorityError> {
-        if common_name.is_empty() || common_name.chars().count() > COMMON_NAME_CHARS_MAX {
-            return Err(AuthorityError::BadCommonName);
-        }
-        let key = KeyPair::generate().map_err(|error| AuthorityError::Generate(error.into()))?;
-        let name = der::name(Some(common_name));
-        let lifetime = LIFETIME_DAYS * der::DAY_SECONDS;
+        Self::create(&NewAuthority::named(common_name), now)
+    }
+
+    /// Makes a new authority. An RSA key of 4,096 bits takes seconds.
+    pub fn create(new: &NewAuthority, now: Timestamp) -> Result<Self, AuthorityError> {
+        let constraints = match new.only.as_slice() {
+            [] => None,
+            only => Some(der::name_constraints(only)),
+        };
+        Self::create_constrained(new, constraints, now)
+    }
+
+    /// Makes a new authority of the same kind with a key and a name of its own: what it may sign is
+    /// the same.
+    pub fn successor(
+        &self,
+        common_name: &str,
+        days: u32,
+        now: Timestamp,
+    ) -> Result<Self, AuthorityError> {
+        let own = parse(self.certificate_der());
+        let own = own.ok_or(AuthorityError::BadCertificate { position: 1 })?;
+        let organization = own.subject().iter_organization().next();
+        let organization = organization.and_then(|attribute| attribute.as_str().ok());
+        let path_length = chain::path_length(&own).unwrap_or_default();
+        let new = NewAuthority {
+            common_name: common_name.to_owned(),
+            organization: organization.map(str::to_owned),
+            key: KeyKind::like(&self.key),
+            days,
+            path_length: u8::try_from(path_length).unwrap_or(u8::MAX),
+            only: Vec::new(),
+        };
+        let constraints = own
+            .extensions()
+            .iter()
+            .find(|extension| extension.oid == oid_registry::OID_X509_EXT_NAME_CONSTRAINTS)
+            .map(|extension| der::name_constraints_extension(extension.value));
+        Self::create_constrained(&new, constraints, now)
+    }
+
+    fn create_constrained(
+        new: &NewAuthority,
+        constraints: Option<Vec<u8>>,
+        now: Timestamp,
+    ) -> Result<Self, AuthorityError> {
+        new.check()?;
+        let key = new.key.generate().map_err(failed)?;
+        let name = der::name(Some(&new.common_name), new.organization.as_deref());
+        let key_id = key_id(key.der_bytes());
+        let mut extensions = der::authority_extensions(new.path_length);
+        extensions.extend(constraints);
+        extensions.extend(der::key_identifiers(&key_id, &key_id));
         let template = der::Template {
-            serial: &random_serial().map_err(|error| AuthorityError::Generate(error.into()))?,
+            serial: &random_serial().map_err(failed)?,
             issuer: &name,
-            not_before: Timestamp(now.0.saturating_sub(BACK_DATED_SECONDS * 1_000_000)),
-            not_after: Timestamp(now.0.saturating_add(lifetime * 1_000_000)),
+            not_before: back_dated(now),
+            not_after: days_after(now, new.days),
             subject: &name,
             public_key: &key.subject_public_key_info(),
-            extensions: &der::authority_extensions(&key_id(key.der_bytes())),
+            extensions: &extensions,
         };
-        let certificate = der::certificate(&template, &key)
-            .map_err(|error| AuthorityError::Generate(error.into()))?;
+        let certificate = der::certificate(&template, &key).map_err(failed)?;
         let key_pem = key.serialize_pem();
         Self::from_parts(vec![certificate.into()], key, key_pem)
     }
 
-    /// Takes an authority from PEM texts: its certificate, followed by those it was issued by
-    /// where it is not a root, and its key (PKCS#8, PKCS#1 or SEC1, not encrypted).
-    pub fn from_pem(certificate_chain: &str, key: &str) -> Result<Self, AuthorityError> {
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate_chain.as_bytes())
-            .enumerate()
-            .map(|(index, certificate)| {
-                let position = index + 1;
-                certificate.map_err(|_error| AuthorityError::BadCertificate { position })
-            })
-            .collect::<Result<_, _>>()?;
-        let key_der = match PrivateKeyDer::from_pem_slice(key.as_bytes()) {
-            Ok(key) => key,
-            Err(PemError::NoItemsFound) if key.contains("ENCRYPTED PRIVATE KEY") => {
-                return Err(AuthorityError::EncryptedKey);
-            }
-            Err(PemError::NoItemsFound) => return Err(AuthorityError::NoKey),
-            // The old form of an encrypted key says so in a header line, and then is no base64.
-            Err(_error) if key.contains("Proc-Type: 4,ENCRYPTED") => {
-                return Err(AuthorityError::EncryptedKey);
-            }
-            Err(_error) => return Err(AuthorityError::BadKey),
-        };
-        let key_pair = KeyPair::try_from(&key_der).map_err(|_error| AuthorityError::BadKey)?;
-        Self::from_parts(chain, key_pair, key.to_owned())
+    /// Takes an authority from texts, as `from_bytes` does.
+    pub fn from_pem(certificates: &str, key: &str) -> Result<Self, AuthorityError> {
+        Self::from_bytes(certificates.as_bytes(), key.as_bytes())
+    }
+
+    /// Takes an authority from the content of files: its certificate and those it was issued by
+    /// (PEM in any order, or one in DER), and its key (PKCS#8, PKCS#1 or SEC1 in PEM or DER, not
+    /// encrypted). The authority's certificate is the first that the key belongs to. What is no
+    /// part of its chain is left out.
+    pub fn from_bytes(certificates: &[u8], key: &[u8]) -> Result<Self, AuthorityError> {
+        let certificates = certificates_in(certificates)?;
+        let (key, key_pem) = key::read(key).map_err(|error| match error {
+            KeyError::Absent => AuthorityError::NoKey,
+            KeyError::Encrypted => AuthorityError::EncryptedKey,
+            KeyError::Unusable => AuthorityError::BadKey,
+        })?;
+        Self::from_parts(certificates, key, key_pem)
     }
 
     /// Reads an authority from files. A key that others than its owner can read is refused:
     /// whoever has it can pretend to be any host towards everyone who trusts the certificate.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, AuthorityError> {
         let certificate = read_file(certificate, |_| Ok(()))?;
-        let key_text = read_file(key, |file| refuse_exposed(file, key))?;
-        Self::from_pem(&certificate, &key_text)
+        let key = read_file(key, |file| refuse_exposed(file, key))?;
+        Self::from_bytes(&certificate, &key)
     }
 
     /// The certificates in PEM form: the authority's first, then those it was issued by.
@@ -206,6 +313,130 @@ impl Authority {
         self.not_after
     }
 
+    /// The certificates: the authority's first, then those it was issued by.
+    #[must_use]
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    /// What the certificates of the chain say.
+    #[must_use]
+    pub fn links(&self) -> Vec<Link> {
+        chain::links(&self.chain)
+    }
+
+    /// Why clients that trust the last certificate of the chain would not take leaves.
+    #[must_use]
+    pub fn check_chain(&self, now: Timestamp) -> Vec<ChainFault> {
+        chain::check(&self.chain, now)
+    }
+
+    /// What kind of key it has, for people: `ECDSA P-256`, `RSA 2048`.
+    #[must_use]
+    pub fn key_kind(&self) -> String {
+        key::describe(&self.key)
+    }
+
+    /// The common name of the subject, if there is one.
+    #[must_use]
+    pub fn common_name(&self) -> Option<String> {
+        let own = parse(self.certificate_der())?;
+        let mut names = own.subject().iter_common_name();
+        names.next()?.as_str().ok().map(str::to_owned)
+    }
+
+    /// Whether clients would take a leaf for a host: whether the name constraints of the chain
+    /// permit it (RFC 5280 section 4.2.1.10).
+    #[must_use]
+    pub fn permits(&self, host: &Host) -> bool {
+        self.constraints.permit(host)
+    }
+
+    /// The name constraints of the chain, for people; `None` where there are none.
+    #[must_use]
+    pub fn constraints_text(&self) -> Option<String> {
+        (!self.constraints.is_empty()).then(|| self.constraints.to_string())
+    }
+
+    /// A request in PEM to be signed by another authority, under the same name or another.
+    pub fn request(&self, common_name: Option<&str>) -> Result<String, AuthorityError> {
+        if common_name.is_some_and(|name| !fits(name, COMMON_NAME_CHARS_MAX)) {
+            return Err(AuthorityError::BadCommonName);
+        }
+        let own = parse(self.certificate_der())
+            .as_ref()
+            .and_then(chain::path_length);
+        let path_length = own.and_then(|length| u8::try_from(length).ok());
+        let subject = match common_name {
+            Some(_) => der::name(common_name, None),
+            None => self.subject_der.clone(),
+        };
+        let extensions = der::authority_extensions(path_length.unwrap_or_default());
+        let public_key = self.key.subject_public_key_info();
+        let request = der::request(&subject, &public_key, &extensions, &self.key);
+        request.map(|der| pem::request(&der)).map_err(failed)
+    }
+
+    /// Signs another authority, whose leaves are then taken by all who trust this one. The chain to
+    /// serve is the result, followed by this authority's own.
+    pub fn cross_sign(
+        &self,
+        request: &CertificateRequest,
+        terms: &CrossSigning,
+        now: Timestamp,
+    ) -> Result<CertificateDer<'static>, AuthorityError> {
+        let subject = || self.subject.clone();
+        if !(1..=LIFETIME_DAYS_MAX).contains(&terms.days) {
+            return Err(AuthorityError::BadLifetime);
+        }
+        if request.public_key_bits() == self.key.der_bytes() {
+            return Err(AuthorityError::OwnRequest { subject: subject() });
+        }
+        if self.not_after <= now {
+            return Err(AuthorityError::Expired { subject: subject() });
+        }
+        let wanted = u32::from(terms.path_length) + 1;
+        if let Some(allowed) = self.path_left().filter(|allowed| *allowed < wanted) {
+            return Err(AuthorityError::PathTooLong {
+                subject: subject(),
+                allowed,
+                wanted,
+            });
+        }
+        let mut extensions = der::authority_extensions(terms.path_length);
+        if !terms.only.is_empty() {
+            extensions.push(der::name_constraints(&terms.only));
+        }
+        let key_id = key_id(request.public_key_bits());
+        extensions.extend(der::key_identifiers(&key_id, &self.key_id));
+        let template = der::Template {
+            serial: &random_serial().map_err(failed)?,
+            issuer: &self.subject_der,
+            not_before: back_dated(now).max(self.not_before),
+            not_after: days_after(now, terms.days).min(self.not_after),
+            subject: request.subject_der(),
+            public_key: request.public_key(),
+            extensions: &extensions,
+        };
+        let certificate = der::certificate(&template, &self.key).map_err(failed)?;
+        Ok(certificate.into())
+    }
+
+    /// Authorities that may stand between this one and a leaf, by its own path length and those of
+    /// the ones above it; `None` if there is no bound.
+    fn path_left(&self) -> Option<u32> {
+        let lengths = self.chain.iter().zip(0..).filter_map(|(der, above)| {
+            let length = parse(der).as_ref().and_then(chain::path_length)?;
+            Some(length.saturating_sub(above))
+        });
+        lengths.min()
+    }
+
+    /// What constrains leaves.
+    pub(crate) fn constraints(&self) -> &Constraints {
+        &self.constraints
+    }
+
     /// What is sent after a leaf: intermediates. A root is not: who trusts it has it.
     pub(crate) fn chain_to_serve(&self) -> &[CertificateDer<'static>] {
         &self.chain_to_serve
@@ -226,42 +457,138 @@ impl Authority {
     }
 
     fn from_parts(
-        chain: Vec<CertificateDer<'static>>,
+        mut certificates: Vec<CertificateDer<'static>>,
         key: KeyPair,
         key_pem: String,
     ) -> Result<Self, AuthorityError> {
-        let first = chain.first().ok_or(AuthorityError::NoCertificate)?;
+        let mut own = None;
+        let mut first_subject = None;
+        for (index, der) in certificates.iter().enumerate() {
+            let position = index + 1;
+            let certificate = parse(der).ok_or(AuthorityError::BadCertificate { position })?;
+            first_subject.get_or_insert_with(|| distinguished_name(certificate.subject()));
+            if belongs(&key, &certificate) {
+                own.get_or_insert(index);
+            }
+        }
+        let first_subject = first_subject.ok_or(AuthorityError::NoCertificate)?;
+        let Some(own) = own else {
+            return Err(AuthorityError::KeyMismatch {
+                subject: first_subject,
+            });
+        };
+        let own = certificates.remove(own);
+        let chain = chain::arrange(own, certificates);
         let mut chain_to_serve = Vec::new();
+        let mut constraints = Constraints::default();
         for (index, der) in chain.iter().enumerate() {
             let position = index + 1;
             let certificate = parse(der).ok_or(AuthorityError::BadCertificate { position })?;
-            if certificate.issuer().as_raw() != certificate.subject().as_raw() {
+            if !chain::is_self_issued(&certificate) {
                 chain_to_serve.push(der.clone());
             }
+            constraints.add(&certificate).map_err(|_unreadable| {
+                AuthorityError::NotAnAuthority {
+                    subject: distinguished_name(certificate.subject()),
+                    reason: "its name constraints cannot be read",
+                }
+            })?;
         }
-        let certificate = parse(first).ok_or(AuthorityError::BadCertificate { position: 1 })?;
-        let subject = distinguished_name(certificate.subject());
-        check_is_authority(&certificate, &subject)?;
-        if certificate.public_key().subject_public_key.data.as_ref() != key.der_bytes() {
-            return Err(AuthorityError::KeyMismatch { subject });
+        let own = chain.first().and_then(parse);
+        let own = own.ok_or(AuthorityError::BadCertificate { position: 1 })?;
+        let subject = distinguished_name(own.subject());
+        if let Err(reason) = chain::is_authority(&own) {
+            return Err(AuthorityError::NotAnAuthority { subject, reason });
         }
-        let subject_der = certificate.subject().as_raw().to_vec();
-        let key_id = subject_key_id(&certificate).unwrap_or_else(|| key_id(key.der_bytes()));
-        let not_before = timestamp(certificate.validity().not_before.timestamp());
-        let not_after = timestamp(certificate.validity().not_after.timestamp());
+        let subject_der = own.subject().as_raw().to_vec();
+        let key_id = subject_key_id(&own).unwrap_or_else(|| key_id(key.der_bytes()));
+        let not_before = timestamp(own.validity().not_before.timestamp());
+        let not_after = timestamp(own.validity().not_after.timestamp());
         Ok(Self {
-            certificate_pem: chain.iter().map(certificate_to_pem).collect(),
+            certificate_pem: pem::certificates(&chain),
             chain,
             key,
             key_pem,
             subject,
             subject_der,
             key_id,
+            constraints,
             chain_to_serve,
             not_before,
             not_after,
         })
     }
+}
+
+impl NewAuthority {
+    /// One with a name and otherwise what most want: ECDSA P-256, a year, every host, leaves only.
+    #[must_use]
+    pub fn named(common_name: &str) -> Self {
+        Self {
+            common_name: common_name.to_owned(),
+            organization: None,
+            key: KeyKind::P256,
+            days: LIFETIME_DAYS,
+            path_length: 0,
+            only: Vec::new(),
+        }
+    }
+
+    fn check(&self) -> Result<(), AuthorityError> {
+        if !fits(&self.common_name, COMMON_NAME_CHARS_MAX) {
+            return Err(AuthorityError::BadCommonName);
+        }
+        let organization = self.organization.as_deref();
+        if organization.is_some_and(|name| !fits(name, ORGANIZATION_CHARS_MAX)) {
+            return Err(AuthorityError::BadOrganization);
+        }
+        match (1..=LIFETIME_DAYS_MAX).contains(&self.days) {
+            true => Ok(()),
+            false => Err(AuthorityError::BadLifetime),
+        }
+    }
+}
+
+fn fits(name: &str, chars_max: usize) -> bool {
+    !name.is_empty() && name.chars().count() <= chars_max
+}
+
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> AuthorityError {
+    AuthorityError::Generate(error.into())
+}
+
+fn back_dated(now: Timestamp) -> Timestamp {
+    Timestamp(now.0.saturating_sub(BACK_DATED_SECONDS * 1_000_000))
+}
+
+fn days_after(now: Timestamp, days: u32) -> Timestamp {
+    let lifetime = i64::from(days) * der::DAY_SECONDS * 1_000_000;
+    Timestamp(now.0.saturating_add(lifetime))
+}
+
+/// The certificates in bytes: PEM, or one in DER.
+pub(super) fn certificates_in(
+    bytes: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
+    let in_pem: Vec<_> = CertificateDer::pem_slice_iter(bytes)
+        .enumerate()
+        .map(|(index, certificate)| {
+            let position = index + 1;
+            certificate.map_err(|_error| AuthorityError::BadCertificate { position })
+        })
+        .collect::<Result<_, _>>()?;
+    if !in_pem.is_empty() {
+        return Ok(in_pem);
+    }
+    let der = CertificateDer::from(bytes.to_vec());
+    match parse(&der) {
+        Some(_) => Ok(vec![der]),
+        None => Err(AuthorityError::NoCertificate),
+    }
+}
+
+fn belongs(key: &KeyPair, certificate: &X509Certificate<'_>) -> bool {
+    certificate.public_key().subject_public_key.data.as_ref() == key.der_bytes()
 }
 
 impl fmt::Debug for Authority {
@@ -281,32 +608,12 @@ pub(crate) fn random_serial() -> Result<[u8; 16], rustls::Error> {
     Ok(serial)
 }
 
-/// The first 160 bits of the SHA-256 of the key (RFC 7093 section 2).
+/// SHA-1 of the key (RFC 5280 section 4.2.1.2, the first way). It protects nothing; it is what
+/// openssl writes, so that a leaf finds its issuer by it also among certificates that openssl made
+/// for the same key.
 pub(crate) fn key_id(public_key: &[u8]) -> Vec<u8> {
-    sha256(public_key).into_iter().take(20).collect()
-}
-
-fn check_is_authority(
-    certificate: &X509Certificate<'_>,
-    subject: &str,
-) -> Result<(), AuthorityError> {
-    let refuse = |reason| {
-        Err(AuthorityError::NotAnAuthority {
-            subject: subject.to_owned(),
-            reason,
-        })
-    };
-    match certificate.basic_constraints() {
-        Ok(Some(constraints)) if constraints.value.ca => {}
-        Ok(_) | Err(_) => return refuse("its basic constraints do not say CA:TRUE"),
-    }
-    match certificate.key_usage() {
-        Ok(Some(usage)) if !usage.value.key_cert_sign() => {
-            refuse("its key usage does not allow signing certificates (keyCertSign)")
-        }
-        Ok(_) => Ok(()),
-        Err(_) => refuse("its key usage cannot be read"),
-    }
+    let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, public_key);
+    digest.as_ref().to_vec()
 }
 
 fn subject_key_id(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
@@ -321,18 +628,18 @@ fn subject_key_id(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
 pub(super) fn read_file(
     path: &Path,
     check: impl FnOnce(&std::fs::File) -> Result<(), AuthorityError>,
-) -> Result<String, AuthorityError> {
+) -> Result<Vec<u8>, AuthorityError> {
     let failed = |source| AuthorityError::Read {
         path: path.to_owned(),
         source,
     };
     let file = std::fs::File::open(path).map_err(failed)?;
     check(&file)?;
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX)
-        .read_to_string(&mut text)
+        .read_to_end(&mut bytes)
         .map_err(failed)?;
-    Ok(text)
+    Ok(bytes)
 }
 
 /// Looks at the file that is open, not at the path: the path may lead elsewhere by now.
@@ -355,18 +662,6 @@ pub(super) fn refuse_exposed(file: &std::fs::File, path: &Path) -> Result<(), Au
 #[cfg(not(unix))]
 pub(super) fn refuse_exposed(_file: &std::fs::File, _path: &Path) -> Result<(), AuthorityError> {
     Ok(())
-}
-
-/// PEM (RFC 7468): base64 in lines of 64 characters.
-pub(crate) fn certificate_to_pem(certificate: &CertificateDer<'_>) -> String {
-    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
-    // 48 octets make a line of 64 characters.
-    for line in certificate.chunks(48) {
-        STANDARD.encode_string(line, &mut pem);
-        pem.push('\n');
-    }
-    pem.push_str("-----END CERTIFICATE-----\n");
-    pem
 }
 
 #[cfg(test)]

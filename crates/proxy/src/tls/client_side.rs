@@ -93,6 +93,13 @@ impl ClientSide {
         }
     }
 
+    /// Whether clients would take a leaf for a host: whether the authority's name constraints
+    /// permit it.
+    #[must_use]
+    pub fn permits(&self, host: &Host) -> bool {
+        self.leaves.permits(host)
+    }
+
     fn for_names(&self, alpn: ClientAlpn) -> &Arc<ServerConfig> {
         match alpn {
             ClientAlpn::Http11 => &self.http11,

@@ -1,4 +1,5 @@
-//! Writes X.509 certificates (RFC 5280) in DER, authorities and leaves alike.
+//! Writes X.509 certificates (RFC 5280) and requests for them (RFC 2986) in DER, authorities and
+//! leaves alike, and takes apart what is signed.
 //!
 //! The issuer's name goes into a leaf byte for byte as it stands in the authority's certificate:
 //! verifiers compare those bytes, and an authority of a company has names (several `DC` parts,
@@ -6,6 +7,8 @@
 
 use rcgen::{KeyPair, SigningKey};
 use traffic::Timestamp;
+
+use super::constraints::Subtree;
 
 const BOOLEAN: u8 = 0x01;
 const INTEGER: u8 = 0x02;
@@ -19,12 +22,16 @@ const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
+const ORGANIZATION: &[u8] = &[0x55, 0x04, 0x0a];
 const SUBJECT_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1d, 0x0e];
 const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
 const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
+const NAME_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x1e];
 const AUTHORITY_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1d, 0x23];
 const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
+/// PKCS#9 extensionRequest (RFC 2985 section 5.4.2).
+const EXTENSION_REQUEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x0e];
 const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
 
 /// Seconds of a day.
@@ -71,7 +78,29 @@ pub(crate) fn certificate(template: &Template<'_>, key: &KeyPair) -> Result<Vec<
         template.public_key,
         &extensions,
     ];
-    let to_be_signed = value(SEQUENCE, &parts.concat());
+    signed(value(SEQUENCE, &parts.concat()), algorithm, key)
+}
+
+/// Writes a request for a certificate with these extensions and signs it with its own key
+/// (RFC 2986 section 4).
+pub(crate) fn request(
+    subject: &[u8],
+    public_key: &[u8],
+    extensions: &[Vec<u8>],
+    key: &KeyPair,
+) -> Result<Vec<u8>, SignError> {
+    let algorithm = signature_algorithm(key).ok_or(SignError::UnsupportedKey)?;
+    let wanted = [
+        value(OBJECT_IDENTIFIER, EXTENSION_REQUEST),
+        value(SET, &value(SEQUENCE, &extensions.concat())),
+    ];
+    let attributes = value(0xa0, &value(SEQUENCE, &wanted.concat()));
+    let parts: [&[u8]; 4] = [&value(INTEGER, &[0]), subject, public_key, &attributes];
+    signed(value(SEQUENCE, &parts.concat()), algorithm, key)
+}
+
+/// What is signed, by what algorithm, and the signature.
+fn signed(to_be_signed: Vec<u8>, algorithm: Vec<u8>, key: &KeyPair) -> Result<Vec<u8>, SignError> {
     let signature = key.sign(&to_be_signed).map_err(SignError::Sign)?;
     let signature = bit_string(&signature);
     Ok(value(
@@ -80,29 +109,80 @@ pub(crate) fn certificate(template: &Template<'_>, key: &KeyPair) -> Result<Vec<
     ))
 }
 
-/// A name of one common name, or of nothing.
-pub(crate) fn name(common_name: Option<&str>) -> Vec<u8> {
-    let Some(common_name) = common_name else {
-        return value(SEQUENCE, &[]);
+/// A name of what is given of it, or of nothing.
+pub(crate) fn name(common_name: Option<&str>, organization: Option<&str>) -> Vec<u8> {
+    let attribute = |kind: &[u8], text: &str| {
+        let parts = [
+            value(OBJECT_IDENTIFIER, kind),
+            value(UTF8_STRING, text.as_bytes()),
+        ];
+        value(SET, &value(SEQUENCE, &parts.concat()))
     };
-    let attribute = [
-        value(OBJECT_IDENTIFIER, COMMON_NAME),
-        value(UTF8_STRING, common_name.as_bytes()),
-    ];
-    value(SEQUENCE, &value(SET, &value(SEQUENCE, &attribute.concat())))
+    let organization = organization.map(|text| attribute(ORGANIZATION, text));
+    let common_name = common_name.map(|text| attribute(COMMON_NAME, text));
+    let parts: Vec<_> = organization.into_iter().chain(common_name).collect();
+    value(SEQUENCE, &parts.concat())
 }
 
-/// The extensions of an authority that signs leaves only.
-pub(crate) fn authority_extensions(key_id: &[u8]) -> Vec<Vec<u8>> {
-    let path_length_0 = [value(BOOLEAN, &[0xff]), value(INTEGER, &[0])].concat();
+/// What makes an authority: it may sign certificates, with at most `path_length` authorities
+/// between it and a leaf.
+pub(crate) fn authority_extensions(path_length: u8) -> Vec<Vec<u8>> {
+    // The encoding of INTEGER is signed.
+    let path_length = match path_length < 0x80 {
+        true => value(INTEGER, &[path_length]),
+        false => value(INTEGER, &[0, path_length]),
+    };
+    let constraints = [value(BOOLEAN, &[0xff]), path_length].concat();
     // keyCertSign and cRLSign are bits 5 and 6; the last bit is unused.
     let key_usage = value(BIT_STRING, &[1, 0b0000_0110]);
     vec![
-        extension(BASIC_CONSTRAINTS, true, &value(SEQUENCE, &path_length_0)),
+        extension(BASIC_CONSTRAINTS, true, &value(SEQUENCE, &constraints)),
         extension(KEY_USAGE, true, &key_usage),
-        subject_key_identifier(key_id),
-        authority_key_identifier(key_id),
     ]
+}
+
+/// The extensions that tell keys of one name apart.
+pub(crate) fn key_identifiers(key_id: &[u8], authority_key_id: &[u8]) -> Vec<Vec<u8>> {
+    let identifier = value(SEQUENCE, &value(0x80, authority_key_id));
+    vec![
+        extension(SUBJECT_KEY_IDENTIFIER, false, &value(OCTET_STRING, key_id)),
+        extension(AUTHORITY_KEY_IDENTIFIER, false, &identifier),
+    ]
+}
+
+/// Name constraints (RFC 5280 section 4.2.1.10) that permit these hosts and no others. A kind of
+/// name that is not constrained is free, so the kind that is not among them is excluded as a whole.
+pub(crate) fn name_constraints(permitted: &[Subtree]) -> Vec<u8> {
+    let every_name = Subtree::every_name();
+    let every_address = Subtree::every_address();
+    let mut excluded: Vec<&Subtree> = Vec::new();
+    if !permitted.iter().any(Subtree::is_name) {
+        excluded.push(&every_name);
+    }
+    if permitted.iter().all(Subtree::is_name) {
+        excluded.extend(&every_address);
+    }
+    let mut content = subtrees(0xa0, permitted.iter());
+    if !excluded.is_empty() {
+        content.extend(subtrees(0xa1, excluded.into_iter()));
+    }
+    name_constraints_extension(&value(SEQUENCE, &content))
+}
+
+/// Name constraints whose value is written already.
+pub(crate) fn name_constraints_extension(content: &[u8]) -> Vec<u8> {
+    extension(NAME_CONSTRAINTS, true, content)
+}
+
+fn subtrees<'a>(tag: u8, subtrees: impl Iterator<Item = &'a Subtree>) -> Vec<u8> {
+    let written = subtrees.map(|subtree| {
+        let base = match subtree {
+            Subtree::Names(name) => value(0x82, name.as_bytes()),
+            Subtree::Addresses { octets, mask } => value(0x87, &[&octets[..], mask].concat()),
+        };
+        value(SEQUENCE, &base)
+    });
+    value(tag, &written.collect::<Vec<_>>().concat())
 }
 
 /// The extensions of a leaf that are the same for all names.
@@ -110,13 +190,13 @@ pub(crate) fn leaf_extensions(key_id: &[u8], authority_key_id: &[u8]) -> Vec<Vec
     // digitalSignature is bit 0; the last seven are unused.
     let key_usage = value(BIT_STRING, &[7, 0b1000_0000]);
     let usages = value(SEQUENCE, &value(OBJECT_IDENTIFIER, SERVER_AUTH));
-    vec![
+    let mut extensions = vec![
         extension(BASIC_CONSTRAINTS, true, &value(SEQUENCE, &[])),
         extension(KEY_USAGE, true, &key_usage),
         extension(EXTENDED_KEY_USAGE, false, &usages),
-        subject_key_identifier(key_id),
-        authority_key_identifier(authority_key_id),
-    ]
+    ];
+    extensions.extend(key_identifiers(key_id, authority_key_id));
+    extensions
 }
 
 /// The name a leaf is for. It is critical if the subject is empty (RFC 5280 section 4.2.1.6).
@@ -128,15 +208,6 @@ pub(crate) fn subject_alt_name(hosts: &[traffic::Host], critical: bool) -> Vec<u
     };
     let names: Vec<u8> = hosts.iter().flat_map(name).collect();
     extension(SUBJECT_ALT_NAME, critical, &value(SEQUENCE, &names))
-}
-
-fn subject_key_identifier(key_id: &[u8]) -> Vec<u8> {
-    extension(SUBJECT_KEY_IDENTIFIER, false, &value(OCTET_STRING, key_id))
-}
-
-fn authority_key_identifier(key_id: &[u8]) -> Vec<u8> {
-    let identifier = value(SEQUENCE, &value(0x80, key_id));
-    extension(AUTHORITY_KEY_IDENTIFIER, false, &identifier)
 }
 
 fn extension(identifier: &[u8], critical: bool, content: &[u8]) -> Vec<u8> {
@@ -218,6 +289,58 @@ fn value(tag: u8, content: &[u8]) -> Vec<u8> {
     }
     written.extend_from_slice(content);
     written
+}
+
+/// The values within the content of a value of this tag, one after the other: tag, content, and the
+/// value as a whole. Nothing if it is not so.
+pub(crate) struct Values<'a>(&'a [u8]);
+
+/// One value in DER.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Value<'a> {
+    pub(crate) tag: u8,
+    pub(crate) content: &'a [u8],
+    pub(crate) whole: &'a [u8],
+}
+
+impl<'a> Values<'a> {
+    /// The values in a SEQUENCE that is all there is.
+    pub(crate) fn in_sequence(der: &'a [u8]) -> Option<Self> {
+        let mut outer = Values(der);
+        let sequence = outer.next()?;
+        (sequence.tag == SEQUENCE && outer.0.is_empty()).then_some(Self(sequence.content))
+    }
+}
+
+impl<'a> Iterator for Values<'a> {
+    type Item = Value<'a>;
+
+    /// The next value, unless nothing or something else than a value is left.
+    fn next(&mut self) -> Option<Value<'a>> {
+        let (&tag, rest) = self.0.split_first()?;
+        let (&first, rest) = rest.split_first()?;
+        let (length, rest) = match first {
+            0..0x80 => (usize::from(first), rest),
+            _ => {
+                let octets = usize::from(first & 0x7f);
+                // Lengths of more than four octets are none of ours.
+                if octets > 4 {
+                    return None;
+                }
+                let (octets, rest) = rest.split_at_checked(octets)?;
+                let sum = |length, octet: &u8| length << 8 | usize::from(*octet);
+                (octets.iter().fold(0, sum), rest)
+            }
+        };
+        let (content, after) = rest.split_at_checked(length)?;
+        let whole = self.0.get(..self.0.len() - after.len())?;
+        self.0 = after;
+        Some(Value {
+            tag,
+            content,
+            whole,
+        })
+    }
 }
 
 /// Date and time of day, UTC.

@@ -48,9 +48,13 @@ impl Identity {
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, IdentityError> {
         let certificate = authority::read_file(certificate, |_| Ok(()));
         let key_text = authority::read_file(key, |file| authority::refuse_exposed(file, key));
+        let (certificate, key) = (
+            certificate.map_err(IdentityError::File)?,
+            key_text.map_err(IdentityError::File)?,
+        );
         Self::from_pem(
-            &certificate.map_err(IdentityError::File)?,
-            &key_text.map_err(IdentityError::File)?,
+            &String::from_utf8_lossy(&certificate),
+            &String::from_utf8_lossy(&key),
         )
     }
 

@@ -67,6 +67,14 @@ pub enum LeafError {
         /// When, for people.
         not_after: String,
     },
+    /// The authority's name constraints leave the host out.
+    #[error("the name constraints of {subject} leave {host} out")]
+    NotPermitted {
+        /// Whose certificate it is.
+        subject: String,
+        /// For which a leaf was asked.
+        host: Host,
+    },
     /// The key for leaves could not be made, or a leaf could not be signed.
     #[error("cannot make a leaf certificate")]
     Sign(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -97,6 +105,12 @@ impl LeafCache {
     pub(crate) fn counted(mut self, counts: &Arc<LeafCounts>) -> Self {
         self.counts = Arc::clone(counts);
         self
+    }
+
+    /// Whether clients would take a leaf for a host: whether the authority's name constraints
+    /// permit it.
+    pub(crate) fn permits(&self, host: &Host) -> bool {
+        self.authority.permits(host)
     }
 
     /// Leaves that are held.
@@ -139,10 +153,22 @@ impl LeafCache {
                 not_after: der::Civil::from(self.authority.not_after()).to_string(),
             });
         }
+        if let Some(host) = names.iter().find(|name| !self.permits(name)) {
+            return Err(LeafError::NotPermitted {
+                subject: self.authority.subject().to_owned(),
+                host: host.clone(),
+            });
+        }
         let not_before = Timestamp(now.0.saturating_sub(BACK_DATED_DAYS * DAY_MICROS));
         let not_after = Timestamp(not_before.0.saturating_add(LIFETIME_DAYS * DAY_MICROS))
             .min(self.authority.not_after());
-        let common_name = names.first().and_then(common_name);
+        let constraints = self.authority.constraints();
+        let common_name = names
+            .first()
+            // Some verifiers take an address in it for a host name, and constrain that.
+            .filter(|host| constraints.is_empty() || matches!(host, Host::Name(_)))
+            .filter(|_| !constraints.are_about_subjects())
+            .and_then(common_name);
         let mut extensions = self.extensions.clone();
         extensions.push(der::subject_alt_name(names, common_name.is_none()));
         let template = der::Template {
@@ -150,7 +176,7 @@ impl LeafCache {
             issuer: self.authority.subject_der(),
             not_before,
             not_after,
-            subject: &der::name(common_name.as_deref()),
+            subject: &der::name(common_name.as_deref(), None),
             public_key: &self.public_key,
             extensions: &extensions,
         };

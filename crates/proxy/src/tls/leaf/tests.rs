@@ -7,9 +7,9 @@ use std::process::{Command, Output};
 use std::thread;
 
 use super::*;
-use crate::tls::authority::certificate_to_pem;
 use crate::tls::certificate;
 use crate::tls::client_side::ClientAlpn;
+use crate::tls::pem;
 use crate::tls::tests::{authority, client_side, days_from_now, host, now};
 
 fn cache(leaves_max: usize) -> LeafCache {
@@ -46,8 +46,7 @@ fn openssl_verifies_strictly() {
     ] {
         let host = host(name);
         let leaf = leaves.leaf(&host, now()).unwrap();
-        let pem: String = leaf.cert.iter().map(certificate_to_pem).collect();
-        std::fs::write(&chain, pem).unwrap();
+        std::fs::write(&chain, pem::certificates(&leaf.cert)).unwrap();
         let check = match host {
             Host::Name(_) => "-verify_hostname",
             Host::Ip(_) => "-verify_ip",

@@ -81,10 +81,17 @@ async fn open(
     engine: &Arc<Engine>,
     reporter: &mut Reporter,
 ) -> Option<Opened> {
-    let route = engine.rules.route(&Facts {
+    let mut route = engine.rules.route(&Facts {
         target: &asked.target,
         opening: FirstBytes::Unseen,
     });
+    if route.action == Action::Intercept && !engine.client_side.permits(&asked.target.host) {
+        let outside = engine.rules.route_outside_constraints();
+        // If it is to be tunnelled, there may still be plain HTTP in it to be seen.
+        if outside.action == Action::Block {
+            route = outside;
+        }
+    }
     if let Some(failure) = refused(&asked.target, &route, engine) {
         refuse(asked, route, failure, engine, reporter).await;
         return None;
@@ -209,10 +216,15 @@ async fn intercept(
     } = asked;
     let mut wire = answer.accept(engine.timeouts.head).await.ok()?;
     let begins = first_bytes::read(&mut wire, engine.timeouts.head).await;
-    let route = engine.rules.route(&Facts {
+    let mut route = engine.rules.route(&Facts {
         target: &target,
         opening: begins.opening(),
     });
+    if let (Begins::Tls(hello), Action::Intercept) = (&begins, route.action)
+        && !engine.client_side.permits(&server_name(hello, &target))
+    {
+        route = engine.rules.route_outside_constraints();
+    }
     let scheme = if matches!(begins, Begins::PlainHttp | Begins::PlainHttp2) {
         Scheme::Http
     } else {
@@ -330,6 +342,12 @@ struct Unopened {
     hello: Arc<ClientHello>,
 }
 
+/// For whom the client wants a certificate.
+fn server_name(hello: &ClientHello, target: &Target) -> Host {
+    let named = hello.sni.as_deref().and_then(|name| Host::parse(name).ok());
+    named.unwrap_or_else(|| target.host.clone())
+}
+
 /// Ends TLS towards the client, offering what the upstream speaks.
 async fn open_tls(
     unopened: Unopened,
@@ -346,10 +364,7 @@ async fn open_tls(
         route,
         hello,
     } = unopened;
-    let server_name = match &hello.sni {
-        Some(name) => Host::parse(name).unwrap_or_else(|_error| target.host.clone()),
-        None => target.host.clone(),
-    };
+    let server_name = server_name(&hello, &target);
     let key = HostKey {
         scheme: Scheme::Https,
         target: target.clone(),

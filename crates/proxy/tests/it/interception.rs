@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oriel_proxy::ProxyConfig;
+use oriel_proxy::tls::authority::NewAuthority;
 use testbed::authority::{Authority, Flaw, Identity, client_config};
 use testbed::client::{Client, Request, Response};
 use testbed::script::Step;
 use testbed::upstream::{Protocols, Upstream, UpstreamOptions};
 use traffic::rules::route::{RouteConfig, Rules, Unlisted};
-use traffic::{Event, FailureKind, FlowKind, NoTls, Side};
+use traffic::{Event, FailureKind, FlowKind, NoTls, Side, Timestamp};
 
 use crate::running::{
     NAME, Running, authority_of, config, http, https, rules, scripted, upstream_authority,
@@ -216,6 +217,52 @@ async fn an_address_is_opened_with_a_leaf_for_the_address_if_asked_for() {
     let (kind, rule) = route_of(closed, "127.0.0.1", "127.0.0.1").await;
     assert_eq!(kind, FlowKind::Tunnel);
     assert!(rule.contains("ip_targets"), "{rule}");
+}
+
+/// An authority that can sign for these hosts alone.
+fn constrained(only: &str) -> Arc<oriel_proxy::Authority> {
+    let new = NewAuthority {
+        only: vec![only.parse().unwrap()],
+        ..NewAuthority::named("constrained")
+    };
+    // 2026-01-01.
+    let now = Timestamp(1_767_225_600_000_000);
+    Arc::new(oriel_proxy::Authority::create(&new, now).unwrap())
+}
+
+#[tokio::test]
+async fn hosts_that_no_leaf_can_be_made_for_are_as_if_on_no_list() {
+    let (kind, rule) = route_of(|config| config.authority = constrained(NAME), NAME, NAME).await;
+    assert_eq!(
+        (kind, rule.as_str()),
+        (FlowKind::Http, "intercept.hosts: *")
+    );
+    let outside = |config: &mut ProxyConfig| config.authority = constrained("other.test");
+    let (kind, rule) = route_of(outside, NAME, NAME).await;
+    assert_eq!(kind, FlowKind::Tunnel);
+    let said = "outside the name constraints of the authority: unlisted = \"tunnel\"";
+    assert_eq!(rule, said);
+    // It goes by the name that the client wants a certificate for.
+    let (kind, rule) = route_of(outside, "127.0.0.1", NAME).await;
+    assert_eq!((kind, rule.as_str()), (FlowKind::Tunnel, said));
+
+    let running = Running::with(|config| {
+        config.authority = constrained("other.test");
+        config.rules = rules(&["*"], &[], Unlisted::Block);
+    })
+    .await;
+    let mut client = running.connect().await;
+    client
+        .send("CONNECT localhost:1 HTTP/1.1\r\n\r\n")
+        .await
+        .unwrap();
+    let refused = soon(client.read_response("CONNECT")).await.unwrap();
+    let said = refused.text();
+    assert_eq!(refused.head.status, 403);
+    assert!(
+        said.contains("outside the name constraints of the authority: unlisted = \"block\""),
+        "{said}"
+    );
 }
 
 #[tokio::test]

@@ -132,6 +132,15 @@ impl Rules {
         }
     }
 
+    /// What becomes of a host that is to be intercepted and cannot be, since the authority's name
+    /// constraints leave it out and clients would refuse its leaf: what becomes of hosts on no list.
+    #[must_use]
+    pub fn route_outside_constraints(&self) -> Route {
+        let Route { action, rule } = self.unlisted.route();
+        let rule = format!("outside the name constraints of the authority: {rule}");
+        Route { action, rule }
+    }
+
     /// A client that resolved the name itself asks for an address, and only its SNI says which
     /// host that is. What must not be opened by name must not be opened this way either.
     fn bypass_of_named_address(&self, facts: &Facts<'_>) -> Option<&str> {
@@ -398,6 +407,19 @@ mod tests {
             Opening::Tls(&bare),
             "tunnel: unlisted = \"tunnel\"",
         );
+    }
+
+    #[test]
+    fn what_no_leaf_can_be_made_for_is_as_if_on_no_list() {
+        let mut config = config();
+        let route = |config: &RouteConfig| {
+            let route = Rules::compile(config).unwrap().route_outside_constraints();
+            format!("{}: {}", route.action.as_str(), route.rule)
+        };
+        let rule = "outside the name constraints of the authority: unlisted =";
+        assert_eq!(route(&config), format!("tunnel: {rule} \"tunnel\""));
+        config.unlisted = Unlisted::Block;
+        assert_eq!(route(&config), format!("block: {rule} \"block\""));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The command line as types, with a file for each family of commands. A flag that belongs to
 //! something not built yet is absent.
 
+mod auth;
 mod ca;
 mod config;
 mod demo;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use auth::{Auth, AuthCommand};
 pub(crate) use ca::{Ca, CaCommand, ExportFormat};
 pub(crate) use config::{Config, ConfigCommand};
 pub(crate) use demo::Demo;
@@ -123,6 +125,8 @@ pub(crate) enum Command {
         after_help = "Examples:\n  oriel ca show\n  oriel ca export --format bundle -o bundle.pem"
     )]
     Ca(Ca),
+    /// Who may use the proxy
+    Auth(Auth),
     /// What is set, and where
     #[command(
         after_help = "Examples:\n  oriel config init\n  oriel config check\n  oriel config show --effective --origin"

@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub(crate) mod auth;
 pub(crate) mod ca;
 pub(crate) mod completions;
 pub(crate) mod config;
@@ -24,6 +25,7 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Prob
         Command::Serve(arguments) => serve::run(context, &arguments),
         Command::Env(arguments) => env::run(context, &arguments),
         Command::Ca(arguments) => ca::run(context, &arguments.command),
+        Command::Auth(arguments) => auth::run(&arguments.command),
         Command::Config(arguments) => config::run(context, &arguments.command),
         Command::Explain { code } => explain::run(context, code.as_deref()),
         Command::Completions { shell } => completions::run(shell),

@@ -35,6 +35,10 @@ pub(crate) const FOLLOW_EVERY: Duration = Duration::from_millis(100);
 pub(crate) const DECODED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of a body that are shown unless everything is asked for.
 pub(crate) const SHOWN_BYTES_MAX: usize = 64 * 1024;
+/// The largest file of users: some hundred thousand of them.
+pub(crate) const USERS_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// How long a URL that is asked about a token may take: less than the engine waits for it.
+pub(crate) const TOKEN_ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 /// How often a service looks whether a file of its configuration changed: soon enough for who
 /// saved one, and a handful of `stat` calls.
 pub(crate) const CONFIG_LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -4,9 +4,10 @@
 use std::net::SocketAddr;
 
 use proxy::tls::identity::Identity;
-use proxy::{Credentials, Listener, ListenerTls};
+use proxy::{Listener, ListenerTls};
 use traffic::{Host, ListenAddress};
 
+use crate::admission::{admission, keeps_strangers_out};
 use crate::config::file::ListenTls;
 use crate::config::layer::Origin;
 use crate::exit::Exit;
@@ -17,7 +18,6 @@ use crate::settings::Settings;
 /// front of an upstream.
 pub(crate) fn listeners(settings: &Settings) -> Result<Vec<Listener>, Problem> {
     let address = settings.listen.value.0;
-    let login = settings.credentials.value.as_ref();
     let mut main = Listener::forward(address);
     main.tls = match &settings.tls.value {
         Some(tls) => Some(listener_tls(
@@ -29,8 +29,7 @@ pub(crate) fn listeners(settings: &Settings) -> Result<Vec<Listener>, Problem> {
         None => None,
     };
     main.proxy_protocol = settings.proxy_protocol.value;
-    main.admission =
-        login.map(|login| Credentials::new(&login.user, login.password.reveal()).into());
+    main.admission = admission(settings)?;
     let mut listeners = vec![main];
     // Nobody else can connect to it, so nobody is asked who they are.
     let unix = settings.unix.value.iter().cloned();
@@ -63,7 +62,7 @@ pub(crate) fn refuse_exposure(settings: &Settings) -> Result<(), Problem> {
     );
     let reverse = settings.reverse.value.iter();
     let reverse = reverse.map(|one| (one.listen.0, &settings.reverse.origin, "proxy.reverse"));
-    let asks = settings.credentials.value.is_some();
+    let asks = keeps_strangers_out(settings);
     let mut open = (!asks).then_some(main).into_iter().chain(reverse);
     let Some((address, origin, key)) = open.find(|(address, ..)| !address.ip().is_loopback())
     else {

@@ -5,6 +5,7 @@
 //! the store. stdout is data, stderr is talk, and one door leads to both (`output`).
 
 mod admin;
+mod admission;
 mod args;
 mod authority;
 mod body_text;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::args::CaptureWhich;
-use crate::config::file::{ClientCertificate, ConfigFile, ListenTls, Reverse};
+use crate::config::file::{Auth, ClientCertificate, ConfigFile, ListenTls, Reverse};
 use crate::config::layer::{Layer, Origin, Setting};
 use crate::config::project;
 use crate::config::read::{read_if_there, read_named};
@@ -46,6 +46,7 @@ pub(crate) struct Settings {
     pub(crate) unix: Setting<Option<PathBuf>>,
     pub(crate) tls: Setting<Option<ListenTls>>,
     pub(crate) credentials: Setting<Option<Login>>,
+    pub(crate) auth: Setting<Option<Auth>>,
     pub(crate) proxy_protocol: Setting<bool>,
     pub(crate) reverse: Setting<Vec<Reverse>>,
     pub(crate) connect_ports: Setting<Vec<u16>>,
@@ -116,6 +117,7 @@ impl Settings {
             row("proxy.unix", &text_of(&self.unix)),
             optional_row("proxy.tls", &self.tls),
             optional_row("proxy.credentials", &self.credentials),
+            optional_row("proxy.auth", &self.auth),
             row("proxy.proxy_protocol", &self.proxy_protocol),
             row("proxy.reverse", &self.reverse),
             row("proxy.connect_ports", &self.connect_ports),
@@ -287,6 +289,7 @@ impl Merge {
             credentials: self.of_service(purpose, "proxy.credentials", |file| {
                 file.proxy.credentials.clone()
             }),
+            auth: self.of_service(purpose, "proxy.auth", |file| file.proxy.auth.clone()),
             proxy_protocol: self
                 .of_service(purpose, "proxy.proxy_protocol", |file| {
                     file.proxy.proxy_protocol

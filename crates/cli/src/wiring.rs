@@ -354,7 +354,7 @@ fn host_patterns(key: &str, texts: &[String], origin: &Origin) -> Result<HostPat
     })
 }
 
-fn read_roots(path: &std::path::Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
+pub(crate) fn read_roots(path: &std::path::Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
     let unreadable = |why: String| {
         let what = format!("cannot read upstream certificates from {}", path.display());
         Problem::new("ORL0305", Exit::Usage, what).why(why)

@@ -40,6 +40,8 @@ pub(crate) const ENTRIES: &[Entry] = &[
         "Patterns are exact names (api.openai.com), suffixes (*.openai.com), * for every host, addresses and ranges of addresses, each with an optional :port."),
     entry("ORL0106", "the TLS of a listener cannot be set up",
         "proxy.tls and the tls of a reverse listener take a certificate chain and its key in PEM form, or names that oriel's authority signs for."),
+    entry("ORL0107", "who may use the proxy cannot be read",
+        "proxy.auth names a file of users, a program, a URL, or any_password: exactly one. The file has name:$argon2id$… in each line, which oriel auth hash NAME writes, and nobody but its owner may read it."),
     entry("ORL0201", "the command was not found",
         "oriel looks for the command on PATH, as a shell does. Aliases and functions of a shell are not programs: oriel run -- bash -ic 'NAME'."),
     entry("ORL0202", "the command cannot be executed",

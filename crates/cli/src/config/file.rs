@@ -57,6 +57,8 @@ pub(crate) struct Proxy {
     /// `user:password` that clients of the proxy have to know.
     #[schemars(with = "Option<String>")]
     pub(crate) credentials: Option<Login>,
+    /// Who may use the proxy, where `credentials` is too little.
+    pub(crate) auth: Option<Auth>,
     /// Whether every connection begins with a header of the PROXY protocol.
     pub(crate) proxy_protocol: Option<bool>,
     /// Listeners that stand in front of one upstream each.
@@ -67,6 +69,36 @@ pub(crate) struct Proxy {
     pub(crate) attribution: Option<bool>,
     /// Lets everybody who reaches the address use the proxy.
     pub(crate) danger_listen_without_credentials: Option<bool>,
+}
+
+/// Who may use the proxy: exactly one of `users_file`, `command`, `url` and `any_password`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Auth {
+    /// A file with `name:$argon2id$…` in each line, as `oriel auth hash` writes them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) users_file: Option<PathBuf>,
+    /// A program with its arguments. It gets `{"user":…,"password":…}` on its standard input and
+    /// admits with exit code 0, refuses with 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) command: Option<Vec<String>>,
+    /// A URL that is asked with the password as a token: a status of the 200s admits, 401 and 403
+    /// refuse.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) url: Option<String>,
+    /// The field that carries the token to `url`, as it is; otherwise `Authorization: Bearer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) header: Option<String>,
+    /// Admits whoever brings a password, whatever it is: for tokens that only the upstream checks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) any_password: Option<bool>,
+    /// What clients are told that they are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) realm: Option<String>,
+    /// How long a yes holds before it is asked for anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub(crate) cache_for: Option<Period>,
 }
 
 /// A listener that stands in front of one upstream.

@@ -60,6 +60,8 @@ pub(crate) const KEYS: &[Key] = &[
         "TLS between clients and the proxy: certificate and key, or names"),
     key("proxy.credentials", &["ORIEL_PROXY_CREDENTIALS"], None, Form::Text,
         "user:password that clients of the proxy have to know"),
+    key("proxy.auth", &[], None, Form::Text,
+        "who may use the proxy: users_file, command, url or any_password; realm, cache_for"),
     key("proxy.proxy_protocol", &["ORIEL_PROXY_PROTOCOL"], None, Form::Switch,
         "whether every connection begins with a header of the PROXY protocol"),
     key("proxy.reverse", &[], None, Form::Text,

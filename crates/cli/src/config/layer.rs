@@ -162,6 +162,8 @@ impl ConfigFile {
         let on_listener = self.proxy.reverse.iter_mut().flatten();
         let tls = self.proxy.tls.iter_mut();
         let tls = tls.chain(on_listener.filter_map(|reverse| reverse.tls.as_mut()));
+        let users = self.proxy.auth.iter_mut();
+        let users = users.map(|auth| &mut auth.users_file);
         let in_tls = tls.flat_map(|tls| [&mut tls.certificate, &mut tls.key]);
         let single = [
             &mut self.proxy.unix,
@@ -172,7 +174,7 @@ impl ConfigFile {
         let listed = self.upstream.ca_files.iter_mut().flatten();
         let shown = self.upstream.client_certificates.iter_mut().flatten();
         let shown = shown.flat_map(|shown| [&mut shown.certificate, &mut shown.key]);
-        let single = single.into_iter().chain(in_tls).flatten();
+        let single = single.into_iter().chain(in_tls).chain(users).flatten();
         for path in single.chain(listed).chain(shown) {
             *path = match path.strip_prefix("~") {
                 Ok(below_home) => home.join(below_home),
@@ -191,7 +193,7 @@ impl ConfigFile {
             };
         }
         take! {
-            proxy: listen, unix, tls, credentials, proxy_protocol, reverse, connect_ports, attribution, danger_listen_without_credentials;
+            proxy: listen, unix, tls, credentials, auth, proxy_protocol, reverse, connect_ports, attribution, danger_listen_without_credentials;
             admin: listen;
             ca: certificate, key;
             intercept: hosts, bypass, unlisted, ip_targets, sni_mismatch, rejections, auto_bypass,

@@ -1,6 +1,7 @@
 //! The built program, in a home of its own for each test.
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
+mod admission;
 mod ca;
 mod certificates;
 mod clients;

@@ -145,6 +145,8 @@ impl<'a> Reloader<'a> {
 /// Every file that the settings come from or name.
 fn files(context: &Context, settings: &Settings) -> Vec<PathBuf> {
     let mut files = context.sources().files();
+    let auth = settings.auth.value.as_ref();
+    files.extend(auth.and_then(|auth| auth.users_file.clone()));
     if let Ok(authority) = AuthorityFiles::of(settings) {
         files.extend([authority.certificate, authority.key]);
     }

@@ -16,6 +16,7 @@ mod python;
 mod report;
 mod script;
 mod verdicts;
+mod websocket;
 
 use std::path::Path;
 use std::process::Command;
@@ -51,6 +52,11 @@ const SUITES: &[Suite] = &[
         name: "curl",
         fetch: curl::fetch,
         run: curl::run,
+    },
+    Suite {
+        name: "autobahn",
+        fetch: python::fetch_environment,
+        run: websocket::run,
     },
     Suite {
         name: "grpc",

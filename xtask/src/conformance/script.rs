@@ -67,6 +67,7 @@ impl Script {
                 upstream_roots.as_ref(),
             ],
             variables: &[
+                ("PYTHONDONTWRITEBYTECODE", "1".as_ref()),
                 ("CONFORMANCE_UPSTREAM", upstream.as_ref()),
                 ("CONFORMANCE_ROOTS", roots.as_ref()),
                 ("CONFORMANCE_VERDICTS", verdicts.as_ref()),

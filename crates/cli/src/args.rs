@@ -17,12 +17,14 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use auth::{Auth, AuthCommand};
-pub(crate) use ca::{Ca, CaCommand, ExportFormat};
+pub(crate) use ca::{
+    Ca, CaCommand, CaCrossSign, CaCsr, CaExport, CaImport, CaInit, CaRotate, ExportFormat,
+};
 pub(crate) use config::{Config, ConfigCommand};
 pub(crate) use demo::Demo;
 pub(crate) use env::{Env, ShellName};
 pub(crate) use flows::{Flows, FlowsCommand, FlowsList, FlowsShow, FlowsTail, Part, ShowAs, Sort};
-pub(crate) use proxy::DataFlags;
+pub(crate) use proxy::{AuthorityFlags, DataFlags};
 pub(crate) use run::{CaptureWhich, EnvMode, Run, SummaryForm};
 pub(crate) use serve::Serve;
 

@@ -49,48 +49,109 @@ impl AuthorityFiles {
 /// Loads the authority, making it first if it is the installation's own and not there yet.
 pub(crate) fn load_or_make(settings: &Settings, now: Timestamp) -> Result<Authority, Problem> {
     let files = AuthorityFiles::of(settings)?;
-    let own = settings.ca_certificate.value.is_none();
-    if own && !files.key.exists() {
-        match make(&files, now) {
+    if is_own(settings) && !files.key.exists() {
+        let made = Authority::generate(&common_name(), now).map_err(|error| cannot_make(&error))?;
+        match store_new(&files, &made) {
             // Another oriel was faster: its authority is as good.
-            Err(MakeError::Exists) => {}
-            Err(MakeError::Problem(problem)) => return Err(*problem),
-            Ok(()) => {}
+            Ok(()) | Err(StoreError::Exists(_)) => {}
+            Err(StoreError::Problem(problem)) => return Err(problem),
         }
     }
-    Authority::load(&files.certificate, &files.key).map_err(|error| broken(&error, &files))
+    load(&files)
 }
 
-enum MakeError {
-    Exists,
-    Problem(Box<Problem>),
+/// The same for signing leaves: one whose time is over is refused, as clients would refuse it.
+pub(crate) fn load_for_use(settings: &Settings, now: Timestamp) -> Result<Authority, Problem> {
+    let authority = load_or_make(settings, now)?;
+    if authority.not_after() <= now {
+        let what = format!(
+            "the certificate authority {} has expired",
+            authority.subject()
+        );
+        let fix = match is_own(settings) {
+            true => "oriel ca rotate",
+            false => "give oriel another one: --ca-cert FILE --ca-key FILE",
+        };
+        return Err(Problem::new("ORL0303", Exit::Usage, what)
+            .why(format!(
+                "it was valid to {}, and no client would take a certificate that it signs",
+                store::json::rfc3339(authority.not_after())
+            ))
+            .fix(fix));
+    }
+    for fault in authority.check_chain(now) {
+        tracing::warn!(%fault, "some clients will not take oriel's certificates (oriel ca verify)");
+    }
+    Ok(authority)
 }
 
-/// Makes an authority. The key is complete before its name exists, so that a second oriel that
-/// starts at the same moment never reads half of it, and both end up with the same one.
-fn make(files: &AuthorityFiles, now: Timestamp) -> Result<(), MakeError> {
-    let failed = |problem: Problem| MakeError::Problem(Box::new(problem));
+/// Loads the authority that is in these files.
+pub(crate) fn load(files: &AuthorityFiles) -> Result<Authority, Problem> {
+    Authority::load(&files.certificate, &files.key).map_err(|error| broken(&error, files))
+}
+
+/// Whether the authority in use is the installation's own, which lies in the data folder.
+pub(crate) fn is_own(settings: &Settings) -> bool {
+    settings.ca_certificate.value.is_none() && settings.ca_key.value.is_none()
+}
+
+/// Why an authority was not stored.
+#[derive(Debug)]
+pub(crate) enum StoreError {
+    /// One of its files is there already.
+    Exists(PathBuf),
+    Problem(Problem),
+}
+
+/// Writes the files of a new authority, which must not be there yet. A file is complete before its
+/// name exists, so that a second oriel that starts at the same moment never reads half of it, and
+/// both end up with the same authority.
+pub(crate) fn store_new(files: &AuthorityFiles, authority: &Authority) -> Result<(), StoreError> {
+    let present = [&files.certificate, &files.key]
+        .into_iter()
+        .find(|path| path.exists());
+    if let Some(present) = present {
+        return Err(StoreError::Exists(present.clone()));
+    }
+    let link = |path: &Path, content: &str, mode| {
+        link_new(path, content.as_bytes(), mode).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => StoreError::Exists(path.to_owned()),
+            _ => StoreError::Problem(unwritable(path, &error)),
+        })
+    };
+    for folder in [&files.certificate, &files.key].map(|path| path.parent()) {
+        let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+        let made = folder.map_or(Ok(()), make_private_folder);
+        let folder = folder.unwrap_or_else(|| Path::new("."));
+        made.map_err(|error| StoreError::Problem(unwritable(folder, &error)))?;
+    }
+    let (certificates, key) = (authority.certificate_pem(), authority.key_pem());
+    if files.certificate == files.key {
+        return link(&files.key, &format!("{key}{certificates}"), 0o600);
+    }
+    link(&files.key, key, 0o600)?;
+    link(&files.certificate, certificates, 0o644)
+}
+
+/// Puts an authority in the place of the installation's own.
+pub(crate) fn store_over(files: &AuthorityFiles, authority: &Authority) -> Result<(), Problem> {
     let folder = files.key.parent().unwrap_or_else(|| Path::new("."));
-    make_private_folder(folder).map_err(|error| failed(unwritable(folder, &error)))?;
-    let authority = Authority::generate(&common_name(), now).map_err(|error| {
-        failed(
-            Problem::new(
-                "ORL0302",
-                Exit::Internal,
-                "cannot make a certificate authority",
-            )
-            .why(error.to_string()),
-        )
-    })?;
+    make_private_folder(folder).map_err(|error| unwritable(folder, &error))?;
     let both = format!("{}{}", authority.key_pem(), authority.certificate_pem());
-    link_new(&files.key, both.as_bytes(), 0o600).map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => MakeError::Exists,
-        _ => failed(unwritable(&files.key, &error)),
-    })
+    replace(&files.key, both.as_bytes(), 0o600).map_err(|error| unwritable(&files.key, &error))
+}
+
+/// An authority that cannot be made as it was asked for.
+pub(crate) fn cannot_make(error: &AuthorityError) -> Problem {
+    let exit = match error {
+        AuthorityError::Generate(_) => Exit::Internal,
+        _ => Exit::Usage,
+    };
+    Problem::new("ORL0306", exit, "cannot make the certificate").why(error.to_string())
 }
 
 /// The name says whose it is, since people meet it in lists of certificates.
-fn common_name() -> String {
+pub(crate) fn common_name() -> String {
     let node = rustix::system::uname();
     let node = node.nodename().to_string_lossy();
     let node: String = node
@@ -148,7 +209,8 @@ fn half(given: &str, missing: &str, flag: &str) -> Problem {
     .fix(format!("set {missing}, or give {flag}"))
 }
 
-fn broken(error: &AuthorityError, files: &AuthorityFiles) -> Problem {
+/// An authority that cannot be used.
+pub(crate) fn broken(error: &AuthorityError, files: &AuthorityFiles) -> Problem {
     if let AuthorityError::KeyExposed { path, mode } = error {
         let what = format!("others can read the authority's key {}", path.display());
         return Problem::new("ORL0301", Exit::Permission, what)
@@ -162,7 +224,11 @@ fn broken(error: &AuthorityError, files: &AuthorityFiles) -> Problem {
         "the certificate authority in {} cannot be used",
         files.certificate.display()
     );
-    Problem::new("ORL0302", Exit::Usage, what).why(error.to_string())
+    let source = std::error::Error::source(error).map(ToString::to_string);
+    Problem::new("ORL0302", Exit::Usage, what).why(match source {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    })
 }
 
 /// A file or folder of ours that cannot be written.

@@ -3,9 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-
 use crate::authority::{make_private_folder, replace};
 use crate::child_env::{ADDING, REPLACING};
 use crate::environment::Environment;
@@ -66,11 +63,7 @@ fn native_roots() -> String {
     for error in &loaded.errors {
         tracing::debug!(%error, "some of the system's roots could not be read");
     }
-    let mut text = String::with_capacity(loaded.certs.len() * 2048);
-    for certificate in &loaded.certs {
-        push_pem(&mut text, certificate);
-    }
-    text
+    proxy::tls::pem::certificates(&loaded.certs)
 }
 
 fn configured_additions(environment: &Environment, own: &Path) -> String {
@@ -109,17 +102,6 @@ pub(crate) fn concatenate(texts: &[&str]) -> String {
         }
     }
     whole
-}
-
-/// PEM (RFC 7468): base64 in lines of 64 characters.
-fn push_pem(text: &mut String, der: &[u8]) {
-    text.push_str("-----BEGIN CERTIFICATE-----\n");
-    // 48 bytes make 64 characters.
-    for line in der.chunks(48) {
-        STANDARD.encode_string(line, text);
-        text.push('\n');
-    }
-    text.push_str("-----END CERTIFICATE-----\n");
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ mod store_problem;
 mod summary;
 mod table;
 mod terminal;
+mod trusted;
 mod usage;
 mod version_of;
 mod wiring;

@@ -20,7 +20,7 @@ use traffic::rules::route::{self, RouteConfig, Rules};
 use traffic::{CertificateRefused, Event, ListenAddress};
 
 use crate::admin::{Admin, Status};
-use crate::authority::load_or_make;
+use crate::authority::load_for_use;
 use crate::clock::now;
 use crate::config::file::ClientCertificate;
 use crate::config::layer::{Origin, Setting};
@@ -120,7 +120,7 @@ fn warn_of(refused: &CertificateRefused) {
 /// the database, the ports, the run.
 pub(crate) async fn start(settings: &Settings, plan: Plan) -> Result<Station, Problem> {
     refuse_exposure(settings)?;
-    let authority = Arc::new(load_or_make(settings, now())?);
+    let authority = Arc::new(load_for_use(settings, now())?);
     let mut config = engine_config(settings, plan.engine, Arc::clone(&authority))?;
     let store = open_store(settings)?;
     let admin = match settings.admin.value {

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use proxy::tls::key::KeyKind;
 
-use super::proxy::DataFlags;
+use super::proxy::{AuthorityFlags, DataFlags};
+use crate::quantity::Period;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Ca {
@@ -14,32 +16,190 @@ pub(crate) struct Ca {
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum CaCommand {
+    /// Make a certificate authority; the first run makes one by itself
+    #[command(
+        after_help = "Examples:\n  oriel ca init\n  oriel ca init --only api.openai.com,api.anthropic.com\n  oriel ca init --key rsa2048 --name \"AI Proxy CA\" --ca-cert mitm.crt --ca-key mitm.key"
+    )]
+    Init(CaInit),
     /// Show the certificate
     #[command(after_help = "Example:\n  oriel ca show")]
     Show {
         #[command(flatten)]
-        data: DataFlags,
+        authority: AuthorityFlags,
     },
     /// Write the certificate; never the key
     #[command(after_help = "Example:\n  oriel ca export --format bundle -o bundle.pem")]
-    Export {
-        #[arg(long, default_value = "pem")]
-        format: ExportFormat,
-        /// Write into this file
-        #[arg(short, long, value_name = "FILE")]
-        output: Option<PathBuf>,
-        /// For a bundle: also the certificates of this file
-        #[arg(long, value_name = "FILE")]
-        with: Option<PathBuf>,
+    Export(CaExport),
+    /// Check the certificate, its key, and the chain to its root as clients do
+    #[command(
+        after_help = "Examples:\n  oriel ca verify\n  oriel ca verify --ca-cert mitm-chain.crt --ca-key mitm.key"
+    )]
+    Verify {
         #[command(flatten)]
-        data: DataFlags,
+        authority: AuthorityFlags,
     },
+    /// Write a request that another authority can sign
+    #[command(after_help = "Example:\n  oriel ca csr -o oriel.csr")]
+    Csr(CaCsr),
+    /// Sign another authority, so that who trusts the one that signs takes its certificates
+    #[command(
+        after_help = "Examples:\n  oriel ca cross-sign their.csr -o their-chain.crt\n  oriel ca cross-sign --issuer-cert upstream-ca.crt --issuer-key upstream-ca.key -o chain.crt"
+    )]
+    CrossSign(CaCrossSign),
+    /// Use a certificate authority from elsewhere
+    #[command(
+        after_help = "Examples:\n  oriel ca import mitm-chain.crt --key mitm.key\n  oriel ca import signed.crt --chain upstream-ca.crt     the answer to oriel ca csr"
+    )]
+    Import(CaImport),
+    /// Make a new authority in place of the one in use, which stays trusted for a while
+    #[command(after_help = "Example:\n  oriel ca rotate --overlap 30d")]
+    Rotate(CaRotate),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CaInit {
+    /// The kind of its key
+    #[arg(long, value_name = "KIND", default_value = "p256")]
+    pub(crate) key: Key,
+    /// Its common name; by default `oriel on` this machine
+    #[arg(long, visible_alias = "cn")]
+    pub(crate) name: Option<String>,
+    #[arg(long, value_name = "NAME")]
+    pub(crate) organization: Option<String>,
+    /// Days that it is valid
+    #[arg(long, default_value_t = 365)]
+    pub(crate) days: u32,
+    /// Let it sign for this host and those below it alone: a name, an address, a range of
+    /// addresses (repeatable, or with commas)
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// Authorities that it may sign, one below the other; by default it signs no authority
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    pub(crate) path_length: u8,
+    #[command(flatten)]
+    pub(crate) authority: AuthorityFlags,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CaExport {
+    #[arg(long, default_value = "pem")]
+    pub(crate) format: ExportFormat,
+    /// Write into this file
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// For a bundle: also the certificates of this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) with: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) authority: AuthorityFlags,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CaCsr {
+    /// Another common name than the authority has
+    #[arg(long, visible_alias = "cn")]
+    pub(crate) name: Option<String>,
+    /// Write into this file
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) authority: AuthorityFlags,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CaCrossSign {
+    /// The request of the other authority; by default that of oriel's own is signed
+    #[arg(value_name = "CSR", required_unless_present = "issuer_cert")]
+    pub(crate) request: Option<PathBuf>,
+    /// Certificate of who signs; by default oriel's own authority
+    #[arg(long, value_name = "FILE", requires = "issuer_key")]
+    pub(crate) issuer_cert: Option<PathBuf>,
+    /// Private key of who signs, readable by its owner only
+    #[arg(long, value_name = "FILE", requires = "issuer_cert")]
+    pub(crate) issuer_key: Option<PathBuf>,
+    /// Days that it is valid, but never longer than who signs
+    #[arg(long, default_value_t = 365)]
+    pub(crate) days: u32,
+    /// Authorities that it may sign, one below the other
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    pub(crate) path_length: u8,
+    /// Let it sign for this host and those below it alone (repeatable, or with commas)
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// Write the new certificate without those of who signed it
+    #[arg(long)]
+    pub(crate) no_chain: bool,
+    /// Write into this file
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) authority: AuthorityFlags,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CaImport {
+    /// The certificate, with those it was issued by or without (PEM, DER)
+    pub(crate) certificate: PathBuf,
+    /// Its private key (PKCS#8, PKCS#1, SEC1; PEM, DER); by default that of the authority in use
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// The certificates it was issued by
+    #[arg(long, value_name = "FILE")]
+    pub(crate) chain: Option<PathBuf>,
+    /// Take the place of an authority with another key
+    #[arg(long)]
+    pub(crate) replace: bool,
+    /// How long the one before stays trusted
+    #[arg(long, value_name = "TIME", default_value = "30d")]
+    pub(crate) overlap: Period,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CaRotate {
+    /// How long the one before stays trusted
+    #[arg(long, value_name = "TIME", default_value = "30d")]
+    pub(crate) overlap: Period,
+    /// The common name of the new one; by default that of the old one with a number
+    #[arg(long, visible_alias = "cn")]
+    pub(crate) name: Option<String>,
+    /// Days that the new one is valid
+    #[arg(long, default_value_t = 365)]
+    pub(crate) days: u32,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Key {
+    P256,
+    P384,
+    Rsa2048,
+    Rsa3072,
+    Rsa4096,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ExportFormat {
+    /// What clients are to trust: the authority's chain, and those before it that still count
     Pem,
+    /// The chain alone: the authority's certificate, the one that signed it, and so on to the root
+    Chain,
+    /// The authority's certificate alone
     Der,
-    /// The system's roots and this certificate, PEM
+    /// The system's roots and what clients are to trust, PEM
     Bundle,
+}
+
+impl From<Key> for KeyKind {
+    fn from(key: Key) -> Self {
+        match key {
+            Key::P256 => Self::P256,
+            Key::P384 => Self::P384,
+            Key::Rsa2048 => Self::Rsa2048,
+            Key::Rsa3072 => Self::Rsa3072,
+            Key::Rsa4096 => Self::Rsa4096,
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::proxy::{DataFlags, ProxyFlags};
+use super::proxy::{AuthorityFlags, DataFlags, ProxyFlags};
 use crate::config::file::ConfigFile;
 use crate::config::layer::{Layer, Origin};
 use crate::config::values::Listen;
@@ -41,6 +41,20 @@ impl Given {
         });
     }
 
+    /// Takes over which authority is meant.
+    pub(super) fn add_authority(&mut self, flags: &AuthorityFlags) {
+        self.add_data(&flags.data);
+        self.set(
+            "ca.certificate",
+            "--ca-cert",
+            flags.ca_cert.clone(),
+            |file| &mut file.ca.certificate,
+        );
+        self.set("ca.key", "--ca-key", flags.ca_key.clone(), |file| {
+            &mut file.ca.key
+        });
+    }
+
     /// Takes over where to listen.
     pub(super) fn add_listen(&mut self, listen: Option<Listen>) {
         self.set("proxy.listen", "--listen", listen, |file| {
@@ -50,18 +64,9 @@ impl Given {
 
     /// Takes over what every proxy has.
     pub(super) fn add_proxy(&mut self, flags: &ProxyFlags) {
-        self.add_data(&flags.data);
+        self.add_authority(&flags.authority);
         self.set("admin.listen", "--admin", flags.admin, |file| {
             &mut file.admin.listen
-        });
-        self.set(
-            "ca.certificate",
-            "--ca-cert",
-            flags.ca_cert.clone(),
-            |file| &mut file.ca.certificate,
-        );
-        self.set("ca.key", "--ca-key", flags.ca_key.clone(), |file| {
-            &mut file.ca.key
         });
         self.set(
             "upstream.ca_files",

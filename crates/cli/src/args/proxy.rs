@@ -15,12 +15,6 @@ pub(crate) struct ProxyFlags {
     /// Listen for /healthz and /status on this loopback address, or `off`
     #[arg(long, value_name = "ADDR|off")]
     pub(crate) admin: Option<AdminListen>,
-    /// Certificate of the authority that clients see, PEM
-    #[arg(long, value_name = "FILE", requires = "ca_key")]
-    pub(crate) ca_cert: Option<PathBuf>,
-    /// Private key of that authority, PEM, readable by its owner only
-    #[arg(long, value_name = "FILE", requires = "ca_cert")]
-    pub(crate) ca_key: Option<PathBuf>,
     /// Trust the certificates in this file besides the system's (repeatable)
     #[arg(long, value_name = "FILE")]
     pub(crate) upstream_ca: Vec<PathBuf>,
@@ -49,6 +43,19 @@ pub(crate) struct ProxyFlags {
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     pub(crate) danger_accept_invalid_upstream: Vec<String>,
     #[command(flatten)]
+    pub(crate) authority: AuthorityFlags,
+}
+
+/// Which certificate authority is meant.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct AuthorityFlags {
+    /// Certificate of the authority that clients see, with those it was issued by (PEM, DER)
+    #[arg(long, value_name = "FILE", requires = "ca_key")]
+    pub(crate) ca_cert: Option<PathBuf>,
+    /// Private key of that authority, readable by its owner only (PEM, DER)
+    #[arg(long, value_name = "FILE", requires = "ca_cert")]
+    pub(crate) ca_key: Option<PathBuf>,
+    #[command(flatten)]
     pub(crate) data: DataFlags,
 }
 
@@ -65,6 +72,15 @@ impl DataFlags {
     pub(crate) fn layer(&self) -> Layer {
         let mut given = Given::default();
         given.add_data(self);
+        given.into_layer()
+    }
+}
+
+impl AuthorityFlags {
+    /// The settings among the flags.
+    pub(crate) fn layer(&self) -> Layer {
+        let mut given = Given::default();
+        given.add_authority(self);
         given.into_layer()
     }
 }

@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use proxy::tls::authority::{AuthorityError, read_certificates};
+use proxy::tls::pem;
+
 use crate::args::{Env, ShellName};
 use crate::authority::{AuthorityFiles, load_or_make, unwritable};
 use crate::bundle::{self, TrustFiles};
@@ -13,6 +16,7 @@ use crate::output::{print, print_json};
 use crate::paths::ca_folder;
 use crate::problem::Problem;
 use crate::settings::{Purpose, Settings};
+use crate::trusted;
 
 pub(crate) fn run(context: &Context, arguments: &Env) -> Result<Exit, Problem> {
     let shell = arguments
@@ -93,14 +97,22 @@ fn certificate_pem(settings: &Settings) -> Result<String, Problem> {
         Some(path) => read(path),
         None => {
             AuthorityFiles::of(settings)?;
-            Ok(load_or_make(settings, now())?.certificate_pem().to_owned())
+            Ok(trusted::certificates(
+                settings,
+                &load_or_make(settings, now())?,
+                now(),
+            ))
         }
     }
 }
 
 fn read(path: &Path) -> Result<String, Problem> {
-    std::fs::read_to_string(path).map_err(|error| {
+    let certificates = read_certificates(path).map_err(|error| {
         let what = format!("cannot read the authority's certificate {}", path.display());
-        Problem::new("ORL0302", Exit::Usage, what).why(error.to_string())
-    })
+        Problem::new("ORL0302", Exit::Usage, what).why(match error {
+            AuthorityError::Read { source, .. } => source.to_string(),
+            other => other.to_string(),
+        })
+    })?;
+    Ok(pem::certificates(&certificates))
 }

@@ -34,7 +34,7 @@ use crate::store_problem::store_problem;
 use crate::summary::Summary;
 use crate::terminal::Colour;
 use crate::wiring::{EnginePlan, Plan, Recording, Station, start};
-use crate::{authority, logging, runtime};
+use crate::{authority, logging, runtime, trusted};
 
 pub(crate) fn run(context: &Context, arguments: &Run) -> Result<Exit, Problem> {
     let settings = context
@@ -151,7 +151,8 @@ impl Job<'_> {
             ..
         } = station;
         let folder = RunFolder::new(&self.context.paths.runtime);
-        let files = self.trust_files(&folder, authority.certificate_pem())?;
+        let trusted = trusted::certificates(self.settings, &authority, now());
+        let files = self.trust_files(&folder, &trusted)?;
         let changes = Changes::new(
             &wishes(self.arguments, address, files.as_ref()),
             &self.context.environment,

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
 mod admission;
+mod authorities;
 mod ca;
 mod certificates;
 mod clients;

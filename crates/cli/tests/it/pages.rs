@@ -2,7 +2,7 @@
 
 use crate::world::World;
 
-const COMMANDS: [&[&str]; 20] = [
+const COMMANDS: [&[&str]; 26] = [
     &["run"],
     &["serve"],
     &["demo"],
@@ -14,6 +14,12 @@ const COMMANDS: [&[&str]; 20] = [
     &["ca"],
     &["ca", "show"],
     &["ca", "export"],
+    &["ca", "init"],
+    &["ca", "verify"],
+    &["ca", "csr"],
+    &["ca", "cross-sign"],
+    &["ca", "import"],
+    &["ca", "rotate"],
     &["config"],
     &["explain"],
     &["completions"],

@@ -252,7 +252,14 @@ impl Authority {
     /// encrypted). The authority's certificate is the first that the key belongs to. What is no
     /// part of its chain is left out.
     pub fn from_bytes(certificates: &[u8], key: &[u8]) -> Result<Self, AuthorityError> {
-        let certificates = certificates_in(certificates)?;
+        Self::from_certificates(certificates_in(certificates)?, key)
+    }
+
+    /// The same from certificates that were read.
+    pub fn from_certificates(
+        certificates: Vec<CertificateDer<'static>>,
+        key: &[u8],
+    ) -> Result<Self, AuthorityError> {
         let (key, key_pem) = key::read(key).map_err(|error| match error {
             KeyError::Absent => AuthorityError::NoKey,
             KeyError::Encrypted => AuthorityError::EncryptedKey,
@@ -264,9 +271,7 @@ impl Authority {
     /// Reads an authority from files. A key that others than its owner can read is refused:
     /// whoever has it can pretend to be any host towards everyone who trusts the certificate.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, AuthorityError> {
-        let certificate = read_file(certificate, |_| Ok(()))?;
-        let key = read_file(key, |file| refuse_exposed(file, key))?;
-        Self::from_bytes(&certificate, &key)
+        Self::from_certificates(read_certificates(certificate)?, &read_key(key)?)
     }
 
     /// The certificates in PEM form: the authority's first, then those it was issued by.
@@ -566,10 +571,18 @@ fn days_after(now: Timestamp, days: u32) -> Timestamp {
     Timestamp(now.0.saturating_add(lifetime))
 }
 
+/// Reads the certificates of a file: PEM, or one in DER.
+pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
+    certificates_in(&read_file(path, |_| Ok(()))?)
+}
+
+/// Reads the file of a key. One that others than its owner can read is refused.
+pub fn read_key(path: &Path) -> Result<Vec<u8>, AuthorityError> {
+    read_file(path, |file| refuse_exposed(file, path))
+}
+
 /// The certificates in bytes: PEM, or one in DER.
-pub(super) fn certificates_in(
-    bytes: &[u8],
-) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
+fn certificates_in(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
     let in_pem: Vec<_> = CertificateDer::pem_slice_iter(bytes)
         .enumerate()
         .map(|(index, certificate)| {

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::engine_plan;
 use crate::args::Serve;
-use crate::authority::{AuthorityFiles, load_or_make};
+use crate::authority::{AuthorityFiles, load_for_use};
 use crate::clock::now;
 use crate::context::Context;
 use crate::escape::escape_line;
@@ -133,7 +133,7 @@ impl<'a> Reloader<'a> {
 
     /// The one in use if it is still the same: leaves that it signed are then kept.
     fn authority(&self, settings: &Settings) -> Result<Arc<Authority>, Problem> {
-        let authority = load_or_make(settings, now())?;
+        let authority = load_for_use(settings, now())?;
         if authority.certificate_pem() == self.authority.certificate_pem() {
             return Ok(Arc::clone(&self.authority));
         }

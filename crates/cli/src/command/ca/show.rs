@@ -1,0 +1,141 @@
+//! `oriel ca show`: whose certificate it is, who signed it, for how long and for what.
+
+use std::fmt::Write as _;
+
+use proxy::Authority;
+use proxy::tls::chain::Link;
+use serde_json::{Value, json};
+
+use super::{day, days_left, hex};
+use crate::authority::AuthorityFiles;
+use crate::clock::now;
+use crate::context::Context;
+use crate::escape::escape_line;
+use crate::output::{print, print_json};
+use crate::problem::Problem;
+use crate::settings::Settings;
+use crate::trusted::earlier;
+
+pub(super) fn show(
+    context: &Context,
+    settings: &Settings,
+    authority: &Authority,
+) -> Result<(), Problem> {
+    let files = AuthorityFiles::of(settings)?;
+    match context.json() {
+        true => print_json(&document(settings, &files, authority)),
+        false => print(&text(settings, &files, authority)),
+    }
+}
+
+fn document(settings: &Settings, files: &AuthorityFiles, authority: &Authority) -> Value {
+    let links = authority.links();
+    let own = links.first();
+    let earlier: Vec<_> = earlier(settings, now())
+        .into_iter()
+        .map(|earlier| {
+            json!({
+                "subject": earlier.subject,
+                "sha256": hex(&earlier.sha256, ""),
+                "trusted_until": store::json::rfc3339(earlier.until),
+            })
+        })
+        .collect();
+    json!({
+        "schema": "oriel.ca/1",
+        "subject": authority.subject(),
+        "kind": own.map(kind),
+        "issuer": own.map(|own| &own.issuer),
+        "key": authority.key_kind(),
+        "sha256": hex(&authority.sha256(), ""),
+        "not_before": store::json::rfc3339(authority.not_before()),
+        "not_after": store::json::rfc3339(authority.not_after()),
+        "path_length": own.and_then(|own| own.path_length),
+        "name_constraints": authority.constraints_text(),
+        "chain": links.iter().map(link_document).collect::<Vec<_>>(),
+        "earlier": earlier,
+        "certificate_file": files.certificate,
+        "key_file": files.key,
+        "installed": [],
+    })
+}
+
+/// One certificate of a chain as JSON.
+pub(super) fn link_document(link: &Link) -> Value {
+    json!({
+        "subject": link.subject,
+        "issuer": link.issuer,
+        "kind": kind(link),
+        "sha256": hex(&link.sha256, ""),
+        "not_before": store::json::rfc3339(link.not_before),
+        "not_after": store::json::rfc3339(link.not_after),
+        "path_length": link.path_length,
+    })
+}
+
+fn kind(link: &Link) -> &'static str {
+    match link.self_signed {
+        true => "self_signed",
+        false => "cross_signed",
+    }
+}
+
+/// Who signed it, for people.
+pub(super) fn signed_by(link: &Link) -> String {
+    match link.self_signed {
+        true => "self-signed".to_owned(),
+        false => format!("cross-signed by {}", link.issuer),
+    }
+}
+
+fn text(settings: &Settings, files: &AuthorityFiles, authority: &Authority) -> String {
+    let links = authority.links();
+    let own = links.first();
+    let files = match files.certificate == files.key {
+        true => files.key.display().to_string(),
+        false => format!(
+            "{}, key {}",
+            files.certificate.display(),
+            files.key.display()
+        ),
+    };
+    let mut text = String::new();
+    let mut line = |label: &str, value: &str| {
+        let _infallible = writeln!(text, "{label:12} {}", escape_line(value));
+    };
+    line("subject", authority.subject());
+    line("signed", &own.map(signed_by).unwrap_or_default());
+    line("key", &authority.key_kind());
+    line("sha256", &hex(&authority.sha256(), ":"));
+    let (from, to) = (authority.not_before(), authority.not_after());
+    let left = days_left(to, now());
+    line(
+        "valid",
+        &format!("{} to {} ({left} days left)", day(from), day(to)),
+    );
+    line("signs", &signs(own));
+    if let Some(constraints) = authority.constraints_text() {
+        line("for", &constraints);
+    }
+    for link in links.iter().skip(1) {
+        line("chain", &format!("{}, {}", link.subject, signed_by(link)));
+    }
+    for earlier in earlier(settings, now()) {
+        let said = format!("{}, trusted until {}", earlier.subject, day(earlier.until));
+        line("earlier", &said);
+    }
+    line("file", &files);
+    text.push_str(
+        "\ntrusted by   what `oriel run` starts, and shells with `oriel env`; oriel installs it nowhere\n\
+         export       oriel ca export --format pem|chain|der|bundle\n",
+    );
+    text
+}
+
+fn signs(own: Option<&Link>) -> String {
+    match own.and_then(|own| own.path_length) {
+        Some(0) => "certificates of hosts, no other authority".to_owned(),
+        Some(length) => format!("certificates of hosts, and authorities {length} deep"),
+        None => "certificates of hosts, and authorities".to_owned(),
+    }
+}

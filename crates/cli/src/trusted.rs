@@ -1,0 +1,102 @@
+//! What clients are given to trust: the authority in use and, for as long as their window lasts,
+//! those before it. So a client that was started before a change and one that was started after it
+//! both take the certificates of an oriel that was started before or after it.
+//!
+//! An authority that made place leaves its certificate in the data folder, in a file that begins
+//! with a line that says until when it counts; its key is gone.
+
+use std::path::{Path, PathBuf};
+
+use proxy::Authority;
+use proxy::tls::authority::read_certificates;
+use proxy::tls::chain::links;
+use traffic::Timestamp;
+
+use crate::authority::{is_own, replace};
+use crate::bundle::concatenate;
+use crate::paths::ca_folder;
+use crate::settings::Settings;
+
+/// How the files of earlier authorities begin and end.
+const FILE_NAME: (&str, &str) = ("earlier-", ".pem");
+/// How the line begins that says until when one is trusted.
+const UNTIL: &str = "Trusted until ";
+
+/// An authority that made place for another and is trusted still.
+#[derive(Clone, Debug)]
+pub(crate) struct Earlier {
+    pub(crate) subject: String,
+    pub(crate) sha256: [u8; 32],
+    pub(crate) until: Timestamp,
+    pem: String,
+}
+
+/// The certificates that clients are to trust, PEM, those of the authority in use first.
+pub(crate) fn certificates(settings: &Settings, authority: &Authority, now: Timestamp) -> String {
+    let earlier = earlier(settings, now);
+    let mut all = vec![authority.certificate_pem()];
+    all.extend(earlier.iter().map(|earlier| earlier.pem.as_str()));
+    concatenate(&all)
+}
+
+/// The authorities before the installation's own that are trusted still, by their names. What is
+/// not a file of ours is passed over.
+pub(crate) fn earlier(settings: &Settings, now: Timestamp) -> Vec<Earlier> {
+    if !is_own(settings) {
+        return Vec::new();
+    }
+    let folder = ca_folder(&settings.data_folder.value);
+    let paths = files(&folder);
+    let mut found: Vec<_> = paths.iter().filter_map(|path| read(path)).collect();
+    found.retain(|earlier| now < earlier.until);
+    found.sort_by(|one, other| one.subject.cmp(&other.subject));
+    found
+}
+
+/// Keeps the certificates of an authority that makes place, and forgets those whose time is over.
+pub(crate) fn keep(
+    folder: &Path,
+    authority: &Authority,
+    until: Timestamp,
+    now: Timestamp,
+) -> std::io::Result<()> {
+    for path in files(folder) {
+        if read(&path).is_some_and(|earlier| earlier.until <= now) {
+            // Another oriel may be removing it as well.
+            let _gone = std::fs::remove_file(path);
+        }
+    }
+    let fingerprint = authority.sha256();
+    let name: String = fingerprint
+        .iter()
+        .take(8)
+        .map(|octet| format!("{octet:02x}"))
+        .collect();
+    let path = folder.join(format!("{}{name}{}", FILE_NAME.0, FILE_NAME.1));
+    let until = store::json::rfc3339(until);
+    let text = format!("{UNTIL}{until}\n{}", authority.certificate_pem());
+    replace(&path, text.as_bytes(), 0o644)
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let ours = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with(FILE_NAME.0) && name.ends_with(FILE_NAME.1))
+    };
+    entries.map(|entry| entry.path()).filter(ours).collect()
+}
+
+fn read(path: &Path) -> Option<Earlier> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let until = text.lines().next()?.strip_prefix(UNTIL)?;
+    let until: jiff::Timestamp = until.parse().ok()?;
+    let certificates = read_certificates(path).ok()?;
+    let first = links(&certificates).into_iter().next()?;
+    Some(Earlier {
+        subject: first.subject,
+        sha256: first.sha256,
+        until: Timestamp(until.as_microsecond()),
+        pem: proxy::tls::pem::certificates(&certificates),
+    })
+}

@@ -42,3 +42,6 @@ pub(crate) const TOKEN_ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 /// How often a service looks whether a file of its configuration changed: soon enough for who
 /// saved one, and a handful of `stat` calls.
 pub(crate) const CONFIG_LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Days that the authority of one run is valid: longer than any run, and soon over for who kept its
+/// certificate.
+pub(crate) const SESSION_AUTHORITY_DAYS: u32 = 30;

@@ -32,6 +32,7 @@ mod port;
 mod problem;
 mod quantity;
 mod runtime;
+mod session_authority;
 mod settings;
 mod signals;
 mod sockets;

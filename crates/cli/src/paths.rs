@@ -60,6 +60,11 @@ pub(crate) fn ca_folder(data_folder: &Path) -> PathBuf {
     data_folder.join("ca")
 }
 
+/// What runs leave besides what is in the database, in a data folder.
+pub(crate) fn runs_folder(data_folder: &Path) -> PathBuf {
+    data_folder.join("runs")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -30,6 +30,7 @@ use crate::listeners::{listeners, refuse_exposure};
 use crate::paths::database;
 use crate::port::port_in_use;
 use crate::problem::Problem;
+use crate::session_authority::{self, SessionFiles};
 use crate::settings::Settings;
 use crate::store_problem::store_problem;
 
@@ -37,7 +38,17 @@ use crate::store_problem::store_problem;
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) run: NewRun,
+    pub(crate) authority: AuthorityPlan,
     pub(crate) engine: EnginePlan,
+}
+
+/// Whose leaves clients see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AuthorityPlan {
+    /// Those of the authority that the settings name.
+    Lasting,
+    /// Those of one that is made now and lives as long as the run.
+    Session,
 }
 
 /// What of an engine the settings alone do not say.
@@ -58,6 +69,8 @@ pub(crate) struct Station {
     pub(crate) address: SocketAddr,
     pub(crate) admin: Option<Admin>,
     pub(crate) authority: Arc<Authority>,
+    /// The files of the authority, if it is one of this run alone.
+    pub(crate) session_files: Option<SessionFiles>,
     pub(crate) recording: Option<Recording>,
 }
 
@@ -120,7 +133,11 @@ fn warn_of(refused: &CertificateRefused) {
 /// the database, the ports, the run.
 pub(crate) async fn start(settings: &Settings, plan: Plan) -> Result<Station, Problem> {
     refuse_exposure(settings)?;
-    let authority = Arc::new(load_for_use(settings, now())?);
+    session_authority::sweep(&settings.data_folder.value);
+    let authority = Arc::new(match plan.authority {
+        AuthorityPlan::Lasting => load_for_use(settings, now())?,
+        AuthorityPlan::Session => session_authority::make(now())?,
+    });
     let mut config = engine_config(settings, plan.engine, Arc::clone(&authority))?;
     let store = open_store(settings)?;
     let admin = match settings.admin.value {
@@ -141,11 +158,20 @@ pub(crate) async fn start(settings: &Settings, plan: Plan) -> Result<Station, Pr
         Some(store) => Some(Recording::begin(store, plan.run, &relay, settings)?),
         None => None,
     };
+    let session_files = match plan.authority {
+        AuthorityPlan::Lasting => None,
+        AuthorityPlan::Session => {
+            let run = recording.as_ref().map(Recording::run);
+            let data = &settings.data_folder.value;
+            Some(SessionFiles::write(data, run, &authority)?)
+        }
+    };
     Ok(Station {
         proxy,
         address,
         admin,
         authority,
+        session_files,
         recording,
     })
 }

@@ -43,6 +43,9 @@ pub(crate) struct Run {
     /// Do not set the variables that make the child trust oriel's certificates
     #[arg(long)]
     pub(crate) no_ca_env: bool,
+    /// Make a certificate authority for this run alone, valid 30 days; its key is removed at the end
+    #[arg(long, conflicts_with_all = ["ca_cert", "ca_key", "print_env"])]
+    pub(crate) session_ca: bool,
     /// Print the variables and exit
     #[arg(long)]
     pub(crate) print_env: bool,

@@ -23,7 +23,7 @@ use crate::runtime;
 use crate::settings::{Purpose, Settings};
 use crate::store_problem::store_problem;
 use crate::summary::Summary;
-use crate::wiring::{EnginePlan, Plan, Recording, start};
+use crate::wiring::{AuthorityPlan, EnginePlan, Plan, Recording, start};
 
 /// The name that the model's upstream answers to: the only one that needs no resolver.
 const HOST: &str = "localhost";
@@ -78,6 +78,7 @@ fn plan(root: CertificateDer<'static>) -> Plan {
             started_at: now(),
             kind: RunKind::Demo,
         },
+        authority: AuthorityPlan::Lasting,
         engine: EnginePlan {
             connect_ports: ConnectPorts::Any,
             drain: Some(RUN_DRAIN),

@@ -33,7 +33,7 @@ use crate::signals::{Came, Signals};
 use crate::store_problem::store_problem;
 use crate::summary::Summary;
 use crate::terminal::Colour;
-use crate::wiring::{EnginePlan, Plan, Recording, Station, start};
+use crate::wiring::{AuthorityPlan, EnginePlan, Plan, Recording, Station, start};
 use crate::{authority, logging, runtime, trusted};
 
 pub(crate) fn run(context: &Context, arguments: &Run) -> Result<Exit, Problem> {
@@ -147,11 +147,15 @@ impl Job<'_> {
             proxy,
             admin,
             authority,
+            session_files: _session_files,
             recording,
             ..
         } = station;
         let folder = RunFolder::new(&self.context.paths.runtime);
-        let trusted = trusted::certificates(self.settings, &authority, now());
+        let trusted = match self.arguments.session_ca {
+            true => authority.certificate_pem().to_owned(),
+            false => trusted::certificates(self.settings, &authority, now()),
+        };
         let files = self.trust_files(&folder, &trusted)?;
         let changes = Changes::new(
             &wishes(self.arguments, address, files.as_ref()),
@@ -190,6 +194,10 @@ impl Job<'_> {
                 argv: self.program.words(),
                 started_at: now(),
                 kind: RunKind::Run,
+            },
+            authority: match self.arguments.session_ca {
+                true => AuthorityPlan::Session,
+                false => AuthorityPlan::Lasting,
             },
             engine: EnginePlan {
                 connect_ports: ConnectPorts::Any,

@@ -19,7 +19,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::problem::Problem;
 use crate::settings::{Purpose, Settings};
-use crate::wiring::{EnginePlan, Plan, Station, start};
+use crate::wiring::{AuthorityPlan, EnginePlan, Plan, Station, start};
 use crate::{descriptors, logging, runtime};
 use reload::Reloader;
 use signals::ServiceSignals;
@@ -99,6 +99,7 @@ fn plan(settings: &Settings) -> Plan {
             started_at: now(),
             kind: RunKind::Serve,
         },
+        authority: AuthorityPlan::Lasting,
         engine: engine_plan(settings),
     }
 }

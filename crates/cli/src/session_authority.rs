@@ -87,7 +87,7 @@ pub(crate) fn sweep(data_folder: &Path) {
         let key = run.path().join(FOLDER).join(KEY);
         match remove_if_left(&key) {
             Ok(true) => {
-                tracing::info!(key = %key.display(), "removed the key of a run that crashed")
+                tracing::info!(key = %key.display(), "removed the key of a run that crashed");
             }
             Ok(false) => {}
             Err(error) => {

@@ -17,6 +17,7 @@ use rustls_pki_types::pem::PemObject;
 use store::{EndRun, NewRun, Recorder, RunId, Store, StoreOptions};
 use traffic::rules::pattern::HostPatterns;
 use traffic::rules::route::{self, RouteConfig, Rules};
+use traffic::rules::upstream_proxy::ProxyRules;
 use traffic::{CertificateRefused, Event, ListenAddress};
 
 use crate::admin::{Admin, Status};
@@ -187,6 +188,7 @@ pub(crate) fn engine_config(
         rules: Arc::new(compile_rules(settings)?),
         authority,
         upstream_trust: upstream_trust(settings, plan.extra_roots)?,
+        upstream_proxies: ProxyRules::default(),
         min_tls_version: match settings.tls_min_version.value {
             TlsVersion::Tls12 => proxy::MinTlsVersion::Tls12,
             TlsVersion::Tls13 => proxy::MinTlsVersion::Tls13,

@@ -16,6 +16,7 @@ use oriel_proxy::{
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use traffic::rules::route::{RouteConfig, Rules, Unlisted};
+use traffic::rules::upstream_proxy::ProxyRules;
 use traffic::{Event, Timestamp};
 
 #[derive(Debug)]
@@ -61,6 +62,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             extra_roots,
             danger_accept_invalid: Vec::new(),
         },
+        upstream_proxies: ProxyRules::default(),
         min_tls_version: MinTlsVersion::Tls12,
         connect_ports: ConnectPorts::Any,
         own_addresses: Vec::new(),

@@ -29,9 +29,9 @@ use crate::tap::{FlowCount, Tap, Watcher};
 use crate::tls::authority::Authority;
 use crate::tls::client_side::ClientSide;
 use crate::tls::leaf::{LeafCache, LeafError};
-use crate::tls::upstream_side::{TrustError, UpstreamTls};
-use crate::upstream::Upstreams;
+use crate::tls::upstream_side::TrustError;
 use crate::upstream::dial::Dialer;
+use crate::upstream::{Legs, Upstreams};
 
 /// A proxy that is bound to its addresses and ready to serve.
 #[derive(Debug)]
@@ -399,9 +399,12 @@ impl Generation {
             client_side: ClientSide::new(Arc::clone(&leaves), clock::now, config.min_tls_version),
             upstreams: Upstreams::new(
                 dialer,
-                UpstreamTls::new(&config.upstream_trust)?
-                    .at_least(config.min_tls_version)
-                    .showing(config.client_certificates),
+                Legs::new(
+                    config.upstream_proxies,
+                    &config.upstream_trust,
+                    config.min_tls_version,
+                    &config.client_certificates,
+                )?,
                 config.pool,
                 config.alt_svc,
                 config.timeouts.clone(),

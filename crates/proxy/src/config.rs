@@ -13,6 +13,7 @@ use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use traffic::rules::pattern::HostPatterns;
 use traffic::rules::route::Rules;
+use traffic::rules::upstream_proxy::ProxyRules;
 use traffic::{ListenAddress, Scheme, Target, TargetError};
 
 use crate::admission::Admission;
@@ -21,6 +22,9 @@ use crate::limits::{CONNECTIONS_PER_CLIENT_MAX, FLOWS_MAX};
 use crate::tls::authority::Authority;
 use crate::tls::identity::Identity;
 pub use crate::tls::listener_side::ListenerTls;
+pub use upstream_proxy::{ProxyCredentials, ProxyScheme, ProxyUrl, ProxyUrlError, UpstreamProxy};
+
+mod upstream_proxy;
 
 /// Everything the engine needs to run. There is no `Default`: trust and exposure are decided by
 /// whoever embeds it.
@@ -34,6 +38,8 @@ pub struct ProxyConfig {
     pub authority: Arc<Authority>,
     /// Which upstream certificates are believed.
     pub upstream_trust: UpstreamTrust,
+    /// Which upstreams are reached through which proxy, and which directly.
+    pub upstream_proxies: ProxyRules<Arc<UpstreamProxy>>,
     /// The oldest version of TLS that is spoken, with clients and with upstreams.
     pub min_tls_version: MinTlsVersion,
     /// Ports that a CONNECT request may name.

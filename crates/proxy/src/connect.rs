@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsStream};
 use traffic::rules::route::{Facts, Opening as FirstBytes};
 use traffic::wire::client_hello::ClientHello;
@@ -35,7 +34,7 @@ use crate::tap::{Opening, Reporter};
 use crate::tls::client_side::{self, ClientAlpn};
 use crate::tls::upstream_side;
 use crate::tunnel;
-use crate::upstream::{HostKey, Lease, Offer, Speaks, Upstream};
+use crate::upstream::{Dialled, Lease, Offer, Speaks, Upstream};
 
 /// A request for a tunnel, and the means to answer it.
 pub(crate) struct ConnectAsked {
@@ -187,7 +186,7 @@ async fn tunnel_early(
     reporter: &mut Reporter,
 ) {
     asked.facts.tls = Err(NoTls::Tunnelled);
-    let dialled = match engine.upstreams.dial(&asked.target).await {
+    let dialled = match engine.upstreams.tunnel_to(&asked.target).await {
         Ok(dialled) => dialled,
         Err(failure) => return refuse(asked, route, failure, engine, reporter).await,
     };
@@ -297,7 +296,7 @@ async fn intercept(
             facts.tls = Err(NoTls::Tunnelled);
             let facts = Arc::new(facts);
             let opening = tunnel_opening(&facts, &target, &route, scheme);
-            match engine.upstreams.dial(&target).await {
+            match engine.upstreams.tunnel_to(&target).await {
                 Ok(dialled) => pass(wire, dialled, &opening, &head, engine, reporter).await,
                 Err(failure) => reporter.start(&opening, || head).fail(failure, None),
             }
@@ -365,12 +364,8 @@ async fn open_tls(
         hello,
     } = unopened;
     let server_name = server_name(&hello, &target);
-    let key = HostKey {
-        scheme: Scheme::Https,
-        target: target.clone(),
-        server_name: server_name.clone(),
-    };
-    let upstream = engine.upstreams.host(key);
+    let hosts = &engine.upstreams;
+    let upstream = hosts.host(Scheme::Https, &target, server_name.clone());
     let (alpn, dial_failure) = agree(&hello, &upstream, engine).await;
     let config = engine.client_side.server_config(&server_name, alpn);
     let handshake = TlsAcceptor::from(config).accept(wire);
@@ -541,7 +536,7 @@ fn tunnel_opening<'a>(
 /// Passes bytes until both sides have ended.
 async fn pass(
     wire: Replay,
-    (stream, dialled): (TcpStream, crate::upstream::Dialled),
+    (upstream, dialled): (Replay, Dialled),
     opening: &Opening<'_>,
     head: &Head,
     engine: &Engine,
@@ -550,7 +545,7 @@ async fn pass(
     let mut flow = reporter.start(opening, || head.clone());
     flow.upstream(&dialled.facts(None, None), false);
     flow.hand_over();
-    tunnel::run(wire, stream, engine.timeouts.idle_body, flow.passed()).await;
+    tunnel::run(wire, upstream, engine.timeouts.idle_body, flow.passed()).await;
     flow.end_tunnel();
 }
 

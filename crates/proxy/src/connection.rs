@@ -38,7 +38,7 @@ use crate::socks5;
 use crate::stream::{Replay, Transport};
 use crate::tap::{Reporter, Tap};
 use crate::tls::client_side::ClientSide;
-use crate::upstream::{HostKey, Upstreams};
+use crate::upstream::Upstreams;
 
 /// What all connections of one engine share.
 #[derive(Debug)]
@@ -219,11 +219,8 @@ async fn enter(
         let alpn = match &entrance.mode {
             ListenerMode::Forward => connect::offered(&hello),
             ListenerMode::Reverse(to) => {
-                let upstream = engine.upstreams.host(HostKey {
-                    scheme: to.scheme,
-                    server_name: to.target.host.clone(),
-                    target: to.target.clone(),
-                });
+                let host = to.target.host.clone();
+                let upstream = engine.upstreams.host(to.scheme, &to.target, host);
                 let (alpn, failure) = connect::agree(&hello, &upstream, engine).await;
                 dial_failure = failure;
                 alpn

@@ -16,7 +16,7 @@ use crate::handler::Subject;
 use crate::process::ConnectionProcess;
 use crate::refuse::Refusal;
 use crate::tap::Opening;
-use crate::upstream::{HostKey, Upstream};
+use crate::upstream::Upstream;
 
 /// Where the requests of a connection go.
 pub(crate) enum Scope {
@@ -131,17 +131,13 @@ impl Destination {
         connection: &Arc<ConnectionFacts>,
         engine: &Engine,
     ) -> Arc<Self> {
-        let key = HostKey {
-            scheme,
-            server_name: target.host.clone(),
-            target: target.clone(),
-        };
+        let host = target.host.clone();
         Arc::new(Self {
+            upstream: engine.upstreams.host(scheme, &target, host),
             target,
             scheme,
             route: Arc::clone(route),
             connection: Arc::clone(connection),
-            upstream: engine.upstreams.host(key),
         })
     }
 

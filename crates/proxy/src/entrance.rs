@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, TlsStream};
 use traffic::wire::client_hello::ClientHello;
 use traffic::wire::proxy_protocol::{self, Parsed, Problem, Source};
 use traffic::{ClientAddress, ConnectionFacts};
@@ -128,5 +128,5 @@ pub(crate) async fn open_tls(
     let sni = facts.hello.as_ref().and_then(|hello| hello.sni.as_deref());
     facts.tls = Ok(upstream_side::facts(tls.get_ref().1, sni, false));
     facts.tls_done_at = Some(clock::now());
-    Ok(Replay::new(Wire::Tls(Box::new(tls))))
+    Ok(Replay::new(Wire::Tls(Box::new(TlsStream::Server(tls)))))
 }

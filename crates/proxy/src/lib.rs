@@ -105,8 +105,9 @@ pub use accept::{BindError, Control, Drained, Proxy, ReloadError};
 pub use admission::{Admission, AnyPassword, Credentials, Login, Verifier, VerifierError};
 pub use config::{
     AltSvc, AutoBypass, ClientCertificate, ConnectPorts, Governor, Listener, ListenerMode,
-    ListenerTls, MinTlsVersion, Pool, ProxyConfig, Rejections, ReverseTo, ReverseToError,
-    SniMismatch, Timeouts, UpstreamTrust,
+    ListenerTls, MinTlsVersion, Pool, ProxyConfig, ProxyCredentials, ProxyScheme, ProxyUrl,
+    ProxyUrlError, Rejections, ReverseTo, ReverseToError, SniMismatch, Timeouts, UpstreamProxy,
+    UpstreamTrust,
 };
 pub use handler::{
     BodyView, ConnectionMeta, FrameKind, HandlerDecision, InterceptHandler, Interests,

@@ -50,6 +50,7 @@ use std::time::Duration;
 
 use traffic::ListenAddress;
 use traffic::rules::route::{RouteConfig, Rules, Unlisted};
+use traffic::rules::upstream_proxy::ProxyRules;
 
 pub use config::MitmConfig;
 pub use error::{InvalidConfig, InvalidField, MitmError};
@@ -167,6 +168,7 @@ fn engine_config(config: &MitmConfig, authority: Arc<Authority>) -> Result<Proxy
                 false => vec!["*".to_owned()],
             },
         },
+        upstream_proxies: ProxyRules::default(),
         min_tls_version: config.tls.min_version,
         connect_ports: ConnectPorts::Any,
         own_addresses: Vec::new(),

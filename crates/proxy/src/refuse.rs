@@ -143,7 +143,12 @@ fn error_type(failure: &Failure) -> &'static str {
         }
         (_, FailureKind::Unauthorized | FailureKind::TooManyAttempts) => "http_request_denied",
         (_, FailureKind::VerifierFailed) => "proxy_internal_error",
-        (_, FailureKind::Unsupported) => "proxy_configuration_error",
+        (_, FailureKind::Unsupported | FailureKind::UpstreamProxyUnauthorized) => {
+            "proxy_configuration_error"
+        }
+        (_, FailureKind::UpstreamProxyDenied | FailureKind::UpstreamProxyFailed) => {
+            "destination_unavailable"
+        }
         (_, FailureKind::ShuttingDown | FailureKind::HandlerFailed) => "proxy_internal_error",
         (_, FailureKind::Busy) => "connection_limit_reached",
         (Side::Client, _) => "http_request_error",
@@ -152,7 +157,7 @@ fn error_type(failure: &Failure) -> &'static str {
         (_, FailureKind::Refused) => "connection_refused",
         (_, FailureKind::TimedOut) => match failure.stage {
             Stage::Resolve => "dns_timeout",
-            Stage::Dial | Stage::Tls => "connection_timeout",
+            Stage::Dial | Stage::UpstreamProxy | Stage::Tls => "connection_timeout",
             _ => "http_response_timeout",
         },
         (_, FailureKind::Reset | FailureKind::ClosedEarly | FailureKind::Io) => {
@@ -182,10 +187,13 @@ fn error_type(failure: &Failure) -> &'static str {
 /// How to mend it, where there is a way.
 fn fix(failure: &Failure, target: Option<&Target>) -> Option<String> {
     let host = target.map_or_else(|| "HOST".to_owned(), |target| target.host.to_string());
+    if failure.stage == Stage::UpstreamProxy {
+        return fix_of_proxy(failure, &host);
+    }
     Some(match failure.kind {
         FailureKind::CertificateUnknownIssuer => format!(
-            "if {host} uses a private authority, give its certificate: --upstream-ca FILE; \
-             or leave the connection closed to oriel: --bypass {host}"
+            "if {host} uses a private authority, give its certificate: --upstream-ca FILE; if a \
+             proxy on the way issued this one, give that proxy's: --upstream-proxy-ca FILE; or leave the connection closed to oriel: --bypass {host}"
         ),
         FailureKind::CertificateExpired
         | FailureKind::CertificateNotYetValid
@@ -213,6 +221,30 @@ fn fix(failure: &Failure, target: Option<&Target>) -> Option<String> {
         ),
         FailureKind::Loop => "ask for another address; this one is oriel's own".to_owned(),
         _ => return None,
+    })
+}
+
+/// How to mend what an upstream proxy is in the way of.
+fn fix_of_proxy(failure: &Failure, host: &str) -> Option<String> {
+    Some(match failure.kind {
+        FailureKind::UpstreamProxyUnauthorized => {
+            "tell oriel what the proxy wants to hear: upstream_proxy.credentials_file = \"FILE\", \
+             or ORIEL_UPSTREAM_PROXY_CREDENTIALS=user:password"
+                .to_owned()
+        }
+        FailureKind::UpstreamProxyDenied | FailureKind::UpstreamProxyFailed => format!(
+            "the proxy's own log says why; to go past it: upstream_proxy.no_proxy = [\"{host}\"]"
+        ),
+        FailureKind::CertificateUnknownIssuer => {
+            "give the certificate of the authority that issued the proxy's: \
+             --upstream-proxy-ca FILE"
+                .to_owned()
+        }
+        FailureKind::Loop => "name another proxy; this one is oriel itself".to_owned(),
+        _ => format!(
+            "see that the proxy can be reached; to go past it: upstream_proxy.no_proxy = \
+             [\"{host}\"]"
+        ),
     })
 }
 

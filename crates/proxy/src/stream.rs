@@ -10,7 +10,6 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
-use tokio_rustls::server::TlsStream as ServerStream;
 
 use crate::http2::tunnel::Http2Tunnel;
 use crate::limits::{READ_AHEAD_BYTES, READ_AHEAD_BYTES_MIN};
@@ -23,8 +22,8 @@ pub(crate) enum Wire {
     Tcp(TcpStream),
     /// A Unix-domain socket.
     Unix(UnixStream),
-    /// TLS on the listener itself, with all that is spoken in it.
-    Tls(Box<ServerStream<Replay>>),
+    /// TLS beneath what is spoken: on a listener itself, or with an upstream proxy.
+    Tls(Box<TlsStream<Replay>>),
     /// One stream of an HTTP/2 connection, opened by CONNECT.
     Http2(Http2Tunnel),
     /// Two ends in memory, for tests of the engine.
@@ -86,6 +85,18 @@ fn with_scratch<T>(read: impl FnOnce(&mut ReadBuf<'_>) -> T) -> T {
     result
 }
 
+impl Wire {
+    /// While armed, the socket beneath ends with a reset when it is dropped.
+    pub(crate) fn reset_on_drop(&self, armed: bool) {
+        match self {
+            Self::Tcp(stream) => reset_on_drop(stream, armed),
+            Self::Tls(tls) => tls.get_ref().0.reset_on_drop(armed),
+            // Nothing resets a Unix-domain socket; a stream of HTTP/2 is reset when it is dropped.
+            _ => {}
+        }
+    }
+}
+
 impl Replay {
     pub(crate) fn new(wire: Wire) -> Self {
         Self {
@@ -95,12 +106,7 @@ impl Replay {
     }
 
     fn reset_on_drop(&self, armed: bool) {
-        match &self.wire {
-            Wire::Tcp(stream) => reset_on_drop(stream, armed),
-            Wire::Tls(tls) => tls.get_ref().0.reset_on_drop(armed),
-            // Nothing resets a Unix-domain socket; a stream of HTTP/2 is reset when it is dropped.
-            _ => {}
-        }
+        self.wire.reset_on_drop(armed);
     }
 
     /// Consumes bytes that were looked at.

@@ -340,7 +340,9 @@ impl Passage<'_, '_> {
         };
         let upgrade = message.opens().then(|| handshake::make_key(tls::nonce()));
         let key = upgrade.as_ref().map(|(key, _)| key.as_str());
-        heads::write_request(&message.request, coding, key, &mut held.http1.output);
+        let forwarded = self.upstream.forwarded.as_ref();
+        let output = &mut held.http1.output;
+        heads::write_request(&message.request, coding, key, forwarded, output);
         let connection = Mutex::new(&mut held.http1);
         let ends = course::Ends {
             source: message.source,
@@ -353,6 +355,7 @@ impl Passage<'_, '_> {
                 connection: &connection,
                 is_head: message.request.method() == Method::HEAD,
                 upgrade: upgrade.as_ref().map(|(_, asked)| asked),
+                forwarded,
             },
             reply: message.reply,
             hides_http3: self.upstream.hides_http3,

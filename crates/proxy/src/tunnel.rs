@@ -10,13 +10,12 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use traffic::{Failure, Side, Stage};
 
 use crate::deadline::Deadline;
 use crate::error;
 use crate::limits::TUNNEL_BYTES;
-use crate::stream::{Replay, Wire, reset_on_drop};
+use crate::stream::{Replay, Wire};
 
 #[cfg(target_os = "linux")]
 mod splice;
@@ -54,26 +53,29 @@ enum LaneState {
 /// end in order, or is cut, ends with a reset for both sides: an orderly end would pass for the end
 /// of what was to come. (A Unix-domain socket has no reset; TLS in the tunnel tells the two apart.)
 /// `passed` holds the counts at every moment, so they are there if this is dropped.
-pub(crate) async fn run(client: Replay, upstream: TcpStream, idle: Duration, passed: &mut Passed) {
-    let (client, ahead) = client.into_parts();
-    match client {
+pub(crate) async fn run(client: Replay, upstream: Replay, idle: Duration, passed: &mut Passed) {
+    let (client, upstream) = (client.into_parts(), upstream.into_parts());
+    match (client, upstream) {
         #[cfg(target_os = "linux")]
-        Wire::Tcp(client) => splice::run(client, ahead, upstream, idle, passed).await,
-        other => copy(other, ahead, upstream, idle, passed).await,
+        ((Wire::Tcp(client), up), (Wire::Tcp(upstream), down)) => {
+            let ahead = splice::Ahead { up, down };
+            splice::run(client, upstream, ahead, idle, passed).await;
+        }
+        (client, upstream) => copy(client, upstream, idle, passed).await,
     }
 }
 
+/// Each end comes with what was read from it already.
 async fn copy(
-    mut client: Wire,
-    ahead: BytesMut,
-    mut upstream: TcpStream,
+    (mut client, up): (Wire, BytesMut),
+    (mut upstream, down): (Wire, BytesMut),
     idle: Duration,
     passed: &mut Passed,
 ) {
     // On the client's side, dropping the stream resets it.
-    reset_on_drop(&upstream, true);
-    let mut up = Lane::new(&ahead);
-    let mut down = Lane::new(&[]);
+    upstream.reset_on_drop(true);
+    let mut up = Lane::new(&up);
+    let mut down = Lane::new(&down);
     let mut deadline = Deadline::after(idle);
     passed.failure = std::future::poll_fn(|cx| {
         let moved_before = up.passed + down.passed;
@@ -99,7 +101,7 @@ async fn copy(
     })
     .await;
     if passed.failure.is_none() {
-        reset_on_drop(&upstream, false);
+        upstream.reset_on_drop(false);
     }
 }
 

@@ -3,8 +3,14 @@
 //! An HTTP/1.1 connection serves one flow at a time and is leased; an HTTP/2 connection serves
 //! many and is shared. What a host speaks is remembered, so that a later client can be offered the
 //! same without dialling first.
+//!
+//! Connections are never shared between legs (`upstream/leg.rs`): what came directly is not used for
+//! what goes through a proxy, nor through one proxy for what goes through another.
 
 pub(crate) mod dial;
+mod http_connect;
+mod leg;
+mod socks5;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -12,33 +18,38 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use parking_lot::Mutex;
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_rustls::{TlsConnector, TlsStream};
+use traffic::rules::upstream_proxy::{ProxyRules, Via};
 use traffic::{
     Failure, FailureKind, Host, Scheme, Side, Stage, Target, Timestamp, TlsFacts, UpstreamFacts,
     Version,
 };
 
 use crate::clock;
-use crate::config::{AltSvc, Pool, Timeouts};
+use crate::config::{
+    AltSvc, ClientCertificate, MinTlsVersion, Pool, ProxyScheme, Timeouts, UpstreamProxy,
+    UpstreamTrust,
+};
 use crate::error;
 use crate::http1::connection::Http1;
 use crate::http2::client::Http2Upstream;
 use crate::limits::{HTTP2_CONNECTIONS_PER_TARGET_MAX, POOL_HOSTS_MAX};
 use crate::metrics::{Counters, PoolUse};
 use crate::shutdown::Tasks;
-use crate::stream::{Replay, Transport, Wire};
-use crate::tls::upstream_side::{self, UpstreamAlpn, UpstreamTls};
+use crate::stream::{Replay, Transport};
+use crate::tls::upstream_side::{self, SystemRoots, TrustError, UpstreamAlpn, UpstreamTls};
 use crate::upstream::dial::Dialer;
+pub(crate) use leg::Forwarded;
+use leg::{Hop, Leg, LegId, Purpose};
 
 /// All upstream connections of one engine.
 #[derive(Debug)]
 pub(crate) struct Upstreams {
     pub(crate) dialer: Dialer,
-    tls: UpstreamTls,
+    legs: Legs,
     pool: Pool,
     alt_svc: AltSvc,
     timeouts: Timeouts,
@@ -47,19 +58,32 @@ pub(crate) struct Upstreams {
     hosts: Mutex<HashMap<HostKey, Arc<Upstream>>>,
 }
 
+/// The ways to upstreams.
+#[derive(Debug)]
+pub(crate) struct Legs {
+    direct: Arc<Leg>,
+    proxied: ProxyRules<Arc<Leg>>,
+}
+
 /// What makes two connections exchangeable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct HostKey {
-    pub(crate) scheme: Scheme,
-    pub(crate) target: Target,
+struct HostKey {
+    scheme: Scheme,
+    target: Target,
     /// The name that TLS asks for and verifies; the client's SNI where it sent one.
-    pub(crate) server_name: Host,
+    server_name: Host,
+    leg: LegId,
+    /// Requests name their target each, as the proxy on the way wants it.
+    forwarded: bool,
 }
 
 /// The connections to one host.
 #[derive(Debug)]
 pub(crate) struct Upstream {
     key: HostKey,
+    leg: Arc<Leg>,
+    /// How requests are sent, where the proxy on the way is told of each.
+    pub(crate) forwarded: Option<Forwarded>,
     /// Its offers of HTTP/3 are taken out of responses.
     pub(crate) hides_http3: bool,
     speaks: AtomicU8,
@@ -124,9 +148,11 @@ enum Room {
     Taken(Lease),
 }
 
-/// When and where a TCP connection was made.
-#[derive(Clone, Copy, Debug)]
+/// When and where a connection was made.
+#[derive(Clone, Debug)]
 pub(crate) struct Dialled {
+    /// The proxy it goes through.
+    proxy: Option<Arc<str>>,
     address: SocketAddr,
     local_address: SocketAddr,
     dial_started_at: Timestamp,
@@ -136,7 +162,7 @@ pub(crate) struct Dialled {
 impl Upstreams {
     pub(crate) fn new(
         dialer: Dialer,
-        tls: UpstreamTls,
+        legs: Legs,
         pool: Pool,
         alt_svc: AltSvc,
         timeouts: Timeouts,
@@ -145,7 +171,7 @@ impl Upstreams {
     ) -> Self {
         Self {
             dialer,
-            tls,
+            legs,
             pool,
             alt_svc,
             timeouts,
@@ -155,8 +181,33 @@ impl Upstreams {
         }
     }
 
-    /// The connections to one host.
-    pub(crate) fn host(&self, key: HostKey) -> Arc<Upstream> {
+    /// The connections to one host; `server_name` is the name that TLS asks for and verifies.
+    pub(crate) fn host(&self, scheme: Scheme, target: &Target, server_name: Host) -> Arc<Upstream> {
+        let leg = self.legs.to(target);
+        let key = HostKey {
+            scheme,
+            target: target.clone(),
+            server_name,
+            leg: leg.id,
+            forwarded: scheme == Scheme::Http,
+        };
+        self.host_by(key, leg)
+    }
+
+    /// The connections on which a WebSocket can be asked for: a proxy does not switch to what it
+    /// does not speak, so it is asked for a tunnel (RFC 6455 section 4.1).
+    pub(crate) fn for_websocket(&self, upstream: &Arc<Upstream>) -> Arc<Upstream> {
+        if upstream.forwarded.is_none() {
+            return Arc::clone(upstream);
+        }
+        let key = HostKey {
+            forwarded: false,
+            ..upstream.key.clone()
+        };
+        self.host_by(key, &upstream.leg)
+    }
+
+    fn host_by(&self, key: HostKey, leg: &Arc<Leg>) -> Arc<Upstream> {
         let mut hosts = self.hosts.lock();
         if let Some(upstream) = hosts.get(&key) {
             *upstream.last_used.lock() = Instant::now();
@@ -168,6 +219,11 @@ impl Upstreams {
         let connections_max = self.pool.connections_per_target_max;
         let connections_max = connections_max.clamp(1, Semaphore::MAX_PERMITS);
         let upstream = Arc::new(Upstream {
+            leg: Arc::clone(leg),
+            forwarded: match key.forwarded {
+                true => leg.forwarded(&key.target),
+                false => None,
+            },
             key: key.clone(),
             hides_http3: self.alt_svc.hides_http3(&key.target),
             speaks: AtomicU8::new(Speaks::Unknown as u8),
@@ -375,42 +431,47 @@ impl Upstreams {
             Room::Free(permit) => permit,
             Room::Taken(lease) => return Ok(lease),
         };
-        let (stream, dialled) = self.dial(&upstream.key.target).await?;
+        let purpose = match upstream.forwarded {
+            Some(_) => Purpose::Forward,
+            None => Purpose::Tunnel,
+        };
+        let target = &upstream.key.target;
+        let (wire, dialled) = self.reach(&upstream.leg, target, purpose).await?;
         let facts = dialled.facts(None, Some(Version::Http11));
-        let transport = Transport::Plain(Replay::new(Wire::Tcp(stream)));
+        let transport = Transport::Plain(wire);
         upstream.learn(Speaks::Http1);
         Ok(Lease::Http1(Box::new(Http1Upstream::new(
             transport, facts, permit,
         ))))
     }
 
-    /// Connects to a target as it is, for a tunnel or as the ground of TLS.
-    pub(crate) async fn dial(&self, target: &Target) -> Result<(TcpStream, Dialled), Failure> {
+    /// Connects to a target as it is, for a tunnel.
+    pub(crate) async fn tunnel_to(&self, target: &Target) -> Result<(Replay, Dialled), Failure> {
+        let leg = self.legs.to(target);
+        // In a box, as in `connect`.
+        Box::pin(self.reach(leg, target, Purpose::Tunnel)).await
+    }
+
+    async fn reach(
+        &self,
+        leg: &Leg,
+        target: &Target,
+        purpose: Purpose,
+    ) -> Result<(Replay, Dialled), Failure> {
         let dial_started_at = clock::now();
-        let stream = self.dialer.dial(target).await;
-        self.counters.dials.count(stream.is_ok());
-        let stream = stream?;
-        let connected_at = clock::now();
-        let addresses = stream
-            .peer_addr()
-            .and_then(|peer| Ok((peer, stream.local_addr()?)));
-        match addresses {
-            Ok((address, local_address)) => Ok((
-                stream,
-                Dialled {
-                    address,
-                    local_address,
-                    dial_started_at,
-                    connected_at,
-                },
-            )),
-            Err(error) => Err(Failure {
-                side: Side::Upstream,
-                stage: Stage::Dial,
-                kind: FailureKind::Reset,
-                text: format!("{target} closed the connection at once: {error}"),
-            }),
-        }
+        let reached = leg
+            .reach(target, purpose, &self.dialer, &self.timeouts)
+            .await;
+        self.counters.dials.count(reached.is_ok());
+        let reached = reached?;
+        let dialled = Dialled {
+            proxy: leg.proxy.as_ref().map(|hop| Arc::clone(&hop.name)),
+            address: reached.address,
+            local_address: reached.local_address,
+            dial_started_at,
+            connected_at: clock::now(),
+        };
+        Ok((reached.wire, dialled))
     }
 
     async fn connect_tls(&self, upstream: &Upstream, alpn: UpstreamAlpn) -> Result<Lease, Refused> {
@@ -418,10 +479,10 @@ impl Upstreams {
             Room::Free(permit) => permit,
             Room::Taken(lease) => return Ok(lease),
         };
-        let (stream, dialled) = self.dial(&upstream.key.target).await?;
-        let (config, danger) = self.tls.client_config(&upstream.key.target, alpn);
+        let (leg, target) = (&upstream.leg, &upstream.key.target);
+        let (wire, dialled) = self.reach(leg, target, Purpose::Tunnel).await?;
+        let (config, danger) = leg.tls.client_config(target, alpn);
         let name = server_name(&upstream.key.server_name)?;
-        let wire = Replay::new(Wire::Tcp(stream));
         let handshake = TlsConnector::from(config).connect(name, wire);
         let handshake = tokio::time::timeout(self.timeouts.tls, handshake).await;
         let is_tls = matches!(handshake, Ok(Ok(_)));
@@ -430,7 +491,7 @@ impl Upstreams {
             Ok(Ok(tls)) => tls,
             Ok(Err(error)) => {
                 let (kind, text) = upstream_side::describe(&error);
-                let text = format!("{}: {text}", upstream.key.target);
+                let text = format!("{}: {text}", dialled.describe(target));
                 return Err(Refused {
                     failure: failure(kind, text),
                     alpn: is_about_alpn(&error),
@@ -439,7 +500,7 @@ impl Upstreams {
             Err(_) => {
                 let text = format!(
                     "{} did not finish the TLS handshake within {} s",
-                    upstream.key.target,
+                    dialled.describe(target),
                     self.timeouts.tls.as_secs_f32()
                 );
                 return Err(failure(FailureKind::TimedOut, text).into());
@@ -535,7 +596,73 @@ impl Http1Upstream {
     }
 }
 
+impl Legs {
+    /// Loads the roots of each leg. It reads files where the system's are asked for, and is to be
+    /// called once for a configuration.
+    pub(crate) fn new(
+        proxies: ProxyRules<Arc<UpstreamProxy>>,
+        trust: &UpstreamTrust,
+        min: MinTlsVersion,
+        certificates: &[ClientCertificate],
+    ) -> Result<Self, TrustError> {
+        let system = SystemRoots::load(trust);
+        let towards_upstreams = |extra_roots: &[CertificateDer<'static>]| {
+            let mut trust = trust.clone();
+            trust.extra_roots.extend_from_slice(extra_roots);
+            let tls = UpstreamTls::with_system(&system, &trust)?;
+            Ok(tls.at_least(min).showing(certificates.to_vec()))
+        };
+        let direct = Leg {
+            id: LegId(0),
+            tls: towards_upstreams(&[])?,
+            proxy: None,
+        };
+        let mut made = 0;
+        let proxied = proxies.try_map(|proxy| {
+            made += 1;
+            let own = match proxy.url.scheme {
+                ProxyScheme::Https => {
+                    let trust = UpstreamTrust {
+                        system_roots: trust.system_roots,
+                        extra_roots: proxy.roots.clone(),
+                        danger_accept_invalid: Vec::new(),
+                    };
+                    let tls = UpstreamTls::with_system(&system, &trust)?.at_least(min);
+                    Some(
+                        tls.client_config(&proxy.url.address, UpstreamAlpn::Http11)
+                            .0,
+                    )
+                }
+                ProxyScheme::Http | ProxyScheme::Socks5 => None,
+            };
+            Ok(Arc::new(Leg {
+                id: LegId(made),
+                tls: towards_upstreams(&proxy.roots)?,
+                proxy: Some(Hop::new(&proxy, own)),
+            }))
+        })?;
+        let direct = Arc::new(direct);
+        Ok(Self { direct, proxied })
+    }
+
+    /// The way to a target.
+    fn to(&self, target: &Target) -> &Arc<Leg> {
+        match self.proxied.via(target) {
+            Via::Direct => &self.direct,
+            Via::Proxy(leg) => leg,
+        }
+    }
+}
+
 impl Dialled {
+    /// The target with the way to it, in words.
+    fn describe(&self, target: &Target) -> String {
+        match &self.proxy {
+            Some(proxy) => format!("{target} through {proxy}"),
+            None => target.to_string(),
+        }
+    }
+
     /// What is known of the connection.
     pub(crate) fn facts(
         self,
@@ -543,6 +670,7 @@ impl Dialled {
         version: Option<Version>,
     ) -> Arc<UpstreamFacts> {
         Arc::new(UpstreamFacts {
+            proxy: self.proxy,
             address: self.address,
             local_address: self.local_address,
             dial_started_at: self.dial_started_at,

@@ -157,6 +157,7 @@ impl Maker {
                 tls_done_at: None,
             }),
             upstream: Arc::new(UpstreamFacts {
+                proxy: None,
                 address,
                 local_address: address,
                 dial_started_at: Timestamp(1),

@@ -54,6 +54,7 @@ CREATE TABLE upstream_connections (
   run_id            TEXT    NOT NULL,
   address           TEXT    NOT NULL,
   local_address     TEXT    NOT NULL,
+  proxy             TEXT,                           -- URL of the upstream proxy, without credentials
   dial_started_at   INTEGER NOT NULL,
   connected_at      INTEGER NOT NULL,
   tls_done_at       INTEGER,

@@ -209,6 +209,7 @@ struct ProcessItem {
 struct UpstreamItem {
     address: String,
     local_address: String,
+    proxy: Option<String>,
     tls: Option<TlsItem>,
 }
 
@@ -488,6 +489,7 @@ impl UpstreamItem {
         Self {
             address: upstream.address.clone(),
             local_address: upstream.local_address.clone(),
+            proxy: upstream.proxy.clone(),
             tls: upstream.tls.as_ref().map(TlsItem::new),
         }
     }

@@ -273,10 +273,12 @@ pub struct AncestorView {
 /// The upstream's connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamView {
-    /// The address dialled.
+    /// The address dialled: the upstream's, or the proxy's.
     pub address: String,
     /// Our end of the connection.
     pub local_address: String,
+    /// The URL of the upstream proxy that it goes through, without credentials.
+    pub proxy: Option<String>,
     /// When resolving and dialling began.
     pub dial_started_at: Timestamp,
     /// When the TCP connection stood.

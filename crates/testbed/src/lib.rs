@@ -30,6 +30,7 @@
 pub mod authority;
 pub mod client;
 pub mod faults;
+pub mod forward_proxy;
 pub mod gate;
 pub mod message;
 pub mod script;

@@ -132,13 +132,15 @@ pub enum NoTls {
 /// The upstream's side of a flow. Shared by all flows of one upstream connection.
 #[derive(Clone, Debug)]
 pub struct UpstreamFacts {
-    /// The address dialled.
+    /// The upstream proxy it goes through, as a URL without credentials.
+    pub proxy: Option<Arc<str>>,
+    /// The address dialled: the upstream's, or the proxy's.
     pub address: SocketAddr,
     /// Our end of that connection.
     pub local_address: SocketAddr,
     /// When name resolution and dialling began.
     pub dial_started_at: Timestamp,
-    /// When the TCP connection stood.
+    /// When the connection stood; a proxy has agreed to it by then.
     pub connected_at: Timestamp,
     /// When the TLS handshake was done.
     pub tls_done_at: Option<Timestamp>,

@@ -12,6 +12,7 @@ use proxy::handler::{HandlerDecision, HandlerLimits, InterceptHandler, Interests
 use proxy::{Authority, Proxy};
 use testbed::authority::certificates_from_pem;
 use traffic::rules::route::{RouteConfig, Rules, Unlisted};
+use traffic::rules::upstream_proxy::ProxyRules;
 
 use super::material::Material;
 use crate::failure::Failure;
@@ -99,6 +100,7 @@ fn config(listen: SocketAddr, material: &Material) -> Result<ProxyConfig, Failur
             extra_roots: certificates_from_pem(material.read("upstream-ca.pem")?.as_bytes())?,
             danger_accept_invalid: Vec::new(),
         },
+        upstream_proxies: ProxyRules::default(),
         min_tls_version: MinTlsVersion::default(),
         connect_ports: ConnectPorts::Any,
         own_addresses: Vec::new(),

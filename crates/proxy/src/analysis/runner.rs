@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use traffic::rules::pattern::{HostPattern, PatternError};
 use traffic::rules::route::{RouteConfig, RuleError, Rules, Unlisted};
+use traffic::rules::upstream_proxy::ProxyRules;
 
 use super::authority_files::load_or_make;
 use super::pipeline::{AnalysisCounts, Chain, Pipeline};
@@ -167,6 +168,7 @@ impl MitmProxyRunner {
             rules: Arc::new(rules),
             authority: Arc::clone(&authority),
             upstream_trust: settings.upstream_trust,
+            upstream_proxies: ProxyRules::default(),
             min_tls_version: MinTlsVersion::default(),
             connect_ports: settings.connect_ports.unwrap_or_else(ports),
             own_addresses: Vec::new(),

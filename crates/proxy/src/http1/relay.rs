@@ -17,6 +17,7 @@ use crate::http1::connection::{Http1, ReadError};
 use crate::http1::head::{self, BodyLength, LineEnd, RequestHead};
 use crate::limits::{HALF_CLOSED, INFORMATIONAL_MAX, READ_BYTES};
 use crate::tap::{self, Flow};
+use crate::upstream::Forwarded;
 use crate::websocket;
 
 /// One flow under way. The request head stands in the upstream's output already and was consumed
@@ -35,6 +36,8 @@ pub(crate) struct Relay<'a, 'r> {
     client_is_http10: bool,
     /// The upstream's offers of HTTP/3 stay behind.
     hides_http3: bool,
+    /// How a proxy on the way is told of the request.
+    forwarded: Option<&'a Forwarded>,
     request: Pump,
     request_done: bool,
     /// The client waits for 100 Continue before it sends the body.
@@ -123,6 +126,7 @@ impl<'a, 'r> Relay<'a, 'r> {
             client_stays: client_stays && request.version == Version::Http11,
             client_is_http10: request.version == Version::Http10,
             hides_http3: false,
+            forwarded: None,
             request: Pump::new(request.body),
             request_done: false,
             awaits_continue: request.expects_continue && request.body != BodyLength::None,
@@ -144,6 +148,12 @@ impl<'a, 'r> Relay<'a, 'r> {
     /// With the upstream's offers of HTTP/3 left out of its responses.
     pub(crate) fn hiding_http3(mut self, hides: bool) -> Self {
         self.hides_http3 = hides;
+        self
+    }
+
+    /// A proxy is told of the request in this way; what it asks of us does not concern the client.
+    pub(crate) fn forwarded(mut self, forwarded: Option<&'a Forwarded>) -> Self {
+        self.forwarded = forwarded;
         self
     }
 
@@ -368,6 +378,11 @@ impl<'a, 'r> Relay<'a, 'r> {
         let lines = std::mem::take(&mut self.upstream.lines);
         let mut head = head::parse_response(bytes, self.method, lines)
             .map_err(|error| error::bad_head(Side::Upstream, Stage::Response, error))?;
+        if head.status == 407
+            && let Some(forwarded) = self.forwarded
+        {
+            return Err(forwarded.unauthorized(head::fields(&head.lines, bytes)));
+        }
         let text = || Head {
             version: head.version,
             text: Bytes::copy_from_slice(bytes),

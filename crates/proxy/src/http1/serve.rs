@@ -21,7 +21,7 @@ use crate::max_forwards::{self, MaxForwards};
 use crate::refuse::Refusal;
 use crate::tap::{Flow, Reporter};
 use crate::translate;
-use crate::upstream::{Lease, Offer};
+use crate::upstream::{Forwarded, Lease, Offer};
 use crate::websocket::{self, End, Ends};
 
 /// What a served connection ended with.
@@ -376,14 +376,19 @@ async fn forward(
     }
     let Asked { request, plan, .. } = &asked;
     flow.turn_to_upstream();
-    let mut lease = match engine.upstreams.ready(&plan.to.upstream, Offer::Http1) {
+    let for_websocket;
+    let upstream = match upgrade {
+        None => &plan.to.upstream,
+        Some(_) => {
+            for_websocket = engine.upstreams.for_websocket(&plan.to.upstream);
+            &for_websocket
+        }
+    };
+    let mut lease = match engine.upstreams.ready(upstream, Offer::Http1) {
         Some(lease) => Ok(lease),
         None => {
             flow.hand_over();
-            engine
-                .upstreams
-                .connect(&plan.to.upstream, Offer::Http1)
-                .await
+            engine.upstreams.connect(upstream, Offer::Http1).await
         }
     };
     let mut repeated = false;
@@ -393,14 +398,8 @@ async fn forward(
             Ok(other) => {
                 let mut message = asked.message(forwards, repeated);
                 message.upgrade = upgrade.as_ref();
-                let carried = translate::from_http1(
-                    client,
-                    message,
-                    other,
-                    &plan.to.upstream,
-                    &mut flow,
-                    engine,
-                );
+                let carried =
+                    translate::from_http1(client, message, other, upstream, &mut flow, engine);
                 // In a box, as below, so that connections which never need it hold no room for it.
                 return match Box::pin(carried).await {
                     Ok(reuse) => finish(client, asked, flow, reuse),
@@ -411,7 +410,7 @@ async fn forward(
         };
         flow.upstream(&held.facts, held.served);
         let reused = std::mem::replace(&mut held.served, true);
-        write_head(&asked, &mut held.http1.output);
+        write_head(&asked, upstream.forwarded.as_ref(), &mut held.http1.output);
         let stays = request.keep_alive && !engine.stop.is_asked();
         let relay = Relay::new(
             client,
@@ -422,7 +421,8 @@ async fn forward(
             engine.timeouts.idle_body,
             stays,
         );
-        let relay = relay.hiding_http3(plan.to.upstream.hides_http3);
+        let relay = relay.hiding_http3(upstream.hides_http3);
+        let relay = relay.forwarded(upstream.forwarded.as_ref());
         match relay.asking_for(upgrade.as_ref()).run().await {
             Ok(Relayed::Switched(accepted)) => {
                 flow.websocket_opened(&accepted);
@@ -441,7 +441,7 @@ async fn forward(
             }
             Ok(Relayed::Whole(reuse)) => {
                 if reuse.upstream {
-                    engine.upstreams.give_back(&plan.to.upstream, held);
+                    engine.upstreams.give_back(upstream, held);
                 }
                 return finish(client, asked, flow, reuse);
             }
@@ -449,10 +449,7 @@ async fn forward(
                 repeated = true;
                 // It is of no use any more, and another may need its place.
                 drop(held);
-                lease = engine
-                    .upstreams
-                    .connect(&plan.to.upstream, Offer::Http1)
-                    .await;
+                lease = engine.upstreams.connect(upstream, Offer::Http1).await;
             }
             Err(broken) => return broken_off(client, &asked, flow, broken).await,
         }
@@ -557,7 +554,7 @@ fn is_stale(broken: &Broken) -> bool {
     closed && !broken.responded && broken.failure.side == Side::Upstream
 }
 
-fn write_head(asked: &Asked, out: &mut Vec<u8>) {
+fn write_head(asked: &Asked, forwarded: Option<&Forwarded>, out: &mut Vec<u8>) {
     let Asked {
         request,
         bytes,
@@ -568,15 +565,18 @@ fn write_head(asked: &Asked, out: &mut Vec<u8>) {
     let path = part(plan.path.clone());
     // `OPTIONS http://host` asks about the server as a whole (RFC 9112 section 3.2.4).
     let is_options = part(request.method.clone()) == b"OPTIONS";
-    let missing: &[u8] = match (plan.bare, is_options) {
-        (true, true) => b"*",
-        (true, false) => b"/",
-        (false, _) if path.starts_with(b"?") => b"/",
-        (false, _) => b"",
+    let about_all = is_options && (plan.bare || path == b"*");
+    let (missing, path): (&[u8], _) = match (plan.bare, about_all, forwarded) {
+        (_, true, None) => (b"*", &b""[..]),
+        (_, true, Some(_)) => (b"", &b""[..]),
+        (true, false, _) => (b"/", path),
+        (false, false, _) if path.starts_with(b"?") => (b"/", path),
+        (false, false, _) => (b"", path),
     };
     let start = [
         part(request.method.clone()),
         b" ",
+        forwarded.map_or(&b""[..], |forwarded| forwarded.origin.as_bytes()),
         missing,
         path,
         b" HTTP/1.1\r\n",
@@ -597,6 +597,9 @@ fn write_head(asked: &Asked, out: &mut Vec<u8>) {
         out.extend_from_slice(b"Host: ");
         out.extend_from_slice(host);
         out.extend_from_slice(b"\r\n");
+    }
+    if let Some(line) = forwarded.and_then(|forwarded| forwarded.authorization.as_ref()) {
+        out.extend_from_slice(line.reveal().as_bytes());
     }
     out.extend_from_slice(b"\r\n");
 }

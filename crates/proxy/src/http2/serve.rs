@@ -270,14 +270,18 @@ async fn stream(
         scheme: to.scheme,
     };
     flow.turn_to_upstream();
-    let lease = match engine.upstreams.ready(&to.upstream, Offer::Any) {
+    let upstream = match websocket {
+        true => engine.upstreams.for_websocket(&to.upstream),
+        false => Arc::clone(&to.upstream),
+    };
+    let lease = match engine.upstreams.ready(&upstream, Offer::Any) {
         Some(lease) if !websocket => Ok(lease),
         _ => {
             flow.hand_over();
             let lease = async {
                 match websocket {
-                    true => translate::lease_for_websocket(&to.upstream, engine).await,
-                    false => engine.upstreams.connect(&to.upstream, Offer::Any).await,
+                    true => translate::lease_for_websocket(&upstream, engine).await,
+                    false => engine.upstreams.connect(&upstream, Offer::Any).await,
                 }
             };
             // A client that has lost interest does not keep a dial going.
@@ -295,15 +299,7 @@ async fn stream(
     };
     let result = match lease {
         Ok(lease) => {
-            translate::from_http2(
-                message,
-                &mut respond,
-                lease,
-                &to.upstream,
-                &mut flow,
-                engine,
-            )
-            .await
+            translate::from_http2(message, &mut respond, lease, &upstream, &mut flow, engine).await
         }
         Err(failure) => {
             answer(&mut respond, flow, failure, &to, is_head);

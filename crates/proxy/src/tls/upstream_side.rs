@@ -100,9 +100,17 @@ pub enum TrustError {
 impl UpstreamTls {
     /// Loads the roots. It reads files where the system's are asked for, and is to be called once.
     pub fn new(trust: &UpstreamTrust) -> Result<Self, TrustError> {
+        Self::with_system(&SystemRoots::load(trust), trust)
+    }
+
+    /// The same with system roots that were loaded for several of these.
+    pub(crate) fn with_system(
+        system: &SystemRoots,
+        trust: &UpstreamTrust,
+    ) -> Result<Self, TrustError> {
         let danger_accept_invalid =
             HostPatterns::parse(&trust.danger_accept_invalid).map_err(TrustError::BadPattern)?;
-        let roots = load_roots(trust)?;
+        let roots = with_extra(system, &trust.extra_roots)?;
         let verifier =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
         let verifier = verifier.map_err(TrustError::Verifier)?;
@@ -221,9 +229,17 @@ impl Configs {
     }
 }
 
-fn load_roots(trust: &UpstreamTrust) -> Result<RootCertStore, TrustError> {
-    let mut roots = RootCertStore::empty();
-    if trust.system_roots {
+/// The roots that the system trusts, as far as they are to be trusted here.
+#[derive(Debug)]
+pub(crate) struct SystemRoots(RootCertStore);
+
+impl SystemRoots {
+    /// Reads files, unless the system's roots are turned off.
+    pub(crate) fn load(trust: &UpstreamTrust) -> Self {
+        let mut roots = RootCertStore::empty();
+        if !trust.system_roots {
+            return Self(roots);
+        }
         let system = rustls_native_certs::load_native_certs();
         for error in &system.errors {
             tracing::warn!(%error, "some of the system's root certificates cannot be read");
@@ -236,8 +252,16 @@ fn load_roots(trust: &UpstreamTrust) -> Result<RootCertStore, TrustError> {
             );
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
+        Self(roots)
     }
-    for (index, root) in trust.extra_roots.iter().enumerate() {
+}
+
+fn with_extra(
+    system: &SystemRoots,
+    extra: &[CertificateDer<'static>],
+) -> Result<RootCertStore, TrustError> {
+    let mut roots = system.0.clone();
+    for (index, root) in extra.iter().enumerate() {
         let position = index + 1;
         roots
             .add(root.clone())

@@ -17,6 +17,7 @@ use super::body::Coding;
 use crate::error;
 use crate::http1::head::{BodyLength, Line, ResponseHead, frames_or_routes};
 use crate::max_forwards::{self, MaxForwards};
+use crate::upstream::Forwarded;
 
 /// An HTTP/2 request head as text, pseudo-header fields included (RFC 9113 section 8.3.1, RFC 8441
 /// section 4).
@@ -290,22 +291,29 @@ fn copy_fields<'a>(
 }
 
 /// Writes a request in HTTP/1.1; with a key, an extended CONNECT as the upgrade that asks for the
-/// same.
+/// same. Where a proxy is told of it, in its form.
 pub(super) fn write_request(
     request: &Request<()>,
     coding: Coding,
     key: Option<&str>,
+    forwarded: Option<&Forwarded>,
     out: &mut Vec<u8>,
 ) {
     let path = request
         .uri()
         .path_and_query()
         .map_or("/", PathAndQuery::as_str);
+    let (origin, path) = match forwarded {
+        // About the server as a whole (RFC 9112 section 3.2.4).
+        Some(forwarded) if path == "*" => (&*forwarded.origin, ""),
+        Some(forwarded) => (&*forwarded.origin, path),
+        None => ("", path),
+    };
     let method = match key {
         Some(_) => &Method::GET,
         None => request.method(),
     };
-    for part in [method.as_str(), " ", path, " HTTP/1.1\r\n"] {
+    for part in [method.as_str(), " ", origin, path, " HTTP/1.1\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
     if let Some(authority) = request.uri().authority() {
@@ -335,6 +343,9 @@ pub(super) fn write_request(
     } else if takes_body(request.method()) && !request.headers().contains_key(CONTENT_LENGTH) {
         // HTTP/2 says it with the end of the stream (RFC 9110 section 8.6).
         write_field("Content-Length", b"0", out);
+    }
+    if let Some(line) = forwarded.and_then(|forwarded| forwarded.authorization.as_ref()) {
+        out.extend_from_slice(line.reveal().as_bytes());
     }
     out.extend_from_slice(b"\r\n");
 }

@@ -16,6 +16,7 @@ use crate::error;
 use crate::http1::body::Framing;
 use crate::http1::connection::{Http1, ReadError};
 use crate::http1::head::{self, BodyLength, LineEnd};
+use crate::upstream::Forwarded;
 use crate::websocket;
 
 /// The upstream's end of the response.
@@ -25,6 +26,8 @@ pub(super) enum Incoming<'a, 'c> {
         is_head: bool,
         /// The WebSocket that was asked for.
         upgrade: Option<&'a Asked>,
+        /// How a proxy on the way was told of the request.
+        forwarded: Option<&'a Forwarded>,
     },
     Http2 {
         response: h2::client::ResponseFuture,
@@ -62,7 +65,17 @@ impl<'a, 'c> Incoming<'a, 'c> {
                 connection,
                 is_head,
                 upgrade,
-            } => poll_http1_head(connection, *is_head, *upgrade, cx),
+                forwarded,
+            } => {
+                let arrived = ready!(poll_http1_head(connection, *is_head, *upgrade, cx))?;
+                match (&arrived, forwarded) {
+                    // It is oriel that the proxy asks, and not the client.
+                    (Arrived::Final(head), Some(forwarded)) if head.response.status() == 407 => {
+                        Poll::Ready(Err(forwarded.unauthorized(head.text.fields()).into()))
+                    }
+                    _ => Poll::Ready(Ok(arrived)),
+                }
+            }
             Self::Http2 { response, opens } => {
                 let from_h2 =
                     |error: &h2::Error| Fault::from_h2(Side::Upstream, Stage::Response, error);

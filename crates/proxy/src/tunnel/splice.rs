@@ -39,17 +39,25 @@ struct Lane {
     state: LaneState,
 }
 
+/// What was read from the two ends before the tunnel began.
+pub(super) struct Ahead {
+    /// From the client.
+    pub(super) up: BytesMut,
+    /// From the upstream.
+    pub(super) down: BytesMut,
+}
+
 pub(super) async fn run(
     client: TcpStream,
-    ahead: BytesMut,
     upstream: TcpStream,
+    ahead: Ahead,
     idle: Duration,
     passed: &mut Passed,
 ) {
     reset_on_drop(&client, true);
     reset_on_drop(&upstream, true);
-    let mut up = Lane::new(ahead, open_pipe);
-    let mut down = Lane::new(BytesMut::new(), open_pipe);
+    let mut up = Lane::new(ahead.up, open_pipe);
+    let mut down = Lane::new(ahead.down, open_pipe);
     // One timer for both: the pipes go first, then the tunnel.
     let pipes_kept = PIPE_KEPT.min(idle);
     let mut resting = false;

@@ -32,6 +32,7 @@ mod streaming;
 mod tls_failures;
 mod translation;
 mod tunnel;
+mod upstream_proxy;
 mod websocket;
 
 use std::time::Duration;

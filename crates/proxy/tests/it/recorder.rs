@@ -4,7 +4,9 @@ use oriel_proxy::{ReadStreams, Watcher};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use traffic::wire::websocket::Observation;
-use traffic::{BodySize, Event, Failure, FlowId, FlowStarted, Outcome, Sender, Streamed};
+use traffic::{
+    BodySize, Event, Failure, FlowId, FlowStarted, Outcome, Sender, Streamed, UpstreamFacts,
+};
 
 use crate::soon;
 
@@ -139,6 +141,15 @@ impl FlowSeen {
             Event::FlowEnded { tunnelled, .. } => *tunnelled,
             _ => None,
         })
+    }
+
+    /// The upstream connection that carried it last.
+    pub(crate) fn upstream(&self) -> &UpstreamFacts {
+        let chosen = self.events.iter().rev().find_map(|event| match event {
+            Event::UpstreamChosen { upstream, .. } => Some(upstream),
+            _ => None,
+        });
+        chosen.expect("the flow has reached an upstream")
     }
 
     pub(crate) fn request_body(&self) -> Vec<u8> {

@@ -17,6 +17,7 @@ use testbed::upstream::{Protocols, Upstream, UpstreamOptions};
 use tokio::task::JoinSet;
 use traffic::Timestamp;
 use traffic::rules::route::{RouteConfig, Rules, Unlisted};
+use traffic::rules::upstream_proxy::ProxyRules;
 
 use crate::recorder::Recorder;
 use crate::soon;
@@ -59,6 +60,7 @@ pub(crate) fn config() -> ProxyConfig {
             extra_roots: vec![upstream_authority().certificate()],
             danger_accept_invalid: Vec::new(),
         },
+        upstream_proxies: ProxyRules::default(),
         min_tls_version: MinTlsVersion::Tls12,
         connect_ports: ConnectPorts::Any,
         own_addresses: Vec::new(),

@@ -68,8 +68,8 @@ impl<'c> Connections<'c> {
                 "INSERT INTO upstream_connections (
                    run_id, address, local_address, dial_started_at, connected_at, tls_done_at,
                    http_version, tls_version, tls_cipher, tls_sni, tls_alpn, certificate,
-                   danger_unverified
-                 ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                   danger_unverified, proxy
+                 ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
             )?,
             set_upstream_head: connection
                 .prepare("UPDATE upstream_connections SET head = ?2 WHERE id = ?1")?,
@@ -238,6 +238,7 @@ impl<'c> Connections<'c> {
             tls.and_then(|tls| tls.alpn.as_deref()),
             tls.and_then(certificate_json),
             tls.is_some_and(|tls| tls.danger_unverified),
+            facts.proxy.as_deref(),
         ))
     }
 }

@@ -201,6 +201,7 @@ fn read_upstream(connection: &Connection, id: i64) -> Result<Option<UpstreamView
     Ok(Some(UpstreamView {
         address: row.get("address")?,
         local_address: row.get("local_address")?,
+        proxy: row.get("proxy")?,
         dial_started_at: Timestamp(row.get("dial_started_at")?),
         connected_at: Timestamp(row.get("connected_at")?),
         tls_done_at: time(row, "tls_done_at")?,

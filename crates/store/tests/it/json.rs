@@ -112,6 +112,7 @@ fn a_flow_has_its_bodies_only_when_asked() {
         plain["timing"]["accepted_at"],
         "2026-03-02T08:59:59.995000Z"
     );
+    assert_eq!(plain["upstream"]["proxy"], "http://proxy.example:3128");
     assert_eq!(
         plain["upstream"]["tls"]["certificate"]["subject"],
         "CN=api.example.com"

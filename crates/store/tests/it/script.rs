@@ -244,6 +244,7 @@ pub(crate) fn client() -> Arc<ConnectionFacts> {
 
 pub(crate) fn upstream() -> Arc<UpstreamFacts> {
     Arc::new(UpstreamFacts {
+        proxy: Some("http://proxy.example:3128".into()),
         address: SocketAddr::from((Ipv4Addr::new(192, 0, 2, 7), 443)),
         local_address: SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 40_000)),
         dial_started_at: Timestamp(START - 4000),

@@ -462,6 +462,9 @@ impl View<'_> {
                 self.pen().arrow(),
                 escape_line(&upstream.address)
             );
+            if let Some(proxy) = &upstream.proxy {
+                push_fact(text, "through", &escape_line(proxy));
+            }
             match &upstream.tls {
                 Some(tls) => push_tls_facts(text, tls),
                 None => push_fact(text, "tls", "none"),

@@ -11,6 +11,7 @@ use crate::stream::{Replay, Wire};
 async fn connect(ours: DuplexStream, tasks: &Tasks) -> Http2Upstream {
     let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
     let facts = UpstreamFacts {
+        proxy: None,
         address: ([127, 0, 0, 1], 1).into(),
         local_address: ([127, 0, 0, 1], 2).into(),
         dial_started_at: Timestamp(0),

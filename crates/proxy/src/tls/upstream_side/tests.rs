@@ -357,7 +357,7 @@ fn the_systems_roots_or_the_bundled_ones_are_loaded() {
         extra_roots: Vec::new(),
         danger_accept_invalid: Vec::new(),
     };
-    assert!(load_roots(&trust).unwrap().len() > 50);
+    assert!(SystemRoots::load(&trust).0.len() > 50);
     let tls = UpstreamTls::new(&trust).unwrap();
     let (kind, _) = refusal(&tls, server(&authority(), ClientAlpn::Both), "a.test");
     assert_eq!(kind, FailureKind::CertificateUnknownIssuer);

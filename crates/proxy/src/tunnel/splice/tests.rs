@@ -63,7 +63,11 @@ async fn giving_the_pipes_back_does_not_move_the_end() {
     let idle = 5 * PIPE_KEPT;
     let begun = tokio::time::Instant::now();
     let mut passed = Passed::default();
-    run(client, BytesMut::new(), upstream, idle, &mut passed).await;
+    let ahead = Ahead {
+        up: BytesMut::new(),
+        down: BytesMut::new(),
+    };
+    run(client, upstream, ahead, idle, &mut passed).await;
     assert_eq!(
         passed.failure.map(|failure| failure.kind),
         Some(traffic::FailureKind::TimedOut)

@@ -1,0 +1,276 @@
+//! The leg between oriel and upstreams: dialled directly, or through a proxy that is asked for the
+//! target. Each leg believes its own roots, and only its proxy hears its credentials.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, TlsStream};
+use traffic::secret::Secret;
+use traffic::{Failure, FailureKind, Scheme, Side, Stage, Target};
+
+use super::dial::Dialer;
+use super::{http_connect, server_name, socks5};
+use crate::config::{ProxyScheme, Timeouts, UpstreamProxy};
+use crate::error;
+use crate::stream::{Replay, Wire};
+use crate::tls::upstream_side::{self, UpstreamTls};
+
+/// Tells the legs of one engine apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct LegId(pub(crate) usize);
+
+/// A way to upstreams.
+#[derive(Debug)]
+pub(crate) struct Leg {
+    pub(crate) id: LegId,
+    /// What is believed of upstreams that are reached by it.
+    pub(crate) tls: UpstreamTls,
+    pub(crate) proxy: Option<Hop>,
+}
+
+/// A proxy on the way.
+#[derive(Debug)]
+pub(crate) struct Hop {
+    address: Target,
+    speaks: Speech,
+    /// Its URL, as people and records see it.
+    pub(crate) name: Arc<str>,
+}
+
+/// What is spoken with a proxy, and what it is told of us.
+#[derive(Debug)]
+enum Speech {
+    Http {
+        /// The configuration of TLS with the proxy itself.
+        tls: Option<Arc<ClientConfig>>,
+        /// The value of the `Proxy-Authorization` field.
+        authorization: Option<Secret<String>>,
+    },
+    Socks5 {
+        credentials: Option<Secret<Vec<u8>>>,
+    },
+}
+
+/// How requests in plain HTTP are sent through an HTTP proxy: for a whole URL (RFC 9112 section
+/// 3.2.2), with the credentials in each.
+#[derive(Debug)]
+pub(crate) struct Forwarded {
+    /// The start of each URL, without a path: `http://a.example:8080`.
+    pub(crate) origin: String,
+    /// A line of the head, with its end.
+    pub(crate) authorization: Option<Secret<String>>,
+    /// The proxy.
+    name: Arc<str>,
+}
+
+/// A connection that leads to a target.
+pub(crate) struct Reached {
+    pub(crate) wire: Replay,
+    /// The address dialled: the target's or the proxy's.
+    pub(crate) address: SocketAddr,
+    pub(crate) local_address: SocketAddr,
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Bytes of the target's own.
+    Tunnel,
+    /// Requests in plain HTTP that name their target each.
+    Forward,
+}
+
+/// Why a proxy does not lead to the target: a kind, and what the proxy did.
+#[derive(Debug)]
+pub(crate) struct Unreached {
+    kind: FailureKind,
+    text: String,
+}
+
+impl Leg {
+    /// How requests in plain HTTP to this target are sent, unless as to the target itself.
+    pub(crate) fn forwarded(&self, target: &Target) -> Option<Forwarded> {
+        let hop = self.proxy.as_ref()?;
+        let Speech::Http { authorization, .. } = &hop.speaks else {
+            return None;
+        };
+        let line = |value: &Secret<String>| {
+            Secret::new(format!("Proxy-Authorization: {}\r\n", value.reveal()))
+        };
+        Some(Forwarded {
+            origin: format!("http://{}", target.authority(Scheme::Http)),
+            authorization: authorization.as_ref().map(line),
+            name: Arc::clone(&hop.name),
+        })
+    }
+
+    /// Makes a connection that leads to the target. The proxy, if there is one, has agreed to it
+    /// by then; names are resolved by it and not here.
+    ///
+    /// Dropping it abandons the connection.
+    pub(crate) async fn reach(
+        &self,
+        target: &Target,
+        purpose: Purpose,
+        dialer: &Dialer,
+        timeouts: &Timeouts,
+    ) -> Result<Reached, Failure> {
+        let Some(hop) = &self.proxy else {
+            let stream = dialer.dial(target).await?;
+            return Reached::new(stream, target);
+        };
+        let stream = dialer.dial(&hop.address).await.map_err(|mut failure| {
+            // A loop is ours, and of another kind.
+            if failure.side == Side::Upstream {
+                failure.stage = Stage::UpstreamProxy;
+            }
+            failure.text = format!("upstream proxy {}: {}", hop.name, failure.text);
+            failure
+        })?;
+        let mut reached = Reached::new(stream, &hop.address)?;
+        reached.wire = hop.secure(reached.wire, timeouts.tls).await?;
+        let limit = timeouts.connect;
+        hop.ask(&mut reached.wire, target, purpose, limit).await?;
+        Ok(reached)
+    }
+}
+
+impl Hop {
+    /// `tls` is what is believed of the proxy itself.
+    pub(crate) fn new(proxy: &UpstreamProxy, tls: Option<Arc<ClientConfig>>) -> Self {
+        let credentials = proxy.credentials.as_ref();
+        let speaks = match proxy.url.scheme {
+            ProxyScheme::Http | ProxyScheme::Https => Speech::Http {
+                tls,
+                authorization: credentials.map(|known| known.field_value()),
+            },
+            ProxyScheme::Socks5 => Speech::Socks5 {
+                credentials: credentials.and_then(|known| known.socks5_message()),
+            },
+        };
+        Self {
+            address: proxy.url.address.clone(),
+            speaks,
+            name: proxy.url.to_string().into(),
+        }
+    }
+
+    /// Asks the proxy for the target, unless each request will.
+    async fn ask(
+        &self,
+        wire: &mut Replay,
+        target: &Target,
+        purpose: Purpose,
+        limit: Duration,
+    ) -> Result<(), Failure> {
+        let asked = match (&self.speaks, purpose) {
+            (Speech::Http { .. }, Purpose::Forward) => return Ok(()),
+            (Speech::Http { authorization, .. }, Purpose::Tunnel) => {
+                let ask = http_connect::ask(wire, target, authorization.as_ref());
+                tokio::time::timeout(limit, ask).await
+            }
+            (Speech::Socks5 { credentials }, _) => {
+                let ask = socks5::ask(wire, target, credentials.as_ref());
+                tokio::time::timeout(limit, ask).await
+            }
+        };
+        let unreached = match asked {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(unreached)) => unreached,
+            Err(_elapsed) => {
+                let seconds = limit.as_secs_f32();
+                let text = format!("did not connect to {target} within {seconds} s");
+                Unreached::new(FailureKind::TimedOut, text)
+            }
+        };
+        Err(unreached.by(&self.name))
+    }
+
+    /// Speaks TLS with the proxy, if that is what it speaks.
+    async fn secure(&self, wire: Replay, limit: Duration) -> Result<Replay, Failure> {
+        let Speech::Http {
+            tls: Some(config), ..
+        } = &self.speaks
+        else {
+            return Ok(wire);
+        };
+        let name: ServerName<'static> = server_name(&self.address.host)?;
+        let handshake = TlsConnector::from(Arc::clone(config)).connect(name, wire);
+        let unreached = match tokio::time::timeout(limit, handshake).await {
+            Ok(Ok(tls)) => {
+                let tls = Box::new(TlsStream::Client(tls));
+                return Ok(Replay::new(Wire::Tls(tls)));
+            }
+            Ok(Err(error)) => {
+                let (kind, text) = upstream_side::describe(&error);
+                Unreached::new(kind, format!("cannot be trusted with TLS: {text}"))
+            }
+            Err(_elapsed) => {
+                let seconds = limit.as_secs_f32();
+                let text = format!("did not finish the TLS handshake within {seconds} s");
+                Unreached::new(FailureKind::TimedOut, text)
+            }
+        };
+        Err(unreached.by(&self.name))
+    }
+}
+
+impl Reached {
+    fn new(stream: TcpStream, target: &Target) -> Result<Self, Failure> {
+        let addresses = stream
+            .peer_addr()
+            .and_then(|peer| Ok((peer, stream.local_addr()?)));
+        let (address, local_address) = addresses.map_err(|error| {
+            let text = format!("{target} closed the connection at once: {error}");
+            error::failure(Side::Upstream, Stage::Dial, FailureKind::Reset, text)
+        })?;
+        Ok(Self {
+            wire: Replay::new(Wire::Tcp(stream)),
+            address,
+            local_address,
+        })
+    }
+}
+
+impl Forwarded {
+    /// The failure of a request that the proxy answered with 407: it is oriel that it asks, and not
+    /// its client.
+    pub(crate) fn unauthorized<'a>(
+        &self,
+        fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Failure {
+        let challenges = http_connect::challenges(fields);
+        http_connect::unauthorized(self.authorization.is_some(), &challenges).by(&self.name)
+    }
+}
+
+impl Unreached {
+    pub(super) fn new(kind: FailureKind, text: impl Into<String>) -> Self {
+        Self {
+            kind,
+            text: text.into(),
+        }
+    }
+
+    /// The failure, with the proxy that it is about.
+    fn by(self, proxy: &str) -> Failure {
+        let Self { kind, text } = self;
+        let text = format!("the upstream proxy {proxy} {text}");
+        error::failure(Side::Upstream, Stage::UpstreamProxy, kind, text)
+    }
+}
+
+impl From<io::Error> for Unreached {
+    fn from(error: io::Error) -> Self {
+        let kind = FailureKind::UpstreamProxyFailed;
+        Self::new(kind, format!("broke the connection: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

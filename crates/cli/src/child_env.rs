@@ -126,9 +126,16 @@ impl Changes {
     fn hide_own_secrets(&mut self, environment: &Environment) {
         let secrets = environment.names().filter(|name| {
             name.starts_with("ORIEL_")
-                && ["TOKEN", "PASSWORD", "SECRET", "_KEY"]
-                    .iter()
-                    .any(|word| name.contains(word))
+                && [
+                    "TOKEN",
+                    "PASSWORD",
+                    "SECRET",
+                    "_KEY",
+                    "CREDENTIALS",
+                    "UPSTREAM_PROXY",
+                ]
+                .iter()
+                .any(|word| name.contains(word))
         });
         self.unset.extend(secrets.map(str::to_owned));
     }
@@ -300,9 +307,13 @@ mod tests {
             ("ORIEL_TOKEN_FILE", "/t"),
             ("ORIEL_DATA", "/d"),
             ("ORIEL_CA_KEY", "/k"),
+            ("ORIEL_UPSTREAM_PROXY", "http://me:secret@p"),
         ]);
         let changes = Changes::new(&wishes(None), &environment);
-        assert_eq!(changes.unset, ["ORIEL_CA_KEY", "ORIEL_TOKEN_FILE"]);
+        assert_eq!(
+            changes.unset,
+            ["ORIEL_CA_KEY", "ORIEL_TOKEN_FILE", "ORIEL_UPSTREAM_PROXY"]
+        );
     }
 
     #[test]

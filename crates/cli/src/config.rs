@@ -4,5 +4,6 @@ pub(crate) mod file;
 pub(crate) mod keys;
 pub(crate) mod layer;
 pub(crate) mod project;
+pub(crate) mod proxy_variables;
 pub(crate) mod read;
 pub(crate) mod values;

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use store::RunSummary;
+use traffic::{FailureKind, Stage};
 
 use crate::child_env::no_proxy_covers_loopback;
+use crate::config::proxy_variables::PROXY;
 use crate::direct::{Process, Sightings};
 use crate::environment::Environment;
 use crate::quantity::plural;
@@ -258,6 +260,7 @@ pub(crate) fn unverified(summary: &RunSummary, circumstances: &Circumstances<'_>
         .failures
         .iter()
         .filter(|group| group.kind.starts_with("certificate_"))
+        .filter(|group| group.stage != Stage::UpstreamProxy.as_str())
         .map(|group| Finding {
             code: "ORL0311",
             title: format!(
@@ -268,42 +271,59 @@ pub(crate) fn unverified(summary: &RunSummary, circumstances: &Circumstances<'_>
             ),
             saw: vec![group.text.clone()],
             why: "oriel verifies upstreams, since the client cannot".to_owned(),
-            fix: unverified_fix(&group.host, &group.kind, circumstances.program),
+            fix: unverified_fix(group, circumstances.program),
         })
         .collect()
 }
 
-/// What a run that had failures is to know about a proxy that was configured before.
-pub(crate) fn other_proxy(
+/// What a run is to know whose upstream proxy was in the way.
+pub(crate) fn upstream_proxy(
     summary: &RunSummary,
     circumstances: &Circumstances<'_>,
 ) -> Option<Finding> {
-    const NAMES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    let by_proxy = |group: &&store::FailureGroup| group.stage == Stage::UpstreamProxy.as_str();
+    let group = summary.failures.iter().find(by_proxy)?;
     let environment = circumstances.environment;
-    let name = NAMES.into_iter().find(|name| environment.is_set(name))?;
-    let unreached = |group: &store::FailureGroup| matches!(&*group.stage, "dial" | "resolve");
-    if !circumstances.proxy_set || !summary.failures.iter().any(unreached) {
-        return None;
-    }
+    let named = PROXY.into_iter().find(|name| environment.is_set(name));
+    let named = named.map(|name| format!("{name} was set before oriel set it for the command"));
+    let (kind, program) = (&*group.kind, circumstances.program);
+    let fix = match kind {
+        kind if kind == FailureKind::UpstreamProxyUnauthorized.as_str() => {
+            "tell it who you are:   ORIEL_UPSTREAM_PROXY_CREDENTIALS=user:password".to_owned()
+        }
+        kind if kind == FailureKind::CertificateUnknownIssuer.as_str() => {
+            format!("trust its certificate: oriel run --upstream-proxy-ca FILE -- {program} …")
+        }
+        _ => format!("go past it:            oriel run --upstream-proxy off -- {program} …"),
+    };
     Some(Finding {
         code: "ORL0211",
-        title: format!("Upstreams were not reached, and {name} names another proxy."),
-        saw: vec![format!(
-            "{name} was set before oriel set it for the command"
-        )],
-        why: "oriel connects to upstreams by itself; it cannot go through another proxy yet"
-            .to_owned(),
-        fix: vec!["run it where the network can be reached without that proxy".to_owned()],
+        title: format!(
+            "Not reached: {}, because of the upstream proxy ({}, first {})",
+            group.host,
+            plural(group.flows, "time"),
+            group.example
+        ),
+        saw: std::iter::once(group.text.clone()).chain(named).collect(),
+        why: "a run goes through the proxy that is set, as its command would have".to_owned(),
+        fix: vec![fix],
     })
 }
 
-fn unverified_fix(host: &str, kind: &str, program: &str) -> Vec<String> {
+fn unverified_fix(group: &store::FailureGroup, program: &str) -> Vec<String> {
     let mut fix = Vec::new();
-    if kind == "certificate_unknown_issuer" {
+    if group.kind == FailureKind::CertificateUnknownIssuer.as_str() {
         fix.push(format!(
             "trust its issuer:        oriel run --upstream-ca FILE -- {program} …"
         ));
+        // The engine names the proxy that the connection went through.
+        if group.text.contains(" through ") {
+            fix.push(format!(
+                "trust the proxy's:       oriel run --upstream-proxy-ca FILE -- {program} …"
+            ));
+        }
     }
+    let host = &group.host;
     fix.push(format!(
         "accept it for this host: oriel run --danger-accept-invalid-upstream {host} -- {program} …"
     ));

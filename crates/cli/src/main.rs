@@ -41,6 +41,7 @@ mod summary;
 mod table;
 mod terminal;
 mod trusted;
+mod upstream_proxies;
 mod usage;
 mod version_of;
 mod wiring;

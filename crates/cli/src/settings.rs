@@ -9,12 +9,14 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::args::CaptureWhich;
-use crate::config::file::{Auth, ClientCertificate, ConfigFile, ListenTls, Reverse};
+use crate::config::file::{Auth, ClientCertificate, ConfigFile, ListenTls, ProxyRoute, Reverse};
 use crate::config::layer::{Layer, Origin, Setting};
 use crate::config::project;
+use crate::config::proxy_variables::proxy_variables;
 use crate::config::read::{read_if_there, read_named};
 use crate::config::values::{
-    AdminListen, AutoBypass, Listen, LogFormat, Login, Redact, SniMismatch, TlsVersion, Unlisted,
+    AdminListen, AutoBypass, Listen, LogFormat, Login, ProxyChoice, ProxyLogin, Redact,
+    SniMismatch, TlsVersion, Unlisted,
 };
 use crate::environment::Environment;
 use crate::paths::Paths;
@@ -70,6 +72,13 @@ pub(crate) struct Settings {
     pub(crate) upstream_system_roots: Setting<bool>,
     pub(crate) danger_accept_invalid: Setting<Vec<String>>,
     pub(crate) client_certificates: Setting<Vec<ClientCertificate>>,
+    pub(crate) upstream_proxy: Setting<ProxyChoice>,
+    pub(crate) upstream_proxy_ca: Setting<Option<PathBuf>>,
+    pub(crate) upstream_proxy_credentials: Setting<Option<ProxyLogin>>,
+    pub(crate) upstream_proxy_credentials_file: Setting<Option<PathBuf>>,
+    pub(crate) no_proxy: Setting<Vec<String>>,
+    pub(crate) upstream_proxy_from_environment: Setting<bool>,
+    pub(crate) upstream_proxy_routes: Setting<Vec<ProxyRoute>>,
     pub(crate) timeout_connect: Setting<Period>,
     pub(crate) timeout_tls: Setting<Period>,
     pub(crate) timeout_head: Setting<Period>,
@@ -107,7 +116,11 @@ impl Settings {
         let mut layers = vec![flags];
         layers.push(Layer::of_environment(sources.environment).map_err(|problem| vec![problem])?);
         layers.extend(file_layers(sources)?);
-        Ok(Merge { layers }.settings(sources.paths, purpose))
+        let mut merge = Merge { layers };
+        merge
+            .add_proxy_variables(sources.environment, purpose)
+            .map_err(|problem| vec![problem])?;
+        Ok(merge.settings(sources.paths, purpose))
     }
 
     /// All settings, in the order of the config file.
@@ -147,6 +160,22 @@ impl Settings {
                 &self.danger_accept_invalid,
             ),
             row("upstream.client_certificates", &self.client_certificates),
+            row("upstream_proxy.url", &self.upstream_proxy),
+            row("upstream_proxy.ca", &text_of(&self.upstream_proxy_ca)),
+            optional_row(
+                "upstream_proxy.credentials",
+                &self.upstream_proxy_credentials,
+            ),
+            row(
+                "upstream_proxy.credentials_file",
+                &text_of(&self.upstream_proxy_credentials_file),
+            ),
+            row("upstream_proxy.no_proxy", &self.no_proxy),
+            row(
+                "upstream_proxy.from_environment",
+                &self.upstream_proxy_from_environment,
+            ),
+            row("upstream_proxy.routes", &self.upstream_proxy_routes),
             row("timeouts.connect", &self.timeout_connect),
             row("timeouts.tls", &self.timeout_tls),
             row("timeouts.head", &self.timeout_head),
@@ -391,6 +420,37 @@ impl Merge {
                 |file| file.upstream.client_certificates.clone(),
                 Vec::new(),
             ),
+            upstream_proxy: self.pick(
+                "upstream_proxy.url",
+                |file| file.upstream_proxy.url.clone(),
+                ProxyChoice::Off,
+            ),
+            upstream_proxy_ca: self.pick(
+                "upstream_proxy.ca",
+                |file| file.upstream_proxy.ca.clone().map(Some),
+                None,
+            ),
+            upstream_proxy_credentials: self.pick(
+                "upstream_proxy.credentials",
+                |file| file.upstream_proxy.credentials.clone().map(Some),
+                None,
+            ),
+            upstream_proxy_credentials_file: self.pick(
+                "upstream_proxy.credentials_file",
+                |file| file.upstream_proxy.credentials_file.clone().map(Some),
+                None,
+            ),
+            no_proxy: self.pick(
+                "upstream_proxy.no_proxy",
+                |file| file.upstream_proxy.no_proxy.clone(),
+                Vec::new(),
+            ),
+            upstream_proxy_from_environment: self.proxy_of_environment(purpose),
+            upstream_proxy_routes: self.pick(
+                "upstream_proxy.routes",
+                |file| file.upstream_proxy.routes.clone(),
+                Vec::new(),
+            ),
             timeout_connect: self.period(
                 "timeouts.connect",
                 |file| file.timeouts.connect,
@@ -462,6 +522,31 @@ impl Merge {
         default: Duration,
     ) -> Setting<Period> {
         self.pick(path, read, Period(default))
+    }
+
+    /// Whether the machine's own proxy variables count. The command of a run would have heeded
+    /// them; a service stands in no shell that somebody looks at.
+    fn proxy_of_environment(&self, purpose: Purpose) -> Setting<bool> {
+        self.pick(
+            "upstream_proxy.from_environment",
+            |file| file.upstream_proxy.from_environment,
+            purpose == Purpose::Run,
+        )
+    }
+
+    /// Takes over HTTPS_PROXY and its like, where they count and nothing else names a proxy.
+    fn add_proxy_variables(
+        &mut self,
+        environment: &Environment,
+        purpose: Purpose,
+    ) -> Result<(), Problem> {
+        let is_named = |layer: &Layer| layer.values.upstream_proxy.url.is_some();
+        if !self.proxy_of_environment(purpose).value || self.layers.iter().any(is_named) {
+            return Ok(());
+        }
+        let service = self.listen(Purpose::Serve).value.0;
+        self.layers.extend(proxy_variables(environment, service)?);
+        Ok(())
     }
 
     /// A run has a port of its own: the address of the service is not for it, its flag is.

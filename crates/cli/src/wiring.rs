@@ -17,7 +17,6 @@ use rustls_pki_types::pem::PemObject;
 use store::{EndRun, NewRun, Recorder, RunId, Store, StoreOptions};
 use traffic::rules::pattern::HostPatterns;
 use traffic::rules::route::{self, RouteConfig, Rules};
-use traffic::rules::upstream_proxy::ProxyRules;
 use traffic::{CertificateRefused, Event, ListenAddress};
 
 use crate::admin::{Admin, Status};
@@ -34,6 +33,7 @@ use crate::problem::Problem;
 use crate::session_authority::{self, SessionFiles};
 use crate::settings::Settings;
 use crate::store_problem::store_problem;
+use crate::upstream_proxies::upstream_proxies;
 
 /// What differs between the commands that run an engine.
 #[derive(Debug)]
@@ -188,7 +188,7 @@ pub(crate) fn engine_config(
         rules: Arc::new(compile_rules(settings)?),
         authority,
         upstream_trust: upstream_trust(settings, plan.extra_roots)?,
-        upstream_proxies: ProxyRules::default(),
+        upstream_proxies: upstream_proxies(settings)?,
         min_tls_version: match settings.tls_min_version.value {
             TlsVersion::Tls12 => proxy::MinTlsVersion::Tls12,
             TlsVersion::Tls13 => proxy::MinTlsVersion::Tls13,
@@ -375,7 +375,11 @@ fn patterns(key: &str, setting: &Setting<Vec<String>>) -> Result<HostPatterns, P
     host_patterns(key, &setting.value, &setting.origin)
 }
 
-fn host_patterns(key: &str, texts: &[String], origin: &Origin) -> Result<HostPatterns, Problem> {
+pub(crate) fn host_patterns(
+    key: &str,
+    texts: &[String],
+    origin: &Origin,
+) -> Result<HostPatterns, Problem> {
     HostPatterns::parse(texts).map_err(|error| {
         Problem::new("ORL0105", Exit::Usage, error.to_string())
             .why(format!("{key} is set so by: {origin}"))

@@ -75,6 +75,18 @@ impl Given {
             |file| &mut file.upstream.ca_files,
         );
         self.set(
+            "upstream_proxy.url",
+            "--upstream-proxy",
+            flags.upstream_proxy.clone(),
+            |file| &mut file.upstream_proxy.url,
+        );
+        self.set(
+            "upstream_proxy.ca",
+            "--upstream-proxy-ca",
+            flags.upstream_proxy_ca.clone(),
+            |file| &mut file.upstream_proxy.ca,
+        );
+        self.set(
             "intercept.hosts",
             "--intercept",
             some_of(&flags.intercept),

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::given::Given;
 use crate::config::layer::Layer;
-use crate::config::values::{AdminListen, Redact, Unlisted};
+use crate::config::values::{AdminListen, ProxyChoice, Redact, Unlisted};
 use crate::quantity::Size;
 
 /// What decides about traffic and about what is kept, wherever a proxy runs.
@@ -18,6 +18,12 @@ pub(crate) struct ProxyFlags {
     /// Trust the certificates in this file besides the system's (repeatable)
     #[arg(long, value_name = "FILE")]
     pub(crate) upstream_ca: Vec<PathBuf>,
+    /// Reach upstreams through this proxy: `http://`, `https://` or `socks5://`, or `off`
+    #[arg(long, value_name = "URL|off")]
+    pub(crate) upstream_proxy: Option<ProxyChoice>,
+    /// Trust the certificates in this file for what comes through that proxy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) upstream_proxy_ca: Option<PathBuf>,
     /// Open connections to this host: `name`, `*.suffix`, `name:port` (repeatable, or with commas)
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     pub(crate) intercept: Vec<String>,

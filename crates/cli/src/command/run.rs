@@ -351,7 +351,7 @@ impl Job<'_> {
         };
         let mut findings = diagnosis::distrusted(figures, &circumstances);
         findings.extend(diagnosis::unverified(figures, &circumstances));
-        findings.extend(diagnosis::other_proxy(figures, &circumstances));
+        findings.extend(diagnosis::upstream_proxy(figures, &circumstances));
         if figures.run.flows == 0 {
             findings.push(diagnosis::nothing_captured(&circumstances));
         }

@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::values::{
-    AdminListen, AutoBypass, Listen, LogFormat, Login, Redact, SniMismatch, TlsVersion, Unlisted,
-    UpstreamUrl,
+    AdminListen, AutoBypass, Listen, LogFormat, Login, ProxyChoice, ProxyLogin, Redact,
+    SniMismatch, TlsVersion, Unlisted, UpstreamUrl,
 };
 use crate::quantity::{Period, Size};
 
@@ -30,6 +30,8 @@ pub(crate) struct ConfigFile {
     pub(crate) tls: Tls,
     /// Which upstreams are believed.
     pub(crate) upstream: Upstream,
+    /// The proxy that upstreams are reached through.
+    pub(crate) upstream_proxy: UpstreamProxy,
     /// How long peers are waited for.
     pub(crate) timeouts: Timeouts,
     /// Upstream connections.
@@ -187,6 +189,45 @@ pub(crate) struct Upstream {
     pub(crate) danger_accept_invalid: Option<Vec<String>>,
     /// Certificates for upstreams that ask their clients for one.
     pub(crate) client_certificates: Option<Vec<ClientCertificate>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct UpstreamProxy {
+    /// `http://`, `https://` or `socks5://` with host and port, or "off".
+    #[schemars(with = "Option<String>")]
+    pub(crate) url: Option<ProxyChoice>,
+    /// A file with certificates that are trusted for what comes through it, PEM.
+    pub(crate) ca: Option<PathBuf>,
+    /// `user:password` that it is told.
+    #[schemars(with = "Option<String>")]
+    pub(crate) credentials: Option<ProxyLogin>,
+    /// A file with `user:password`, readable by its owner only.
+    pub(crate) credentials_file: Option<PathBuf>,
+    /// Hosts that are reached without it: names with all below, `.suffix`, addresses, ranges, each
+    /// but ranges with an optional port.
+    pub(crate) no_proxy: Option<Vec<String>>,
+    /// Whether the variables HTTPS_PROXY, ALL_PROXY and NO_PROXY say it where nothing else does.
+    pub(crate) from_environment: Option<bool>,
+    /// Ways to single hosts; the first that names a host counts.
+    pub(crate) routes: Option<Vec<ProxyRoute>>,
+}
+
+/// The way to some hosts: through a proxy, or directly.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProxyRoute {
+    /// Which hosts: exact names, `*.suffix`, `*`, addresses, ranges, each with an optional port.
+    pub(crate) hosts: Vec<String>,
+    /// The proxy, or "off" to reach them directly.
+    #[schemars(with = "String")]
+    pub(crate) url: ProxyChoice,
+    /// A file with certificates that are trusted for what comes through it, PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ca: Option<PathBuf>,
+    /// A file with `user:password` that it is told, readable by its owner only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) credentials_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]

@@ -92,11 +92,14 @@ impl Layer {
         let text = environment
             .text(name)
             .ok_or_else(|| wrong_variable(name, "…", "it is not UTF-8"))?;
+        // What may hold a password is not repeated.
+        let secret = name.contains("CREDENTIALS") || key.path == "upstream_proxy.url";
+        let shown = if secret { "…" } else { text };
         let value = value_of(key.form, text)
-            .ok_or_else(|| wrong_variable(name, text, key.form.describe()))?;
+            .ok_or_else(|| wrong_variable(name, shown, key.form.describe()))?;
         let one = document(key.path, value)
             .try_into::<ConfigFile>()
-            .map_err(|error| wrong_variable(name, text, error.message().trim()))?;
+            .map_err(|error| wrong_variable(name, shown, error.message().trim()))?;
         self.values.take_from(one);
         self.origins
             .insert(key.path.to_owned(), Origin::Variable(name));
@@ -146,7 +149,7 @@ fn document(path: &str, value: Value) -> toml::Table {
     toml::Table::from_iter([(section.to_owned(), Value::Table(inner))])
 }
 
-fn wrong_variable(name: &str, text: &str, why: &str) -> Problem {
+pub(super) fn wrong_variable(name: &str, text: &str, why: &str) -> Problem {
     Problem::new(
         "ORL0405",
         Exit::Usage,
@@ -170,11 +173,20 @@ impl ConfigFile {
             &mut self.ca.certificate,
             &mut self.ca.key,
             &mut self.store.data_folder,
+            &mut self.upstream_proxy.ca,
+            &mut self.upstream_proxy.credentials_file,
         ];
         let listed = self.upstream.ca_files.iter_mut().flatten();
         let shown = self.upstream.client_certificates.iter_mut().flatten();
         let shown = shown.flat_map(|shown| [&mut shown.certificate, &mut shown.key]);
-        let single = single.into_iter().chain(in_tls).chain(users).flatten();
+        let routes = self.upstream_proxy.routes.iter_mut().flatten();
+        let of_routes = routes.flat_map(|route| [&mut route.ca, &mut route.credentials_file]);
+        let single = single
+            .into_iter()
+            .chain(in_tls)
+            .chain(users)
+            .chain(of_routes)
+            .flatten();
         for path in single.chain(listed).chain(shown) {
             *path = match path.strip_prefix("~") {
                 Ok(below_home) => home.join(below_home),
@@ -200,6 +212,7 @@ impl ConfigFile {
                 auto_bypass_for, strip_alt_svc, http3_passthrough;
             tls: min_version;
             upstream: ca_files, system_roots, danger_accept_invalid, client_certificates;
+            upstream_proxy: url, ca, credentials, credentials_file, no_proxy, from_environment, routes;
             timeouts: connect, tls, head, idle_client, idle_body, drain;
             pool: idle, idle_per_target_max, connections_per_target_max;
             limits: flows_max, connections_per_client_max;
@@ -230,7 +243,7 @@ mod tests {
         for key in KEYS {
             let text = match key.path {
                 "proxy.listen" | "admin.listen" => "127.0.0.1:1",
-                "proxy.credentials" => "me:secret",
+                "proxy.credentials" | "upstream_proxy.credentials" => "me:secret",
                 "intercept.unlisted" => "block",
                 "intercept.sni_mismatch" => "deny",
                 "tls.min_version" => "1.3",

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
-use proxy::{ReverseTo, ReverseToError};
+use proxy::{ProxyCredentials, ProxyUrlError, ReverseTo, ReverseToError, UpstreamProxy};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use traffic::rules::redact::Redaction;
@@ -42,6 +42,23 @@ pub(crate) enum LoginError {
     #[error("a user name and a password have at most 255 bytes each")]
     TooLong,
 }
+
+/// An upstream proxy as a URL, or none. It may hold credentials, and is written without.
+#[derive(Clone, Debug)]
+pub(crate) enum ProxyChoice {
+    Off,
+    At(Box<UpstreamProxy>),
+}
+
+/// `user:password` for an upstream proxy, of which one may be empty. It is read from such a text
+/// and written as `***`: some take a token for the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ProxyLogin(pub(crate) ProxyCredentials);
+
+/// Why a text is no login for an upstream proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("credentials are user:password, and not both are empty")]
+pub(crate) struct ProxyLoginError;
 
 /// What happens to hosts on no list.
 #[derive(
@@ -209,6 +226,46 @@ impl fmt::Display for Login {
     }
 }
 
+impl FromStr for ProxyChoice {
+    type Err = ProxyUrlError;
+
+    fn from_str(text: &str) -> Result<Self, ProxyUrlError> {
+        let text = text.trim();
+        if text.eq_ignore_ascii_case("off") {
+            return Ok(Self::Off);
+        }
+        Ok(Self::At(Box::new(text.parse()?)))
+    }
+}
+
+impl fmt::Display for ProxyChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::At(proxy) => proxy.url.fmt(f),
+        }
+    }
+}
+
+impl FromStr for ProxyLogin {
+    type Err = ProxyLoginError;
+
+    fn from_str(text: &str) -> Result<Self, ProxyLoginError> {
+        match text.split_once(':') {
+            Some(("", "")) | None => Err(ProxyLoginError),
+            Some((user, password)) => Ok(Self(ProxyCredentials::new(user, password))),
+        }
+    }
+}
+
+impl fmt::Display for ProxyLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+as_text!(ProxyChoice);
+as_text!(ProxyLogin);
 as_text!(UpstreamUrl);
 as_text!(Login);
 as_text!(Listen);
@@ -277,6 +334,31 @@ mod tests {
                 Err(error) => error.to_string(),
             };
             assert!(got.starts_with(expected), "{text}: {got}");
+        }
+    }
+
+    #[test]
+    fn an_upstream_proxy_is_written_without_its_credentials() {
+        for (text, expected) in [
+            (" http://me:secret@p.example:3128 ", "http://p.example:3128"),
+            ("OFF", "off"),
+            ("socks4://p", "an upstream proxy is"),
+        ] {
+            let got = match text.parse::<ProxyChoice>() {
+                Ok(choice) => format!("{choice} {choice:?}"),
+                Err(error) => error.to_string(),
+            };
+            assert!(
+                got.starts_with(expected) && !got.contains("secret"),
+                "{got}"
+            );
+        }
+        for text in ["me:secret", "me:", ":secret"] {
+            let login: ProxyLogin = text.parse().unwrap();
+            assert_eq!(format!("{login} {login:?}").matches("secret").count(), 0);
+        }
+        for text in ["", ":", "me"] {
+            assert_eq!(text.parse::<ProxyLogin>(), Err(ProxyLoginError), "{text}");
         }
     }
 

@@ -41,11 +41,8 @@ impl NoProxy {
     /// white space between them. Those that are none are left out and told.
     #[must_use]
     pub fn parse_variable(value: &str) -> (Self, Vec<PatternError>) {
-        let entries = value
-            .split([',', ' ', '\t'])
-            .filter(|entry| !entry.is_empty());
         let (mut patterns, mut problems) = (Vec::new(), Vec::new());
-        for entry in entries {
+        for entry in Self::entries(value) {
             match parse_entry(entry) {
                 Ok(entry) => patterns.extend(entry),
                 Err(problem) => problems.push(problem),
@@ -53,6 +50,12 @@ impl NoProxy {
         }
         let covered = HostPatterns::new(patterns);
         (Self { covered }, problems)
+    }
+
+    /// The entries of such a value, right or not.
+    pub fn entries(value: &str) -> impl Iterator<Item = &str> {
+        let entries = value.split([',', ' ', '\t']);
+        entries.filter(|entry| !entry.is_empty())
     }
 
     /// Whether the target is reached without a proxy.

@@ -202,6 +202,10 @@ impl View<'_> {
                 escape_line(&row.route_rule)
             ),
         );
+        let upstream = self.detail.upstream.as_ref();
+        if let Some(proxy) = upstream.and_then(|upstream| upstream.proxy.as_deref()) {
+            push_fact(text, "through", &escape_line(proxy));
+        }
         if let Some(error) = &row.error {
             let replied = error
                 .replied_status

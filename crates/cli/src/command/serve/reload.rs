@@ -151,6 +151,16 @@ fn files(context: &Context, settings: &Settings) -> Vec<PathBuf> {
         files.extend([authority.certificate, authority.key]);
     }
     files.extend(settings.upstream_ca_files.value.iter().cloned());
+    files.extend(settings.upstream_proxy_ca.value.clone());
+    files.extend(settings.upstream_proxy_credentials_file.value.clone());
+    for route in &settings.upstream_proxy_routes.value {
+        files.extend(
+            [&route.ca, &route.credentials_file]
+                .into_iter()
+                .flatten()
+                .cloned(),
+        );
+    }
     files
 }
 

@@ -15,6 +15,7 @@ mod reload;
 mod run;
 mod serve;
 mod site;
+mod squid;
 mod strict;
 mod upstream;
 mod wire;

@@ -431,25 +431,16 @@ fn what_squid_refuses_is_told_as_its_refusal() {
 }
 
 #[test]
-fn an_intermediate_that_has_expired_is_told() {
+fn an_intermediate_that_has_expired_is_not_begun_with() {
     let world = World::new();
-    make_authorities(&world, "0");
-    let site = upstream(&world);
-    let squid = Squid::start(&world, &site.ca);
-    let mut service = oriel(
-        &world,
-        &site,
-        &squid.url(),
-        "squid-ca.crt",
-        "mitm-chain.crt",
+    make_authorities(&world, "-1");
+    let (chain, key) = (world.path("mitm-chain.crt"), world.path("mitm.key"));
+    let authority = ["--ca-cert", text(&chain), "--ca-key", text(&key)];
+    let arguments = [&["run", "--json"][..], &authority, &["--", "true"]].concat();
+    let error = world.oriel(&arguments).error();
+    assert_eq!(error["code"], "ORL0303", "{error}");
+    assert!(
+        error.to_string().contains("CN=AI Proxy CA has expired"),
+        "{error}"
     );
-    let printed = curl(&world, &service, &[], &url(&site, HOST, "/bytes/3"));
-    // No leaf of such an authority would be valid, so that none is shown.
-    assert_eq!(printed.code, Some(35), "{}", printed.stderr);
-    let said = service.wait_for("no certificate for a client");
-    let reason = said["error"].as_str().unwrap();
-    assert!(reason.contains("CN=AI Proxy CA expired at"), "{reason}");
-    assert_eq!(service.stop(), Some(0));
-    assert_eq!(only_flow(&world)["error"]["side"], "client");
-    assert_eq!(site.upstream.received().len(), 0);
 }

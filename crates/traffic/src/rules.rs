@@ -1,6 +1,7 @@
 //! Decisions about traffic: compiled once, immutable, swapped whole.
 
 pub mod filter;
+pub mod gateway;
 pub mod known;
 pub mod no_proxy;
 pub mod pattern;

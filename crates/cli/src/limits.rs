@@ -37,6 +37,8 @@ pub(crate) const DECODED_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub(crate) const SHOWN_BYTES_MAX: usize = 64 * 1024;
 /// The largest file of users: some hundred thousand of them.
 pub(crate) const USERS_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// The largest file with a token: those that carry claims have some kilobytes.
+pub(crate) const TOKEN_BYTES_MAX: u64 = 64 * 1024;
 /// How long a URL that is asked about a token may take: less than the engine waits for it.
 pub(crate) const TOKEN_ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 /// How often a service looks whether a file of its configuration changed: soon enough for who

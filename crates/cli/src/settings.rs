@@ -9,7 +9,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::args::CaptureWhich;
-use crate::config::file::{Auth, ClientCertificate, ConfigFile, ListenTls, ProxyRoute, Reverse};
+use crate::config::file::{
+    Auth, ClientCertificate, ConfigFile, GatewayRoute, ListenTls, ProxyRoute, Reverse,
+};
 use crate::config::layer::{Layer, Origin, Setting};
 use crate::config::project;
 use crate::config::proxy_variables::proxy_variables;
@@ -67,6 +69,7 @@ pub(crate) struct Settings {
     pub(crate) auto_bypass_for: Setting<Period>,
     pub(crate) strip_alt_svc: Setting<bool>,
     pub(crate) http3_passthrough: Setting<Vec<String>>,
+    pub(crate) gateway_routes: Setting<Vec<GatewayRoute>>,
     pub(crate) tls_min_version: Setting<TlsVersion>,
     pub(crate) upstream_ca_files: Setting<Vec<PathBuf>>,
     pub(crate) upstream_system_roots: Setting<bool>,
@@ -152,6 +155,7 @@ impl Settings {
             row("intercept.auto_bypass_for", &self.auto_bypass_for),
             row("intercept.strip_alt_svc", &self.strip_alt_svc),
             row("intercept.http3_passthrough", &self.http3_passthrough),
+            row("gateway.routes", &self.gateway_routes),
             row("tls.min_version", &self.tls_min_version),
             row("upstream.ca_files", &self.upstream_ca_files),
             row("upstream.system_roots", &self.upstream_system_roots),
@@ -393,6 +397,11 @@ impl Merge {
             http3_passthrough: self.pick(
                 "intercept.http3_passthrough",
                 |file| file.intercept.http3_passthrough.clone(),
+                Vec::new(),
+            ),
+            gateway_routes: self.pick(
+                "gateway.routes",
+                |file| file.gateway.routes.clone(),
                 Vec::new(),
             ),
             tls_min_version: self.pick(

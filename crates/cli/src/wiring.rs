@@ -26,6 +26,7 @@ use crate::config::file::ClientCertificate;
 use crate::config::layer::{Origin, Setting};
 use crate::config::values::{AdminListen, AutoBypass, SniMismatch, TlsVersion, Unlisted};
 use crate::exit::Exit;
+use crate::gateways::{self, gateways};
 use crate::listeners::{listeners, refuse_exposure};
 use crate::paths::database;
 use crate::port::port_in_use;
@@ -186,6 +187,7 @@ pub(crate) fn engine_config(
     Ok(ProxyConfig {
         listeners: listeners(settings)?,
         rules: Arc::new(compile_rules(settings)?),
+        gateways: gateways(settings)?,
         authority,
         upstream_trust: upstream_trust(settings, plan.extra_roots)?,
         upstream_proxies: upstream_proxies(settings)?,
@@ -316,7 +318,13 @@ fn open_store(settings: &Settings) -> Result<Option<Store>, Problem> {
 /// Compiles the rules about hosts.
 pub(crate) fn compile_rules(settings: &Settings) -> Result<Rules, Problem> {
     Rules::compile(&RouteConfig {
-        intercept: settings.hosts.value.clone(),
+        intercept: settings
+            .hosts
+            .value
+            .iter()
+            .cloned()
+            .chain(gateways::hosts(settings))
+            .collect(),
         bypass: settings.bypass.value.clone(),
         unlisted: match settings.unlisted.value {
             Unlisted::Tunnel => route::Unlisted::Tunnel,

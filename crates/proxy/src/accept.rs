@@ -394,6 +394,7 @@ impl Generation {
         let attribution = config.attribution.filter(|_| watched);
         let engine = Engine {
             rules: config.rules,
+            gateways: config.gateways,
             connect_ports: config.connect_ports,
             entrances,
             client_side: ClientSide::new(Arc::clone(&leaves), clock::now, config.min_tls_version),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustls::SupportedProtocolVersion;
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
+use traffic::rules::gateway::GatewayRoutes;
 use traffic::rules::pattern::HostPatterns;
 use traffic::rules::route::Rules;
 use traffic::rules::upstream_proxy::ProxyRules;
@@ -40,6 +41,9 @@ pub struct ProxyConfig {
     pub upstream_trust: UpstreamTrust,
     /// Which upstreams are reached through which proxy, and which directly.
     pub upstream_proxies: ProxyRules<Arc<UpstreamProxy>>,
+    /// Which requests on opened connections, and plain ones, go to a gateway in the place of their
+    /// upstream.
+    pub gateways: GatewayRoutes,
     /// The oldest version of TLS that is spoken, with clients and with upstreams.
     pub min_tls_version: MinTlsVersion,
     /// Ports that a CONNECT request may name.

@@ -14,6 +14,7 @@ use traffic::{
     Scheme, Side, Stage, Target,
 };
 
+use crate::admission::Login;
 use crate::clock;
 use crate::config::{ConnectPorts, SniMismatch};
 use crate::connection::{Engine, Inside};
@@ -43,6 +44,8 @@ pub(crate) struct ConnectAsked {
     pub(crate) facts: ConnectionFacts,
     pub(crate) subject: Option<Subject>,
     pub(crate) process: Option<Arc<ConnectionProcess>>,
+    /// By what the client was admitted, where it had to say who it is.
+    pub(crate) login: Option<Arc<Login>>,
     pub(crate) answer: ConnectAnswer,
 }
 
@@ -211,6 +214,7 @@ async fn intercept(
         mut facts,
         subject,
         process,
+        login,
         answer,
     } = asked;
     let mut wire = answer.accept(engine.timeouts.head).await.ok()?;
@@ -274,13 +278,14 @@ async fn intercept(
                 facts,
                 subject,
                 process,
+                login,
                 route,
                 hello,
             };
             return open_tls(unopened, wire, engine, reporter).await;
         }
         (begins @ (Begins::PlainHttp | Begins::PlainHttp2), Action::Intercept) => {
-            let inside = inside(&target, scheme, facts, route, subject, engine);
+            let inside = inside(&target, scheme, facts, route, (subject, login), engine);
             let is_http2 = matches!(begins, Begins::PlainHttp2);
             return Some(Opened {
                 transport: Transport::Plain(wire),
@@ -337,6 +342,7 @@ struct Unopened {
     facts: ConnectionFacts,
     subject: Option<Subject>,
     process: Option<Arc<ConnectionProcess>>,
+    login: Option<Arc<Login>>,
     route: Arc<Route>,
     hello: Arc<ClientHello>,
 }
@@ -360,13 +366,19 @@ async fn open_tls(
         mut facts,
         subject,
         process,
+        login,
         route,
         hello,
     } = unopened;
     let server_name = server_name(&hello, &target);
     let hosts = &engine.upstreams;
     let upstream = hosts.host(Scheme::Https, &target, server_name.clone());
-    let (alpn, dial_failure) = agree(&hello, &upstream, engine).await;
+    // Its requests go to a gateway, or some do: whether the host can be reached matters less.
+    let asked = match engine.gateways.of_host(&target) {
+        Some(gateway) => &Destination::gateway(gateway, engine),
+        None => &upstream,
+    };
+    let (alpn, dial_failure) = agree(&hello, asked, engine).await;
     let config = engine.client_side.server_config(&server_name, alpn);
     let handshake = TlsAcceptor::from(config).accept(wire);
     let handshake = tokio::time::timeout(engine.timeouts.tls, handshake).await;
@@ -391,6 +403,7 @@ async fn open_tls(
                 to: Arc::new(to),
                 dial_failure: Mutex::new(dial_failure),
                 subject,
+                login,
                 reverse: false,
             });
             let transport = Transport::Tls(Box::new(TlsStream::Server(tls)));
@@ -490,7 +503,7 @@ fn inside(
     scheme: Scheme,
     facts: ConnectionFacts,
     route: Arc<Route>,
-    subject: Option<Subject>,
+    (subject, login): (Option<Subject>, Option<Arc<Login>>),
     engine: &Engine,
 ) -> Arc<Inside> {
     let facts = Arc::new(facts);
@@ -498,6 +511,7 @@ fn inside(
         to: Destination::redirected(target.clone(), scheme, &route, &facts, engine),
         dial_failure: Mutex::new(None),
         subject,
+        login,
         reverse: false,
     })
 }

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
+use traffic::rules::gateway::GatewayRoutes;
 use traffic::rules::route::Rules;
 use traffic::{
     Action, ClientAddress, ConnectionFacts, ConnectionId, Failure, Front, ListenAddress, NoTls,
     Route,
 };
 
-use crate::admission::{Door, Gatekeeper};
+use crate::admission::{Door, Gatekeeper, Login};
 use crate::clock;
 use crate::config::{self, ConnectPorts, Governor, ListenerMode, ReverseTo, SniMismatch, Timeouts};
 use crate::connect::{self, Asked, ConnectAnswer, ConnectAsked, Opened};
@@ -60,6 +61,7 @@ pub(crate) struct Engine {
     pub(crate) attribution: Option<(Arc<Attribution>, Duration)>,
     /// Where it does so.
     pub(crate) lookups: Arc<Tasks>,
+    pub(crate) gateways: GatewayRoutes,
     pub(crate) stop: Stop,
     pub(crate) connections: Arc<AtomicU64>,
     pub(crate) counters: Arc<Counters>,
@@ -76,6 +78,8 @@ pub(crate) struct Inside {
     pub(crate) dial_failure: Mutex<Option<Failure>>,
     /// Who asks, where a handler is to know.
     pub(crate) subject: Option<Subject>,
+    /// By what the client was admitted, where it had to say who it is.
+    pub(crate) login: Option<Arc<Login>>,
     /// The client takes oriel for the upstream, and so names oriel as the host.
     pub(crate) reverse: bool,
 }
@@ -291,8 +295,8 @@ async fn front(
             client: facts.client_address,
         });
         let asked = socks5::read_request(&mut wire, door, engine.timeouts.head).await;
-        let target = match asked {
-            Ok(target) => target,
+        let (target, login) = match asked {
+            Ok(asked) => asked,
             Err(error) => {
                 tracing::debug!(%error, "no SOCKS request");
                 return None;
@@ -305,6 +309,7 @@ async fn front(
             facts,
             subject,
             process,
+            login: login.map(Arc::new),
             answer: ConnectAnswer::Socks5(wire),
         }
     } else {
@@ -326,12 +331,14 @@ async fn front(
                 client,
                 target,
                 head,
+                login,
             } => ConnectAsked {
                 target,
                 head,
                 facts,
                 subject,
                 process,
+                login,
                 answer: ConnectAnswer::Http1(client),
             },
         }
@@ -368,6 +375,7 @@ async fn reverse(entered: Box<Entered>, to: &ReverseTo, engine: &Arc<Engine>) {
         to: Destination::redirected(target, scheme, &route, &facts, engine),
         dial_failure: Mutex::new(dial_failure),
         subject,
+        login: None,
         reverse: true,
     });
     let opened = Opened {

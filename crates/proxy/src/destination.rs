@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use traffic::rules::gateway::Gateway;
 use traffic::rules::route::{Facts, Opening as FirstBytes};
 use traffic::{
     Action, ConnectionFacts, Failure, FailureKind, FlowKind, Front, Route, Scheme, Side, Stage,
@@ -73,17 +74,19 @@ impl FrontFacts {
     pub(crate) async fn admit<'s>(
         &self,
         said: impl FnOnce() -> Option<&'s [u8]>,
-    ) -> Result<Option<Login>, Refusal> {
+    ) -> Result<Option<Arc<Login>>, Refusal> {
         let Some(gatekeeper) = &self.gatekeeper else {
             return Ok(None);
         };
         let login = said().and_then(Login::from_field);
         // In a box: who is not asked holds no room for it.
         let admitted = Box::pin(gatekeeper.admit(login, self.absolute.client_address)).await;
-        admitted.map(Some).map_err(|failure| {
-            tracing::debug!(%failure.text, "refused a request");
-            Refusal::new(&failure, None).in_realm(gatekeeper.realm())
-        })
+        admitted
+            .map(|login| Some(Arc::new(login)))
+            .map_err(|failure| {
+                tracing::debug!(%failure.text, "refused a request");
+                Refusal::new(&failure, None).in_realm(gatekeeper.realm())
+            })
     }
 
     pub(crate) fn new(
@@ -139,6 +142,27 @@ impl Destination {
             route: Arc::clone(route),
             connection: Arc::clone(connection),
         })
+    }
+
+    /// A gateway in the place of a destination, for the same connection and under the same route.
+    pub(crate) fn at_gateway(gateway: &Gateway, before: &Self, engine: &Engine) -> Arc<Self> {
+        Arc::new(Self {
+            target: gateway.url.target().clone(),
+            scheme: gateway.url.scheme(),
+            route: Arc::clone(&before.route),
+            connection: Arc::clone(&before.connection),
+            upstream: Self::gateway(gateway, engine),
+        })
+    }
+
+    /// The connections to a gateway.
+    pub(crate) fn gateway(gateway: &Gateway, engine: &Engine) -> Arc<Upstream> {
+        let target = gateway.url.target();
+        let (scheme, host) = (gateway.url.scheme(), target.host.clone());
+        match gateway.direct {
+            true => engine.upstreams.host_directly(scheme, target, host),
+            false => engine.upstreams.host(scheme, target, host),
+        }
     }
 
     /// What a flow to it begins with; it begins when it is reported.

@@ -79,6 +79,7 @@ mod destination;
 mod entrance;
 mod error;
 mod first_bytes;
+mod gateway;
 mod governor;
 pub mod handler;
 pub mod http1;
@@ -114,6 +115,7 @@ pub use handler::{
     LocalResponse, OnError, ProcessInfo, RawRequest, RawResponse, RequestEdit, Sender,
     SocketFamily, StreamChunk, TlsInfo,
 };
+pub use http1::head::frames_or_routes;
 pub use metrics::Metrics;
 pub use mitm::{
     InvalidConfig, InvalidField, MitmConfig, MitmError, MitmProxy, MitmProxyBuilder,

@@ -235,6 +235,7 @@ impl FlowOutcome {
         };
         match failure.kind {
             FailureKind::Blocked
+            | FailureKind::RequestBlocked
             | FailureKind::PortNotAllowed
             | FailureKind::Loop
             | FailureKind::Busy

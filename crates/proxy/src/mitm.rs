@@ -49,6 +49,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use traffic::ListenAddress;
+use traffic::rules::gateway::GatewayRoutes;
 use traffic::rules::route::{RouteConfig, Rules, Unlisted};
 use traffic::rules::upstream_proxy::ProxyRules;
 
@@ -160,6 +161,7 @@ fn engine_config(config: &MitmConfig, authority: Arc<Authority>) -> Result<Proxy
         listeners: listeners(config),
         rules: Arc::new(rules),
         authority,
+        gateways: GatewayRoutes::default(),
         upstream_trust: UpstreamTrust {
             system_roots: true,
             extra_roots: Vec::new(),

@@ -119,7 +119,13 @@ fn write_capitalised(name: &str, out: &mut Vec<u8>) {
 pub(crate) fn status(failure: &Failure) -> u16 {
     match (failure.side, failure.kind) {
         (_, FailureKind::Loop) => 508,
-        (_, FailureKind::PortNotAllowed | FailureKind::Blocked | FailureKind::SniMismatch) => 403,
+        (
+            _,
+            FailureKind::PortNotAllowed
+            | FailureKind::Blocked
+            | FailureKind::RequestBlocked
+            | FailureKind::SniMismatch,
+        ) => 403,
         (_, FailureKind::Unauthorized) => 407,
         (_, FailureKind::TooManyAttempts) => 429,
         (_, FailureKind::VerifierFailed) => 503,
@@ -138,9 +144,13 @@ pub(crate) fn status(failure: &Failure) -> u16 {
 fn error_type(failure: &Failure) -> &'static str {
     match (failure.side, failure.kind) {
         (_, FailureKind::Loop) => "proxy_loop_detected",
-        (_, FailureKind::PortNotAllowed | FailureKind::Blocked | FailureKind::SniMismatch) => {
-            "http_request_denied"
-        }
+        (
+            _,
+            FailureKind::PortNotAllowed
+            | FailureKind::Blocked
+            | FailureKind::RequestBlocked
+            | FailureKind::SniMismatch,
+        ) => "http_request_denied",
         (_, FailureKind::Unauthorized | FailureKind::TooManyAttempts) => "http_request_denied",
         (_, FailureKind::VerifierFailed) => "proxy_internal_error",
         (_, FailureKind::Unsupported | FailureKind::UpstreamProxyUnauthorized) => {

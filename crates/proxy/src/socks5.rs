@@ -33,15 +33,16 @@ pub(crate) enum NoRequest {
     Denied(Failure),
 }
 
-/// Reads whom the client wants, in `limit` altogether. At a `door` only who is admitted is served. Every message has its own bound of some hundred octets; at most one read of more is held.
+/// Reads whom the client wants, in `limit` altogether. At a `door` only who is admitted is served, and
+/// it is said by what. Every message has its own bound of some hundred octets; at most one read of more is held.
 pub(crate) async fn read_request(
     wire: &mut Replay,
     door: Option<Door<'_>>,
     limit: Duration,
-) -> Result<Target, NoRequest> {
+) -> Result<(Target, Option<Login>), NoRequest> {
     let negotiated = tokio::time::timeout(limit, negotiate(wire, door)).await;
     let error = match negotiated {
-        Ok(Ok(target)) => return Ok(target),
+        Ok(Ok(asked)) => return Ok(asked),
         Ok(Err(error)) => error,
         Err(_elapsed) => NoRequest::TimedOut,
     };
@@ -49,7 +50,10 @@ pub(crate) async fn read_request(
     Err(error)
 }
 
-async fn negotiate(wire: &mut Replay, door: Option<Door<'_>>) -> Result<Target, NoRequest> {
+async fn negotiate(
+    wire: &mut Replay,
+    door: Option<Door<'_>>,
+) -> Result<(Target, Option<Login>), NoRequest> {
     let offered = match next(wire, socks5::parse_greeting).await {
         Err(NoRequest::Malformed(Problem::Version(socks5::VERSION_4))) => {
             say(wire, &VERSION_4_REJECTED).await?;
@@ -59,6 +63,7 @@ async fn negotiate(wire: &mut Replay, door: Option<Door<'_>>) -> Result<Target, 
     };
     let method = choose(offered, door.is_some());
     say(wire, &method.message()).await?;
+    let mut known = None;
     match (method, door) {
         (Method::NoneAcceptable, _) => return Err(NoRequest::NoMethod),
         (Method::Password, Some(door)) => {
@@ -66,7 +71,7 @@ async fn negotiate(wire: &mut Replay, door: Option<Door<'_>>) -> Result<Target, 
             let login = Login::from_bytes(&said.user, said.password.reveal());
             let admitted = Box::pin(door.keeper.admit(login, door.client)).await;
             say(wire, &credentials_answer(admitted.is_ok())).await?;
-            admitted.map_err(NoRequest::Denied)?;
+            known = Some(admitted.map_err(NoRequest::Denied)?);
         }
         (Method::Password | Method::Nothing, _) => {}
     }
@@ -75,7 +80,7 @@ async fn negotiate(wire: &mut Replay, door: Option<Door<'_>>) -> Result<Target, 
             say(wire, &Reply::from(problem).message()).await?;
             Err(NoRequest::Malformed(problem))
         }
-        result => result,
+        result => Ok((result?, known)),
     }
 }
 

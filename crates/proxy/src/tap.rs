@@ -12,12 +12,13 @@ use traffic::wire::websocket::handshake::{Accepted, Proof};
 use traffic::wire::websocket::{Observation, Observer, Problem};
 use traffic::{
     Action, BodySize, CertificateRefused, ConnectionFacts, Event, Failure, FailureKind, FlowId,
-    FlowKind, FlowStarted, Head, Outcome, Route, Scheme, Sender, Side, Stage, Streamed, Target,
-    Timestamp, UpstreamFacts, Version,
+    FlowKind, FlowStarted, Head, Outcome, Rerouted, Route, Scheme, Sender, Side, Stage, Streamed,
+    Target, Timestamp, UpstreamFacts, Version,
 };
 
 use crate::clock;
 use crate::error;
+use crate::gateway::Told;
 use crate::handler::Lane;
 use crate::limits::EVENTS_PER_BATCH;
 use crate::metrics::{Counters, Protocol};
@@ -317,6 +318,24 @@ impl Flow<'_> {
                 reused,
                 upstream,
             });
+        }
+    }
+
+    /// The request goes to a gateway in the place of the upstream that it was meant for.
+    pub(crate) fn rerouted(&mut self, told: Told) {
+        if self.watched {
+            let Told {
+                route,
+                url,
+                request_id,
+            } = told;
+            self.push(Event::Rerouted(Box::new(Rerouted {
+                flow: self.id,
+                at: self.now(),
+                route,
+                url,
+                request_id,
+            })));
         }
     }
 

@@ -183,7 +183,26 @@ impl Upstreams {
 
     /// The connections to one host; `server_name` is the name that TLS asks for and verifies.
     pub(crate) fn host(&self, scheme: Scheme, target: &Target, server_name: Host) -> Arc<Upstream> {
-        let leg = self.legs.to(target);
+        self.host_on(self.legs.to(target), scheme, target, server_name)
+    }
+
+    /// The same without a proxy, whatever the rules about those say of the host.
+    pub(crate) fn host_directly(
+        &self,
+        scheme: Scheme,
+        target: &Target,
+        server_name: Host,
+    ) -> Arc<Upstream> {
+        self.host_on(&self.legs.direct, scheme, target, server_name)
+    }
+
+    fn host_on(
+        &self,
+        leg: &Arc<Leg>,
+        scheme: Scheme,
+        target: &Target,
+        server_name: Host,
+    ) -> Arc<Upstream> {
         let key = HostKey {
             scheme,
             target: target.clone(),

@@ -43,6 +43,12 @@ pub(crate) enum Field {
     MessagesFromClient = 15,
     /// The same of the upstream.
     MessagesFromUpstream = 16,
+    /// The name of the route by which the request went to a gateway.
+    GatewayRoute = 17,
+    /// The URL that was asked for there, masked.
+    GatewayUrl = 18,
+    /// The id of the request that the gateway was told.
+    GatewayRequestId = 19,
 }
 
 /// What a field holds.

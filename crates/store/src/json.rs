@@ -8,8 +8,8 @@ use serde::Serialize;
 use traffic::Timestamp;
 
 use crate::{
-    AncestorView, Body, CertificateView, ConnectionView, ErrorView, FlowDetail, FlowRow, HeadView,
-    MessageCounts, Page, ProcessView, StreamMessage, TlsView, UpstreamView,
+    AncestorView, Body, CertificateView, ConnectionView, ErrorView, FlowDetail, FlowRow,
+    GatewayView, HeadView, MessageCounts, Page, ProcessView, StreamMessage, TlsView, UpstreamView,
 };
 
 /// Schema of a list of flows.
@@ -86,6 +86,9 @@ pub struct FlowDocument {
     timing: Timing,
     client: Option<ClientItem>,
     upstream: Option<UpstreamItem>,
+    /// Absent unless the request went to a gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway: Option<GatewayItem>,
     /// Absent unless a WebSocket carried something.
     #[serde(skip_serializing_if = "Option::is_none")]
     messages: Option<MessageList>,
@@ -177,6 +180,13 @@ struct Timing {
     response_started_at: Option<String>,
     response_ended_at: Option<String>,
     ended_at: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct GatewayItem {
+    route: String,
+    url: String,
+    request_id: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -316,6 +326,7 @@ impl FlowDocument {
             timing: Timing::new(flow),
             client: flow.client.as_ref().map(ClientItem::new),
             upstream: flow.upstream.as_ref().map(UpstreamItem::new),
+            gateway: flow.gateway.as_ref().map(GatewayItem::new),
             messages: None,
         }
     }
@@ -436,6 +447,16 @@ impl Timing {
             response_started_at: exact(flow.response_started_at),
             response_ended_at: exact(flow.response_ended_at),
             ended_at: exact(flow.row.ended_at),
+        }
+    }
+}
+
+impl GatewayItem {
+    fn new(gateway: &GatewayView) -> Self {
+        Self {
+            route: gateway.route.clone(),
+            url: gateway.url.clone(),
+            request_id: gateway.request_id.clone(),
         }
     }
 }

@@ -51,7 +51,8 @@ pub use id::{FlowRef, RunId, UnknownId};
 pub use reader::{Changes, Cursor, Marker, Order, Page, Query, Reader, SortKey};
 pub use record::{
     AncestorView, Body, CertificateView, ConnectionView, ErrorView, FlowDetail, FlowKind, FlowRow,
-    FlowState, HeadView, Message, MessageCounts, ProcessView, StreamMessage, TlsView, UpstreamView,
+    FlowState, GatewayView, HeadView, Message, MessageCounts, ProcessView, StreamMessage, TlsView,
+    UpstreamView,
 };
 pub use recorder::{Losses, Recorder};
 pub use run::{EndRun, FailureGroup, HostCount, NewRun, Percentiles, Run, RunKind, RunSummary};

@@ -108,6 +108,17 @@ pub struct ErrorView {
     pub replied_status: Option<u16>,
 }
 
+/// Where a request went in the place of the upstream that it was meant for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayView {
+    /// The name of the route that decided.
+    pub route: String,
+    /// The URL that was asked for, masked.
+    pub url: String,
+    /// The id of the request that the gateway was told.
+    pub request_id: Option<String>,
+}
+
 /// Everything that is known of a flow but its bodies.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FlowDetail {
@@ -145,6 +156,8 @@ pub struct FlowDetail {
     pub client: Option<ConnectionView>,
     /// The upstream's connection.
     pub upstream: Option<UpstreamView>,
+    /// Where the request went in the place of its upstream, if it did.
+    pub gateway: Option<GatewayView>,
     /// How many messages the client and the upstream of a WebSocket sent, control frames included;
     /// `None` if nothing passed.
     pub messages: Option<MessageCounts>,

@@ -27,6 +27,8 @@ pub enum Event {
         /// The connection.
         upstream: Arc<UpstreamFacts>,
     },
+    /// The request goes to a gateway in the place of the upstream that it was meant for.
+    Rerouted(Box<Rerouted>),
     /// Payload of the request, as received (content-encoded, without transfer coding). At most
     /// `body_bytes_kept` of each body are reported.
     RequestData {
@@ -157,6 +159,21 @@ pub struct FlowStarted {
     pub head: Head,
 }
 
+/// Where a request went in the place of the upstream that it was meant for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rerouted {
+    /// The flow.
+    pub flow: FlowId,
+    /// When that was decided.
+    pub at: Timestamp,
+    /// The name of the route that decided.
+    pub route: String,
+    /// The URL that was asked for there.
+    pub url: String,
+    /// The id of the request that the gateway was told.
+    pub request_id: Option<String>,
+}
+
 /// What was read out of a stream.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -207,6 +224,7 @@ impl Event {
     pub fn flow(&self) -> Option<FlowId> {
         match self {
             Self::FlowStarted(started) => Some(started.flow),
+            Self::Rerouted(rerouted) => Some(rerouted.flow),
             Self::UpstreamChosen { flow, .. }
             | Self::RequestData { flow, .. }
             | Self::RequestEnded { flow, .. }

@@ -88,6 +88,8 @@ pub enum FailureKind {
     PortNotAllowed,
     /// A rule blocks it.
     Blocked,
+    /// A route refuses the request, or cannot send it to its gateway.
+    RequestBlocked,
     /// The client has not said who it is, or not rightly.
     Unauthorized,
     /// The upstream proxy wants to know who asks, and was not told or not convinced.
@@ -184,6 +186,7 @@ impl FailureKind {
             Self::Loop => "loop",
             Self::PortNotAllowed => "port_not_allowed",
             Self::Blocked => "blocked",
+            Self::RequestBlocked => "request_blocked",
             Self::Unauthorized => "unauthorized",
             Self::UpstreamProxyUnauthorized => "upstream_proxy_unauthorized",
             Self::UpstreamProxyDenied => "upstream_proxy_denied",

@@ -37,7 +37,9 @@ pub use connection::{
     CertificateFacts, ClientAddress, ConnectionFacts, Front, ListenAddress, NoTls, PeerCredentials,
     ProxyDirection, TlsFacts, UpstreamFacts,
 };
-pub use event::{BodySize, CertificateRefused, Event, FlowKind, FlowStarted, Outcome, Streamed};
+pub use event::{
+    BodySize, CertificateRefused, Event, FlowKind, FlowStarted, Outcome, Rerouted, Streamed,
+};
 pub use failure::{Failure, FailureKind, Side, Stage};
 pub use head::{Head, Version};
 pub use id::{ConnectionId, FlowId};

@@ -11,6 +11,7 @@ use proxy::config::{
 use proxy::handler::{HandlerDecision, HandlerLimits, InterceptHandler, Interests, RawRequest};
 use proxy::{Authority, Proxy};
 use testbed::authority::certificates_from_pem;
+use traffic::rules::gateway::GatewayRoutes;
 use traffic::rules::route::{RouteConfig, Rules, Unlisted};
 use traffic::rules::upstream_proxy::ProxyRules;
 
@@ -101,6 +102,7 @@ fn config(listen: SocketAddr, material: &Material) -> Result<ProxyConfig, Failur
             danger_accept_invalid: Vec::new(),
         },
         upstream_proxies: ProxyRules::default(),
+        gateways: GatewayRoutes::default(),
         min_tls_version: MinTlsVersion::default(),
         connect_ports: ConnectPorts::Any,
         own_addresses: Vec::new(),

@@ -16,6 +16,7 @@ use traffic::secret::Secret;
 use crate::exit::Exit;
 use crate::limits::USERS_FILE_BYTES_MAX;
 use crate::problem::Problem;
+use crate::secret_file;
 
 /// The users of a file, as they were when it was read.
 #[derive(Clone, Debug)]
@@ -46,26 +47,14 @@ pub(crate) enum UserError {
 
 impl Users {
     pub(crate) fn read(path: &Path) -> Result<Self, Problem> {
-        let shown = path.display();
-        let unreadable = |why: String| {
-            Problem::new(
-                "ORL0107",
-                Exit::Usage,
-                format!("cannot read the users of {shown}"),
-            )
-            .why(why)
-            .fix("oriel auth hash NAME >> FILE     adds one")
-        };
-        let read = || -> std::io::Result<(std::fs::Metadata, String)> {
-            let metadata = std::fs::metadata(path)?;
-            if metadata.len() > USERS_FILE_BYTES_MAX {
-                return Err(std::io::Error::other("it has more than 16 MiB"));
-            }
-            Ok((metadata, std::fs::read_to_string(path)?))
-        };
-        let (metadata, text) = read().map_err(|error| unreadable(error.to_string()))?;
-        refuse_wide(path, &metadata)?;
-        Self::parse(&text).map_err(|(line, error)| unreadable(format!("line {line}: {error}")))
+        let what = "the users of";
+        let text = secret_file::read(path, USERS_FILE_BYTES_MAX, "ORL0107", what)?;
+        Self::parse(&text).map_err(|(line, error)| {
+            let what = format!("cannot read {what} {}", path.display());
+            Problem::new("ORL0107", Exit::Usage, what)
+                .why(format!("line {line}: {error}"))
+                .fix("oriel auth hash NAME >> FILE     adds one")
+        })
     }
 
     fn parse(text: &str) -> Result<Self, (usize, UserError)> {
@@ -149,29 +138,6 @@ fn parse_line(line: &str) -> Result<(&str, &str), UserError> {
 fn check_name(name: &str) -> Result<(), UserError> {
     let fits = !name.is_empty() && !name.contains(|char: char| char == ':' || char.is_control());
     fits.then_some(()).ok_or(UserError::Name)
-}
-
-#[cfg(unix)]
-fn refuse_wide(path: &Path, metadata: &std::fs::Metadata) -> Result<(), Problem> {
-    use std::os::unix::fs::PermissionsExt;
-
-    let mode = metadata.permissions().mode();
-    if mode & 0o077 == 0 {
-        return Ok(());
-    }
-    let shown = path.display();
-    let what = format!(
-        "others can read or write the users of {shown} (mode {:04o})",
-        mode & 0o7777
-    );
-    Err(Problem::new("ORL0107", Exit::Permission, what)
-        .why("whoever reads the hashes can guess passwords without asking here")
-        .fix(format!("chmod 600 {shown}")))
-}
-
-#[cfg(not(unix))]
-fn refuse_wide(_path: &Path, _metadata: &std::fs::Metadata) -> Result<(), Problem> {
-    Ok(())
 }
 
 #[cfg(test)]

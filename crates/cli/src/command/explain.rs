@@ -44,6 +44,8 @@ pub(crate) const ENTRIES: &[Entry] = &[
         "proxy.auth names a file of users, a program, a URL, or any_password: exactly one. The file has name:$argon2id$… in each line, which oriel auth hash NAME writes, and nobody but its owner may read it."),
     entry("ORL0108", "an upstream proxy cannot be used",
         "Its credentials are user:password; a file with them is readable by its owner only. SOCKS 5 wants both a user name and a password."),
+    entry("ORL0109", "a gateway route cannot be used",
+        "Each of gateway.routes names hosts, and either to, the URL of the gateway, or block = true. The token comes from the client's login to the proxy or from a file that nobody but its owner may read."),
     entry("ORL0201", "the command was not found",
         "oriel looks for the command on PATH, as a shell does. Aliases and functions of a shell are not programs: oriel run -- bash -ic 'NAME'."),
     entry("ORL0202", "the command cannot be executed",

@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::values::{
-    AdminListen, AutoBypass, Listen, LogFormat, Login, ProxyChoice, ProxyLogin, Redact,
-    SniMismatch, TlsVersion, Unlisted, UpstreamUrl,
+    AdminListen, AutoBypass, KeepOrDrop, Listen, LogFormat, Login, ProxyChoice, ProxyLogin, Redact,
+    SniMismatch, TlsVersion, TokenFrom, Unlisted, UpstreamUrl,
 };
 use crate::quantity::{Period, Size};
 
@@ -26,6 +26,8 @@ pub(crate) struct ConfigFile {
     pub(crate) ca: Ca,
     /// What is opened, passed or refused.
     pub(crate) intercept: Intercept,
+    /// Which requests go to a gateway in the place of their upstream.
+    pub(crate) gateway: GatewaySection,
     /// What is demanded of TLS, on either side.
     pub(crate) tls: Tls,
     /// Which upstreams are believed.
@@ -176,6 +178,57 @@ pub(crate) struct Intercept {
     pub(crate) strip_alt_svc: Option<bool>,
     /// Hosts whose offers of HTTP/3 stay, so that their clients may go past oriel.
     pub(crate) http3_passthrough: Option<Vec<String>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct GatewaySection {
+    /// Routes; the first that a request matches decides. Their hosts are opened.
+    pub(crate) routes: Option<Vec<GatewayRoute>>,
+}
+
+/// What becomes of some requests: they go to a gateway (`to`), or are refused (`block`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct GatewayRoute {
+    /// What people call it; otherwise its first host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
+    /// The hosts that clients ask for: exact names, `*.suffix`, each with an optional port.
+    pub(crate) hosts: Vec<String>,
+    /// The methods; otherwise all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) methods: Option<Vec<String>>,
+    /// The paths, where `*` stands for any text; otherwise all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) paths: Option<Vec<String>>,
+    /// The gateway: `https://gw.example/api/{provider}{path}`. The query is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) to: Option<String>,
+    /// Refuses the requests in place of sending them anywhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) block: Option<bool>,
+    /// What stands for `{provider}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) provider: Option<String>,
+    /// Where the token for the gateway comes from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<TokenFrom>,
+    /// A file with the token, for its owner's eyes only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The field that carries the token as it is; otherwise `Authorization: Bearer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token_header: Option<String>,
+    /// What becomes of the client's own `Authorization`, `X-Api-Key` and the like.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) client_credentials: Option<KeepOrDrop>,
+    /// The field that carries an id of the request to the gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) request_id_header: Option<String>,
+    /// Whether the gateway is reached through the upstream proxy, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) upstream_proxy: Option<bool>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]

@@ -99,6 +99,8 @@ pub(crate) const KEYS: &[Key] = &[
         "takes offers of HTTP/3, which goes past oriel, out of responses"),
     key("intercept.http3_passthrough", &["ORIEL_HTTP3_PASSTHROUGH"], None, Form::Texts,
         "hosts whose offers of HTTP/3 stay"),
+    key("gateway.routes", &[], None, Form::Text,
+        "which requests go to a gateway: hosts, methods, paths, to, provider, token, …"),
     key("tls.min_version", &["ORIEL_TLS_MIN_VERSION"], None, Form::Text,
         "1.2 or 1.3: the oldest version that is spoken with clients and upstreams"),
     key("upstream.ca_files", &["ORIEL_UPSTREAM_CA"], Some("--upstream-ca"), Form::Texts,

@@ -167,6 +167,8 @@ impl ConfigFile {
         let tls = tls.chain(on_listener.filter_map(|reverse| reverse.tls.as_mut()));
         let users = self.proxy.auth.iter_mut();
         let users = users.map(|auth| &mut auth.users_file);
+        let tokens = self.gateway.routes.iter_mut().flatten();
+        let tokens = tokens.map(|route| &mut route.token_file);
         let in_tls = tls.flat_map(|tls| [&mut tls.certificate, &mut tls.key]);
         let single = [
             &mut self.proxy.unix,
@@ -186,6 +188,7 @@ impl ConfigFile {
             .chain(in_tls)
             .chain(users)
             .chain(of_routes)
+            .chain(tokens)
             .flatten();
         for path in single.chain(listed).chain(shown) {
             *path = match path.strip_prefix("~") {
@@ -210,6 +213,7 @@ impl ConfigFile {
             ca: certificate, key;
             intercept: hosts, bypass, unlisted, ip_targets, sni_mismatch, rejections, auto_bypass,
                 auto_bypass_for, strip_alt_svc, http3_passthrough;
+            gateway: routes;
             tls: min_version;
             upstream: ca_files, system_roots, danger_accept_invalid, client_certificates;
             upstream_proxy: url, ca, credentials, credentials_file, no_proxy, from_environment, routes;

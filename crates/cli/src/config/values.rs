@@ -59,6 +59,27 @@ pub(crate) struct ProxyLogin(pub(crate) ProxyCredentials);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("credentials are user:password, and not both are empty")]
 pub(crate) struct ProxyLoginError;
+/// Where the token for a gateway comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum TokenFrom {
+    /// There is none.
+    None,
+    /// The password by which the client was admitted to the proxy.
+    Login,
+    /// The file that `token_file` names.
+    File,
+}
+
+/// What becomes of something of the client's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum KeepOrDrop {
+    /// It goes on.
+    Keep,
+    /// It stays behind.
+    Drop,
+}
 
 /// What happens to hosts on no list.
 #[derive(

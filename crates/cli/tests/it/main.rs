@@ -9,6 +9,7 @@ mod clients;
 mod config;
 mod endings;
 mod flows;
+mod gateways;
 mod pages;
 mod redaction;
 mod reload;

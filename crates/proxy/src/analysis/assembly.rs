@@ -89,6 +89,7 @@ impl Assembly {
             }
             Event::FlowStarted(_)
             | Event::UpstreamChosen { .. }
+            | Event::Rerouted(_)
             | Event::Informational { .. }
             | Event::CertificateRefused(_)
             | Event::Lost { .. } => {}

@@ -146,6 +146,7 @@ fn bytes_of(event: &Event) -> usize {
             Streamed::WebSocket(Observation::Message(message)) => message.payload.len(),
             _ => 0,
         },
+        Event::Rerouted(rerouted) => rerouted.url.len(),
         Event::UpstreamChosen { .. }
         | Event::RequestEnded { .. }
         | Event::ResponseEnded { .. }

@@ -6,6 +6,7 @@ use std::net::{AddrParseError, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use traffic::rules::gateway::GatewayRoutes;
 use traffic::rules::pattern::{HostPattern, PatternError};
 use traffic::rules::route::{RouteConfig, RuleError, Rules, Unlisted};
 use traffic::rules::upstream_proxy::ProxyRules;
@@ -167,6 +168,7 @@ impl MitmProxyRunner {
             listeners: vec![Listener::forward(listen)],
             rules: Arc::new(rules),
             authority: Arc::clone(&authority),
+            gateways: GatewayRoutes::default(),
             upstream_trust: settings.upstream_trust,
             upstream_proxies: ProxyRules::default(),
             min_tls_version: MinTlsVersion::default(),

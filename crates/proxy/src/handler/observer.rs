@@ -104,6 +104,7 @@ impl Observer {
                 }
             }
             Event::UpstreamChosen { .. }
+            | Event::Rerouted(_)
             | Event::RequestData { .. }
             | Event::RequestEnded { .. }
             | Event::Informational { .. }

@@ -299,7 +299,8 @@ pub fn leave_out_chunking(lines: &mut [Line], bytes: &[u8]) {
 /// True for fields that frame a message, route it or concern its connection. Whoever adds or changes
 /// one has two readers understand two messages; in a trailer it comes too late (RFC 9110 section
 /// 6.5.1).
-pub(crate) fn frames_or_routes(name: &http::HeaderName) -> bool {
+#[must_use]
+pub fn frames_or_routes(name: &http::HeaderName) -> bool {
     const NAMES: [&str; 9] = [
         "connection",
         "content-length",

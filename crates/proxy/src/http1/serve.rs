@@ -7,9 +7,11 @@ use bytes::Bytes;
 use traffic::wire::websocket::handshake::{self, Upgrade};
 use traffic::{Failure, FailureKind, FlowKind, Head, Scheme, Side, Stage, Target, Version};
 
+use crate::admission::Login;
 use crate::connection::{Engine, Inside};
 use crate::destination::{Destination, FrontFacts, Scope};
 use crate::error;
+use crate::gateway::{self, Told};
 use crate::handler::{Hold, LocalResponse};
 use crate::http1::connection::{Http1, ReadError};
 use crate::http1::head::{self, BodyLength, Line, Replaced, RequestHead};
@@ -33,6 +35,8 @@ pub(crate) enum Served {
         client: Box<Http1>,
         target: Target,
         head: Head,
+        /// By what the client was admitted, where it had to say who it is.
+        login: Option<Arc<Login>>,
     },
 }
 
@@ -52,6 +56,8 @@ pub(super) struct Asked {
     pub(super) request: RequestHead,
     pub(super) bytes: Vec<u8>,
     pub(super) plan: Plan,
+    /// By what the client was admitted, where it had to say who it is.
+    login: Option<Arc<Login>>,
     /// Of a body that was held; it stays until the request is done.
     pub(super) hold: Option<Hold>,
 }
@@ -103,13 +109,18 @@ pub(crate) async fn serve(
         };
         // Kept for as long as the request may have to be sent again.
         let bytes = client.take_head(length);
-        if let Scope::Front(front) = &scope
-            && let Err(refusal) = front.admit(|| proxy_authorization(&request, &bytes)).await
-        {
-            refusal.write(false, true, &mut client.output);
-            client.close(LINGER).await;
-            return Served::Closed;
-        }
+        let admitted = match &scope {
+            Scope::Front(front) => front.admit(|| proxy_authorization(&request, &bytes)).await,
+            Scope::Inside(inside) => Ok(inside.login.clone()),
+        };
+        let login = match admitted {
+            Ok(login) => login,
+            Err(refusal) => {
+                refusal.write(false, true, &mut client.output);
+                client.close(LINGER).await;
+                return Served::Closed;
+            }
+        };
         if bytes.get(request.method.clone()) == Some(b"CONNECT") {
             match connect_target(&scope, &request, &bytes) {
                 Ok(target) => {
@@ -121,6 +132,7 @@ pub(crate) async fn serve(
                         client,
                         target,
                         head,
+                        login,
                     };
                 }
                 Err(failure) => {
@@ -140,6 +152,7 @@ pub(crate) async fn serve(
             request,
             bytes,
             plan,
+            login,
             hold: None,
         };
         match forward(&mut client, asked, &scope, engine, reporter).await {
@@ -370,6 +383,11 @@ async fn forward(
             Verdict::Refuse(failure) => return answer(client, &asked, flow, failure).await,
         }
     }
+    match asked.reroute(engine) {
+        Ok(Some(told)) => flow.rerouted(told),
+        Ok(None) => {}
+        Err(failure) => return answer(client, &asked, flow, failure).await,
+    }
     let upgrade = asked.upgrade();
     if upgrade.is_some() {
         head::pass_upgrade(&mut asked.request.lines, &asked.bytes);
@@ -485,6 +503,24 @@ impl Asked {
         !matches!(self.request.body, BodyLength::None | BodyLength::Exactly(0))
     }
 
+    /// Turns the request to a gateway, where a route says so.
+    fn reroute(&mut self, engine: &Engine) -> Result<Option<Told>, Failure> {
+        let method = utf8(&self.bytes, self.request.method.clone())?;
+        let path = self.path_text();
+        let to = &self.plan.to;
+        let Some(rerouted) = gateway::reroute(to, method, &path, self.login.as_deref(), engine)?
+        else {
+            return Ok(None);
+        };
+        let bytes = rerouted.edit.http1_head(&self.request, &self.bytes, &path);
+        let request = head::parse_request(&bytes, Vec::new())
+            .map_err(|error| error::bad_head(Side::Client, Stage::Front, error))?;
+        self.replace(request, bytes);
+        self.plan.to = rerouted.to;
+        self.plan.host = Some(rerouted.authority);
+        Ok(Some(rerouted.told))
+    }
+
     /// Another head in place of the one that came; it names a path.
     pub(super) fn replace(&mut self, request: RequestHead, bytes: Vec<u8>) {
         self.plan.path = request.target.clone();
@@ -559,7 +595,7 @@ fn write_head(asked: &Asked, forwarded: Option<&Forwarded>, out: &mut Vec<u8>) {
         request,
         bytes,
         plan,
-        hold: _,
+        ..
     } = asked;
     let part = |range: std::ops::Range<usize>| bytes.get(range).unwrap_or_default();
     let path = part(plan.path.clone());

@@ -10,14 +10,17 @@ use futures_util::stream::FuturesUnordered;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use traffic::{ConnectionFacts, Failure, FailureKind, FlowKind, Scheme, Side, Stage, Target};
 
+use crate::admission::Login;
 use crate::connect::{self, Asked, ConnectAnswer, ConnectAsked};
 use crate::connection::Engine;
 use crate::deadline::Deadline;
 use crate::destination::{Destination, Scope};
 use crate::error;
+use crate::gateway::{self, Told};
 use crate::handler::LocalResponse;
 use crate::http2::patience::Patience;
 use crate::http2::tunnel::Http2Tunnel;
@@ -190,17 +193,30 @@ async fn stream(
 ) -> StreamEnd {
     let mut reporter = engine.tap.reporter(Protocol::Http2);
     let (parts, body) = request.into_parts();
+    let mut login = match scope {
+        Scope::Front(_) => None,
+        Scope::Inside(inside) => inside.login.clone(),
+    };
     if let Scope::Front(front) = scope {
         let said = parts.headers.get(http::header::PROXY_AUTHORIZATION);
-        if let Err(refusal) = front.admit(|| said.map(HeaderValue::as_bytes)).await {
-            let with_body = parts.method != Method::HEAD;
-            refuse(&mut respond, &refusal, with_body);
-            return StreamEnd::Served;
+        match front.admit(|| said.map(HeaderValue::as_bytes)).await {
+            Ok(admitted) => login = admitted,
+            Err(refusal) => {
+                let with_body = parts.method != Method::HEAD;
+                refuse(&mut respond, &refusal, with_body);
+                return StreamEnd::Served;
+            }
         }
     }
     let websocket = heads::asks_for_websocket(&parts);
     if parts.method == Method::CONNECT && !websocket {
-        connect(parts, body, respond, scope, facts, engine, reporter).await;
+        let tunnel = Tunnel {
+            parts,
+            body,
+            respond,
+            login,
+        };
+        connect(tunnel, scope, facts, engine, reporter).await;
         return StreamEnd::Served;
     }
     let is_head = parts.method == Method::HEAD;
@@ -259,6 +275,20 @@ async fn stream(
         }
     }
     let websocket = heads::asks_for_websocket(&passed.parts);
+    match reroute(
+        &mut passed.parts,
+        &mut to,
+        websocket,
+        login.as_deref(),
+        engine,
+    ) {
+        Ok(Some(told)) => flow.rerouted(told),
+        Ok(None) => {}
+        Err(failure) => {
+            answer(&mut respond, flow, failure, &to, is_head);
+            return StreamEnd::Served;
+        }
+    }
     if !websocket {
         // The handler may have made another request of it.
         passed.parts.extensions.remove::<h2::ext::Protocol>();
@@ -322,16 +352,53 @@ async fn stream(
     }
 }
 
-/// Answers a CONNECT; inside an opened connection, and without a target, with no.
-async fn connect(
+/// Turns a request to a gateway, where a route says so.
+fn reroute(
+    parts: &mut Parts,
+    to: &mut Arc<Destination>,
+    websocket: bool,
+    login: Option<&Login>,
+    engine: &Engine,
+) -> Result<Option<Told>, Failure> {
+    // What HTTP/1.1 asks for with GET (RFC 8441 section 5).
+    let method = if websocket {
+        &Method::GET
+    } else {
+        &parts.method
+    };
+    let path = parts.uri.path_and_query().map_or("*", PathAndQuery::as_str);
+    let Some(rerouted) = gateway::reroute(to, method.as_str(), path, login, engine)? else {
+        return Ok(None);
+    };
+    heads::forget_authority(parts);
+    rerouted.edit.http2_head(parts)?;
+    *to = rerouted.to;
+    Ok(Some(rerouted.told))
+}
+
+/// A request for a tunnel.
+struct Tunnel {
     parts: Parts,
     body: RecvStream,
-    mut respond: SendResponse<Bytes>,
+    respond: SendResponse<Bytes>,
+    /// By what the client was admitted, where it had to say who it is.
+    login: Option<Arc<Login>>,
+}
+
+/// Answers a CONNECT; inside an opened connection, and without a target, with no.
+async fn connect(
+    tunnel: Tunnel,
     scope: &Scope,
     facts: Option<&ConnectionFacts>,
     engine: &Arc<Engine>,
     reporter: Reporter,
 ) {
+    let Tunnel {
+        parts,
+        body,
+        mut respond,
+        login,
+    } = tunnel;
     let connect = match (facts, connect_target(&parts)) {
         (Some(facts), Ok(target)) => {
             let head = heads::request_text(&parts);
@@ -342,6 +409,7 @@ async fn connect(
                 facts: facts.clone(),
                 subject: scope.subject().cloned(),
                 process: scope.process().cloned(),
+                login,
                 answer,
             }
         }

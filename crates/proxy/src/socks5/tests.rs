@@ -33,7 +33,7 @@ async fn check(said: &[&[u8]], keeper: Option<&Gatekeeper>, answered: &[u8], exp
     client.read_to_end(&mut got).await.unwrap();
     assert_eq!(got, answered, "{said:?}");
     let result = match result {
-        Ok(target) => target.to_string(),
+        Ok((target, _login)) => target.to_string(),
         Err(error) => error.to_string(),
     };
     assert!(result.contains(expected), "{said:?}: {result}");

@@ -10,6 +10,7 @@ mod events;
 mod faults;
 mod fidelity;
 mod front;
+mod gateways;
 mod governors;
 mod handler;
 mod http2;

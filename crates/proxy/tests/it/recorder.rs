@@ -205,6 +205,7 @@ fn name(event: &Event) -> &'static str {
     match event {
         Event::FlowStarted(_) => "started",
         Event::UpstreamChosen { .. } => "upstream",
+        Event::Rerouted(_) => "rerouted",
         Event::RequestData { .. } => "request-data",
         Event::RequestEnded { .. } => "request-ended",
         Event::Informational { .. } => "informational",

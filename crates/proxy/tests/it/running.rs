@@ -16,6 +16,7 @@ use testbed::script::Step;
 use testbed::upstream::{Protocols, Upstream, UpstreamOptions};
 use tokio::task::JoinSet;
 use traffic::Timestamp;
+use traffic::rules::gateway::GatewayRoutes;
 use traffic::rules::route::{RouteConfig, Rules, Unlisted};
 use traffic::rules::upstream_proxy::ProxyRules;
 
@@ -61,6 +62,7 @@ pub(crate) fn config() -> ProxyConfig {
             danger_accept_invalid: Vec::new(),
         },
         upstream_proxies: ProxyRules::default(),
+        gateways: GatewayRoutes::default(),
         min_tls_version: MinTlsVersion::Tls12,
         connect_ports: ConnectPorts::Any,
         own_addresses: Vec::new(),

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use traffic::{
-    BodySize, Event, FlowId, FlowStarted, Head, Outcome, Streamed, Timestamp, UpstreamFacts,
+    BodySize, Event, FlowId, FlowStarted, Head, Outcome, Rerouted, Streamed, Timestamp,
+    UpstreamFacts,
 };
 
 use super::messages::Messages;
@@ -71,6 +72,7 @@ pub(crate) struct Flow {
     pub(crate) seq: u64,
     pub(crate) started: Box<FlowStarted>,
     pub(crate) upstream: Option<Upstream>,
+    pub(crate) rerouted: Option<Box<Rerouted>>,
     pub(crate) request: MessageState,
     pub(crate) response_head: Option<(Timestamp, Head)>,
     pub(crate) response: MessageState,
@@ -296,6 +298,7 @@ impl RunFlows {
             seq: self.next_seq,
             started,
             upstream: None,
+            rerouted: None,
             request: MessageState::default(),
             response_head: None,
             response: MessageState::default(),
@@ -340,6 +343,7 @@ impl RunFlows {
                     self.telling.push(id);
                 }
             }
+            Event::Rerouted(rerouted) => flow.rerouted = Some(rerouted),
             Event::RequestData { data, .. } => held = flow.request.keep(data),
             Event::ResponseData { data, .. } => held = flow.response.keep(data),
             Event::RequestEnded {

@@ -451,6 +451,14 @@ fn pack_messages(flow: &Flow, redaction: Redaction, detail: &mut Vec<u8>) {
             put_number(detail, kept, message.kept_bytes());
         }
     }
+    if let Some(rerouted) = &flow.rerouted {
+        put_bytes(detail, Field::GatewayRoute, rerouted.route.as_bytes());
+        let url = redaction.mask_url(rerouted.url.as_bytes());
+        put_bytes(detail, Field::GatewayUrl, &url);
+        if let Some(id) = &rerouted.request_id {
+            put_bytes(detail, Field::GatewayRequestId, id.as_bytes());
+        }
+    }
     if flow.messages.count() > 0 {
         let [from_client, from_upstream] = flow.messages.by_sender();
         put_number(detail, Field::MessagesFromClient, from_client);

@@ -11,8 +11,8 @@ use crate::detail::Field;
 use crate::ingest::bodies;
 use crate::limits::READ_HEAD_BYTES_MAX;
 use crate::{
-    Body, ConnectionView, FlowDetail, FlowKind, FlowRef, FlowState, HeadView, Message, ProcessView,
-    StoreError, TlsView, UpstreamView, head_delta, head_text,
+    Body, ConnectionView, FlowDetail, FlowKind, FlowRef, FlowState, GatewayView, HeadView, Message,
+    ProcessView, StoreError, TlsView, UpstreamView, head_delta, head_text,
 };
 
 /// A flow by its run and number, with what its heads are compared with.
@@ -26,6 +26,15 @@ pub(super) const FLOW: &str = "WITH arrival AS (
     FROM flows_shown
     WHERE run_id = ?1 AND seq = ?2
       AND id BETWEEN (SELECT first_id FROM arrival) AND (SELECT last_id FROM arrival)";
+
+fn gateway(detail: &Detail<'_>) -> Option<GatewayView> {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    Some(GatewayView {
+        route: text(detail.gateway_route?),
+        url: text(detail.gateway_url?),
+        request_id: detail.gateway_request_id.map(text),
+    })
+}
 
 /// Reads a flow; `None` if there is none of that id.
 pub(super) fn read(
@@ -64,6 +73,7 @@ pub(super) fn read(
         response_trailers: owned_fields(detail.response_trailers.unwrap_or_default()),
         request_kept_bytes: detail.number(Field::RequestKept),
         response_kept_bytes: detail.number(Field::ResponseKept),
+        gateway: gateway(&detail),
         upstream_ready_at: detail.time(Field::UpstreamReadyAt, start),
         upstream_reused: detail
             .number(Field::UpstreamReused)

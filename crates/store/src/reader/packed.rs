@@ -12,6 +12,9 @@ pub(super) struct Detail<'a> {
     pub(super) response_head: Option<&'a [u8]>,
     pub(super) request_trailers: Option<&'a [u8]>,
     pub(super) response_trailers: Option<&'a [u8]>,
+    pub(super) gateway_route: Option<&'a [u8]>,
+    pub(super) gateway_url: Option<&'a [u8]>,
+    pub(super) gateway_request_id: Option<&'a [u8]>,
     /// Size and text of each.
     pub(super) informational: Vec<(u64, &'a [u8])>,
     /// By the number of the field.
@@ -60,6 +63,12 @@ impl<'a> Detail<'a> {
             self.request_trailers = Some(bytes);
         } else if is(Field::ResponseTrailers) {
             self.response_trailers = Some(bytes);
+        } else if is(Field::GatewayRoute) {
+            self.gateway_route = Some(bytes);
+        } else if is(Field::GatewayUrl) {
+            self.gateway_url = Some(bytes);
+        } else if is(Field::GatewayRequestId) {
+            self.gateway_request_id = Some(bytes);
         } else if is(Field::Informational) {
             let size = self.number(Field::InformationalSize).unwrap_or(0);
             self.informational.push((size, bytes));

@@ -116,6 +116,17 @@ impl GatewayRoutes {
         Self(routes)
     }
 
+    /// The first gateway that requests for a target may go to.
+    #[must_use]
+    pub fn of_host(&self, target: &Target) -> Option<&Gateway> {
+        self.0.iter().find_map(|route| match &route.action {
+            GatewayAction::Send(gateway) if route.hosts.matches(target).is_some() => {
+                Some(&**gateway)
+            }
+            GatewayAction::Send(_) | GatewayAction::Refuse => None,
+        })
+    }
+
     /// The route of a request for a target; `path` may have a query.
     #[must_use]
     pub fn find(&self, target: &Target, method: &str, path: &str) -> Option<&GatewayRoute> {

@@ -238,6 +238,13 @@ impl View<'_> {
                 size(row.response_bytes)
             ),
         );
+        if let Some(gateway) = &self.detail.gateway {
+            let line = format!("{} {} {}", gateway.route, pen.arrow(), gateway.url);
+            push_fact(text, "gateway", &escape_line(&line));
+            if let Some(id) = &gateway.request_id {
+                push_fact(text, "as", &escape_line(&format!("request {id}")));
+            }
+        }
         push_fact(text, "time", &self.time_line());
         if row.danger_unverified {
             let mark = pen.glyph(Glyph::Warning);

@@ -147,6 +147,8 @@ fn files(context: &Context, settings: &Settings) -> Vec<PathBuf> {
     let mut files = context.sources().files();
     let auth = settings.auth.value.as_ref();
     files.extend(auth.and_then(|auth| auth.users_file.clone()));
+    let routes = settings.gateway_routes.value.iter();
+    files.extend(routes.filter_map(|route| route.token_file.clone()));
     if let Ok(authority) = AuthorityFiles::of(settings) {
         files.extend([authority.certificate, authority.key]);
     }

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use proxy::Authority;
 use proxy::tls::authority::read_certificates;
 use proxy::tls::chain::links;
+use proxy::tls::pem;
+use rustls_pki_types::CertificateDer;
 use traffic::Timestamp;
 
 use crate::authority::{is_own, replace};
-use crate::bundle::concatenate;
 use crate::paths::ca_folder;
 use crate::settings::Settings;
 
@@ -28,15 +29,28 @@ pub(crate) struct Earlier {
     pub(crate) subject: String,
     pub(crate) sha256: [u8; 32],
     pub(crate) until: Timestamp,
-    pem: String,
+    certificates: Vec<CertificateDer<'static>>,
 }
 
-/// The certificates that clients are to trust, PEM, those of the authority in use first.
-pub(crate) fn certificates(settings: &Settings, authority: &Authority, now: Timestamp) -> String {
-    let earlier = earlier(settings, now);
-    let mut all = vec![authority.certificate_pem()];
-    all.extend(earlier.iter().map(|earlier| earlier.pem.as_str()));
-    concatenate(&all)
+/// The certificates that clients are to trust, those of the authority in use first.
+pub(crate) fn certificates(
+    settings: &Settings,
+    authority: &Authority,
+    now: Timestamp,
+) -> Vec<CertificateDer<'static>> {
+    let mut all = authority.chain().to_vec();
+    let earlier = earlier(settings, now).into_iter();
+    all.extend(earlier.flat_map(|earlier| earlier.certificates));
+    all
+}
+
+/// The same in PEM.
+pub(crate) fn certificates_pem(
+    settings: &Settings,
+    authority: &Authority,
+    now: Timestamp,
+) -> String {
+    pem::certificates(&certificates(settings, authority, now))
 }
 
 /// The authorities before the installation's own that are trusted still, by their names. What is
@@ -97,6 +111,6 @@ fn read(path: &Path) -> Option<Earlier> {
         subject: first.subject,
         sha256: first.sha256,
         until: Timestamp(until.as_microsecond()),
-        pem: proxy::tls::pem::certificates(&certificates),
+        certificates,
     })
 }

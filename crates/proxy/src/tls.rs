@@ -12,6 +12,7 @@ pub mod key;
 pub mod leaf;
 pub mod listener_side;
 pub mod pem;
+pub mod pkcs12;
 pub mod request;
 pub(crate) mod signed;
 #[cfg(test)]

@@ -90,6 +90,9 @@ pub(crate) struct CaExport {
     /// For a bundle: also the certificates of this file
     #[arg(long, value_name = "FILE")]
     pub(crate) with: Option<PathBuf>,
+    /// For p12: the password that its checksum is made with; nothing in it is secret
+    #[arg(long, value_name = "TEXT", default_value = "changeit")]
+    pub(crate) password: String,
     #[command(flatten)]
     pub(crate) authority: AuthorityFlags,
 }
@@ -190,6 +193,10 @@ pub(crate) enum ExportFormat {
     Der,
     /// The system's roots and what clients are to trust, PEM
     Bundle,
+    /// What clients are to trust, PKCS#12: for Windows, macOS, and Java beside its own roots
+    P12,
+    /// The roots of the Java in use and what clients are to trust, a trust store (takes keytool)
+    Java,
 }
 
 impl From<Key> for KeyKind {

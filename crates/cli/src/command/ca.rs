@@ -3,6 +3,7 @@
 mod export;
 mod import;
 mod init;
+mod java;
 mod rotate;
 mod show;
 mod sign;

@@ -97,7 +97,7 @@ fn certificate_pem(settings: &Settings) -> Result<String, Problem> {
         Some(path) => read(path),
         None => {
             AuthorityFiles::of(settings)?;
-            Ok(trusted::certificates(
+            Ok(trusted::certificates_pem(
                 settings,
                 &load_or_make(settings, now())?,
                 now(),

@@ -80,6 +80,8 @@ pub(crate) const ENTRIES: &[Entry] = &[
         "The program has its own list of trusted certificates, or pins the one it expects. Add oriel's certificate to its list (oriel ca export), or leave the host unopened: --bypass HOST."),
     entry("ORL0311", "an upstream's certificate is not trusted",
         "oriel verifies upstreams, since the client sees oriel's certificate and cannot. Trust the issuer (--upstream-ca FILE), or accept it for one host by name (--danger-accept-invalid-upstream HOST): every flow it touches is marked."),
+    entry("ORL0312", "a Java trust store cannot be made",
+        "`oriel ca export --format java` copies the roots of the Java whose keytool is on PATH and adds oriel's certificate with it. Without keytool take --format p12: Java reads it, but it has no other roots."),
     entry("ORL0400", "the config file cannot be read",
         "The file that --config or ORIEL_CONFIG names is not there, or may not be read."),
     entry("ORL0401", "the config file is not TOML",

@@ -154,7 +154,7 @@ impl Job<'_> {
         let folder = RunFolder::new(&self.context.paths.runtime);
         let trusted = match self.arguments.session_ca {
             true => authority.certificate_pem().to_owned(),
-            false => trusted::certificates(self.settings, &authority, now()),
+            false => trusted::certificates_pem(self.settings, &authority, now()),
         };
         let files = self.trust_files(&folder, &trusted)?;
         let changes = Changes::new(

@@ -686,3 +686,43 @@ fn the_key_of_a_run_that_was_killed_is_removed_by_the_next_start() {
     assert_eq!(keys(&world), 0);
     assert!(left_by_runs(&world)[0].join("ca.crt").exists());
 }
+
+#[test]
+fn trust_stores_are_written_for_those_who_read_no_pem() {
+    let world = World::new();
+    done(&world, &["ca", "init", "--name", "first"]);
+    done(&world, &["ca", "rotate"]);
+    let p12 = [
+        "ca",
+        "export",
+        "--format",
+        "p12",
+        "--password",
+        "sesame",
+        "-o",
+        "trust.p12",
+    ];
+    done(&world, &p12);
+    let said = shell(
+        &world,
+        "openssl pkcs12 -in trust.p12 -nokeys -passin pass:sesame",
+    )
+    .stdout;
+    assert_eq!(said.matches("BEGIN CERTIFICATE").count(), 2, "{said}");
+    let java = ["ca", "export", "--format", "java", "-o", "trust.jks"];
+    let has_keytool = Command::new("keytool").arg("-help").output().is_ok();
+    if !has_keytool {
+        let (code, said) = refused(&world, &java);
+        assert_eq!(code, "ORL0312");
+        assert!(said.contains("--format p12"), "{said}");
+        return;
+    }
+    done(&world, &java);
+    let list = "keytool -list -keystore trust.jks -storepass changeit";
+    let said = shell(&world, list).stdout;
+    assert_eq!(said.matches("oriel-").count(), 2, "{said}");
+    assert!(
+        said.matches("trustedCertEntry").count() > 50,
+        "Java's own roots"
+    );
+}

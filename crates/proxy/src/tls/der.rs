@@ -11,15 +11,15 @@ use traffic::Timestamp;
 use super::constraints::Subtree;
 
 const BOOLEAN: u8 = 0x01;
-const INTEGER: u8 = 0x02;
+pub(crate) const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
-const OCTET_STRING: u8 = 0x04;
-const OBJECT_IDENTIFIER: u8 = 0x06;
+pub(crate) const OCTET_STRING: u8 = 0x04;
+pub(crate) const OBJECT_IDENTIFIER: u8 = 0x06;
 const UTF8_STRING: u8 = 0x0c;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
+pub(crate) const SEQUENCE: u8 = 0x30;
+pub(crate) const SET: u8 = 0x31;
 
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 const ORGANIZATION: &[u8] = &[0x55, 0x04, 0x0a];
@@ -274,7 +274,7 @@ fn time(moment: Timestamp) -> Vec<u8> {
 }
 
 /// A tag, the length of the content, and the content.
-fn value(tag: u8, content: &[u8]) -> Vec<u8> {
+pub(crate) fn value(tag: u8, content: &[u8]) -> Vec<u8> {
     let mut written = Vec::with_capacity(content.len() + 6);
     written.push(tag);
     match u8::try_from(content.len()) {

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use proxy::Authority;
+use proxy::tls::{pem, pkcs12};
+use rustls_pki_types::CertificateDer;
 
-use super::{settings, write};
+use super::{java, settings, write};
 use crate::args::{CaExport, ExportFormat};
 use crate::authority::load_or_make;
 use crate::bundle::{concatenate, system_roots};
@@ -12,7 +13,6 @@ use crate::clock::now;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::problem::Problem;
-use crate::settings::Settings;
 use crate::trusted;
 
 pub(super) fn run(context: &Context, arguments: &CaExport) -> Result<(), Problem> {
@@ -24,24 +24,27 @@ pub(super) fn run(context: &Context, arguments: &CaExport) -> Result<(), Problem
     }
     let settings = settings(context, &arguments.authority)?;
     let authority = load_or_make(&settings, now())?;
+    let certificates = trusted::certificates(&settings, &authority, now());
     let bytes = match arguments.format {
-        ExportFormat::Pem => trusted::certificates(&settings, &authority, now()).into_bytes(),
+        ExportFormat::Pem => pem::certificates(&certificates).into_bytes(),
         ExportFormat::Chain => authority.certificate_pem().as_bytes().to_vec(),
         ExportFormat::Der => authority.certificate_der().to_vec(),
-        ExportFormat::Bundle => bundle(context, &settings, &authority, arguments.with.as_deref())?,
+        ExportFormat::Bundle => bundle(context, &certificates, arguments.with.as_deref())?,
+        ExportFormat::P12 => pkcs12::trust_store(&certificates, &arguments.password)
+            .map_err(|error| Problem::bug(error.to_string()))?,
+        ExportFormat::Java => java::trust_store(context, &certificates)?,
     };
     write(arguments.output.as_deref(), &bytes)
 }
 
 fn bundle(
     context: &Context,
-    settings: &Settings,
-    authority: &Authority,
+    certificates: &[CertificateDer<'_>],
     with: Option<&Path>,
 ) -> Result<Vec<u8>, Problem> {
     let added = with.map(read_certificates).transpose()?.unwrap_or_default();
     let roots = system_roots(&context.environment);
-    let ours = trusted::certificates(settings, authority, now());
+    let ours = pem::certificates(certificates);
     Ok(concatenate(&[&roots, &added, &ours]).into_bytes())
 }
 

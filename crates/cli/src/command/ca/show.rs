@@ -127,7 +127,7 @@ fn text(settings: &Settings, files: &AuthorityFiles, authority: &Authority) -> S
     line("file", &files);
     text.push_str(
         "\ntrusted by   what `oriel run` starts, and shells with `oriel env`; oriel installs it nowhere\n\
-         export       oriel ca export --format pem|chain|der|bundle\n",
+         export       oriel ca export --format pem|chain|der|bundle|p12|java\n",
     );
     text
 }

@@ -2,13 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::{Command, Output};
 use std::thread;
 
 use super::*;
+use crate::tls::authority::NewAuthority;
 use crate::tls::certificate;
 use crate::tls::client_side::ClientAlpn;
+use crate::tls::key::KeyKind;
 use crate::tls::pem;
 use crate::tls::tests::{authority, client_side, days_from_now, host, now};
 
@@ -28,6 +29,34 @@ fn must_succeed(output: &Output) {
     assert!(output.status.success(), "{text}");
 }
 
+/// An authority with each kind of key.
+fn authorities() -> Vec<Arc<Authority>> {
+    let kinds = [KeyKind::P256, KeyKind::P384, KeyKind::Rsa2048];
+    let made = kinds.map(|key| {
+        let new = NewAuthority {
+            key,
+            ..NewAuthority::named("oriel test authority")
+        };
+        Arc::new(Authority::create(&new, now()).unwrap())
+    });
+    made.to_vec()
+}
+
+/// What clients ask for, in the spelling that they send: names of every kind, the longest there is,
+/// and addresses.
+fn names() -> [String; 7] {
+    [
+        "api.openai.com",
+        "my_host.test",
+        "xn--bcher-kva.example",
+        "localhost",
+        "127.0.0.1",
+        "::1",
+        &long_name(),
+    ]
+    .map(str::to_owned)
+}
+
 #[test]
 fn openssl_verifies_strictly() {
     let folder = tempfile::tempdir().unwrap();
@@ -35,69 +64,74 @@ fn openssl_verifies_strictly() {
         folder.path().join("root.pem"),
         folder.path().join("leaf.pem"),
     );
-    let leaves = cache(8);
-    std::fs::write(&root, leaves.authority.certificate_pem()).unwrap();
-    for name in [
-        "api.openai.com",
-        "my_host.test",
-        "127.0.0.1",
-        "::1",
-        &long_name(),
-    ] {
-        let host = host(name);
-        let leaf = leaves.leaf(&host, now()).unwrap();
-        std::fs::write(&chain, pem::certificates(&leaf.cert)).unwrap();
-        let check = match host {
-            Host::Name(_) => "-verify_hostname",
-            Host::Ip(_) => "-verify_ip",
-        };
-        let output = Command::new("openssl")
-            .args([
-                "verify",
-                "-x509_strict",
-                "-purpose",
-                "sslserver",
-                check,
-                name,
-            ])
-            .arg("-CAfile")
-            .args([&root, &chain])
-            .output()
-            .expect("these tests need the openssl command");
-        must_succeed(&output);
+    for authority in authorities() {
+        let leaves = LeafCache::new(authority, 8).unwrap();
+        std::fs::write(&root, leaves.authority.certificate_pem()).unwrap();
+        for name in names() {
+            let host = host(&name);
+            let leaf = leaves.leaf(&host, now()).unwrap();
+            std::fs::write(&chain, pem::certificates(&leaf.cert)).unwrap();
+            let check = match host {
+                Host::Name(_) => "-verify_hostname",
+                Host::Ip(_) => "-verify_ip",
+            };
+            let output = Command::new("openssl")
+                .args(["verify", "-x509_strict", "-purpose", "sslserver"])
+                .args([check, &name, "-CAfile"])
+                .args([&root, &chain])
+                .output()
+                .expect("these tests need the openssl command");
+            must_succeed(&output);
+        }
     }
 }
 
-/// Has a client of another maker shake hands with us on loopback. It gets the port, the name and
-/// the file of the root as arguments.
-fn check_client(program: &str, arguments: &[&str], name: &str, folder: &Path) {
+/// Has a client of another maker shake hands with us on loopback, for all these names, and for the
+/// first of them under authorities of every kind. It gets the port, the name and the file of the root as arguments, and says
+/// something of which the first five octets are these.
+fn check_client(command: &[&str], names: &[String], says: &[u8; 5]) {
+    let (program, arguments) = command.split_first().unwrap();
     if Command::new(program).arg("--version").output().is_err() {
         eprintln!("skipped: there is no {program} here");
         return;
     }
-    let authority = authority();
-    let root = folder.join("root.pem");
-    std::fs::write(&root, authority.certificate_pem()).unwrap();
-    let config = client_side(&authority).server_config(&host(name), ClientAlpn::Http11);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let server = thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut tls = rustls::ServerConnection::new(config).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root.pem");
+    for (index, authority) in authorities().into_iter().enumerate() {
+        std::fs::write(&root, authority.certificate_pem()).unwrap();
+        let side = client_side(&authority);
+        let count = if index == 0 { names.len() } else { 1 };
+        for name in &names[..count] {
+            let config = side.server_config(&host(name), ClientAlpn::Http11);
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = listener.local_addr().unwrap().port().to_string();
+            let server = thread::spawn(move || greet(&listener, config));
+            let output = Command::new(program)
+                .args(arguments)
+                .args([&port, name])
+                .arg(&root)
+                .output()
+                .unwrap();
+            must_succeed(&output);
+            assert_eq!(&server.join().unwrap().unwrap(), says, "{program} {name}");
+        }
+    }
+}
+
+/// Reads five octets, and answers with five.
+fn greet(listener: &TcpListener, config: Arc<rustls::ServerConfig>) -> std::io::Result<[u8; 5]> {
+    let (mut stream, _) = listener.accept()?;
+    let mut tls = rustls::ServerConnection::new(config).unwrap();
+    {
         let mut tls = rustls::Stream::new(&mut tls, &mut stream);
         let mut request = [0; 5];
         tls.read_exact(&mut request)?;
         tls.write_all(b"world")?;
-        std::io::Result::Ok(request)
-    });
-    let output = Command::new(program)
-        .args(arguments)
-        .args([&port.to_string(), name])
-        .arg(&root)
-        .output()
-        .unwrap();
-    must_succeed(&output);
-    assert_eq!(&server.join().unwrap().unwrap(), b"hello");
+        tls.conn.send_close_notify();
+        // The client may be gone.
+        let _told = tls.flush();
+        Ok(request)
+    }
 }
 
 #[test]
@@ -112,10 +146,7 @@ tls = context.wrap_socket(socket.create_connection(('127.0.0.1', int(port))), se
 tls.sendall(b'hello')
 assert tls.recv(5) == b'world'
 ";
-    let folder = tempfile::tempdir().unwrap();
-    for name in ["api.openai.com", "127.0.0.1", &long_name()] {
-        check_client("python3", &["-c", CLIENT], name, folder.path());
-    }
+    check_client(&["python3", "-c", CLIENT], &names(), b"hello");
 }
 
 #[test]
@@ -128,10 +159,92 @@ const tls = require('tls').connect({ host: '127.0.0.1', port, servername, ca });
 tls.on('secureConnect', () => tls.write('hello'));
 tls.on('data', () => tls.end());
 ";
-    let folder = tempfile::tempdir().unwrap();
-    for name in ["api.openai.com", "127.0.0.1", &long_name()] {
-        check_client("node", &["-e", CLIENT], name, folder.path());
+    // It compares an address with the one it is connected to.
+    let names = names().into_iter().filter(|name| name != "::1");
+    check_client(
+        &["node", "-e", CLIENT],
+        &names.collect::<Vec<_>>(),
+        b"hello",
+    );
+}
+
+#[test]
+fn curl_verifies() {
+    const CLIENT: &str = "
+case $2 in
+*:*) host=[$2] ;;
+*) host=$2 ;;
+esac
+exec curl -sS --http0.9 --noproxy '*' --connect-to \"::127.0.0.1:$1\" --cacert \"$3\" \
+    \"https://$host:$1/\"
+";
+    check_client(&["sh", "-c", CLIENT, "sh"], &names(), b"GET /");
+}
+
+#[test]
+fn gnutls_verifies() {
+    const CLIENT: &str = "
+printf hello | exec gnutls-cli --verify-hostname \"$2\" --sni-hostname \"$2\" --x509cafile \"$3\" \
+    -p \"$1\" 127.0.0.1
+";
+    if Command::new("gnutls-cli")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        eprintln!("skipped: there is no gnutls-cli here");
+        return;
     }
+    // It would name an address in the ClientHello, which is none to be named.
+    let names = names()
+        .into_iter()
+        .filter(|name| matches!(host(name), Host::Name(_)));
+    check_client(
+        &["sh", "-c", CLIENT, "sh"],
+        &names.collect::<Vec<_>>(),
+        b"hello",
+    );
+}
+
+#[test]
+fn java_verifies() {
+    const CLIENT: &str = r#"
+import java.io.*; import java.security.*; import java.security.cert.*; import javax.net.ssl.*;
+class Client {
+  public static void main(String[] arguments) throws Exception {
+    KeyStore roots = KeyStore.getInstance(KeyStore.getDefaultType());
+    roots.load(null);
+    roots.setCertificateEntry("root", CertificateFactory.getInstance("X.509")
+        .generateCertificate(new FileInputStream(arguments[2])));
+    TrustManagerFactory trust = TrustManagerFactory.getInstance("PKIX");
+    trust.init(roots);
+    SSLContext context = SSLContext.getInstance("TLS");
+    context.init(null, trust.getTrustManagers(), null);
+    int port = Integer.parseInt(arguments[0]);
+    SSLSocket tls = (SSLSocket) context.getSocketFactory()
+        .createSocket(new java.net.Socket("127.0.0.1", port), arguments[1], port, true);
+    SSLParameters parameters = tls.getSSLParameters();
+    parameters.setEndpointIdentificationAlgorithm("HTTPS");
+    tls.setSSLParameters(parameters);
+    tls.getOutputStream().write("hello".getBytes());
+    if (!new String(tls.getInputStream().readNBytes(5)).equals("world")) System.exit(1);
+  }
+}
+"#;
+    if Command::new("javac").arg("--version").output().is_err() {
+        eprintln!("skipped: there is no javac here");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("Client.java"), CLIENT).unwrap();
+    let compiled = Command::new("javac")
+        .arg("Client.java")
+        .current_dir(folder.path())
+        .output();
+    must_succeed(&compiled.unwrap());
+    let classes = folder.path().to_str().unwrap();
+    let names = ["api.openai.com", "xn--bcher-kva.example", "127.0.0.1"].map(str::to_owned);
+    check_client(&["java", "-cp", classes, "Client"], &names, b"hello");
 }
 
 #[test]

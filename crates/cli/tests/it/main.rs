@@ -19,5 +19,6 @@ mod site;
 mod squid;
 mod strict;
 mod upstream;
+mod upstream_proxy;
 mod wire;
 mod world;

@@ -89,7 +89,8 @@ impl World {
         Service::start(command)
     }
 
-    fn serve_command(&self, arguments: &[&str]) -> Command {
+    /// The same, not started yet.
+    pub(crate) fn serve_command(&self, arguments: &[&str]) -> Command {
         let mut all = vec!["serve", "--listen", "127.0.0.1:0", "--log-format", "json"];
         all.extend(arguments);
         self.command(&all)
@@ -113,7 +114,7 @@ impl Printed {
 
 impl Service {
     /// Starts it and waits until it says where it is.
-    fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();

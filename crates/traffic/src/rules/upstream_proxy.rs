@@ -42,10 +42,12 @@ impl<P> ProxyRules<P> {
         if let Some(route) = self.routes.iter().find(named) {
             return &route.via;
         }
-        if target.host.is_loopback() || self.no_proxy.covers(target) {
-            return &Via::Direct;
+        match &self.otherwise {
+            Via::Proxy(_) if target.host.is_loopback() || self.no_proxy.covers(target) => {
+                &Via::Direct
+            }
+            otherwise => otherwise,
         }
-        &self.otherwise
     }
 
     /// The same with other proxies, each made of one of these.

@@ -3,7 +3,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use traffic::wire::socks5::{Parsed, parse_credentials, parse_greeting, parse_request};
+use traffic::wire::socks5::{
+    Parsed, parse_credentials, parse_credentials_answer, parse_greeting, parse_method, parse_reply,
+    parse_request,
+};
 
 fn check<T: PartialEq + std::fmt::Debug>(read: fn(&[u8]) -> Parsed<T>, bytes: &[u8]) {
     let whole = read(bytes);
@@ -19,4 +22,8 @@ fuzz_target!(|bytes: &[u8]| {
     check(parse_greeting, bytes);
     check(parse_credentials, bytes);
     check(parse_request, bytes);
+    // As a client of an upstream proxy.
+    check(parse_method, bytes);
+    check(parse_credentials_answer, bytes);
+    check(parse_reply, bytes);
 });

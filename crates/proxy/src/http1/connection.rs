@@ -136,6 +136,9 @@ impl Http1 {
                 return Err(ReadError::Head(HeadError::Malformed(text)));
             }
         }
+        if line_end == LineEnd::CrLfOrLf {
+            head::check_response_start(&self.input).map_err(ReadError::Head)?;
+        }
         let found = head::find_end(&self.input, self.scanned, line_end).map_err(ReadError::Head)?;
         self.scanned = if found.is_some() { 0 } else { self.input.len() };
         self.empty_lines = if found.is_some() { 0 } else { self.empty_lines };

@@ -155,6 +155,24 @@ pub fn find_end(
     Ok(None)
 }
 
+/// Says at once that no response can come of what an upstream has begun to send: it is HTTP/0.9,
+/// another protocol, or more of a body than was announced. It may have no end to wait for.
+///
+/// # Errors
+/// If `bytes`, which may be empty, begin in another way than a status line.
+pub fn check_response_start(bytes: &[u8]) -> Result<(), HeadError> {
+    // What begins an empty line that is still on its way.
+    let bytes = bytes.strip_prefix(b"\r").unwrap_or(bytes);
+    let is_begun = bytes.iter().zip(STATUS_LINE_START).all(|(a, b)| a == b);
+    match is_begun {
+        true => Ok(()),
+        false => Err(HeadError::Malformed(
+            "the response does not begin with `HTTP/`",
+        )),
+    }
+}
+
+const STATUS_LINE_START: &[u8] = b"HTTP/";
 const ALT_SVC: &[u8] = b"alt-svc";
 const BARE_LF: HeadError = HeadError::Malformed("a line of the head ends in LF without CR");
 

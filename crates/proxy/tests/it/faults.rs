@@ -89,6 +89,29 @@ async fn an_upstream_that_closes_before_it_answers_is_answered_with_502() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_does_not_speak_http_is_answered_at_once() {
+    // HTTP/0.9, a body that is longer than was said, the server of another protocol.
+    for said in ["<html>\r\n", "HTTP/1.1 100 Continue\r\n\r\nData\r\n", "220"] {
+        // It neither ends its line nor closes.
+        let script = vec![Step::ReadHead, Step::send(said), Step::ReadToEnd];
+        for (running, _upstream, mut client) in both(script).await {
+            client.send(GET).await.unwrap();
+            let mut response = soon(client.read_response("GET")).await.unwrap();
+            if response.head.status == 100 {
+                response = soon(client.read_response("GET")).await.unwrap();
+            }
+            assert_eq!(response.head.status, 502, "{said:?}");
+            let flow = running.recorder.only_flow().await;
+            let (failure, _) = flow.failure();
+            assert_eq!(
+                (failure.side, failure.kind),
+                (Side::Upstream, FailureKind::Malformed)
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_response_that_stops_in_the_middle_is_seen_as_broken() {
     let length = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello";
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";

@@ -1,7 +1,7 @@
 -- Runs, flows and bodies.
 --
 -- Times are INTEGER microseconds since the Unix epoch, UTC; `_us` is a number of microseconds. Columns
--- of `flows` that CCProxy_HttpTraces has too carry the same names. NULL is absent knowledge, never a zero.
+-- of `flows_shown` that CCProxy_HttpTraces has too carry the same names. NULL is absent knowledge, never a zero.
 
 -- One `oriel run`, `oriel serve` or `oriel demo`.
 CREATE TABLE runs (
@@ -79,60 +79,80 @@ CREATE TABLE bodies (
 ) STRICT;
 CREATE UNIQUE INDEX bodies_by_hash ON bodies (hash) WHERE hash IS NOT NULL;
 
+-- What many flows have in common: where they go, and how they are asked for and routed. One row stands for
+-- many flows; the same may stand here more than once, since the writer knows only what it saw lately.
+CREATE TABLE places (
+  id              INTEGER PRIMARY KEY,
+  kind            TEXT    NOT NULL,                 -- http | websocket | tunnel
+  route_action    TEXT    NOT NULL,                 -- intercept | tunnel | block
+  route_rule      TEXT    NOT NULL,
+  redaction       TEXT    NOT NULL,                 -- basic | none
+  method          TEXT    NOT NULL,
+  scheme          TEXT    NOT NULL,                 -- http | https
+  host            TEXT    NOT NULL,                 -- an IPv6 address without brackets
+  port            INTEGER NOT NULL,
+  url_start       TEXT    NOT NULL,                 -- scheme://host, :port unless the scheme has it; host:port for a tunnel
+  request_version TEXT    NOT NULL                  -- HTTP/1.0 | HTTP/1.1 | HTTP/2
+) STRICT;
+
 -- A row is written once per request, so each byte, column and index of it counts (an index takes half
--- as long as the row). Rows lie in the order of time, so that lists need no index. What is asked for
--- rarely is packed into `detail`; what follows from other columns is in the view `flows_shown`. (Generated
--- columns, even virtual ones, are computed for each row that is inserted.)
+-- as long as the row, a column a hundredth). Rows lie in the order of time, so that lists need no index.
+-- What is asked for rarely is packed into `detail`, what many flows share is in `places`, what few have is in
+-- `endings`, and what follows from other columns is in the view `flows_shown`. (Generated columns, even virtual
+-- ones, are computed for each row that is inserted.)
 CREATE TABLE flows (
   id                     INTEGER PRIMARY KEY,       -- start_time << 10, + 1 for each that was there first
   run_id                 TEXT    NOT NULL,
   seq                    INTEGER NOT NULL,          -- from 1 on within the run, in order of starting
   start_time             INTEGER NOT NULL,          -- first byte of the request
   trace_bits             INTEGER NOT NULL,          -- the 62 random bits of trace_id
-  kind                   TEXT    NOT NULL,          -- http | websocket | tunnel
-  route_action           TEXT    NOT NULL,          -- intercept | tunnel | block
-  route_rule             TEXT    NOT NULL,
-  redaction              TEXT    NOT NULL,          -- basic | none
-
-  method                 TEXT    NOT NULL,
-  scheme                 TEXT    NOT NULL,          -- http | https
-  host                   TEXT    NOT NULL,          -- an IPv6 address without brackets
-  port                   INTEGER NOT NULL,
+  place                  INTEGER NOT NULL REFERENCES places (id),
   path                   TEXT    NOT NULL,          -- without the query; empty for a tunnel
-  url                    TEXT    NOT NULL,          -- without the scheme's own port; host:port for a tunnel
-  request_version        TEXT    NOT NULL,          -- HTTP/1.0 | HTTP/1.1 | HTTP/2
+  query                  TEXT    NOT NULL,          -- from its ? on; empty where there is none
 
   -- From here on a column may change until the flow ends.
   state                  TEXT    NOT NULL,          -- open | completed | failed | interrupted
   client_connection      INTEGER NOT NULL REFERENCES client_connections (id),
   upstream_connection    INTEGER REFERENCES upstream_connections (id),
-  danger_unverified      INTEGER NOT NULL,          -- 1: the upstream's certificate was not verified
   status_code            INTEGER,
   response_version       TEXT,
   response_content_type  TEXT,
+  first_byte_us          INTEGER,                   -- from start_time to the first byte of the response
   request_body           INTEGER REFERENCES bodies (id),
   request_body_size      INTEGER,                   -- bytes that passed
   response_body          INTEGER REFERENCES bodies (id),
   response_body_size     INTEGER,
   truncated              INTEGER NOT NULL,          -- 1: of a body or message less was kept than passed
+  duration_us            INTEGER,                   -- from start_time to the end
+  detail                 BLOB    NOT NULL           -- heads and more; src/detail.rs has the format
+) STRICT;
+
+-- What the end of a flow tells besides, where it is not a request that was answered.
+CREATE TABLE endings (
+  flow                   INTEGER PRIMARY KEY REFERENCES flows (id),
   tunnel_bytes_sent      INTEGER,                   -- from the client
   tunnel_bytes_received  INTEGER,                   -- from the upstream
-  first_byte_us          INTEGER,                   -- from start_time to the first byte of the response
-  duration_us            INTEGER,                   -- from start_time to the end
   error_side             TEXT,
   error_stage            TEXT,
   error_type             TEXT,                      -- the kind, for example timed_out
   error_message          TEXT,
-  replied_status         INTEGER,                   -- of the reply that oriel itself gave
-  detail                 BLOB    NOT NULL           -- heads and more; src/detail.rs has the format
+  replied_status         INTEGER                    -- of the reply that oriel itself gave
 ) STRICT;
 
 -- Few rows at any time: flows that have not ended.
 CREATE INDEX flows_open ON flows (run_id) WHERE state = 'open';
 
--- Flows with what follows from their columns.
+-- Flows with all that is known of them in columns.
 CREATE VIEW flows_shown AS SELECT
-  *,
+  flows.*,
+  kind, route_action, route_rule, redaction, method, scheme, host, port, request_version,
+  url_start || iif(path LIKE '/%', path, '') || query AS url,
+  tunnel_bytes_sent, tunnel_bytes_received,
+  error_side, error_stage, error_type, error_message, replied_status,
+  -- 1: the upstream's certificate was not verified.
+  coalesce(
+    (SELECT danger_unverified FROM upstream_connections WHERE id = upstream_connection), 0
+  ) AS danger_unverified,
   start_time + first_byte_us AS response_started_at,
   start_time + duration_us AS end_time,
   duration_us / 1000.0 AS duration_ms,
@@ -143,7 +163,10 @@ CREATE VIEW flows_shown AS SELECT
     (max(start_time, 0) % 1000) * 4096 / 1000,
     0x8000 | (trace_bits >> 48), trace_bits & 0xffffffffffff
   ) AS trace_id
-FROM flows;
+FROM flows
+  -- CROSS: flows are the outer loop, for they lie in the order that lists want.
+  CROSS JOIN places ON places.id = flows.place
+  LEFT JOIN endings ON endings.flow = flows.id;
 
 -- Which flows came when: flows of one run that were stored together, with numbers that follow each
 -- other. It is the index over run and number, and the log for whoever follows.

@@ -62,6 +62,8 @@ pub const ZSTD_LEVEL: i32 = 1;
 pub const REMEMBERED_HASHES_MAX: usize = 8192;
 /// Small bodies that are remembered whole: at most 2 MiB.
 pub const REMEMBERED_BODIES_MAX: usize = 512;
+/// Places that are remembered as stored already: hosts, with the methods and routes they are asked by.
+pub const REMEMBERED_PLACES_MAX: usize = 1024;
 /// Connections of each side that are remembered as stored already, with up to three heads each: at
 /// most 48 MiB of heads, mostly a fifth of that.
 pub const REMEMBERED_CONNECTIONS_MAX: usize = 4096;

@@ -1,17 +1,17 @@
 //! Writes flows as rows: prepared statements, one transaction at a time.
 
 use rusqlite::{Connection, ErrorCode, ffi};
+use traffic::Outcome;
 use traffic::rules::redact::Redaction;
-use traffic::{FlowKind, Outcome};
 
 use super::arrivals::Arrivals;
 use super::assemble::{End, Flow, Gap, MessageState};
-use super::binder::{Binder, Into, Statements};
+use super::binder::{Into, Statements};
 use super::bodies::{Bodies, read_parts};
 use super::connections::Connections;
 use super::head::{Heads, ReadHead, mask};
 use super::messages::MessageRows;
-use super::place::Place;
+use super::place::{Asked, Places};
 use super::trace_id::TraceBits;
 use crate::detail::{Field, put_bytes, put_number, put_time};
 use crate::limits::REJOINED_BODY_BYTES_MAX;
@@ -19,31 +19,22 @@ use crate::row_number::first_row_at;
 use crate::{EndRun, Message, RunId, StoreError};
 
 /// Columns that are known when a flow starts, in the order in which they are bound.
-const FIRST_COLUMNS: [&str; 16] = [
+const FIRST_COLUMNS: [&str; 8] = [
     "id",
     "run_id",
     "seq",
     "start_time",
     "trace_bits",
-    "kind",
-    "route_action",
-    "route_rule",
-    "redaction",
-    "method",
-    "scheme",
-    "host",
-    "port",
+    "place",
     "path",
-    "url",
-    "request_version",
+    "query",
 ];
 
 /// Columns that may change until the flow ends, in the order in which they are bound.
-const LATER_COLUMNS: [&str; 22] = [
+const LATER_COLUMNS: [&str; 14] = [
     "state",
     "client_connection",
     "upstream_connection",
-    "danger_unverified",
     "status_code",
     "response_version",
     "response_content_type",
@@ -54,13 +45,6 @@ const LATER_COLUMNS: [&str; 22] = [
     "response_body_size",
     "truncated",
     "duration_us",
-    "tunnel_bytes_sent",
-    "tunnel_bytes_received",
-    "error_side",
-    "error_stage",
-    "error_type",
-    "error_message",
-    "replied_status",
     "detail",
 ];
 
@@ -72,16 +56,16 @@ pub(crate) struct Rows<'c> {
     bodies: Bodies<'c>,
     messages: MessageRows<'c>,
     connections: Connections<'c>,
+    places: Places<'c>,
     trace_bits: TraceBits,
     arrivals: Arrivals,
     /// The last row of this batch.
     last_row: i64,
     /// Changes when another process wrote.
     data_version: i64,
-    // Memory that is used again: a head that is too large to be remembered, texts of a row, and its
-    // packed part.
+    // Memory that is used again: a head that is too large to be remembered, and the packed part of a
+    // row.
     large_head: ReadHead,
-    place: Place,
     detail: Vec<u8>,
 }
 
@@ -97,12 +81,12 @@ impl<'c> Rows<'c> {
             bodies: Bodies::new(connection)?,
             messages: MessageRows::prepare(connection)?,
             connections: Connections::new(connection, redaction)?,
+            places: Places::new(connection, redaction)?,
             trace_bits: TraceBits::new(),
             arrivals: Arrivals::default(),
             last_row: i64::MIN,
             data_version: -1,
             large_head: ReadHead::default(),
-            place: Place::default(),
             detail: Vec::new(),
         })
     }
@@ -139,6 +123,7 @@ impl<'c> Rows<'c> {
         }
         self.bodies.forget();
         self.connections.forget();
+        self.places.forget();
         self.statements.forget();
     }
 
@@ -273,6 +258,7 @@ impl<'c> Rows<'c> {
         }
         self.last_row = row;
         self.arrivals.note(flow.run, flow.seq, row);
+        self.insert_ending(row, flow)?;
         Ok(row)
     }
 
@@ -286,8 +272,40 @@ impl<'c> Rows<'c> {
         let mut to = self.statements.binder(Into::Stored, LATER_COLUMNS.len());
         to.put_integer(row)?;
         self.statements.execute(Into::Stored)?;
+        self.insert_ending(row, flow)?;
         self.cached("INSERT INTO flow_changes (flow) VALUES (?1)")?
             .execute([row])?;
+        Ok(())
+    }
+
+    /// Stores what a tunnel and a failure tell at their end.
+    fn insert_ending(&self, row: i64, flow: &Flow) -> Result<(), StoreError> {
+        let Some(End::Reported {
+            outcome, tunnelled, ..
+        }) = &flow.end
+        else {
+            return Ok(());
+        };
+        let (failure, replied) = match outcome {
+            Outcome::Failed { failure, replied } => (Some(failure), *replied),
+            Outcome::Completed if tunnelled.is_none() => return Ok(()),
+            Outcome::Completed => (None, None),
+        };
+        self.cached(
+            "INSERT INTO endings (flow, tunnel_bytes_sent, tunnel_bytes_received, error_side,
+               error_stage, error_type, error_message, replied_status)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute((
+            row,
+            tunnelled.map(|(sent, _)| integer(sent)),
+            tunnelled.map(|(_, received)| integer(received)),
+            failure.as_ref().map(|failure| failure.side.as_str()),
+            failure.as_ref().map(|failure| failure.stage.as_str()),
+            failure.as_ref().map(|failure| failure.kind.as_str()),
+            failure.as_ref().map(|failure| failure.text.as_str()),
+            replied,
+        ))?;
         Ok(())
     }
 
@@ -296,28 +314,17 @@ impl<'c> Rows<'c> {
         let client = self.connections.client(flow.run, started)?;
         let heads = &mut client.heads;
         let head = heads.read(&started.head, self.redaction, &mut self.large_head);
-        self.place.read(started, &head.line);
+        let asked = Asked::read(started.kind, &head.line);
+        let place = self.places.store(started, asked.method)?;
         let mut to = self.statements.binder(Into::New, 0);
         to.put_integer(row)?;
         to.put_text(flow.run.as_str())?;
         to.put_integer(integer(flow.seq))?;
         to.put_integer(started.at.0)?;
         to.put_integer(self.trace_bits.next())?;
-        to.put_text(match started.kind {
-            FlowKind::Http => "http",
-            FlowKind::WebSocket => "websocket",
-            FlowKind::Tunnel => "tunnel",
-        })?;
-        to.put_text(started.route.action.as_str())?;
-        to.put_text(&started.route.rule)?;
-        to.put_text(self.redaction.as_str())?;
-        to.put_text(&self.place.method)?;
-        to.put_text(started.scheme.as_str())?;
-        to.put_text(&self.place.host)?;
-        to.put_integer(started.target.port.into())?;
-        to.put_text(&self.place.path)?;
-        to.put_text(&self.place.url)?;
-        to.put_text(started.head.version.as_str())?;
+        to.put_integer(place)?;
+        to.put_text(asked.path)?;
+        to.put_text(asked.query)?;
         Ok(())
     }
 
@@ -353,16 +360,13 @@ impl<'c> Rows<'c> {
             Some(upstream) => {
                 let head = response.map(|(_, head)| head);
                 let stored = self.connections.upstream(flow.run, &upstream.facts, head)?;
-                let tls = upstream.facts.tls.as_ref();
                 to.put_integer(stored.row)?;
-                to.put_integer(tls.is_some_and(|tls| tls.danger_unverified).into())?;
                 put_time(detail, Field::UpstreamReadyAt, flow.micros_to(upstream.at));
                 put_number(detail, Field::UpstreamReused, upstream.reused.into());
                 &mut stored.heads
             }
             None => {
                 to.put_null()?;
-                to.put_integer(0)?;
                 &mut no_heads
             }
         };
@@ -389,7 +393,10 @@ impl<'c> Rows<'c> {
             _ => flow.messages.is_cut(),
         };
         to.put_integer((is_over && is_cut).into())?;
-        to.put_end(flow)?;
+        to.put_some_integer(match flow.end {
+            Some(End::Reported { at, .. }) => Some(flow.micros_to(at)),
+            Some(End::Interrupted) | None => None,
+        })?;
         pack_messages(flow, self.redaction, detail);
         to.put_bytes(detail)?;
         Ok(())
@@ -397,31 +404,6 @@ impl<'c> Rows<'c> {
 
     fn cached(&self, sql: &str) -> rusqlite::Result<rusqlite::CachedStatement<'c>> {
         self.connection.prepare_cached(sql)
-    }
-}
-
-impl Binder<'_, '_> {
-    /// The eight columns of the end.
-    fn put_end(&mut self, flow: &Flow) -> rusqlite::Result<()> {
-        let Some(End::Reported {
-            at,
-            outcome,
-            tunnelled,
-        }) = &flow.end
-        else {
-            return self.put_nulls(8);
-        };
-        self.put_integer(flow.micros_to(*at))?;
-        self.put_some_integer(tunnelled.map(|(sent, _)| integer(sent)))?;
-        self.put_some_integer(tunnelled.map(|(_, received)| integer(received)))?;
-        let Outcome::Failed { failure, replied } = outcome else {
-            return self.put_nulls(5);
-        };
-        self.put_text(failure.side.as_str())?;
-        self.put_text(failure.stage.as_str())?;
-        self.put_text(failure.kind.as_str())?;
-        self.put_text(&failure.text)?;
-        self.put_some_integer(replied.map(i64::from))
     }
 }
 

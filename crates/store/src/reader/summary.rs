@@ -50,7 +50,7 @@ pub(super) fn read(connection: &Connection, run: Run) -> Result<RunSummary, Stor
         "SELECT seq, kind, state, status_code, truncated, danger_unverified, host, duration_us,
            first_byte_us, request_body_size, response_body_size, tunnel_bytes_sent,
            tunnel_bytes_received, route_action = 'block' OR coalesce(error_type, '') = 'blocked'
-         FROM flows WHERE {}",
+         FROM flows_shown WHERE {}",
         conditions.sql()
     );
     let mut statement = connection.prepare_cached(&sql)?;
@@ -235,9 +235,9 @@ fn read_failures(connection: &Connection, run: RunId) -> Result<Vec<FailureGroup
     let sql = format!(
         "SELECT host, error_side, error_stage, error_type, error_message,
            CASE error_side WHEN 'client' THEN (SELECT process_name FROM client_connections AS client
-             WHERE client.id = flows.client_connection) END AS program,
+             WHERE client.id = client_connection) END AS program,
            min(seq) AS seq, count(*) AS flows
-         FROM flows WHERE state = 'failed' AND {}
+         FROM flows_shown WHERE state = 'failed' AND {}
          GROUP BY host, error_side, error_stage, error_type, program
          ORDER BY flows DESC, seq LIMIT {FAILURES_MAX}",
         conditions.sql()

@@ -141,12 +141,12 @@ fn what_the_database_refuses_for_good_is_given_up_and_recorded() {
     Connection::open(place.path())
         .unwrap()
         .execute_batch(
-            "CREATE TRIGGER refuse BEFORE INSERT ON flows WHEN NEW.method = 'BAD'
+            "CREATE TRIGGER refuse BEFORE INSERT ON flows WHEN NEW.path = '/bad'
              BEGIN SELECT raise(ABORT, 'refused'); END",
         )
         .unwrap();
     let mut bad = Script::new(1);
-    bad.request = b"BAD / HTTP/1.1\r\n\r\n".to_vec();
+    bad.request = b"GET /bad HTTP/1.1\r\n\r\n".to_vec();
     place.record(bad.events());
     place.flush();
     assert_eq!(place.recorder.losses().events, 1);

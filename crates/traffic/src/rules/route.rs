@@ -21,7 +21,7 @@ pub enum Action {
 }
 
 /// A decision and its reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Route {
     /// What happens.
     pub action: Action,

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use memchr::memchr2;
 use rusqlite::{Connection, Statement};
 use traffic::rules::redact::Redaction;
 use traffic::{FlowKind, FlowStarted, Host, Route, Scheme, Target, Version};
@@ -151,7 +152,8 @@ impl<'l> Asked<'l> {
         if kind != FlowKind::Tunnel {
             let wanted = rest.rsplit_once(' ').map_or(rest, |(wanted, _)| wanted);
             let wanted = origin_form(wanted);
-            (path, query) = wanted.split_at(wanted.find(['?', '#']).unwrap_or(wanted.len()));
+            let end = memchr2(b'?', b'#', wanted.as_bytes()).unwrap_or(wanted.len());
+            (path, query) = wanted.split_at(end);
             // Behind anything else, such as `*`, there is no query.
             if !wanted.starts_with(['/', '?']) {
                 query = "";

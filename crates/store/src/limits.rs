@@ -9,6 +9,9 @@ pub const QUEUE_EVENTS_MAX: usize = 200_000;
 /// How long the writer gathers before it writes: one transaction per batch, and an answered flow is
 /// on disk well within 200 ms.
 pub const GATHER: Duration = Duration::from_millis(25);
+/// The writer stops gathering at this many bytes: what it reads is then still in the cache of the core,
+/// which has a megabyte or two. At 60,000 requests a second that is every 15 ms.
+pub const GATHER_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The writer stops gathering when the queue is this part full.
 pub const GATHER_FULL_PART: usize = 4;
 /// How long SQLite waits for another process that writes.

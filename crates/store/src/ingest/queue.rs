@@ -9,7 +9,7 @@ use traffic::wire::stream::StreamItem;
 use traffic::wire::websocket::Observation;
 use traffic::{Event, Streamed};
 
-use crate::limits::{GATHER, GATHER_FULL_PART};
+use crate::limits::{GATHER, GATHER_BYTES_MAX, GATHER_FULL_PART};
 use crate::recorder::Losses;
 use crate::{EndRun, RunId, StoreError};
 
@@ -105,7 +105,7 @@ impl Queue {
         }
         state.bytes += bytes;
         state.events += events.len();
-        let full = state.bytes > self.bytes_max / GATHER_FULL_PART
+        let full = state.bytes > GATHER_BYTES_MAX.min(self.bytes_max / GATHER_FULL_PART)
             || state.events > self.events_max / GATHER_FULL_PART;
         self.push(state, Item::Events(run, events), full);
     }

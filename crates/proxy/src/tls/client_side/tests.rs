@@ -70,6 +70,23 @@ fn alpn_is_what_was_chosen() {
 }
 
 #[test]
+fn a_cheap_cipher_is_taken_before_the_clients_favourite() {
+    let authority = authority();
+    let side = client_side(&authority);
+    let client = client(&authority, &[]);
+    let suites = &client.crypto_provider().cipher_suites;
+    assert_eq!(
+        suites[0].suite(),
+        CipherSuite::TLS13_AES_256_GCM_SHA384,
+        "what the client likes best"
+    );
+    let config = side.server_config(&host("a.test"), ClientAlpn::None);
+    let shake = handshake(client, config, "a.test").succeeded();
+    let suite = shake.server.negotiated_cipher_suite().unwrap();
+    assert_eq!(suite.suite(), CipherSuite::TLS13_AES_128_GCM_SHA256);
+}
+
+#[test]
 fn sessions_are_resumed_for_their_name_only() {
     let authority = authority();
     let side = client_side(&authority);

@@ -90,7 +90,7 @@ fn an_extra_root_is_trusted() {
     let shake = shake(&tls, server(&authority, ClientAlpn::Both), "a.test").succeeded();
     let facts = facts(&shake.client, Some("a.test"), false);
     assert_eq!(facts.version, "TLSv1.3");
-    assert_eq!(facts.cipher, "TLS13_AES_256_GCM_SHA384");
+    assert_eq!(facts.cipher, "TLS13_AES_128_GCM_SHA256");
     assert_eq!(facts.sni.as_deref(), Some("a.test"));
     assert_eq!(facts.alpn.as_deref(), Some("h2"));
     assert!(!facts.danger_unverified);

@@ -197,12 +197,19 @@ impl<'a, 'r> Relay<'a, 'r> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        let request = self.poll_request(cx)?;
-        let response = self.poll_response(cx)?;
-        if response.is_ready() {
+        // Once the request has gone the client is looked after only where the response keeps it
+        // waiting: most often it is there when we are woken, and nothing is left to be looked at.
+        let gone = self.request_done;
+        if !gone {
+            let _waits = self.poll_request(cx)?;
+        }
+        if self.poll_response(cx)?.is_ready() {
             return Poll::Ready(Ok(()));
         }
-        if request.is_pending() && matches!(self.response, Response::Awaited) {
+        if gone {
+            let _waits = self.poll_client_ended(cx)?;
+        }
+        if matches!(self.response, Response::Awaited) {
             self.flow.hand_over();
         }
         if self.progress {

@@ -10,6 +10,7 @@
 pub(crate) mod dial;
 mod http_connect;
 mod leg;
+mod resolve;
 mod socks5;
 
 use std::collections::HashMap;

@@ -9,6 +9,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 use traffic::{Failure, FailureKind, Host, Side, Stage, Target};
 
+use super::resolve::Resolver;
 use crate::limits::{DIAL_ADDRESSES_MAX, DIAL_STAGGER, UPSTREAM_KEEPALIVE};
 
 /// Connects to upstreams.
@@ -17,13 +18,19 @@ pub(crate) struct Dialer {
     own: Vec<SocketAddr>,
     limit: Duration,
     again: Option<Duration>,
+    resolver: Resolver,
 }
 
 impl Dialer {
     /// `own` are the addresses that are never dialled; `limit` bounds resolution and all attempts
     /// together. After the pause `again`, a target that refused is tried once more.
     pub(crate) fn new(own: Vec<SocketAddr>, limit: Duration, again: Option<Duration>) -> Self {
-        Self { own, limit, again }
+        Self {
+            own,
+            limit,
+            again,
+            resolver: Resolver::default(),
+        }
     }
 
     /// Connects to the first address of the target that answers (RFC 8305).
@@ -54,11 +61,30 @@ impl Dialer {
     }
 
     async fn attempt(&self, target: &Target) -> Result<TcpStream, Failure> {
-        let addresses = resolve(target).await?;
+        let addresses = self.resolve(target).await?;
         for address in &addresses {
             self.refuse_own(target, *address)?;
         }
         connect_first(target, &addresses).await
+    }
+
+    async fn resolve(&self, target: &Target) -> Result<Vec<SocketAddr>, Failure> {
+        let name = match &target.host {
+            Host::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, target.port)]),
+            Host::Name(name) => name,
+        };
+        let addresses = self.resolver.addresses(name).await.map_err(|error| {
+            failure(
+                Stage::Resolve,
+                FailureKind::NameNotResolved,
+                format!("{name} cannot be resolved: {error}"),
+            )
+        })?;
+        let mut addresses = addresses.to_vec();
+        for address in &mut addresses {
+            address.set_port(target.port);
+        }
+        Ok(addresses)
     }
 
     /// Says whether the target names oriel itself without asking the resolver, so that a client
@@ -133,21 +159,6 @@ async fn connect_first(target: &Target, addresses: &[SocketAddr]) -> Result<TcpS
 /// True if the address is one of this machine's: only those can be bound.
 fn is_local(ip: IpAddr) -> bool {
     ip.is_loopback() || ip.is_unspecified() || UdpSocket::bind((ip, 0)).is_ok()
-}
-
-async fn resolve(target: &Target) -> Result<Vec<SocketAddr>, Failure> {
-    let name = match &target.host {
-        Host::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, target.port)]),
-        Host::Name(name) => name,
-    };
-    match tokio::net::lookup_host((&**name, target.port)).await {
-        Ok(addresses) => Ok(addresses.collect()),
-        Err(error) => Err(failure(
-            Stage::Resolve,
-            FailureKind::NameNotResolved,
-            format!("{name} cannot be resolved: {error}"),
-        )),
-    }
 }
 
 /// The families in turn, beginning with the one that the resolver prefers (RFC 8305 section 4).

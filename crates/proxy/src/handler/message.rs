@@ -246,12 +246,17 @@ impl From<&traffic::ProcessInfo> for ProcessInfo {
 
 impl RawRequest {
     /// The head of a request to this upstream, without its body.
-    pub(crate) fn new(head: &http::Request<()>, to: &Destination, subject: &Subject) -> Self {
-        let path = head.uri().path_and_query();
+    pub(crate) fn new(
+        method: impl Into<String>,
+        path: String,
+        headers: HeaderMap,
+        to: &Destination,
+        subject: &Subject,
+    ) -> Self {
         Self {
-            method: head.method().as_str().to_owned(),
-            path: path.map_or_else(|| "*".to_owned(), |path| path.as_str().to_owned()),
-            headers: head.headers().clone(),
+            method: method.into(),
+            path,
+            headers,
             body: Bytes::new(),
             body_view: BodyView::default(),
             scheme: to.scheme.as_str(),

@@ -1,6 +1,7 @@
 //! Serves one client connection that speaks HTTP/1.1: reads its requests one after the other,
 //! finds whom each wants, and has it carried there.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -492,6 +493,11 @@ impl Asked {
             scheme: self.plan.to.scheme,
             upgrade: None,
         }
+    }
+
+    pub(super) fn method_text(&self) -> Cow<'_, str> {
+        let method = self.bytes.get(self.request.method.clone());
+        String::from_utf8_lossy(method.unwrap_or_default())
     }
 
     /// The path and query to ask for.

@@ -92,8 +92,9 @@ pub(super) async fn ask(
 }
 
 fn shown(asked: &Asked, held: Option<&Held>, subject: &Subject) -> Result<RawRequest, Failure> {
-    let head = translate::heads::from_http1_request(&asked.message(None, false))?;
-    let mut request = RawRequest::new(&head, &asked.plan.to, subject);
+    let (method, path) = (asked.method_text(), asked.path_text());
+    let fields = translate::heads::fields_from_http1(&asked.request, &asked.bytes)?;
+    let mut request = RawRequest::new(method, path, fields, &asked.plan.to, subject);
     if let Some(held) = held {
         let bytes_max = subject.gate.limits.body_bytes_max;
         (request.body, request.body_view) =

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::RecvStream;
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request};
 use traffic::{Failure, FailureKind, Side, Stage};
 
@@ -114,8 +115,10 @@ fn shown(
     *head.uri_mut() = parts.uri.clone();
     *head.headers_mut() = parts.headers.clone();
     let (parts, ()) = head.into_parts();
-    let head = heads::for_upstream(parts, &to.target, to.scheme)?;
-    let mut request = RawRequest::new(&head, to, subject);
+    let (parts, ()) = heads::for_upstream(parts, &to.target, to.scheme)?.into_parts();
+    let path = parts.uri.path_and_query();
+    let path = path.map_or("*", PathAndQuery::as_str).to_owned();
+    let mut request = RawRequest::new(parts.method.as_str(), path, parts.headers, to, subject);
     let bytes_max = subject.gate.limits.body_bytes_max;
     (request.body, request.body_view) =
         BodyView::decoded(&request.headers, payload, false, bytes_max);

@@ -15,7 +15,7 @@ use traffic::{Failure, FailureKind, Head, Scheme, Side, Stage, Target, Version};
 use super::Http1Request;
 use super::body::Coding;
 use crate::error;
-use crate::http1::head::{BodyLength, Line, ResponseHead, frames_or_routes};
+use crate::http1::head::{BodyLength, Line, RequestHead, ResponseHead, frames_or_routes};
 use crate::max_forwards::{self, MaxForwards};
 use crate::upstream::Forwarded;
 
@@ -203,15 +203,22 @@ pub(crate) fn from_http1_request(message: &Http1Request<'_>) -> Result<Request<(
     *request.method_mut() = method;
     *request.version_mut() = http::Version::HTTP_2;
     *request.uri_mut() = uri(message.scheme, &authority, &message.path)?;
-    let fields = request.headers_mut();
+    *request.headers_mut() = fields_from_http1(head, message.bytes)?;
+    if let Some(MaxForwards::Forward(left)) = message.forwards {
+        request.headers_mut().insert(MAX_FORWARDS, left.into());
+    }
+    Ok(request)
+}
+
+/// The fields of a request of an HTTP/1 client in the terms of HTTP/2: without the host, which
+/// belongs to the target there.
+pub(crate) fn fields_from_http1(head: &RequestHead, bytes: &[u8]) -> Result<HeaderMap, Failure> {
+    let mut fields = HeaderMap::with_capacity(head.lines.len());
     // Left out, not removed afterwards: removing puts the last field into its place.
     let lines = head.lines.iter().enumerate();
     let lines = lines.filter(|(at, _)| head.host != Some(*at));
-    copy_fields(lines.map(|(_, line)| line), message.bytes, fields)?;
-    if let Some(MaxForwards::Forward(left)) = message.forwards {
-        fields.insert(MAX_FORWARDS, left.into());
-    }
-    Ok(request)
+    copy_fields(lines.map(|(_, line)| line), bytes, &mut fields)?;
+    Ok(fields)
 }
 
 /// True for a request of HTTP/2 that asks for a WebSocket (RFC 8441 section 5).

@@ -392,6 +392,8 @@ impl Generation {
             || lasting.gate.is_some()
             || config.rejections.auto_bypass == AutoBypass::Process;
         let attribution = config.attribution.filter(|_| watched);
+        let gate = lasting.gate.as_ref();
+        let gate = gate.map(|gate| gate.with_limits(config.handler));
         let engine = Engine {
             rules: config.rules,
             gateways: config.gateways,
@@ -417,11 +419,9 @@ impl Generation {
                 body_bytes_kept,
                 Arc::clone(&lasting.flows),
                 Arc::clone(&lasting.counters),
+                gate.clone(),
             ),
-            gate: lasting
-                .gate
-                .as_ref()
-                .map(|gate| gate.with_limits(config.handler)),
+            gate,
             sni_mismatch: config.sni_mismatch,
             rejections: Arc::clone(&lasting.rejections),
             rejection_rules: config.rejections,

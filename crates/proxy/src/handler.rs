@@ -101,6 +101,11 @@ impl Interests {
         response_bodies: false,
         stream_chunks: false,
     };
+
+    /// Whether anything is told of a request once it was decided about.
+    fn in_flows(self) -> bool {
+        self.responses || self.stream_chunks
+    }
 }
 
 /// Decides about requests, and is told what happens. Every callback has a default that does

@@ -12,14 +12,14 @@ use traffic::wire::websocket::handshake::{Accepted, Proof};
 use traffic::wire::websocket::{Observation, Observer, Problem};
 use traffic::{
     Action, BodySize, CertificateRefused, ConnectionFacts, Event, Failure, FailureKind, FlowId,
-    FlowKind, FlowStarted, Head, Outcome, Rerouted, Route, Scheme, Sender, Side, Stage, Streamed,
-    Target, Timestamp, UpstreamFacts, Version,
+    FlowKind, FlowStarted, Head, Host, Outcome, Rerouted, Route, Scheme, Sender, Side, Stage,
+    Streamed, Target, Timestamp, UpstreamFacts, Version,
 };
 
 use crate::clock;
 use crate::error;
 use crate::gateway::Told;
-use crate::handler::Lane;
+use crate::handler::{Gate, Lane};
 use crate::limits::EVENTS_PER_BATCH;
 use crate::metrics::{Counters, Protocol};
 use crate::tunnel::Passed;
@@ -70,6 +70,8 @@ pub(crate) struct Tap {
     kept_max: u64,
     flows: Arc<FlowCount>,
     counters: Arc<Counters>,
+    /// The handler that is told of handshakes that failed, watched or not.
+    gate: Option<Arc<Gate>>,
 }
 
 /// What all flows of one proxy share, over all its configurations.
@@ -110,6 +112,8 @@ pub(crate) struct Flow<'r> {
     reporter: &'r mut Reporter,
     id: FlowId,
     begun: Instant,
+    /// Where it goes, if there is a handler.
+    host: Option<Host>,
     route: Action,
     protocol: Protocol,
     /// Payload that was counted, of the request and of the response.
@@ -143,6 +147,7 @@ impl Tap {
         kept_max: u64,
         flows: Arc<FlowCount>,
         counters: Arc<Counters>,
+        gate: Option<Arc<Gate>>,
     ) -> Arc<Self> {
         let of_flows = watcher.as_ref().filter(|watcher| watcher.watches_flows());
         Arc::new(Self {
@@ -152,6 +157,7 @@ impl Tap {
             kept_max,
             flows,
             counters,
+            gate,
         })
     }
 
@@ -234,6 +240,7 @@ impl Reporter {
         self.tap.counters.flow_begun();
         Flow {
             protocol: Protocol::of(opening.kind, self.spoken),
+            host: self.tap.gate.as_ref().map(|_| opening.target.host.clone()),
             reporter: self,
             id,
             begun: Instant::now(),
@@ -528,6 +535,11 @@ impl Flow<'_> {
 
     /// Ends the flow with a failure; `replied` is the status that the client got from us.
     pub(crate) fn fail(self, failure: Failure, replied: Option<u16>) {
+        if failure.stage == Stage::Tls
+            && let (Some(gate), Some(host)) = (&self.reporter.tap.gate, &self.host)
+        {
+            gate.tls_failed(host, &failure.text);
+        }
         self.end(Outcome::Failed {
             failure: Box::new(failure),
             replied,

@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
-use traffic::{ConnectionId, Failure, FailureKind, FlowId, Side, Stage};
+use traffic::{ConnectionId, Failure, FailureKind, FlowId, Host, Side, Stage};
 use uuid::Uuid;
 
 use super::held::{HeldBytes, Hold};
@@ -300,8 +300,8 @@ impl Gate {
         }
     }
 
-    pub(crate) fn tls_failed(&self, host: &str, error: &str) {
-        self.call(|handler| handler.on_tls_failure(host, error));
+    pub(crate) fn tls_failed(&self, host: &Host, error: &str) {
+        self.call(|handler| handler.on_tls_failure(&host.to_string(), error));
     }
 
     /// Asks about a request, once all that came before it on its connection was told: who is told

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use traffic::wire::stream::{self, MessageKind as StreamMessageKind, StreamItem};
 use traffic::wire::websocket::{Close, MessageKind, Observation};
-use traffic::{Event, FlowId, FlowKind, Head, Outcome, Sender, Stage, Streamed, Version};
+use traffic::{Event, FlowId, FlowKind, Head, Sender, Streamed, Version};
 
 use super::{BodyView, FrameKind, Gate, Hold, LaneKey, RawResponse, StreamChunk, Work};
 use crate::tap::{ReadStreams, Watcher};
@@ -24,7 +24,6 @@ pub(crate) struct Observer {
 /// What is known of one flow that is under way.
 struct Observed {
     key: LaneKey,
-    host: String,
     websocket: bool,
     response: Option<Response>,
     /// Messages told of each direction.
@@ -63,7 +62,6 @@ impl Observer {
                     } else {
                         connection
                     },
-                    host: started.target.host.to_string(),
                     websocket: started.kind == FlowKind::WebSocket,
                     response: None,
                     sequence: [0; 2],
@@ -96,11 +94,13 @@ impl Observer {
                     self.streamed(observed, *sender, item);
                 }
             }
-            Event::FlowEnded { flow, outcome, .. } => {
+            Event::FlowEnded { flow, .. } => {
                 let observed = flows.remove(flow);
-                drop(flows);
-                if let Some(observed) = observed {
-                    self.flow_ended(&observed, outcome);
+                let streams = |observed: &Observed| observed.streams;
+                if let Some(observed) = observed.filter(streams)
+                    && self.gate.interests.stream_chunks
+                {
+                    self.gate.tell(observed.key, Work::StreamEnd);
                 }
             }
             Event::UpstreamChosen { .. }
@@ -209,17 +209,6 @@ impl Observer {
         observed.streams |= self.gate.tell(observed.key, Work::Chunk(Box::new(chunk)));
     }
 
-    fn flow_ended(&self, observed: &Observed, outcome: &Outcome) {
-        if observed.streams && self.gate.interests.stream_chunks {
-            self.gate.tell(observed.key, Work::StreamEnd);
-        }
-        if let Outcome::Failed { failure, .. } = outcome
-            && failure.stage == Stage::Tls
-        {
-            self.gate.tls_failed(&observed.host, &failure.text);
-        }
-    }
-
     fn raw_response(
         &self,
         key: LaneKey,
@@ -248,8 +237,10 @@ impl Observer {
 
 impl Watcher for Observer {
     fn handle_events(&self, events: Vec<Event>) {
-        for event in &events {
-            self.observe(event);
+        if self.gate.interests.in_flows() {
+            for event in &events {
+                self.observe(event);
+            }
         }
         let Some(behind) = &self.behind else {
             return;
@@ -262,6 +253,11 @@ impl Watcher for Observer {
         if !of_no_flow.is_empty() {
             behind.handle_events(of_no_flow);
         }
+    }
+
+    fn watches_flows(&self) -> bool {
+        let behind = self.behind.as_ref();
+        self.gate.interests.in_flows() || behind.is_some_and(|behind| behind.watches_flows())
     }
 
     fn streams(&self) -> ReadStreams {

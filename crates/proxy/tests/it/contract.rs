@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use oriel_proxy::{
-    ConnectionMeta, HandlerDecision, InterceptHandler, MitmError, ProcessInfo, RawRequest,
-    RawResponse, StreamChunk,
+    ConnectionMeta, HandlerDecision, InterceptHandler, Interests, MitmError, ProcessInfo,
+    RawRequest, RawResponse, StreamChunk,
 };
 use parking_lot::Mutex;
 use testbed::client::{Client, Http2Client, Request};
@@ -308,6 +308,45 @@ async fn nothing_goes_upstream_before_the_handler_has_decided() {
             404
         );
         assert_eq!(upstream.connection_count(), 1);
+    }
+}
+
+/// Notes the hosts whose handshakes failed.
+#[derive(Clone)]
+struct Failures {
+    interests: Interests,
+    hosts: Arc<Mutex<Vec<String>>>,
+}
+
+impl InterceptHandler for Failures {
+    fn interests(&self) -> Interests {
+        self.interests
+    }
+
+    fn on_tls_failure(&self, host: &str, _error: &str) {
+        self.hosts.lock().push(host.to_owned());
+    }
+}
+
+#[tokio::test]
+async fn failed_handshakes_are_told_whatever_else_is_wanted() {
+    let upstream = https(Protocols::Both).await;
+    for interests in [Interests::ALL, Interests::REQUEST_HEADS] {
+        let hosts = Arc::default();
+        let handler = Failures {
+            interests,
+            hosts: Arc::clone(&hosts),
+        };
+        let proxy = Embedded::start(handler, |config| {
+            config.upstream.verify_upstream_tls = true;
+        })
+        .await;
+        // The upstream's certificate is nobody's; each flow that wants it is told.
+        let client = proxy.through_tls(&upstream, &["http/1.1"]).await;
+        on_http1(client, "/", 2, 502).await;
+        on_http2(http2(&proxy, &upstream).await, "/", 2, 502).await;
+        proxy.handle.shutdown(Duration::from_secs(5)).await.unwrap();
+        assert_eq!(*hosts.lock(), ["localhost"; 4], "{interests:?}");
     }
 }
 

@@ -41,7 +41,7 @@ where
         &mut upstream.output,
     );
     upstream.output.extend_from_slice(b"\r\n");
-    let tap = Tap::new(None, 0, Arc::default(), Arc::default());
+    let tap = Tap::new(None, 0, Arc::default(), Arc::default(), None);
     let mut reporter = tap.reporter(crate::metrics::Protocol::Http1);
     let (connection, route) = (Arc::new(facts()), Arc::new(route()));
     let target = Target::parse("a.example", 80).unwrap();

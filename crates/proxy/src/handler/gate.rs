@@ -5,9 +5,10 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -430,8 +431,14 @@ impl Gate {
     }
 
     async fn within<T>(&self, limit: Duration, asked: impl Future<Output = T>) -> Result<T, Fault> {
-        let asked = AssertUnwindSafe(asked).catch_unwind();
-        match tokio::time::timeout(limit, asked).await {
+        let mut asked = pin!(AssertUnwindSafe(asked).catch_unwind());
+        // Most answer at once and need no timer.
+        let at_once = std::future::poll_fn(|cx| Poll::Ready(asked.as_mut().poll(cx)));
+        let answer = match at_once.await {
+            Poll::Ready(answer) => Ok(answer),
+            Poll::Pending => tokio::time::timeout(limit, asked).await,
+        };
+        match answer {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(panic)) => {
                 self.caught(panic);

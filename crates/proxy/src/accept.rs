@@ -38,7 +38,7 @@ use crate::upstream::{Legs, Upstreams};
 pub struct Proxy {
     listening: Listening,
     control: Control,
-    clients: Tasks,
+    clients: Arc<Tasks>,
 }
 
 /// Changes a proxy while it runs. Cheap to clone; it does not keep the proxy running.
@@ -198,7 +198,7 @@ impl Proxy {
                 current: Arc::new(Mutex::new(generation)),
                 earlier: Arc::default(),
             },
-            clients: Tasks::default(),
+            clients: Arc::default(),
         })
     }
 
@@ -235,29 +235,16 @@ impl Proxy {
 
     /// The same; `stop` may bring a drain deadline of its own.
     pub(crate) async fn serve_until(
-        mut self,
+        self,
         stop: impl Future<Output = Option<Duration>> + Send,
     ) -> Drained {
-        let mut stop = std::pin::pin!(stop);
-        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let mut sweep = tokio::time::interval(POOL_SWEEP);
-        let drain = loop {
-            let accepted = tokio::select! {
-                drain = &mut stop => break drain,
-                _ = sweep.tick() => {
-                    self.control.sweep();
-                    continue;
-                }
-                accepted = accept(&mut self.listening, &permits) => accepted,
-            };
-            let (accepted, permit) = accepted;
-            let engine = self.control.engine();
-            self.clients.spawn("client connection", async move {
-                connection::run(accepted, engine).await;
-                drop(permit);
-            });
-        };
-        drop(self.listening);
+        // In a task of its own. The caller may be on a thread that runs no tasks, which would have
+        // to be woken for each connection, and to wake another to hand it over.
+        let accepting = Tasks::default();
+        let (control, clients) = (self.control.clone(), Arc::clone(&self.clients));
+        accepting.spawn("accepting", accept_all(self.listening, control, clients));
+        let drain = stop.await;
+        accepting.drain(Duration::ZERO, || ()).await;
         self.control.current.lock().stopper.stop();
         let engine = self.control.engine();
         let deadline = Instant::now() + drain.unwrap_or(engine.timeouts.drain);
@@ -482,6 +469,28 @@ impl From<SetUpError> for ReloadError {
 fn addresses(config: &ProxyConfig) -> Vec<ListenAddress> {
     let listeners = config.listeners.iter();
     listeners.map(|listener| listener.address.clone()).collect()
+}
+
+/// Has every connection that comes served, and sweeps now and then. Dropping it loses none that was
+/// accepted.
+async fn accept_all(mut listening: Listening, control: Control, clients: Arc<Tasks>) {
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut sweep = tokio::time::interval(POOL_SWEEP);
+    loop {
+        let accepted = tokio::select! {
+            _ = sweep.tick() => {
+                control.sweep();
+                continue;
+            }
+            accepted = accept(&mut listening, &permits) => accepted,
+        };
+        let (accepted, permit) = accepted;
+        let engine = control.engine();
+        clients.spawn("client connection", async move {
+            connection::run(accepted, engine).await;
+            drop(permit);
+        });
+    }
 }
 
 /// The next connection, once there is room for it. Dropping it loses none.

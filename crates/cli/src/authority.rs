@@ -10,6 +10,7 @@ use proxy::Authority;
 use proxy::tls::authority::AuthorityError;
 use traffic::Timestamp;
 
+use crate::bundle;
 use crate::exit::Exit;
 use crate::paths::ca_folder;
 use crate::problem::Problem;
@@ -133,12 +134,14 @@ pub(crate) fn store_new(files: &AuthorityFiles, authority: &Authority) -> Result
     link(&files.certificate, certificates, 0o644)
 }
 
-/// Puts an authority in the place of the installation's own.
+/// Puts an authority in the place of the installation's own, and gives it to shells that were
+/// pointed at the one before.
 pub(crate) fn store_over(files: &AuthorityFiles, authority: &Authority) -> Result<(), Problem> {
     let folder = files.key.parent().unwrap_or_else(|| Path::new("."));
     make_private_folder(folder).map_err(|error| unwritable(folder, &error))?;
     let both = format!("{}{}", authority.key_pem(), authority.certificate_pem());
-    replace(&files.key, both.as_bytes(), 0o600).map_err(|error| unwritable(&files.key, &error))
+    replace(&files.key, both.as_bytes(), 0o600).map_err(|error| unwritable(&files.key, &error))?;
+    bundle::add(folder, authority.certificate_pem()).map_err(|error| unwritable(folder, &error))
 }
 
 /// An authority that cannot be made as it was asked for.

@@ -24,10 +24,7 @@ pub(crate) fn write(
     environment: &Environment,
 ) -> std::io::Result<TrustFiles> {
     make_private_folder(folder)?;
-    let files = TrustFiles {
-        bundle: folder.join("bundle.pem"),
-        addition: folder.join("ca.pem"),
-    };
+    let files = TrustFiles::in_folder(folder);
     let configured = configured(environment, REPLACING, folder);
     let roots = system_roots(environment);
     let bundle = concatenate(&[&roots, &configured, certificate_pem]);
@@ -35,6 +32,26 @@ pub(crate) fn write(
     let added = concatenate(&[&configured_additions(environment, folder), certificate_pem]);
     replace(&files.addition, added.as_bytes(), 0o644)?;
     Ok(files)
+}
+
+/// Adds certificates to the files that are in a folder already, for shells that were pointed at them
+/// before there were these certificates.
+pub(crate) fn add(folder: &Path, certificate_pem: &str) -> std::io::Result<()> {
+    let TrustFiles { bundle, addition } = TrustFiles::in_folder(folder);
+    for path in [bundle, addition].iter().filter(|path| path.exists()) {
+        let text = concatenate(&[&std::fs::read_to_string(path)?, certificate_pem]);
+        replace(path, text.as_bytes(), 0o644)?;
+    }
+    Ok(())
+}
+
+impl TrustFiles {
+    fn in_folder(folder: &Path) -> Self {
+        Self {
+            bundle: folder.join("bundle.pem"),
+            addition: folder.join("ca.pem"),
+        }
+    }
 }
 
 /// Where systems keep the roots they trust in one file, the most common first.
@@ -123,6 +140,12 @@ mod tests {
         let bundle = std::fs::read_to_string(files.bundle).unwrap();
         assert!(bundle.ends_with("CORP\nOURS\n"), "{bundle}");
         assert_eq!(bundle.matches("CORP").count(), 1);
-        assert_eq!(std::fs::read_to_string(files.addition).unwrap(), "OURS\n");
+        assert_eq!(std::fs::read_to_string(&files.addition).unwrap(), "OURS\n");
+        add(&own, "NEW\n").unwrap();
+        let added = std::fs::read_to_string(files.addition).unwrap();
+        assert_eq!(added, "OURS\nNEW\n");
+        std::fs::create_dir(folder.path().join("empty")).unwrap();
+        add(&folder.path().join("empty"), "NEW\n").unwrap();
+        assert!(!folder.path().join("empty/ca.pem").exists());
     }
 }

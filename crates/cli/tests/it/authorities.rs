@@ -460,13 +460,23 @@ fn what_made_place_is_trusted_until_its_window_ends() {
     let site = Site::https(&world, Protocols::Both);
     done(&world, &["ca", "init", "--name", "ours", "--key", "p384"]);
     let first = done(&world, &["ca", "export"]);
+    // A shell is pointed at files of trust.
+    done(&world, &["env"]);
     let shown = done(&world, &["ca", "rotate", "--overlap", "2d", "--json"]);
     let shown: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(shown["subject"], "CN=ours #2");
     assert_eq!(shown["key"], "ECDSA P-384");
     assert_eq!(shown["earlier"][0]["subject"], "CN=ours");
-    // The key of the old one is gone.
     let folder = world.path(".local/share/oriel/ca");
+    let second = done(&world, &["ca", "export", "--format", "chain"]);
+    for file in ["bundle.pem", "ca.pem"] {
+        let given = std::fs::read_to_string(folder.join(file)).unwrap();
+        assert!(
+            given.contains(first.trim()) && given.contains(&second),
+            "{file}"
+        );
+    }
+    // The key of the old one is gone.
     let files = std::fs::read_dir(&folder).unwrap().flatten();
     let texts: Vec<_> = files
         .map(|file| std::fs::read_to_string(file.path()).unwrap())
@@ -475,7 +485,7 @@ fn what_made_place_is_trusted_until_its_window_ends() {
         .iter()
         .map(|text| text.matches("BEGIN PRIVATE").count())
         .sum();
-    assert_eq!((texts.len(), keys), (2, 1));
+    assert_eq!((texts.len(), keys), (4, 1));
 
     let given = |world: &World| {
         let bundle = done(world, &["ca", "export", "--format", "bundle"]);

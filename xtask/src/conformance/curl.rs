@@ -1,124 +1,40 @@
-//! curl's own tests of HTTP, by the proxy option of their runner: curl sends the absolute form, and
-//! each byte that its servers receive and that curl writes is compared.
+//! curl's own tests of HTTP, by the proxy option of their runner: curl sends the absolute form, or
+//! CONNECT where it wants TLS, and each byte that its servers receive and that curl writes is
+//! compared.
 //!
-//! Where two texts differ only in what a proxy must change, `curl_tests.sh` says so: those cases
-//! need no list of their own.
+//! Where two texts differ only in what a proxy must change, `curl_tests.sh` says so, and where oriel
+//! has refused something, its own record does: those cases need no list of their own.
+
+mod reasons;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
+
+use self::reasons::{FAILURES, HOP_FIELDS, LINE_ENDS, REASONS};
 use super::place::{Place, Run, Way, fetch as fetch_by};
-use super::report::{Comparison, Reason};
+use super::report::Comparison;
 use super::verdicts::{Verdict, Verdicts};
 use crate::failure::Failure;
 use crate::tidy::workspace_root;
 
-/// What is run: HTTP in clear and no other proxy, as one would stand in the way of the other.
-/// Bounded by number, as each difference is looked at once.
+/// What is run: HTTP in clear and within TLS, and no other proxy, as one would stand in the way of
+/// the other. curl is built without HTTP/2.
 const TESTS: &[&str] = &[
     "HTTP",
+    "HTTPS",
     "!FTP",
     "!HTTP proxy",
+    "!HTTPS proxy",
+    "!haproxy",
     "!proxytunnel",
     "!HTTP CONNECT",
     "!SOCKS4",
     "!SOCKS5",
-    "!HTTPS",
     "!HTTP/2",
-    "1",
-    "to",
-    "400",
-];
-
-const HOP_FIELDS: &str = "Only fields of one connection differ: `Connection`, `Keep-Alive` (RFC 9110 \
-     section 7.6.1). All else that the test compares is the same.";
-const LINE_ENDS: &str = "Lines of a head ended in LF alone and left with CRLF; fields of one \
-     connection may differ as well. All else that the test compares is the same.";
-
-const REASONS: &[Reason] = &[
-    Reason {
-        cases: &["19 *", "20 *"],
-        why: "The server is not there: it is oriel that finds out, and answers with a 502.",
-    },
-    Reason {
-        cases: &["31 *", "46 *", "389 *"],
-        why: "curl is told an address for a name, or knows one by itself. In the absolute form the \
-              proxy resolves the name, and it has none.",
-    },
-    Reason {
-        cases: &["346 *"],
-        why: "The test names a proxy itself, with credentials, and this one takes its place.",
-    },
-    Reason {
-        cases: &["30 *", "37 *", "158 *"],
-        why: "The server closes without a final answer: a 502 says so.",
-    },
-    Reason {
-        cases: &["36 *", "341 *"],
-        why: "A chunk's size is no number, or ends in LF alone: refused, and the body is cut there.",
-    },
-    Reason {
-        cases: &["47 *", "180 *", "181 *"],
-        why: "A request of HTTP/1.0 goes on as HTTP/1.1 (RFC 9110 section 6.2). That its field \
-              names come out in lower case is a weakness of oriel.",
-    },
-    Reason {
-        cases: &["48 *", "338 *"],
-        why: "Two connections where curl would have used one: in this run oriel keeps none, as the \
-              test server waits for the end of each before the next test.",
-    },
-    Reason {
-        cases: &["193 *"],
-        why: "It counts curl's connections: the server closes its own after the redirect, that \
-              to the proxy stays.",
-    },
-    Reason {
-        cases: &["56 *"],
-        why: "A head of 100 KiB: oriel takes 64 KiB and answers 431.",
-    },
-    Reason {
-        cases: &["60 *"],
-        why: "A request with Transfer-Encoding and Content-Length is refused (RFC 9112 section 6.3).",
-    },
-    Reason {
-        cases: &["365 *"],
-        why: "A response with Transfer-Encoding and Content-Length is refused (RFC 9112 section \
-              6.3): a 502.",
-    },
-    Reason {
-        cases: &["61 *", "62 *", "73 *", "329 *"],
-        why: "The authority of the absolute form replaces the Host field (RFC 9112 section 3.2.2).",
-    },
-    Reason {
-        cases: &["66 *"],
-        why: "The response is HTTP/0.9, without a head: a 502.",
-    },
-    Reason {
-        cases: &["129 *"],
-        why: "The response says HTTP/1.2, which curl refuses as well: oriel does so first, with a \
-              502.",
-    },
-    Reason {
-        cases: &["178 *", "393 *", "394 *"],
-        why: "Content-Length is no number, or none that 64 bits hold: a 502.",
-    },
-    Reason {
-        cases: &["262 *", "398 *"],
-        why: "A field with a NUL, or a line without a colon, which curl refuses as well: oriel does \
-              so first, with a 502.",
-    },
-    Reason {
-        cases: &["319 *", "387 *"],
-        why: "A transfer coding other than chunked has an end that oriel cannot know (RFC 9112 \
-              section 6.3): a 502.",
-    },
-    Reason {
-        cases: &["357 *"],
-        why: "An answer in the place of `100 Continue` ends the client's connection, and with that \
-              curl does not ask again without its `Expect`.",
-    },
 ];
 
 pub(super) fn fetch(place: &Place) -> Result<(), Failure> {
@@ -133,32 +49,52 @@ pub(super) fn fetch(place: &Place) -> Result<(), Failure> {
 
 pub(super) fn run(place: &Place) -> Result<Vec<Comparison>, Failure> {
     let (direct, _) = run_tests(place, Way::Direct)?;
-    let (through, flows) = run_tests(place, Way::Through)?;
+    let (through, recorded) = run_tests(place, Way::Through)?;
+    let mut classed = through.per_hop;
+    for difference in direct.verdicts.differences(&through.verdicts) {
+        if let Some(why) = recorded.failures.get(number_of(difference.case)) {
+            classed.entry(difference.case.to_owned()).or_insert(why);
+        }
+    }
     Ok(vec![Comparison {
         suite: "curl",
-        version: format!("{}, HTTP tests 1 to 400", version(place)?),
-        way: "absolute form (`runtests.pl -P`)",
+        version: format!("{}, its tests of HTTP and HTTPS", version(place)?),
+        way: "absolute form, CONNECT for TLS (`runtests.pl -P`)",
         direct: direct.verdicts,
         through: through.verdicts,
-        flows,
+        flows: recorded.flows,
         reasons: REASONS,
-        classed: through.per_hop,
+        classed,
     }])
 }
 
-fn run_tests(place: &Place, way: Way) -> Result<(Said, u64), Failure> {
+fn run_tests(place: &Place, way: Way) -> Result<(Said, Recorded), Failure> {
     let tests = place.path("curl/source/tests");
     let script = script("curl_tests.sh");
     let word = match way {
         Way::Direct => "direct",
-        Way::Through => "absolute",
+        Way::Through => "through",
     };
     let mut words: Vec<&OsStr> = vec!["sh".as_ref(), script.as_ref(), word.as_ref()];
     words.extend(TESTS.iter().map(OsStr::new));
+    let certificate = tests.join("certs/test-ca.cacert");
+    let key = tests.join("certs/test-ca.key");
     let run = Run {
         name: "curl",
         way,
-        options: &[OsStr::new("--no-ca-env")],
+        options: &[
+            "--no-ca-env".as_ref(),
+            "--ca-cert".as_ref(),
+            certificate.as_ref(),
+            "--ca-key".as_ref(),
+            key.as_ref(),
+            "--upstream-ca".as_ref(),
+            certificate.as_ref(),
+            // The certificates are for `localhost`; where a test uses the address, curl does not
+            // verify either.
+            "--danger-accept-invalid-upstream".as_ref(),
+            "127.0.0.1".as_ref(),
+        ],
         variables: &[
             ("ORIEL_INTERCEPT_IP_TARGETS", "true".as_ref()),
             // The test server holds back its log, and so the test, while a connection is open.
@@ -168,7 +104,46 @@ fn run_tests(place: &Place, way: Way) -> Result<(Said, u64), Failure> {
     };
     let outcome = place.run(&run, &words)?;
     let said = read_output(&outcome.text, &|number| title_of(&tests, number))?;
-    Ok((said, outcome.flows()))
+    let mut recorded = Recorded {
+        flows: outcome.flows(),
+        failures: BTreeMap::new(),
+    };
+    if way == Way::Through {
+        let flows = place.ask_oriel(&run, &["flows", "--all"])?;
+        recorded.failures = read_failures(&flows);
+    }
+    Ok((said, recorded))
+}
+
+/// What oriel recorded.
+#[derive(Debug)]
+struct Recorded {
+    flows: u64,
+    /// Why requests failed, by the numbers in their paths, which name the test.
+    failures: BTreeMap<String, &'static str>,
+}
+
+fn read_failures(flows: &Value) -> BTreeMap<String, &'static str> {
+    let mut failures = BTreeMap::new();
+    for flow in flows["items"].as_array().into_iter().flatten() {
+        let message = flow["error"]["message"].as_str().unwrap_or_default();
+        let known = FAILURES.iter().find(|(part, _)| message.contains(part));
+        let path = flow["path"].as_str().unwrap_or_default();
+        let numbers = path.split(|character: char| !character.is_ascii_digit());
+        for number in numbers.filter(|number| !number.is_empty()) {
+            let Some((_, why)) = known else { continue };
+            failures.insert(number.to_owned(), *why);
+            // The second request of test 12 asks for 120002.
+            if let Some(test) = number
+                .len()
+                .checked_sub(4)
+                .and_then(|end| number.get(..end))
+            {
+                failures.insert(test.to_owned(), *why);
+            }
+        }
+    }
+    failures
 }
 
 /// Debian's testing branch moves, so the version is what was fetched.
@@ -193,7 +168,6 @@ struct Said {
 fn read_output(text: &str, title_of: &dyn Fn(&str) -> String) -> Result<Said, Failure> {
     let mut said = Said::default();
     let case = |number: &str| format!("{number} {}", title_of(number));
-    let number_of = |rest: &str| rest.split(' ').next().unwrap_or_default().to_owned();
     let mut per_hop = BTreeMap::new();
     for line in text.lines() {
         let Some(rest) = line.strip_prefix("PERHOP: ") else {
@@ -206,11 +180,11 @@ fn read_output(text: &str, title_of: &dyn Fn(&str) -> String) -> Result<Said, Fa
     }
     for line in text.lines() {
         if let Some(number) = line.strip_prefix("PASS: ").map(number_of) {
-            if let Some(why) = per_hop.get(&number) {
-                said.verdicts.add(case(&number), Verdict::Failed);
-                said.per_hop.insert(case(&number), why);
+            if let Some(why) = per_hop.get(number) {
+                said.verdicts.add(case(number), Verdict::Failed);
+                said.per_hop.insert(case(number), why);
             } else {
-                said.verdicts.add(case(&number), Verdict::Passed);
+                said.verdicts.add(case(number), Verdict::Passed);
             }
         } else if let Some(failed) = line.strip_prefix("TESTFAIL: These test cases failed: ") {
             for number in failed.split_whitespace() {
@@ -222,6 +196,11 @@ fn read_output(text: &str, title_of: &dyn Fn(&str) -> String) -> Result<Said, Fa
         true => Ok(said),
         false => Err(Failure::new("curl's tests did not run to their end")),
     }
+}
+
+/// What stands before the title of a test.
+fn number_of(case: &str) -> &str {
+    case.split(' ').next().unwrap_or_default()
 }
 
 /// The title of a test, from its file.
@@ -257,5 +236,17 @@ mod tests {
             BTreeMap::from([("12 title 12".to_owned(), LINE_ENDS)])
         );
         assert!(read_output("PASS: 1 - get\n", &|_| String::new()).is_err());
+    }
+
+    #[test]
+    fn a_failure_on_record_is_of_the_test_in_the_path() {
+        let flows = serde_json::json!({"items": [
+            {"path": "/want/12", "error": null},
+            {"path": "/a/340002.txt?b=7", "error": {"message": "a.b cannot be resolved: no"}},
+            {"path": "/56", "error": {"message": "news"}},
+        ]});
+        let failures = read_failures(&flows);
+        let tests: Vec<&str> = failures.keys().map(String::as_str).collect();
+        assert_eq!(tests, ["34", "340002", "7"]);
     }
 }

@@ -24,4 +24,19 @@ cd source
 ./configure --with-openssl --disable-shared --without-libpsl --disable-ldap --disable-docs
 make -j2
 make -j2 -C tests
+# The key of the authority that the test servers have their certificates from; oriel uses it too.
+chmod 600 tests/certs/test-ca.key
+# stunnel is what those servers speak TLS with. It is of the Debian that runs here.
+rm -rf ../stunnel
+mkdir -p ../stunnel/bin
+cd ../stunnel
+apt-get download stunnel4 libwrap0
+for package in *.deb; do
+  dpkg -x "$package" .
+done
+cat >bin/stunnel <<END
+#!/bin/sh
+LD_LIBRARY_PATH=$(echo "$PWD"/usr/lib/*-linux-gnu) exec "$PWD/usr/bin/stunnel4" "\$@"
+END
+chmod +x bin/stunnel
 touch ../built

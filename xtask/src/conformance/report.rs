@@ -8,6 +8,9 @@ use super::verdicts::{Difference, Verdict, Verdicts};
 use crate::console;
 use crate::failure::Failure;
 
+/// How many cases with one reason are named in full, if what stands first tells them apart.
+const NAMES_MAX: usize = 3;
+
 /// One suite, direct and one way through oriel.
 #[derive(Debug)]
 pub(super) struct Comparison {
@@ -111,23 +114,31 @@ fn write_differences(text: &mut String, one: &Comparison) {
         return;
     }
     *text += &format!("\n### {}, {}\n\n", one.suite, one.way);
-    *text += "| case | direct | through | why |\n|---|---|---|---|\n";
-    let mut classes: BTreeMap<(&str, &str, &str), Vec<&str>> = BTreeMap::new();
+    *text += "| cases | direct | through | why |\n|---|---|---|---|\n";
+    let mut groups: BTreeMap<(&str, &str, &str), Vec<&str>> = BTreeMap::new();
     for difference in &differences {
         let why = one.reason_of(difference).unwrap_or("**not explained**");
         let (direct, through) = (difference.direct.word(), difference.through.word());
-        if one.classed.contains_key(difference.case) {
-            let class = classes.entry((why, direct, through)).or_default();
-            class.extend(difference.case.split(' ').next());
-            continue;
-        }
-        *text += &format!("| `{}` | {direct} | {through} | {why} |\n", difference.case);
+        let group = groups.entry((why, direct, through)).or_default();
+        group.push(difference.case);
     }
-    // Too many for a line each: what stands first in their names.
-    for ((why, direct, through), cases) in classes {
-        let (count, cases) = (cases.len(), cases.join(", "));
-        *text += &format!("| {count} cases: {cases} | {direct} | {through} | {why} |\n");
+    for ((why, direct, through), cases) in groups {
+        let cases = names(cases);
+        *text += &format!("| {cases} | {direct} | {through} | {why} |\n");
     }
+}
+
+/// Their names, or for more than a few what stands first in those.
+fn names(mut cases: Vec<&str>) -> String {
+    let first = |case: &&str| case.split(' ').next().unwrap_or_default().to_owned();
+    if cases.len() > NAMES_MAX && cases.iter().all(|case| case.contains(' ')) {
+        // Most are numbers.
+        cases.sort_by_key(|case| first(case).parse::<u32>().unwrap_or(u32::MAX));
+        let cases: Vec<String> = cases.iter().map(first).collect();
+        return format!("{} cases: {}", cases.len(), cases.join(", "));
+    }
+    let quoted = cases.iter().map(|case| format!("`{case}`"));
+    quoted.collect::<Vec<_>>().join("<br>")
 }
 
 /// The whole page.

@@ -17,8 +17,8 @@ use crate::config::project;
 use crate::config::proxy_variables::proxy_variables;
 use crate::config::read::{read_if_there, read_named};
 use crate::config::values::{
-    AdminListen, AutoBypass, Listen, LogFormat, Login, ProxyChoice, ProxyLogin, Redact,
-    SniMismatch, TlsVersion, Unlisted,
+    AdminListen, AutoBypass, Listen, LogFormat, Login, PrivateReach, ProxyChoice, ProxyLogin,
+    Redact, SniMismatch, TlsVersion, Unlisted,
 };
 use crate::environment::Environment;
 use crate::paths::Paths;
@@ -74,6 +74,8 @@ pub(crate) struct Settings {
     pub(crate) upstream_ca_files: Setting<Vec<PathBuf>>,
     pub(crate) upstream_system_roots: Setting<bool>,
     pub(crate) danger_accept_invalid: Setting<Vec<String>>,
+    pub(crate) private_reach: Setting<PrivateReach>,
+    pub(crate) private_allow: Setting<Vec<String>>,
     pub(crate) client_certificates: Setting<Vec<ClientCertificate>>,
     pub(crate) upstream_proxy: Setting<ProxyChoice>,
     pub(crate) upstream_proxy_ca: Setting<Option<PathBuf>>,
@@ -163,6 +165,8 @@ impl Settings {
                 "upstream.danger_accept_invalid",
                 &self.danger_accept_invalid,
             ),
+            row("upstream.private_reach", &self.private_reach),
+            row("upstream.private_allow", &self.private_allow),
             row("upstream.client_certificates", &self.client_certificates),
             row("upstream_proxy.url", &self.upstream_proxy),
             row("upstream_proxy.ca", &text_of(&self.upstream_proxy_ca)),
@@ -422,6 +426,16 @@ impl Merge {
             danger_accept_invalid: self.pick(
                 "upstream.danger_accept_invalid",
                 |file| file.upstream.danger_accept_invalid.clone(),
+                Vec::new(),
+            ),
+            private_reach: self.pick(
+                "upstream.private_reach",
+                |file| file.upstream.private_reach,
+                PrivateReach::Local,
+            ),
+            private_allow: self.pick(
+                "upstream.private_allow",
+                |file| file.upstream.private_allow.clone(),
                 Vec::new(),
             ),
             client_certificates: self.pick(

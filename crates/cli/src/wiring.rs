@@ -16,6 +16,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use store::{EndRun, NewRun, Recorder, RunId, Store, StoreOptions};
 use traffic::rules::pattern::HostPatterns;
+use traffic::rules::private::{self, DialGuard};
 use traffic::rules::route::{self, RouteConfig, Rules};
 use traffic::{CertificateRefused, Event, ListenAddress};
 
@@ -24,7 +25,9 @@ use crate::authority::load_for_use;
 use crate::clock::now;
 use crate::config::file::ClientCertificate;
 use crate::config::layer::{Origin, Setting};
-use crate::config::values::{AdminListen, AutoBypass, SniMismatch, TlsVersion, Unlisted};
+use crate::config::values::{
+    AdminListen, AutoBypass, PrivateReach, SniMismatch, TlsVersion, Unlisted,
+};
 use crate::exit::Exit;
 use crate::gateways::{self, gateways};
 use crate::listeners::{listeners, refuse_exposure};
@@ -188,6 +191,14 @@ pub(crate) fn engine_config(
         listeners: listeners(settings)?,
         rules: Arc::new(compile_rules(settings)?),
         gateways: gateways(settings)?,
+        dial_guard: DialGuard {
+            private: match settings.private_reach.value {
+                PrivateReach::Local => private::PrivateReach::LocalClients,
+                PrivateReach::All => private::PrivateReach::Everybody,
+                PrivateReach::None => private::PrivateReach::Nobody,
+            },
+            allowed: patterns("upstream.private_allow", &settings.private_allow)?,
+        },
         authority,
         upstream_trust: upstream_trust(settings, plan.extra_roots)?,
         upstream_proxies: upstream_proxies(settings)?,

@@ -16,6 +16,7 @@ use oriel_proxy::{
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use traffic::rules::gateway::GatewayRoutes;
+use traffic::rules::private::DialGuard;
 use traffic::rules::route::{RouteConfig, Rules, Unlisted};
 use traffic::rules::upstream_proxy::ProxyRules;
 use traffic::{Event, Timestamp};
@@ -65,6 +66,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         },
         upstream_proxies: ProxyRules::default(),
         gateways: GatewayRoutes::default(),
+        dial_guard: DialGuard::default(),
         min_tls_version: MinTlsVersion::Tls12,
         connect_ports: ConnectPorts::Any,
         own_addresses: Vec::new(),

@@ -364,6 +364,7 @@ impl Generation {
         let (stopper, stop) = Stopper::new();
         let dialer = Dialer::new(
             lasting.own_addresses.clone(),
+            config.dial_guard,
             config.timeouts.connect,
             config.dial_again,
         );

@@ -13,6 +13,7 @@ use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use traffic::rules::gateway::GatewayRoutes;
 use traffic::rules::pattern::HostPatterns;
+use traffic::rules::private::DialGuard;
 use traffic::rules::route::Rules;
 use traffic::rules::upstream_proxy::ProxyRules;
 use traffic::{ListenAddress, Scheme, Target, TargetError};
@@ -44,6 +45,9 @@ pub struct ProxyConfig {
     /// Which requests on opened connections, and plain ones, go to a gateway in the place of their
     /// upstream.
     pub gateways: GatewayRoutes,
+    /// Which addresses clients of forward listeners may have dialled. What the configuration itself
+    /// names is not asked about: upstreams of reverse listeners, gateways, proxies.
+    pub dial_guard: DialGuard,
     /// The oldest version of TLS that is spoken, with clients and with upstreams.
     pub min_tls_version: MinTlsVersion,
     /// Ports that a CONNECT request may name.

@@ -94,7 +94,7 @@ async fn open(
             route = outside;
         }
     }
-    if let Some(failure) = refused(&asked.target, &route, engine) {
+    if let Some(failure) = refused(&asked, &route, engine) {
         refuse(asked, route, failure, engine, reporter).await;
         return None;
     }
@@ -141,7 +141,8 @@ async fn found(process: Option<&ConnectionProcess>) -> Option<Arc<ProcessInfo>> 
     process?.find().await.ok()
 }
 
-fn refused(target: &Target, route: &Route, engine: &Engine) -> Option<Failure> {
+fn refused(asked: &ConnectAsked, route: &Route, engine: &Engine) -> Option<Failure> {
+    let target = &asked.target;
     if let Some(failure) = destination::own(target, engine) {
         return Some(failure);
     }
@@ -153,7 +154,10 @@ fn refused(target: &Target, route: &Route, engine: &Engine) -> Option<Failure> {
         return None;
     }
     if allowed {
-        return engine.busy(1);
+        let dialer = &engine.upstreams.dialer;
+        let reach = dialer.reach_of(asked.facts.client_address);
+        let denied = dialer.refuse_address(target, reach).err();
+        return denied.or_else(|| engine.busy(1));
     }
     let text = format!("CONNECT to port {} is not allowed", target.port);
     Some(error::failure(
@@ -189,7 +193,8 @@ async fn tunnel_early(
     reporter: &mut Reporter,
 ) {
     asked.facts.tls = Err(NoTls::Tunnelled);
-    let dialled = match engine.upstreams.tunnel_to(&asked.target).await {
+    let reach = engine.upstreams.dialer.reach_of(asked.facts.client_address);
+    let dialled = match engine.upstreams.tunnel_to(&asked.target, reach).await {
         Ok(dialled) => dialled,
         Err(failure) => return refuse(asked, route, failure, engine, reporter).await,
     };
@@ -301,7 +306,8 @@ async fn intercept(
             facts.tls = Err(NoTls::Tunnelled);
             let facts = Arc::new(facts);
             let opening = tunnel_opening(&facts, &target, &route, scheme);
-            match engine.upstreams.tunnel_to(&target).await {
+            let reach = engine.upstreams.dialer.reach_of(facts.client_address);
+            match engine.upstreams.tunnel_to(&target, reach).await {
                 Ok(dialled) => pass(wire, dialled, &opening, &head, engine, reporter).await,
                 Err(failure) => reporter.start(&opening, || head).fail(failure, None),
             }
@@ -372,7 +378,8 @@ async fn open_tls(
     } = unopened;
     let server_name = server_name(&hello, &target);
     let hosts = &engine.upstreams;
-    let upstream = hosts.host(Scheme::Https, &target, server_name.clone());
+    let reach = hosts.dialer.reach_of(facts.client_address);
+    let upstream = hosts.host(Scheme::Https, &target, server_name.clone(), reach);
     // Its requests go to a gateway, or some do: whether the host can be reached matters less.
     let asked = match engine.gateways.of_host(&target) {
         Some(gateway) => &Destination::gateway(gateway, engine),
@@ -508,7 +515,7 @@ fn inside(
 ) -> Arc<Inside> {
     let facts = Arc::new(facts);
     Arc::new(Inside {
-        to: Destination::redirected(target.clone(), scheme, &route, &facts, engine),
+        to: Destination::asked_for(target.clone(), scheme, &route, &facts, engine),
         dial_failure: Mutex::new(None),
         subject,
         login,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use traffic::rules::gateway::GatewayRoutes;
+use traffic::rules::private::Reach;
 use traffic::rules::route::Rules;
 use traffic::{
     Action, ClientAddress, ConnectionFacts, ConnectionId, Failure, Front, ListenAddress, NoTls,
@@ -224,7 +225,10 @@ async fn enter(
             ListenerMode::Forward => connect::offered(&hello),
             ListenerMode::Reverse(to) => {
                 let host = to.target.host.clone();
-                let upstream = engine.upstreams.host(to.scheme, &to.target, host);
+                let upstream =
+                    engine
+                        .upstreams
+                        .host(to.scheme, &to.target, host, Reach::Everywhere);
                 let (alpn, failure) = connect::agree(&hello, &upstream, engine).await;
                 dial_failure = failure;
                 alpn

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use traffic::rules::gateway::Gateway;
+use traffic::rules::private::Reach;
 use traffic::rules::route::{Facts, Opening as FirstBytes};
 use traffic::{
     Action, ConnectionFacts, Failure, FailureKind, FlowKind, Front, Route, Scheme, Side, Stage,
@@ -123,10 +124,23 @@ impl Destination {
             target: &target,
             opening: FirstBytes::PlainHttp,
         });
-        Self::redirected(target, scheme, &Arc::new(route), connection, engine)
+        Self::asked_for(target, scheme, &Arc::new(route), connection, engine)
     }
 
-    /// Another target, under a route that was decided for the one asked for.
+    /// The target that a client of a forward listener asked for, under a route that was decided.
+    pub(crate) fn asked_for(
+        target: Target,
+        scheme: Scheme,
+        route: &Arc<Route>,
+        connection: &Arc<ConnectionFacts>,
+        engine: &Engine,
+    ) -> Arc<Self> {
+        let reach = engine.upstreams.dialer.reach_of(connection.client_address);
+        Self::new(target, scheme, route, connection, (engine, reach))
+    }
+
+    /// Another target, under a route that was decided for the one asked for. It is not the client
+    /// that names it.
     pub(crate) fn redirected(
         target: Target,
         scheme: Scheme,
@@ -134,9 +148,25 @@ impl Destination {
         connection: &Arc<ConnectionFacts>,
         engine: &Engine,
     ) -> Arc<Self> {
+        Self::new(
+            target,
+            scheme,
+            route,
+            connection,
+            (engine, Reach::Everywhere),
+        )
+    }
+
+    fn new(
+        target: Target,
+        scheme: Scheme,
+        route: &Arc<Route>,
+        connection: &Arc<ConnectionFacts>,
+        (engine, reach): (&Engine, Reach),
+    ) -> Arc<Self> {
         let host = target.host.clone();
         Arc::new(Self {
-            upstream: engine.upstreams.host(scheme, &target, host),
+            upstream: engine.upstreams.host(scheme, &target, host, reach),
             target,
             scheme,
             route: Arc::clone(route),
@@ -161,7 +191,9 @@ impl Destination {
         let (scheme, host) = (gateway.url.scheme(), target.host.clone());
         match gateway.direct {
             true => engine.upstreams.host_directly(scheme, target, host),
-            false => engine.upstreams.host(scheme, target, host),
+            false => engine
+                .upstreams
+                .host(scheme, target, host, Reach::Everywhere),
         }
     }
 

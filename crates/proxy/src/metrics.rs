@@ -236,6 +236,7 @@ impl FlowOutcome {
         match failure.kind {
             FailureKind::Blocked
             | FailureKind::RequestBlocked
+            | FailureKind::AddressDenied
             | FailureKind::PortNotAllowed
             | FailureKind::Loop
             | FailureKind::Busy

@@ -50,6 +50,7 @@ use std::time::Duration;
 
 use traffic::ListenAddress;
 use traffic::rules::gateway::GatewayRoutes;
+use traffic::rules::private::DialGuard;
 use traffic::rules::route::{RouteConfig, Rules, Unlisted};
 use traffic::rules::upstream_proxy::ProxyRules;
 
@@ -162,6 +163,7 @@ fn engine_config(config: &MitmConfig, authority: Arc<Authority>) -> Result<Proxy
         rules: Arc::new(rules),
         authority,
         gateways: GatewayRoutes::default(),
+        dial_guard: DialGuard::default(),
         upstream_trust: UpstreamTrust {
             system_roots: true,
             extra_roots: Vec::new(),

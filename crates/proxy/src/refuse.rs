@@ -124,6 +124,7 @@ pub(crate) fn status(failure: &Failure) -> u16 {
             FailureKind::PortNotAllowed
             | FailureKind::Blocked
             | FailureKind::RequestBlocked
+            | FailureKind::AddressDenied
             | FailureKind::SniMismatch,
         ) => 403,
         (_, FailureKind::Unauthorized) => 407,
@@ -162,6 +163,7 @@ fn error_type(failure: &Failure) -> &'static str {
         (_, FailureKind::ShuttingDown | FailureKind::HandlerFailed) => "proxy_internal_error",
         (_, FailureKind::Busy) => "connection_limit_reached",
         (Side::Client, _) => "http_request_error",
+        (_, FailureKind::AddressDenied) => "destination_ip_prohibited",
         (_, FailureKind::NameNotResolved) => "dns_error",
         (_, FailureKind::Unreachable) => "destination_ip_unroutable",
         (_, FailureKind::Refused) => "connection_refused",
@@ -229,6 +231,9 @@ fn fix(failure: &Failure, target: Option<&Target>) -> Option<String> {
             "tls.min_version says what is allowed, and nothing below 1.2 is; or do not open it: \
              --bypass {host}"
         ),
+        FailureKind::AddressDenied => {
+            format!("ask who runs this proxy to allow it: upstream.private_allow = [\"{host}\"]")
+        }
         FailureKind::Loop => "ask for another address; this one is oriel's own".to_owned(),
         _ => return None,
     })

@@ -122,7 +122,10 @@ pub(crate) fn head(target: &Target) -> Head {
 /// The code for a failure (RFC 1928 section 6).
 fn reply_to(failure: &Failure) -> Reply {
     match failure.kind {
-        FailureKind::Loop | FailureKind::Blocked | FailureKind::PortNotAllowed => Reply::NotAllowed,
+        FailureKind::Loop
+        | FailureKind::Blocked
+        | FailureKind::PortNotAllowed
+        | FailureKind::AddressDenied => Reply::NotAllowed,
         FailureKind::NameNotResolved | FailureKind::Unreachable => Reply::HostUnreachable,
         FailureKind::Refused => Reply::Refused,
         FailureKind::TimedOut => Reply::TimedOut,

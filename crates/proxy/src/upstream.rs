@@ -23,6 +23,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_rustls::{TlsConnector, TlsStream};
+use traffic::rules::private::Reach;
 use traffic::rules::upstream_proxy::{ProxyRules, Via};
 use traffic::{
     Failure, FailureKind, Host, Scheme, Side, Stage, Target, Timestamp, TlsFacts, UpstreamFacts,
@@ -44,7 +45,7 @@ use crate::stream::{Replay, Transport};
 use crate::tls::upstream_side::{self, SystemRoots, TrustError, UpstreamAlpn, UpstreamTls};
 use crate::upstream::dial::Dialer;
 pub(crate) use leg::Forwarded;
-use leg::{Hop, Leg, LegId, Purpose};
+use leg::{Hop, Journey, Leg, LegId, Purpose};
 
 /// All upstream connections of one engine.
 #[derive(Debug)]
@@ -74,8 +75,23 @@ struct HostKey {
     /// The name that TLS asks for and verifies; the client's SNI where it sent one.
     server_name: Host,
     leg: LegId,
+    /// For whom they were dialled: what a local client reached is not a stranger's.
+    reach: Reach,
     /// Requests name their target each, as the proxy on the way wants it.
     forwarded: bool,
+}
+
+impl HostKey {
+    fn new(leg: &Leg, scheme: Scheme, target: &Target, server_name: Host, reach: Reach) -> Self {
+        Self {
+            scheme,
+            target: target.clone(),
+            server_name,
+            leg: leg.id,
+            reach,
+            forwarded: scheme == Scheme::Http,
+        }
+    }
 }
 
 /// The connections to one host.
@@ -183,8 +199,16 @@ impl Upstreams {
     }
 
     /// The connections to one host; `server_name` is the name that TLS asks for and verifies.
-    pub(crate) fn host(&self, scheme: Scheme, target: &Target, server_name: Host) -> Arc<Upstream> {
-        self.host_on(self.legs.to(target), scheme, target, server_name)
+    pub(crate) fn host(
+        &self,
+        scheme: Scheme,
+        target: &Target,
+        server_name: Host,
+        reach: Reach,
+    ) -> Arc<Upstream> {
+        let leg = self.legs.to(target);
+        let key = HostKey::new(leg, scheme, target, server_name, reach);
+        self.host_by(key, leg)
     }
 
     /// The same without a proxy, whatever the rules about those say of the host.
@@ -194,23 +218,8 @@ impl Upstreams {
         target: &Target,
         server_name: Host,
     ) -> Arc<Upstream> {
-        self.host_on(&self.legs.direct, scheme, target, server_name)
-    }
-
-    fn host_on(
-        &self,
-        leg: &Arc<Leg>,
-        scheme: Scheme,
-        target: &Target,
-        server_name: Host,
-    ) -> Arc<Upstream> {
-        let key = HostKey {
-            scheme,
-            target: target.clone(),
-            server_name,
-            leg: leg.id,
-            forwarded: scheme == Scheme::Http,
-        };
+        let leg = &self.legs.direct;
+        let key = HostKey::new(leg, scheme, target, server_name, Reach::Everywhere);
         self.host_by(key, leg)
     }
 
@@ -456,7 +465,12 @@ impl Upstreams {
             None => Purpose::Tunnel,
         };
         let target = &upstream.key.target;
-        let (wire, dialled) = self.reach(&upstream.leg, target, purpose).await?;
+        let journey = Journey {
+            target,
+            reach: upstream.key.reach,
+            purpose,
+        };
+        let (wire, dialled) = self.reach(&upstream.leg, journey).await?;
         let facts = dialled.facts(None, Some(Version::Http11));
         let transport = Transport::Plain(wire);
         upstream.learn(Speaks::Http1);
@@ -466,22 +480,24 @@ impl Upstreams {
     }
 
     /// Connects to a target as it is, for a tunnel.
-    pub(crate) async fn tunnel_to(&self, target: &Target) -> Result<(Replay, Dialled), Failure> {
+    pub(crate) async fn tunnel_to(
+        &self,
+        target: &Target,
+        reach: Reach,
+    ) -> Result<(Replay, Dialled), Failure> {
         let leg = self.legs.to(target);
+        let journey = Journey {
+            target,
+            reach,
+            purpose: Purpose::Tunnel,
+        };
         // In a box, as in `connect`.
-        Box::pin(self.reach(leg, target, Purpose::Tunnel)).await
+        Box::pin(self.reach(leg, journey)).await
     }
 
-    async fn reach(
-        &self,
-        leg: &Leg,
-        target: &Target,
-        purpose: Purpose,
-    ) -> Result<(Replay, Dialled), Failure> {
+    async fn reach(&self, leg: &Leg, journey: Journey<'_>) -> Result<(Replay, Dialled), Failure> {
         let dial_started_at = clock::now();
-        let reached = leg
-            .reach(target, purpose, &self.dialer, &self.timeouts)
-            .await;
+        let reached = leg.reach(journey, &self.dialer, &self.timeouts).await;
         self.counters.dials.count(reached.is_ok());
         let reached = reached?;
         let dialled = Dialled {
@@ -500,7 +516,12 @@ impl Upstreams {
             Room::Taken(lease) => return Ok(lease),
         };
         let (leg, target) = (&upstream.leg, &upstream.key.target);
-        let (wire, dialled) = self.reach(leg, target, Purpose::Tunnel).await?;
+        let journey = Journey {
+            target,
+            reach: upstream.key.reach,
+            purpose: Purpose::Tunnel,
+        };
+        let (wire, dialled) = self.reach(leg, journey).await?;
         let (config, danger) = leg.tls.client_config(target, alpn);
         let name = server_name(&upstream.key.server_name)?;
         let handshake = TlsConnector::from(config).connect(name, wire);

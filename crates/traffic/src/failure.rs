@@ -88,6 +88,8 @@ pub enum FailureKind {
     PortNotAllowed,
     /// A rule blocks it.
     Blocked,
+    /// The address is none of the public network, and this client may not have such dialled.
+    AddressDenied,
     /// A route refuses the request, or cannot send it to its gateway.
     RequestBlocked,
     /// The client has not said who it is, or not rightly.
@@ -186,6 +188,7 @@ impl FailureKind {
             Self::Loop => "loop",
             Self::PortNotAllowed => "port_not_allowed",
             Self::Blocked => "blocked",
+            Self::AddressDenied => "address_denied",
             Self::RequestBlocked => "request_blocked",
             Self::Unauthorized => "unauthorized",
             Self::UpstreamProxyUnauthorized => "upstream_proxy_unauthorized",

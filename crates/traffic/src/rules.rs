@@ -5,6 +5,7 @@ pub mod gateway;
 pub mod known;
 pub mod no_proxy;
 pub mod pattern;
+pub mod private;
 pub mod redact;
 pub mod route;
 pub mod upstream_proxy;

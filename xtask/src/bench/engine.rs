@@ -12,6 +12,7 @@ use proxy::handler::{HandlerDecision, HandlerLimits, InterceptHandler, Interests
 use proxy::{Authority, Proxy};
 use testbed::authority::certificates_from_pem;
 use traffic::rules::gateway::GatewayRoutes;
+use traffic::rules::private::DialGuard;
 use traffic::rules::route::{RouteConfig, Rules, Unlisted};
 use traffic::rules::upstream_proxy::ProxyRules;
 
@@ -103,6 +104,7 @@ fn config(listen: SocketAddr, material: &Material) -> Result<ProxyConfig, Failur
         },
         upstream_proxies: ProxyRules::default(),
         gateways: GatewayRoutes::default(),
+        dial_guard: DialGuard::default(),
         min_tls_version: MinTlsVersion::default(),
         connect_ports: ConnectPorts::Any,
         own_addresses: Vec::new(),

@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::values::{
-    AdminListen, AutoBypass, KeepOrDrop, Listen, LogFormat, Login, ProxyChoice, ProxyLogin, Redact,
-    SniMismatch, TlsVersion, TokenFrom, Unlisted, UpstreamUrl,
+    AdminListen, AutoBypass, KeepOrDrop, Listen, LogFormat, Login, PrivateReach, ProxyChoice,
+    ProxyLogin, Redact, SniMismatch, TlsVersion, TokenFrom, Unlisted, UpstreamUrl,
 };
 use crate::quantity::{Period, Size};
 
@@ -240,6 +240,10 @@ pub(crate) struct Upstream {
     pub(crate) system_roots: Option<bool>,
     /// Hosts whose certificates are not verified at all.
     pub(crate) danger_accept_invalid: Option<Vec<String>>,
+    /// Who may reach private, loopback, link-local and reserved addresses.
+    pub(crate) private_reach: Option<PrivateReach>,
+    /// Hosts and ranges of addresses that everybody may reach all the same.
+    pub(crate) private_allow: Option<Vec<String>>,
     /// Certificates for upstreams that ask their clients for one.
     pub(crate) client_certificates: Option<Vec<ClientCertificate>>,
 }

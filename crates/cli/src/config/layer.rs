@@ -215,7 +215,8 @@ impl ConfigFile {
                 auto_bypass_for, strip_alt_svc, http3_passthrough;
             gateway: routes;
             tls: min_version;
-            upstream: ca_files, system_roots, danger_accept_invalid, client_certificates;
+            upstream: ca_files, system_roots, danger_accept_invalid, private_reach, private_allow,
+                client_certificates;
             upstream_proxy: url, ca, credentials, credentials_file, no_proxy, from_environment, routes;
             timeouts: connect, tls, head, idle_client, idle_body, drain;
             pool: idle, idle_per_target_max, connections_per_target_max;
@@ -249,6 +250,7 @@ mod tests {
                 "proxy.listen" | "admin.listen" => "127.0.0.1:1",
                 "proxy.credentials" | "upstream_proxy.credentials" => "me:secret",
                 "intercept.unlisted" => "block",
+                "upstream.private_reach" => "none",
                 "intercept.sni_mismatch" => "deny",
                 "tls.min_version" => "1.3",
                 "intercept.auto_bypass" => "host",

@@ -59,6 +59,18 @@ pub(crate) struct ProxyLogin(pub(crate) ProxyCredentials);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("credentials are user:password, and not both are empty")]
 pub(crate) struct ProxyLoginError;
+/// Who may have addresses dialled that are not of the public network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum PrivateReach {
+    /// Clients on this machine.
+    Local,
+    /// Every client.
+    All,
+    /// No client.
+    None,
+}
+
 /// Where the token for a gateway comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use traffic::rules::gateway::GatewayRoutes;
 use traffic::rules::pattern::{HostPattern, PatternError};
+use traffic::rules::private::DialGuard;
 use traffic::rules::route::{RouteConfig, RuleError, Rules, Unlisted};
 use traffic::rules::upstream_proxy::ProxyRules;
 
@@ -169,6 +170,7 @@ impl MitmProxyRunner {
             rules: Arc::new(rules),
             authority: Arc::clone(&authority),
             gateways: GatewayRoutes::default(),
+            dial_guard: DialGuard::default(),
             upstream_trust: settings.upstream_trust,
             upstream_proxies: ProxyRules::default(),
             min_tls_version: MinTlsVersion::default(),

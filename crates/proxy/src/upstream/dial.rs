@@ -7,7 +7,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
-use traffic::{Failure, FailureKind, Host, Side, Stage, Target};
+use traffic::rules::private::{DialGuard, Reach};
+use traffic::{ClientAddress, Failure, FailureKind, Host, Side, Stage, Target};
 
 use super::resolve::Resolver;
 use crate::limits::{DIAL_ADDRESSES_MAX, DIAL_STAGGER, UPSTREAM_KEEPALIVE};
@@ -16,6 +17,7 @@ use crate::limits::{DIAL_ADDRESSES_MAX, DIAL_STAGGER, UPSTREAM_KEEPALIVE};
 #[derive(Debug)]
 pub(crate) struct Dialer {
     own: Vec<SocketAddr>,
+    guard: DialGuard,
     limit: Duration,
     again: Option<Duration>,
     resolver: Resolver,
@@ -24,20 +26,40 @@ pub(crate) struct Dialer {
 impl Dialer {
     /// `own` are the addresses that are never dialled; `limit` bounds resolution and all attempts
     /// together. After the pause `again`, a target that refused is tried once more.
-    pub(crate) fn new(own: Vec<SocketAddr>, limit: Duration, again: Option<Duration>) -> Self {
+    pub(crate) fn new(
+        own: Vec<SocketAddr>,
+        guard: DialGuard,
+        limit: Duration,
+        again: Option<Duration>,
+    ) -> Self {
         Self {
             own,
+            guard,
             limit,
             again,
             resolver: Resolver::default(),
         }
     }
 
+    /// What a client may have dialled.
+    pub(crate) fn reach_of(&self, client: ClientAddress) -> Reach {
+        self.guard.reach(client)
+    }
+
+    /// Why a target that is an address is not asked for through a proxy. What address a name has
+    /// there, nobody here knows.
+    pub(crate) fn refuse_address(&self, target: &Target, reach: Reach) -> Result<(), Failure> {
+        match target.host {
+            Host::Ip(ip) => self.refuse_private(target, ip, reach),
+            Host::Name(_) => Ok(()),
+        }
+    }
+
     /// Connects to the first address of the target that answers (RFC 8305).
     ///
     /// Dropping it abandons all attempts.
-    pub(crate) async fn dial(&self, target: &Target) -> Result<TcpStream, Failure> {
-        match tokio::time::timeout(self.limit, self.attempts(target)).await {
+    pub(crate) async fn dial(&self, target: &Target, reach: Reach) -> Result<TcpStream, Failure> {
+        match tokio::time::timeout(self.limit, self.attempts(target, reach)).await {
             Ok(result) => result,
             Err(_) => Err(failure(
                 Stage::Dial,
@@ -50,20 +72,22 @@ impl Dialer {
         }
     }
 
-    async fn attempts(&self, target: &Target) -> Result<TcpStream, Failure> {
-        match (self.attempt(target).await, self.again) {
+    async fn attempts(&self, target: &Target, reach: Reach) -> Result<TcpStream, Failure> {
+        match (self.attempt(target, reach).await, self.again) {
             (Err(failure), Some(pause)) if failure.kind == FailureKind::Refused => {
                 tokio::time::sleep(pause).await;
-                self.attempt(target).await
+                self.attempt(target, reach).await
             }
             (result, _) => result,
         }
     }
 
-    async fn attempt(&self, target: &Target) -> Result<TcpStream, Failure> {
+    async fn attempt(&self, target: &Target, reach: Reach) -> Result<TcpStream, Failure> {
         let addresses = self.resolve(target).await?;
         for address in &addresses {
             self.refuse_own(target, *address)?;
+            // One private address among public ones is no mistake but an attempt.
+            self.refuse_private(target, address.ip(), reach)?;
         }
         connect_first(target, &addresses).await
     }
@@ -85,6 +109,27 @@ impl Dialer {
             address.set_port(target.port);
         }
         Ok(addresses)
+    }
+
+    fn refuse_private(&self, target: &Target, ip: IpAddr, reach: Reach) -> Result<(), Failure> {
+        let Some(kind) = self.guard.denies(reach, target, ip) else {
+            return Ok(());
+        };
+        Err(Failure {
+            side: Side::Oriel,
+            stage: Stage::Dial,
+            kind: FailureKind::AddressDenied,
+            text: match target.host {
+                Host::Ip(_) => {
+                    format!("{target} is {kind}, and clients may not reach such addresses")
+                }
+                Host::Name(_) => {
+                    format!(
+                        "{target} has an address that is {kind}, and clients may not reach such"
+                    )
+                }
+            },
+        })
     }
 
     /// Says whether the target names oriel itself without asking the resolver, so that a client
@@ -223,7 +268,8 @@ mod tests {
     use super::*;
 
     fn dialer(own: &str) -> Dialer {
-        Dialer::new(vec![own.parse().unwrap()], Duration::from_secs(1), None)
+        let own = vec![own.parse().unwrap()];
+        Dialer::new(own, DialGuard::default(), Duration::from_secs(1), None)
     }
 
     #[test]
@@ -259,9 +305,25 @@ mod tests {
     #[tokio::test]
     async fn refuses_itself_after_resolving() {
         let error = dialer("127.0.0.1:9")
-            .dial(&Target::parse("localhost:9", 0).unwrap())
+            .dial(&Target::parse("localhost:9", 0).unwrap(), Reach::Everywhere)
             .await;
         assert_eq!(error.unwrap_err().kind, FailureKind::Loop);
+    }
+
+    #[tokio::test]
+    async fn a_name_is_judged_by_its_address() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let dialer = dialer("192.0.2.1:9");
+        for host in ["localhost", "127.0.0.1", "[::ffff:127.0.0.1]"] {
+            let target = Target::parse(&format!("{host}:{port}"), 0).unwrap();
+            let error = dialer.dial(&target, Reach::Public).await.unwrap_err();
+            assert_eq!(error.kind, FailureKind::AddressDenied, "{host}");
+            assert!(
+                dialer.dial(&target, Reach::Everywhere).await.is_ok(),
+                "{host}"
+            );
+        }
     }
 
     #[tokio::test]

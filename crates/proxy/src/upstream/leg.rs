@@ -10,6 +10,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, TlsStream};
+use traffic::rules::private::Reach;
 use traffic::secret::Secret;
 use traffic::{Failure, FailureKind, Scheme, Side, Stage, Target};
 
@@ -76,6 +77,15 @@ pub(crate) struct Reached {
     pub(crate) local_address: SocketAddr,
 }
 
+/// Where a connection is to lead, and for whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Journey<'a> {
+    pub(crate) target: &'a Target,
+    /// What who asks may have dialled.
+    pub(crate) reach: Reach,
+    pub(crate) purpose: Purpose,
+}
+
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -115,23 +125,31 @@ impl Leg {
     /// Dropping it abandons the connection.
     pub(crate) async fn reach(
         &self,
-        target: &Target,
-        purpose: Purpose,
+        Journey {
+            target,
+            reach,
+            purpose,
+        }: Journey<'_>,
         dialer: &Dialer,
         timeouts: &Timeouts,
     ) -> Result<Reached, Failure> {
         let Some(hop) = &self.proxy else {
-            let stream = dialer.dial(target).await?;
+            let stream = dialer.dial(target, reach).await?;
             return Reached::new(stream, target);
         };
-        let stream = dialer.dial(&hop.address).await.map_err(|mut failure| {
-            // A loop is ours, and of another kind.
-            if failure.side == Side::Upstream {
-                failure.stage = Stage::UpstreamProxy;
-            }
-            failure.text = format!("upstream proxy {}: {}", hop.name, failure.text);
-            failure
-        })?;
+        dialer.refuse_address(target, reach)?;
+        let stream =
+            dialer
+                .dial(&hop.address, Reach::Everywhere)
+                .await
+                .map_err(|mut failure| {
+                    // A loop is ours, and of another kind.
+                    if failure.side == Side::Upstream {
+                        failure.stage = Stage::UpstreamProxy;
+                    }
+                    failure.text = format!("upstream proxy {}: {}", hop.name, failure.text);
+                    failure
+                })?;
         let mut reached = Reached::new(stream, &hop.address)?;
         reached.wire = hop.secure(reached.wire, timeouts.tls).await?;
         let limit = timeouts.connect;

@@ -17,6 +17,7 @@ use testbed::upstream::{Protocols, Upstream, UpstreamOptions};
 use tokio::task::JoinSet;
 use traffic::Timestamp;
 use traffic::rules::gateway::GatewayRoutes;
+use traffic::rules::private::DialGuard;
 use traffic::rules::route::{RouteConfig, Rules, Unlisted};
 use traffic::rules::upstream_proxy::ProxyRules;
 
@@ -63,6 +64,7 @@ pub(crate) fn config() -> ProxyConfig {
         },
         upstream_proxies: ProxyRules::default(),
         gateways: GatewayRoutes::default(),
+        dial_guard: DialGuard::default(),
         min_tls_version: MinTlsVersion::Tls12,
         connect_ports: ConnectPorts::Any,
         own_addresses: Vec::new(),

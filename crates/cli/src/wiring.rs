@@ -199,6 +199,7 @@ pub(crate) fn engine_config(
             },
             allowed: patterns("upstream.private_allow", &settings.private_allow)?,
         },
+        local_site: None,
         authority,
         upstream_trust: upstream_trust(settings, plan.extra_roots)?,
         upstream_proxies: upstream_proxies(settings)?,

@@ -67,6 +67,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         upstream_proxies: ProxyRules::default(),
         gateways: GatewayRoutes::default(),
         dial_guard: DialGuard::default(),
+        local_site: None,
         min_tls_version: MinTlsVersion::Tls12,
         connect_ports: ConnectPorts::Any,
         own_addresses: Vec::new(),

@@ -385,6 +385,7 @@ impl Generation {
         let engine = Engine {
             rules: config.rules,
             gateways: config.gateways,
+            local_site: config.local_site,
             connect_ports: config.connect_ports,
             entrances,
             client_side: ClientSide::new(Arc::clone(&leaves), clock::now, config.min_tls_version),

@@ -21,6 +21,7 @@ use traffic::{ListenAddress, Scheme, Target, TargetError};
 use crate::admission::Admission;
 use crate::handler::HandlerLimits;
 use crate::limits::{CONNECTIONS_PER_CLIENT_MAX, FLOWS_MAX};
+use crate::local_site::LocalSite;
 use crate::tls::authority::Authority;
 use crate::tls::identity::Identity;
 pub use crate::tls::listener_side::ListenerTls;
@@ -48,6 +49,8 @@ pub struct ProxyConfig {
     /// Which addresses clients of forward listeners may have dialled. What the configuration itself
     /// names is not asked about: upstreams of reverse listeners, gateways, proxies.
     pub dial_guard: DialGuard,
+    /// A host whose requests are answered here and go nowhere, if there is to be one.
+    pub local_site: Option<Arc<LocalSite>>,
     /// The oldest version of TLS that is spoken, with clients and with upstreams.
     pub min_tls_version: MinTlsVersion,
     /// Ports that a CONNECT request may name.

@@ -83,6 +83,9 @@ async fn open(
     engine: &Arc<Engine>,
     reporter: &mut Reporter,
 ) -> Option<Opened> {
+    if engine.local_site(&asked.target).is_some() {
+        return intercept(asked, engine, reporter).await;
+    }
     let mut route = engine.rules.route(&Facts {
         target: &asked.target,
         opening: FirstBytes::Unseen,
@@ -224,15 +227,7 @@ async fn intercept(
     } = asked;
     let mut wire = answer.accept(engine.timeouts.head).await.ok()?;
     let begins = first_bytes::read(&mut wire, engine.timeouts.head).await;
-    let mut route = engine.rules.route(&Facts {
-        target: &target,
-        opening: begins.opening(),
-    });
-    if let (Begins::Tls(hello), Action::Intercept) = (&begins, route.action)
-        && !engine.client_side.permits(&server_name(hello, &target))
-    {
-        route = engine.rules.route_outside_constraints();
-    }
+    let route = route_begun(&begins, &target, engine);
     let scheme = if matches!(begins, Begins::PlainHttp | Begins::PlainHttp2) {
         Scheme::Http
     } else {
@@ -316,6 +311,31 @@ async fn intercept(
     None
 }
 
+/// The route of a connection by its first bytes.
+fn route_begun(begins: &Begins, target: &Target, engine: &Engine) -> Route {
+    let permits = |hello| engine.client_side.permits(&server_name(hello, target));
+    if engine.local_site(target).is_some() {
+        let action = match begins {
+            Begins::PlainHttp | Begins::PlainHttp2 => Action::Intercept,
+            Begins::Tls(hello) if speaks_http(hello) && permits(hello) => Action::Intercept,
+            // There is nobody behind it that it could be passed to.
+            _ => Action::Block,
+        };
+        let rule = "the local site".to_owned();
+        return Route { action, rule };
+    }
+    let route = engine.rules.route(&Facts {
+        target,
+        opening: begins.opening(),
+    });
+    match (begins, route.action) {
+        (Begins::Tls(hello), Action::Intercept) if !permits(hello) => {
+            engine.rules.route_outside_constraints()
+        }
+        _ => route,
+    }
+}
+
 /// True if HTTP is among what the client wants to speak; a client that says nothing may.
 fn speaks_http(hello: &ClientHello) -> bool {
     let is_http = |name: &Vec<u8>| {
@@ -385,7 +405,10 @@ async fn open_tls(
         Some(gateway) => &Destination::gateway(gateway, engine),
         None => &upstream,
     };
-    let (alpn, dial_failure) = agree(&hello, asked, engine).await;
+    let (alpn, dial_failure) = match engine.local_site(&target) {
+        Some(_) => (offered(&hello), None),
+        None => agree(&hello, asked, engine).await,
+    };
     let config = engine.client_side.server_config(&server_name, alpn);
     let handshake = TlsAcceptor::from(config).accept(wire);
     let handshake = tokio::time::timeout(engine.timeouts.tls, handshake).await;

@@ -14,7 +14,7 @@ use traffic::rules::private::Reach;
 use traffic::rules::route::Rules;
 use traffic::{
     Action, ClientAddress, ConnectionFacts, ConnectionId, Failure, Front, ListenAddress, NoTls,
-    Route,
+    Route, Target,
 };
 
 use crate::admission::{Door, Gatekeeper, Login};
@@ -31,6 +31,7 @@ use crate::http1::serve::{self as http1, Served};
 use crate::http2::serve as http2;
 use crate::limits::LINGER;
 use crate::listen::Accepted;
+use crate::local_site::LocalSite;
 use crate::metrics::{Counters, Protocol};
 use crate::process::{Attribution, ConnectionProcess};
 use crate::refuse::Refusal;
@@ -63,6 +64,7 @@ pub(crate) struct Engine {
     /// Where it does so.
     pub(crate) lookups: Arc<Tasks>,
     pub(crate) gateways: GatewayRoutes,
+    pub(crate) local_site: Option<Arc<LocalSite>>,
     pub(crate) stop: Stop,
     pub(crate) connections: Arc<AtomicU64>,
     pub(crate) counters: Arc<Counters>,
@@ -96,6 +98,11 @@ impl Engine {
                 "{max} requests and tunnels are under way, which is as many as allowed"
             ))
         })
+    }
+
+    /// The site that answers for this target, if it is here.
+    pub(crate) fn local_site(&self, target: &Target) -> Option<&LocalSite> {
+        self.local_site.as_deref().filter(|site| site.is_at(target))
     }
 
     /// Has the process behind an accepted connection found, beside its traffic. Soon: a client

@@ -15,6 +15,7 @@ use crate::admission::{Gatekeeper, Login};
 use crate::connection::{Engine, Inside};
 use crate::error;
 use crate::handler::Subject;
+use crate::local_site::LocalSite;
 use crate::process::ConnectionProcess;
 use crate::refuse::Refusal;
 use crate::tap::Opening;
@@ -206,6 +207,18 @@ impl Destination {
             scheme: self.scheme,
             target: &self.target,
             route: &self.route,
+        }
+    }
+
+    /// The site that answers in the place of an upstream, if it is here.
+    pub(crate) fn local_site<'e>(
+        &self,
+        scope: &Scope,
+        engine: &'e Engine,
+    ) -> Option<&'e LocalSite> {
+        match scope {
+            Scope::Inside(inside) if inside.reverse => None,
+            _ => engine.local_site(&self.target),
         }
     }
 

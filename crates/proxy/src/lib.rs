@@ -85,6 +85,7 @@ pub mod handler;
 pub mod http1;
 mod http2;
 mod listen;
+mod local_site;
 mod max_forwards;
 pub mod metrics;
 pub mod mitm;
@@ -116,6 +117,7 @@ pub use handler::{
     SocketFamily, StreamChunk, TlsInfo,
 };
 pub use http1::head::frames_or_routes;
+pub use local_site::LocalSite;
 pub use metrics::Metrics;
 pub use mitm::{
     InvalidConfig, InvalidField, MitmConfig, MitmError, MitmProxy, MitmProxyBuilder,

@@ -164,6 +164,7 @@ fn engine_config(config: &MitmConfig, authority: Arc<Authority>) -> Result<Proxy
         authority,
         gateways: GatewayRoutes::default(),
         dial_guard: DialGuard::default(),
+        local_site: None,
         upstream_trust: UpstreamTrust {
             system_roots: true,
             extra_roots: Vec::new(),

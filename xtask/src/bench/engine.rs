@@ -105,6 +105,7 @@ fn config(listen: SocketAddr, material: &Material) -> Result<ProxyConfig, Failur
         upstream_proxies: ProxyRules::default(),
         gateways: GatewayRoutes::default(),
         dial_guard: DialGuard::default(),
+        local_site: None,
         min_tls_version: MinTlsVersion::default(),
         connect_ports: ConnectPorts::Any,
         own_addresses: Vec::new(),

@@ -171,6 +171,7 @@ impl MitmProxyRunner {
             authority: Arc::clone(&authority),
             gateways: GatewayRoutes::default(),
             dial_guard: DialGuard::default(),
+            local_site: None,
             upstream_trust: settings.upstream_trust,
             upstream_proxies: ProxyRules::default(),
             min_tls_version: MinTlsVersion::default(),

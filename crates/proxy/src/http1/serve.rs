@@ -356,6 +356,12 @@ async fn forward(
     engine: &Arc<Engine>,
     reporter: &mut Reporter,
 ) -> Next {
+    if let Some(site) = asked.plan.to.local_site(scope, engine) {
+        let method = asked.bytes.get(asked.request.method.clone());
+        let page = site.answer(method.unwrap_or_default(), &asked.path_text());
+        write_local(client, &asked, &page);
+        return drain(client, &asked).await;
+    }
     let mut opening = asked.plan.to.opening();
     if asked.upgrade().is_some() {
         opening.kind = FlowKind::WebSocket;
@@ -563,6 +569,12 @@ impl Asked {
         max_forwards::read(method, self.bytes.get(line.value.clone())?)
     }
 
+    /// Whether another request may follow one that was not sent on: what follows an unread body
+    /// cannot be found.
+    fn stays(&self) -> bool {
+        self.request.keep_alive && self.request.body == BodyLength::None
+    }
+
     fn is_head(&self) -> bool {
         self.bytes.get(self.request.method.clone()) == Some(b"HEAD")
     }
@@ -693,15 +705,10 @@ async fn broken_off(client: &mut Http1, asked: &Asked, flow: Flow<'_>, broken: B
 
 /// Answers a request that was not sent on.
 async fn answer(client: &mut Http1, asked: &Asked, flow: Flow<'_>, failure: Failure) -> Next {
-    // What follows an unread body cannot be found.
-    let stays = asked.request.keep_alive && asked.request.body == BodyLength::None;
     let refusal = Refusal::new(&failure, Some(&asked.plan.to.target));
-    refusal.write(stays, !asked.is_head(), &mut client.output);
+    refusal.write(asked.stays(), !asked.is_head(), &mut client.output);
     flow.fail(failure, Some(refusal.status));
-    match client.drain(LINGER).await {
-        Ok(()) if stays => Next::Request,
-        _ => Next::Close,
-    }
+    drain(client, asked).await
 }
 
 /// Answers a request as the handler wants it.
@@ -712,12 +719,7 @@ async fn respond(
     response: LocalResponse,
     failure: Option<Box<Failure>>,
 ) -> Next {
-    // What follows an unread body cannot be found.
-    let stays = asked.request.keep_alive && asked.request.body == BodyLength::None;
-    let text = response.http1_head(stays);
-    let body = response.payload(asked.is_head());
-    client.output.extend_from_slice(&text);
-    client.output.extend_from_slice(&body);
+    let (text, body) = write_local(client, asked, &response);
     flow.response_started(|| Head {
         version: Version::Http11,
         text: text.into(),
@@ -728,8 +730,22 @@ async fn respond(
         Some(failure) => flow.fail(*failure, Some(response.status)),
         None => flow.complete(),
     }
+    drain(client, asked).await
+}
+
+/// Writes an answer that was made here, and gives its head and its body.
+fn write_local(client: &mut Http1, asked: &Asked, response: &LocalResponse) -> (Vec<u8>, Bytes) {
+    let text = response.http1_head(asked.stays());
+    let body = response.payload(asked.is_head());
+    client.output.extend_from_slice(&text);
+    client.output.extend_from_slice(&body);
+    (text, body)
+}
+
+/// Sends what was written in answer to a request that was not sent on.
+async fn drain(client: &mut Http1, asked: &Asked) -> Next {
     match client.drain(LINGER).await {
-        Ok(()) if stays => Next::Request,
+        Ok(()) if asked.stays() => Next::Request,
         _ => Next::Close,
     }
 }
@@ -742,13 +758,11 @@ async fn answer_for_upstream(
     what: max_forwards::Asked,
 ) -> Next {
     let answer = max_forwards::Answer::new(what, &asked.bytes);
-    // What follows an unread body cannot be found.
-    let stays = asked.request.keep_alive && asked.request.body == BodyLength::None;
     let mut text = b"HTTP/1.1 200 OK\r\n".to_vec();
     for (name, value) in answer.fields() {
         text.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     }
-    if !stays {
+    if !asked.stays() {
         text.extend_from_slice(b"Connection: close\r\n");
     }
     text.extend_from_slice(b"\r\n");
@@ -761,10 +775,7 @@ async fn answer_for_upstream(
     flow.response_bytes(&answer.body);
     flow.response_ended(None);
     flow.complete();
-    match client.drain(LINGER).await {
-        Ok(()) if stays => Next::Request,
-        _ => Next::Close,
-    }
+    drain(client, asked).await
 }
 
 fn utf8(bytes: &[u8], range: std::ops::Range<usize>) -> Result<&str, Failure> {

@@ -227,6 +227,12 @@ async fn stream(
             return StreamEnd::Served;
         }
     };
+    if let Some(site) = to.local_site(scope, engine) {
+        let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        let page = site.answer(parts.method.as_str().as_bytes(), path);
+        send_local(&mut respond, &page, is_head);
+        return StreamEnd::Served;
+    }
     let mut opening = to.opening();
     if websocket {
         opening.kind = FlowKind::WebSocket;
@@ -490,8 +496,14 @@ fn answer_locally(
         Some(failure) => flow.fail(*failure, Some(response.status)),
         None => flow.complete(),
     }
+    send_local(respond, &response, is_head);
+}
+
+/// Sends an answer that was made here.
+fn send_local(respond: &mut SendResponse<Bytes>, response: &LocalResponse, is_head: bool) {
+    let body = response.payload(is_head);
     // The client may be gone; then nobody is to be told.
-    if let Ok(mut stream) = respond.send_response(head, body.is_empty())
+    if let Ok(mut stream) = respond.send_response(response.http2_head(), body.is_empty())
         && !body.is_empty()
     {
         let _sent = stream.send_data(body, true);

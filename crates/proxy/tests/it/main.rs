@@ -20,6 +20,7 @@ mod http2_peer;
 mod interception;
 mod knobs;
 mod listeners;
+mod local_site;
 mod max_forwards;
 mod memory;
 mod pool;

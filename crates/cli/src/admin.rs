@@ -1,5 +1,5 @@
-//! The admin port: `GET /healthz`, `GET /status` and `GET /metrics`, for this machine only. A page in a browser
-//! cannot use it, since the Host field must name this very address.
+//! The admin port: `GET /healthz`, `GET /status`, `GET /metrics`, and the authority's certificate
+//! (`/ca.pem`, `/ca.der`, `/ca.mobileconfig`), for this machine only. A page in a browser cannot use it, since the Host field must name this very address.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,6 +14,7 @@ use traffic::{ListenAddress, Timestamp};
 
 use crate::clock::now;
 use crate::command::version::VERSION;
+use crate::downloads::{Download, attachment};
 use crate::exit::Exit;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_BYTES_MAX, ADMIN_TIMEOUT};
 use crate::problem::Problem;
@@ -34,6 +35,8 @@ pub(crate) struct Status {
     pub(crate) run: Option<RunId>,
     pub(crate) database: Option<PathBuf>,
     pub(crate) recorder: Option<Recorder>,
+    /// The authority's certificate in its forms.
+    pub(crate) downloads: Vec<Download>,
     /// What counts; `None` without a proxy.
     pub(crate) control: Option<Control>,
 }
@@ -42,7 +45,9 @@ pub(crate) struct Status {
 struct Answer {
     status: &'static str,
     content_type: &'static str,
-    body: String,
+    /// What the body is to be saved as.
+    file_name: Option<&'static str>,
+    body: Vec<u8>,
 }
 
 impl Admin {
@@ -102,15 +107,18 @@ async fn answer(
         }
     }
     let answer = decide(&String::from_utf8_lossy(&head), address, status);
+    let saved = answer.file_name.map_or_else(String::new, |name| {
+        format!("Content-Disposition: {}\r\n", attachment(name))
+    });
     let head = format!(
-        "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
+        "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{saved}Cache-Control: no-store\r\n\
          X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n",
         answer.status,
         answer.content_type,
         answer.body.len()
     );
     stream.write_all(head.as_bytes()).await?;
-    stream.write_all(answer.body.as_bytes()).await?;
+    stream.write_all(&answer.body).await?;
     stream.shutdown().await
 }
 
@@ -134,20 +142,20 @@ fn decide(head: &str, address: SocketAddr, status: &Status) -> Answer {
     }
     match (method, target) {
         ("GET", "/healthz") => Answer::text("200 OK", "ok\n"),
-        ("GET", "/status") => Answer {
-            status: "200 OK",
-            content_type: "application/json",
-            body: format!("{}\n", status.to_json(address)),
+        ("GET", "/status") => {
+            Answer::ok("application/json", format!("{}\n", status.to_json(address)))
+        }
+        ("GET", "/metrics") => Answer::ok(Metrics::CONTENT_TYPE, status.to_openmetrics()),
+        ("GET", target) => match status.downloads.iter().find(|file| file.path == target) {
+            Some(file) => Answer {
+                file_name: Some(file.file_name),
+                ..Answer::ok(file.content_type, file.body.clone())
+            },
+            None => Answer::text(
+                "404 Not Found",
+                "GET /healthz, /status, /metrics, /ca.pem, /ca.der and /ca.mobileconfig are here\n",
+            ),
         },
-        ("GET", "/metrics") => Answer {
-            status: "200 OK",
-            content_type: Metrics::CONTENT_TYPE,
-            body: status.to_openmetrics(),
-        },
-        ("GET", _) => Answer::text(
-            "404 Not Found",
-            "GET /healthz, GET /status and GET /metrics are here\n",
-        ),
         _ => Answer::text("405 Method Not Allowed", "only GET\n"),
     }
 }
@@ -158,11 +166,19 @@ fn names_us(host: &str, address: SocketAddr) -> bool {
 }
 
 impl Answer {
+    fn ok(content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
+        Self {
+            status: "200 OK",
+            content_type,
+            file_name: None,
+            body: body.into(),
+        }
+    }
+
     fn text(status: &'static str, body: &str) -> Self {
         Self {
             status,
-            content_type: "text/plain; charset=utf-8",
-            body: body.to_owned(),
+            ..Self::ok("text/plain; charset=utf-8", body)
         }
     }
 }
@@ -220,6 +236,7 @@ mod tests {
             run: None,
             database: None,
             recorder: None,
+            downloads: Vec::new(),
             control: None,
         };
         assert_eq!(decide(head, address, &status).status, expected, "{head:?}");

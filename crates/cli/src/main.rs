@@ -19,6 +19,7 @@ mod context;
 mod descriptors;
 mod diagnosis;
 mod direct;
+mod downloads;
 mod environment;
 mod escape;
 mod exit;

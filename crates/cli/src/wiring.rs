@@ -28,6 +28,7 @@ use crate::config::layer::{Origin, Setting};
 use crate::config::values::{
     AdminListen, AutoBypass, PrivateReach, SniMismatch, TlsVersion, Unlisted,
 };
+use crate::downloads::{self, Download};
 use crate::exit::Exit;
 use crate::gateways::{self, gateways};
 use crate::listeners::{listeners, refuse_exposure};
@@ -37,6 +38,7 @@ use crate::problem::Problem;
 use crate::session_authority::{self, SessionFiles};
 use crate::settings::Settings;
 use crate::store_problem::store_problem;
+use crate::trusted;
 use crate::upstream_proxies::upstream_proxies;
 
 /// What differs between the commands that run an engine.
@@ -74,6 +76,8 @@ pub(crate) struct Station {
     pub(crate) address: SocketAddr,
     pub(crate) admin: Option<Admin>,
     pub(crate) authority: Arc<Authority>,
+    /// Its certificate for clients; none of one that ends with the run.
+    pub(crate) downloads: Vec<Download>,
     /// The files of the authority, if it is one of this run alone.
     pub(crate) session_files: Option<SessionFiles>,
     pub(crate) recording: Option<Recording>,
@@ -149,6 +153,10 @@ pub(crate) async fn start(settings: &Settings, plan: Plan) -> Result<Station, Pr
         AdminListen::Off => None,
         AdminListen::At(address) => Some(Admin::bind(address).await?),
     };
+    if plan.authority == AuthorityPlan::Session {
+        // It ends with the run, and nobody is to install it.
+        config.local_site = None;
+    }
     config.own_addresses = own_addresses(admin.as_ref());
     let relay = Arc::new(Relay {
         records: store.is_some(),
@@ -175,6 +183,13 @@ pub(crate) async fn start(settings: &Settings, plan: Plan) -> Result<Station, Pr
         proxy,
         address,
         admin,
+        downloads: match plan.authority {
+            AuthorityPlan::Lasting => downloads::downloads(
+                &authority,
+                &trusted::certificates(settings, &authority, now()),
+            ),
+            AuthorityPlan::Session => Vec::new(),
+        },
         authority,
         session_files,
         recording,
@@ -199,7 +214,11 @@ pub(crate) fn engine_config(
             },
             allowed: patterns("upstream.private_allow", &settings.private_allow)?,
         },
-        local_site: None,
+        local_site: downloads::site(
+            &authority,
+            &trusted::certificates(settings, &authority, now()),
+        )
+        .map(Arc::new),
         authority,
         upstream_trust: upstream_trust(settings, plan.extra_roots)?,
         upstream_proxies: upstream_proxies(settings)?,
@@ -270,6 +289,7 @@ impl Station {
                 .recording
                 .as_ref()
                 .map(|recording| recording.recorder.clone()),
+            downloads: self.downloads.clone(),
             control: Some(self.proxy.control()),
         }
     }

@@ -191,6 +191,8 @@ pub(crate) enum ExportFormat {
     Chain,
     /// The authority's certificate alone
     Der,
+    /// The same as a configuration profile, for iOS and macOS
+    Mobileconfig,
     /// The system's roots and what clients are to trust, PEM
     Bundle,
     /// What clients are to trust, PKCS#12: for Windows, macOS, and Java beside its own roots

@@ -11,6 +11,7 @@ use crate::authority::load_or_make;
 use crate::bundle::{concatenate, system_roots};
 use crate::clock::now;
 use crate::context::Context;
+use crate::downloads::mobileconfig;
 use crate::exit::Exit;
 use crate::problem::Problem;
 use crate::trusted;
@@ -29,6 +30,7 @@ pub(super) fn run(context: &Context, arguments: &CaExport) -> Result<(), Problem
         ExportFormat::Pem => pem::certificates(&certificates).into_bytes(),
         ExportFormat::Chain => authority.certificate_pem().as_bytes().to_vec(),
         ExportFormat::Der => authority.certificate_der().to_vec(),
+        ExportFormat::Mobileconfig => mobileconfig(&authority).into_bytes(),
         ExportFormat::Bundle => bundle(context, &certificates, arguments.with.as_deref())?,
         ExportFormat::P12 => pkcs12::trust_store(&certificates, &arguments.password)
             .map_err(|error| Problem::bug(error.to_string()))?,

@@ -5,6 +5,7 @@ mod auth;
 mod ca;
 mod config;
 mod demo;
+mod doctor;
 mod env;
 mod flows;
 mod given;
@@ -18,10 +19,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use auth::{Auth, AuthCommand};
 pub(crate) use ca::{
-    Ca, CaCommand, CaCrossSign, CaCsr, CaExport, CaImport, CaInit, CaRotate, ExportFormat,
+    Ca, CaCommand, CaCrossSign, CaCsr, CaExport, CaImport, CaInit, CaRotate, CaVerify, ExportFormat,
 };
 pub(crate) use config::{Config, ConfigCommand};
 pub(crate) use demo::Demo;
+pub(crate) use doctor::{Doctor, probe_layer};
 pub(crate) use env::{Env, ShellName};
 pub(crate) use flows::{Flows, FlowsCommand, FlowsList, FlowsShow, FlowsTail, Part, ShowAs, Sort};
 pub(crate) use proxy::{AuthorityFlags, DataFlags};
@@ -134,6 +136,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  oriel config init\n  oriel config check\n  oriel config show --effective --origin"
     )]
     Config(Config),
+    /// Check this machine: which tools oriel sees and why not the others, ports, files, variables
+    #[command(
+        after_help = "Examples:\n  oriel doctor\n  oriel doctor --tools curl,node\n  oriel doctor --tools none --json"
+    )]
+    Doctor(Doctor),
     /// Explain an error code, offline
     #[command(after_help = "Example:\n  oriel explain ORL0103")]
     Explain {

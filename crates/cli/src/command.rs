@@ -5,6 +5,7 @@ pub(crate) mod ca;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod demo;
+pub(crate) mod doctor;
 pub(crate) mod env;
 pub(crate) mod explain;
 pub(crate) mod flows;
@@ -32,6 +33,7 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Prob
         Command::Man { page, out } => man::run(page.as_deref(), out.as_deref()),
         Command::Version => version::run(context),
         Command::Demo(arguments) => demo::run(context, &arguments),
+        Command::Doctor(arguments) => doctor::run(context, &arguments),
         Command::Flows(arguments) => flows::run(context, &arguments),
     }
 }

@@ -47,3 +47,25 @@ pub(crate) const CONFIG_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Days that the authority of one run is valid: longer than any run, and soon over for who kept its
 /// certificate.
 pub(crate) const SESSION_AUTHORITY_DAYS: u32 = 30;
+/// How long one tool may take for one request of `oriel doctor`: a Java virtual machine compiles its
+/// program first, and a busy machine takes its time.
+pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(25);
+/// How long `oriel doctor` waits for the version of a tool.
+pub(crate) const PROBE_VERSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the engine may take to tell how a flow ended once the tool is gone.
+pub(crate) const PROBE_SETTLE: Duration = Duration::from_millis(500);
+/// Bytes kept of what a tool says on each of its streams; the reason is in its last lines, and some
+/// say a lot before.
+pub(crate) const PROBE_OUTPUT_BYTES_MAX: usize = 64 * 1024;
+/// Characters of a tool's last words that are shown.
+pub(crate) const PROBE_WORDS_MAX: usize = 200;
+/// Tools that are tried at a time: each keeps a core busy while it starts.
+pub(crate) const PROBES_AT_ONCE: usize = 4;
+/// How long an upstream proxy on this machine may take to accept a connection.
+pub(crate) const PROXY_REACH_TIMEOUT: Duration = Duration::from_secs(1);
+/// Days before its end from which on a certificate is warned about.
+pub(crate) const EXPIRES_SOON_DAYS: i64 = 30;
+/// Less free space than this is warned about: some days of an agent's bodies.
+pub(crate) const FREE_BYTES_WARN: u64 = 1024 * 1024 * 1024;
+/// Less free space than this fails: SQLite needs room to write its journal.
+pub(crate) const FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;

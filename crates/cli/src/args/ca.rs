@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use proxy::tls::key::KeyKind;
 
+use super::doctor::ToolFlags;
 use super::proxy::{AuthorityFlags, DataFlags};
 use crate::quantity::Period;
 
@@ -30,14 +31,11 @@ pub(crate) enum CaCommand {
     /// Write the certificate; never the key
     #[command(after_help = "Example:\n  oriel ca export --format bundle -o bundle.pem")]
     Export(CaExport),
-    /// Check the certificate, its key, and the chain to its root as clients do
+    /// Check the certificate, its key, the chain to its root, and which tools take it
     #[command(
-        after_help = "Examples:\n  oriel ca verify\n  oriel ca verify --ca-cert mitm-chain.crt --ca-key mitm.key"
+        after_help = "Examples:\n  oriel ca verify\n  oriel ca verify api.openai.com --tools curl,node\n  oriel ca verify --tools none --ca-cert mitm-chain.crt --ca-key mitm.key"
     )]
-    Verify {
-        #[command(flatten)]
-        authority: AuthorityFlags,
-    },
+    Verify(CaVerify),
     /// Write a request that another authority can sign
     #[command(after_help = "Example:\n  oriel ca csr -o oriel.csr")]
     Csr(CaCsr),
@@ -93,6 +91,17 @@ pub(crate) struct CaExport {
     /// For p12: the password that its checksum is made with; nothing in it is secret
     #[arg(long, value_name = "TEXT", default_value = "changeit")]
     pub(crate) password: String,
+    #[command(flatten)]
+    pub(crate) authority: AuthorityFlags,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CaVerify {
+    /// Check also that the authority may sign for this host
+    #[arg(value_name = "HOST")]
+    pub(crate) host: Option<String>,
+    #[command(flatten)]
+    pub(crate) tools: ToolFlags,
     #[command(flatten)]
     pub(crate) authority: AuthorityFlags,
 }

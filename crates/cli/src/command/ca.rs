@@ -30,7 +30,7 @@ pub(crate) fn run(context: &Context, command: &CaCommand) -> Result<Exit, Proble
             show::show(context, &settings, &load_or_make(&settings, now())?)?;
         }
         CaCommand::Export(arguments) => export::run(context, arguments)?,
-        CaCommand::Verify { authority } => return verify::run(context, authority),
+        CaCommand::Verify(arguments) => return verify::run(context, arguments),
         CaCommand::Csr(arguments) => sign::csr(context, arguments)?,
         CaCommand::CrossSign(arguments) => sign::cross_sign(context, arguments)?,
         CaCommand::Import(arguments) => import::run(context, arguments)?,

@@ -1,12 +1,11 @@
 //! `oriel run`: a command with its traffic captured. Nothing of ours comes between it and the
 //! terminal: its streams, its process group and its exit code are as they would be without us.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use proxy::{ConnectPorts, Proxy};
-use rustix::io::Errno;
-use rustix::process::{Pid, Signal, test_kill_process};
+use rustix::process::Signal;
 use store::{EndRun, NewRun, Reader, Recorder, RunKind, StoreError};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -28,6 +27,7 @@ use crate::limits::{
 use crate::output::{report, say, say_line};
 use crate::problem::Problem;
 use crate::quantity::plural;
+use crate::run_folder::RunFolder;
 use crate::settings::{Purpose, Settings};
 use crate::signals::{Came, Signals};
 use crate::store_problem::store_problem;
@@ -517,37 +517,5 @@ impl Deadline {
                 Signal::KILL
             }
         }
-    }
-}
-
-/// A folder that lives as long as a run.
-struct RunFolder {
-    path: PathBuf,
-}
-
-impl RunFolder {
-    /// Names a folder for this process, and removes those that killed processes left behind.
-    fn new(runtime: &Path) -> Self {
-        for entry in std::fs::read_dir(runtime).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let pid = name.to_str().and_then(|name| name.parse::<i32>().ok());
-            let gone = pid
-                .and_then(Pid::from_raw)
-                .is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH));
-            if gone {
-                // Another oriel may be removing it as well.
-                let _gone = std::fs::remove_dir_all(entry.path());
-            }
-        }
-        Self {
-            path: runtime.join(std::process::id().to_string()),
-        }
-    }
-}
-
-impl Drop for RunFolder {
-    fn drop(&mut self) {
-        // It may never have been made.
-        let _gone = std::fs::remove_dir_all(&self.path);
     }
 }

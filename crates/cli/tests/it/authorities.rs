@@ -145,7 +145,10 @@ fn files_made_by_the_guide_are_taken_as_they_are() {
     assert_eq!(kinds.len(), 1);
 
     let flags = ["--ca-cert", "mitm-chain.crt", "--ca-key", "mitm.key"];
-    let verified = done(&world, &[&["ca", "verify"][..], &flags].concat());
+    let verified = done(
+        &world,
+        &[&["ca", "verify", "--tools", "none"][..], &flags].concat(),
+    );
     assert!(
         verified.contains("CN=AI Proxy CA, cross-signed by CN=Upstream Root CA"),
         "{verified}"
@@ -420,6 +423,8 @@ fn a_chain_that_does_not_hold_is_told_and_not_imported() {
     let verify = [
         "ca",
         "verify",
+        "--tools",
+        "none",
         "--ca-cert",
         "wrong.crt",
         "--ca-key",
@@ -440,6 +445,8 @@ fn a_chain_that_does_not_hold_is_told_and_not_imported() {
     let mixed = [
         "ca",
         "verify",
+        "--tools",
+        "none",
         "--ca-cert",
         "namesake.crt",
         "--ca-key",

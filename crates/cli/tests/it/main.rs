@@ -7,6 +7,7 @@ mod ca;
 mod certificates;
 mod clients;
 mod config;
+mod doctor;
 mod downloads;
 mod endings;
 mod flows;

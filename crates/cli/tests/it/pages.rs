@@ -2,10 +2,11 @@
 
 use crate::world::World;
 
-const COMMANDS: [&[&str]; 26] = [
+const COMMANDS: [&[&str]; 27] = [
     &["run"],
     &["serve"],
     &["demo"],
+    &["doctor"],
     &["env"],
     &["flows"],
     &["flows", "list"],

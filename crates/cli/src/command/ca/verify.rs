@@ -1,39 +1,69 @@
-//! `oriel ca verify`: whether the authority can do its work. The answer is the exit code too.
+//! `oriel ca verify`: whether the authority can do its work, and which tools take what it signs. The
+//! answer is the exit code too.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use proxy::Authority;
 use proxy::tls::chain::{ChainFault, Link};
 use serde_json::json;
-use traffic::Timestamp;
+use traffic::{Host, Timestamp};
 
 use super::show::{link_document, signed_by};
 use super::{day, hex, settings};
-use crate::args::AuthorityFlags;
+use crate::args::CaVerify;
 use crate::authority::load_or_make;
 use crate::clock::now;
 use crate::context::Context;
+use crate::doctor::{
+    Check, State, ToolReport, check_lines, examine, for_probes, matrix, tool_document,
+};
 use crate::escape::escape_line;
 use crate::exit::Exit;
 use crate::output::{print, print_json};
 use crate::problem::Problem;
 use crate::terminal::Glyph;
 
-pub(super) fn run(context: &Context, authority: &AuthorityFlags) -> Result<Exit, Problem> {
-    let settings = settings(context, authority)?;
+pub(super) fn run(context: &Context, arguments: &CaVerify) -> Result<Exit, Problem> {
+    let settings = settings(context, &arguments.authority)?;
     // A key that is not that of the certificate is refused here.
     let authority = load_or_make(&settings, now()).map_err(|problem| match problem.exit {
         Exit::Usage => problem.exit(Exit::Negative),
         _ => problem,
     })?;
-    let checked = Checked::of(&authority, now());
+    let host = arguments.host.as_deref().map(parse_host).transpose()?;
+    let mut checked = Checked::of(&authority, now());
+    checked.refused = host.filter(|host| !authority.permits(host));
+    let (choice, clock) = (arguments.tools.choice(), now());
+    let tools = match (choice.is_none(), for_probes(&settings, clock)) {
+        (true, _) => Ok(Vec::new()),
+        (false, Ok(authority)) => Ok(examine(context, &settings, Arc::new(authority), &choice)?),
+        (false, Err(check)) => Err(check),
+    };
     match context.json() {
-        true => print_json(&checked.document(&authority))?,
-        false => print(&checked.text(context, &authority))?,
+        true => print_json(&checked.document(&authority, &tools))?,
+        false => {
+            let stdout = context.terminal.stdout;
+            let tools = match &tools {
+                Ok(tools) if tools.is_empty() => String::new(),
+                Ok(tools) => format!("\n{}", matrix(tools, stdout.pen, stdout.width)),
+                Err(check) => check_lines(check, stdout.pen),
+            };
+            print(&format!("{}{tools}", checked.text(context, &authority)))?;
+        }
     }
-    Ok(match checked.faults.is_empty() {
+    let failed = |tool: &ToolReport| tool.state() == State::Failed;
+    let holds = checked.faults.is_empty() && checked.refused.is_none();
+    Ok(match holds && !tools.iter().flatten().any(failed) {
         true => Exit::Success,
         false => Exit::Negative,
+    })
+}
+
+fn parse_host(text: &str) -> Result<Host, Problem> {
+    Host::parse(text).map_err(|error| {
+        let what = format!("{} is no host", escape_line(text));
+        Problem::new("ORL0001", Exit::Usage, what).why(error.to_string())
     })
 }
 
@@ -41,6 +71,8 @@ pub(super) fn run(context: &Context, authority: &AuthorityFlags) -> Result<Exit,
 struct Checked {
     links: Vec<Link>,
     faults: Vec<ChainFault>,
+    /// The host that was asked about and that it may not sign for.
+    refused: Option<Host>,
 }
 
 impl Checked {
@@ -48,6 +80,7 @@ impl Checked {
         Self {
             links: authority.links(),
             faults: authority.check_chain(now),
+            refused: None,
         }
     }
 
@@ -57,7 +90,11 @@ impl Checked {
         Some(&last.issuer)
     }
 
-    fn document(&self, authority: &Authority) -> serde_json::Value {
+    fn document(
+        &self,
+        authority: &Authority,
+        tools: &Result<Vec<ToolReport>, Box<Check>>,
+    ) -> serde_json::Value {
         let faults: Vec<_> = self.faults.iter().map(ToString::to_string).collect();
         json!({
             "schema": "oriel.ca.verify/1",
@@ -68,6 +105,9 @@ impl Checked {
             "holds": self.faults.is_empty(),
             "root_in_chain": self.absent_root().is_none(),
             "faults": faults,
+            "refused_host": self.refused.as_ref().map(ToString::to_string),
+            "tools": tools.iter().flatten().map(tool_document).collect::<Vec<_>>(),
+            "tools_not_tried": tools.as_ref().err().map(|check| &check.text),
         })
     }
 
@@ -93,6 +133,10 @@ impl Checked {
         }
         if self.faults.is_empty() {
             say(true, "the chain holds");
+        }
+        if let Some(host) = &self.refused {
+            let only = authority.constraints_text().unwrap_or_default();
+            say(false, &format!("it may not sign for {host}: {only}"));
         }
         let root = match (self.absent_root(), self.links.last()) {
             (Some(issuer), _) => {

@@ -1,0 +1,158 @@
+//! The certificates that oriel shows, and whether the clock fits them.
+
+use std::path::Path;
+
+use proxy::Authority;
+use proxy::tls::authority::read_certificates;
+use proxy::tls::chain::{Link, links};
+use traffic::Timestamp;
+
+use super::storage::open_to_others;
+use super::{Area, Check, State};
+use crate::authority::{AuthorityFiles, is_own, load};
+use crate::limits::EXPIRES_SOON_DAYS;
+use crate::paths::{ca_folder, database};
+use crate::settings::Settings;
+
+pub(super) fn checks(settings: &Settings, now: Timestamp) -> Vec<Check> {
+    let mut checks = of_authority(settings, now);
+    let own = settings.tls.value.iter();
+    let reverse = settings.reverse.value.iter();
+    let given = own.chain(reverse.filter_map(|one| one.tls.as_ref()));
+    for path in given.filter_map(|tls| tls.certificate.as_deref()) {
+        checks.push(of_listener(path, now));
+    }
+    checks
+}
+
+fn of_authority(settings: &Settings, now: Timestamp) -> Vec<Check> {
+    let files = match AuthorityFiles::of(settings) {
+        Ok(files) => files,
+        Err(problem) => return vec![Check::of_problem(Area::Trust, &problem)],
+    };
+    if is_own(settings) && !files.key.exists() {
+        let text = "no authority yet; the first run makes one";
+        return vec![Check::new(Area::Trust, State::Ok, text)];
+    }
+    let authority = match load(&files) {
+        Ok(authority) => authority,
+        Err(problem) => return vec![Check::of_problem(Area::Trust, &problem)],
+    };
+    let renew = match is_own(settings) {
+        true => "oriel ca rotate",
+        false => "oriel ca import CERTIFICATE, with one that lasts longer",
+    };
+    let links = authority.links();
+    let mut checks: Vec<_> = links.iter().map(|link| lasts(link, now, renew)).collect();
+    checks.extend(faults(&authority, now));
+    if is_own(settings) {
+        let folder = ca_folder(&settings.data_folder.value);
+        checks.extend(open_to_others(&folder, 0o700).map(|check| Check {
+            area: Area::Trust,
+            ..check
+        }));
+    }
+    checks
+}
+
+/// What is wrong with the chain besides the time, which is told of each certificate.
+fn faults(authority: &Authority, now: Timestamp) -> Vec<Check> {
+    let links = authority.links();
+    let in_time = |link: &Link| link.not_before <= now && now < link.not_after;
+    if !links.iter().all(in_time) {
+        return Vec::new();
+    }
+    let faults = authority.check_chain(now).into_iter();
+    faults
+        .map(|fault| {
+            Check::new(Area::Trust, State::Failed, fault.to_string())
+                .code("ORL0309")
+                .fix("oriel ca verify")
+        })
+        .collect()
+}
+
+fn of_listener(path: &Path, now: Timestamp) -> Check {
+    let unreadable = |why: String| {
+        let text = format!(
+            "the listener's certificate {} cannot be read: {why}",
+            path.display()
+        );
+        Check::new(Area::Trust, State::Failed, text).code("ORL0106")
+    };
+    let certificates = match read_certificates(path) {
+        Ok(certificates) => certificates,
+        Err(error) => return unreadable(error.to_string()),
+    };
+    match links(&certificates).first() {
+        Some(link) => lasts(
+            link,
+            now,
+            "renew the file; oriel serve takes it without a restart",
+        ),
+        None => unreadable("there is no certificate in it".to_owned()),
+    }
+}
+
+/// Whether a certificate is valid, and for how long yet.
+fn lasts(link: &Link, now: Timestamp, renew: &str) -> Check {
+    let day = |at| -> String { store::json::rfc3339(at).chars().take(10).collect() };
+    let left = link.not_after.micros_since(now) / 86_400_000_000;
+    let subject = &link.subject;
+    let (state, code, text) = if now < link.not_before {
+        let text = format!("{subject} is not valid before {}", day(link.not_before));
+        (State::Failed, "ORL0225", text)
+    } else if now >= link.not_after {
+        let text = format!("{subject} has expired on {}", day(link.not_after));
+        (State::Failed, "ORL0303", text)
+    } else if left < EXPIRES_SOON_DAYS {
+        let text = format!("{subject} ends on {}, in {left} d", day(link.not_after));
+        (State::Warning, "ORL0224", text)
+    } else {
+        let text = format!(
+            "{subject} is valid to {}, for {left} d",
+            day(link.not_after)
+        );
+        return Check::new(Area::Trust, State::Ok, text);
+    };
+    let fix = match code {
+        "ORL0225" => "set the clock of this machine",
+        _ => renew,
+    };
+    Check::new(Area::Trust, state, text).code(code).fix(fix)
+}
+
+/// What can be known of the clock without asking anybody: nothing that oriel wrote is from the
+/// future.
+pub(super) fn clock(settings: &Settings, now: Timestamp) -> Vec<Check> {
+    let data = &settings.data_folder.value;
+    let files = [ca_folder(data).join("authority.pem"), database(data)];
+    let newest = files.iter().filter_map(|path| modified(path)).max();
+    let today: String = store::json::rfc3339(now).chars().take(19).collect();
+    vec![match newest {
+        Some(newest) if newest.micros_since(now) > CLOCK_SLACK_MICROS => {
+            let written = store::json::rfc3339(newest);
+            let text = format!("it is {today}Z here, and oriel's files were written at {written}");
+            Check::new(Area::Clock, State::Failed, text)
+                .code("ORL0225")
+                .fix("set the clock of this machine")
+        }
+        Some(_) => {
+            let text = format!("{today}Z, after all that oriel wrote");
+            Check::new(Area::Clock, State::Ok, text)
+        }
+        None => {
+            let text = format!("{today}Z; there is nothing to compare it with yet");
+            Check::new(Area::Clock, State::Note, text)
+        }
+    }]
+}
+
+/// File systems of other machines have clocks of their own.
+const CLOCK_SLACK_MICROS: i64 = 60_000_000;
+
+fn modified(path: &Path) -> Option<Timestamp> {
+    let at = path.metadata().ok()?.modified().ok()?;
+    let at = jiff::Timestamp::try_from(at).ok()?;
+    Some(Timestamp(at.as_microsecond()))
+}

@@ -1,0 +1,377 @@
+//! `oriel doctor` and `oriel ca verify` with the real tools of this machine: what is well, and what
+//! each kind of sabotage looks like.
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::site::text;
+use crate::world::{Printed, World};
+
+/// `oriel doctor --json` on ports of the system's choice, with the Python that has the clients first
+/// on the search path.
+fn doctor(world: &World, arguments: &[&str]) -> Command {
+    let clients = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/clients/bin");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(clients.into()).chain(std::env::split_paths(&path));
+    let fixed = ["doctor", "--json", "--listen", "127.0.0.1:0"];
+    let mut command = world.command(&[&fixed, arguments].concat());
+    command
+        .env("ORIEL_ADMIN", "off")
+        .env("PATH", std::env::join_paths(folders).unwrap());
+    command
+}
+
+/// The document, and the exit code that goes with it.
+fn diagnose(command: &mut Command) -> Value {
+    let printed = Printed::of(command.output().unwrap());
+    let document: Value = serde_json::from_str(&printed.stdout).expect(&printed.stderr);
+    let failed = document["failures"].as_u64().unwrap() > 0;
+    assert_eq!(printed.code, Some(i32::from(failed)), "{document}");
+    document
+}
+
+/// The checks that are not well, as `state code text`.
+fn complaints(document: &Value) -> Vec<String> {
+    let checks = document["checks"].as_array().unwrap().iter();
+    let word = |check: &Value, key: &str| check[key].as_str().unwrap_or_default().to_owned();
+    checks
+        .filter(|check| check["state"] == "warning" || check["state"] == "failed")
+        // How much space a machine has is no concern of a test.
+        .filter(|check| check["code"] != "ORL0227")
+        .map(|check| {
+            let (state, code) = (word(check, "state"), word(check, "code"));
+            let fix = check["fix"][0].as_str().unwrap_or_default();
+            format!("{state} {code} {} | {fix}", word(check, "text"))
+        })
+        .collect()
+}
+
+/// Asserts that exactly these complaints are made: each is found by its beginning.
+fn check(command: &mut Command, expected: &[&str]) -> Value {
+    let document = diagnose(command);
+    let complaints = complaints(&document);
+    let right = complaints.len() == expected.len()
+        && expected.iter().all(|wanted| {
+            let mut all = complaints.iter();
+            all.any(|complaint| complaint.contains(wanted))
+        });
+    assert!(right, "{complaints:#?}\nexpected {expected:#?}");
+    document
+}
+
+fn tool<'a>(document: &'a Value, name: &str) -> &'a Value {
+    let mut tools = document["tools"].as_array().unwrap().iter();
+    tools.find(|tool| tool["tool"] == name).unwrap()
+}
+
+/// What a tool did, with the environment of a run and with the proxy alone.
+fn verdicts<'a>(document: &'a Value, name: &str) -> [&'a str; 2] {
+    let tool = tool(document, name);
+    ["with_run", "system_wide"].map(|column| tool[column]["verdict"].as_str().unwrap())
+}
+
+#[test]
+fn the_tools_of_this_machine_take_the_authority_of_a_run_and_no_other() {
+    let world = World::new();
+    let document = diagnose(&mut doctor(
+        &world,
+        &["--tools", "curl,git,python,requests"],
+    ));
+    assert_eq!(document["schema"], "oriel.doctor/1");
+    for name in ["curl", "git", "python", "requests"] {
+        assert_eq!(
+            verdicts(&document, name),
+            ["works", "refused"],
+            "{document}"
+        );
+    }
+    assert_eq!(
+        (&document["warnings"], &document["failures"]),
+        (&0.into(), &0.into())
+    );
+    // Looking leaves nothing behind: no authority, and no folder of a probe.
+    assert!(!world.path(".local/share/oriel").exists());
+    let left = std::fs::read_dir(world.path(".cache/oriel/runs")).unwrap();
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn a_tool_that_is_not_there_is_named_only_if_it_was_asked_for() {
+    let world = World::new();
+    let empty = world.path("");
+    let named = diagnose(doctor(&world, &["--tools", "curl"]).env("PATH", &empty));
+    assert_eq!(tool(&named, "curl")["found"], false);
+    assert_eq!(tool(&named, "curl")["with_run"], Value::Null);
+    let all = diagnose(doctor(&world, &[]).env("PATH", &empty));
+    assert_eq!(all["tools"], Value::Array(Vec::new()));
+}
+
+/// The names of the members of an object, in their order.
+fn keys(value: &Value) -> String {
+    let keys = value.as_object().unwrap().keys();
+    keys.map(String::as_str).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_document_keeps_its_shape() {
+    let world = World::new();
+    let document = diagnose(&mut doctor(&world, &["--tools", "curl"]));
+    let curl = tool(&document, "curl");
+    let shape = [
+        keys(&document),
+        keys(&document["checks"][0]),
+        keys(curl),
+        keys(&curl["with_run"]),
+    ];
+    insta::assert_snapshot!(shape.join("\n"), @r"
+    arch checks failures os schema tools version warnings
+    area code fix state text
+    decides found program system_wide tool version with_run
+    fix state verdict why
+    ");
+}
+
+#[test]
+fn what_git_is_told_elsewhere_is_found() {
+    let world = World::new();
+    let other = world.file("other.pem", "");
+    let config = format!("[http]\n\tsslCAInfo = {}\n", text(&other));
+    world.file(".gitconfig", &config);
+    let git = ["--tools", "git"];
+    let document = diagnose(&mut doctor(&world, &git));
+    // The variable that a run sets comes first; nothing does for who is started otherwise.
+    assert_eq!(verdicts(&document, "git"), ["works", "refused"]);
+    let alone = &tool(&document, "git")["system_wide"];
+    assert_eq!(alone["state"], "warning");
+    let why = alone["why"].as_str().unwrap();
+    assert!(
+        why.contains("http.sslCAInfo=") && why.contains(".gitconfig"),
+        "{why}"
+    );
+    let fix = alone["fix"][0].as_str().unwrap();
+    assert!(
+        fix.starts_with("oriel ca export --format bundle --with "),
+        "{fix}"
+    );
+
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = format!("http://me:secret@{}", free.local_addr().unwrap());
+    drop(free);
+    let config = world.file(".gitconfig", &format!("[http]\n\tproxy = {proxy}\n"));
+    let document = diagnose(&mut doctor(&world, &git));
+    let with_run = &tool(&document, "git")["with_run"];
+    assert_eq!(
+        (&with_run["verdict"], &with_run["state"]),
+        (&"failed".into(), &"warning".into())
+    );
+    let fix = with_run["fix"][0].as_str().unwrap();
+    let expected = format!("git config --file {} --unset http.proxy", text(&config));
+    assert!(fix.starts_with(&expected), "{fix}");
+    assert!(!document.to_string().contains("secret"), "{document}");
+}
+
+#[test]
+fn what_curl_is_told_elsewhere_is_found() {
+    let world = World::new();
+    let other = testbed::authority::Authority::new("another").certificate_pem();
+    let other = world.file("other.pem", &other);
+    world.file(".curlrc", &format!("cacert = \"{}\"\n", text(&other)));
+    let curl = ["--tools", "curl"];
+    let document = diagnose(&mut doctor(&world, &curl));
+    assert_eq!(verdicts(&document, "curl"), ["refused", "refused"]);
+    let with_run = &tool(&document, "curl")["with_run"];
+    assert_eq!(with_run["state"], "warning");
+    let fix = with_run["fix"][0].as_str().unwrap();
+    assert!(fix.starts_with("take `cacert` out of "), "{fix}");
+
+    world.file(".curlrc", "insecure\n");
+    let document = diagnose(&mut doctor(&world, &curl));
+    assert_eq!(verdicts(&document, "curl"), ["works", "unverified"]);
+    assert_eq!(tool(&document, "curl")["system_wide"]["state"], "warning");
+}
+
+#[test]
+fn a_tool_that_goes_past_oriel_is_told_why() {
+    let world = World::new();
+    let mut command = doctor(&world, &["--tools", "curl,java"]);
+    let document = check(
+        command.env("NO_PROXY", "*"),
+        &["warning ORL0221 NO_PROXY lists *"],
+    );
+    assert_eq!(verdicts(&document, "curl"), ["past", "past"]);
+    let with_run = &tool(&document, "curl")["with_run"];
+    assert_eq!(with_run["state"], "warning");
+    assert_eq!(with_run["fix"][0], "unset NO_PROXY no_proxy");
+}
+
+#[test]
+fn node_is_seen_or_its_version_is_named() {
+    let world = World::new();
+    let document = diagnose(&mut doctor(&world, &["--tools", "node"]));
+    let with_run = &tool(&document, "node")["with_run"];
+    match with_run["verdict"].as_str().unwrap() {
+        "works" => assert_eq!(with_run["state"], "ok"),
+        verdict => {
+            assert_eq!((verdict, &with_run["state"]), ("past", &"warning".into()));
+            let fix = with_run["fix"][0].as_str().unwrap();
+            assert!(fix.contains("NODE_USE_ENV_PROXY"), "{fix}");
+        }
+    }
+}
+
+#[test]
+fn variables_that_fight_each_other_are_found() {
+    let world = World::new();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = format!("http://me:secret@{}", free.local_addr().unwrap());
+    drop(free);
+    let mut command = doctor(&world, &["--tools", "none"]);
+    let document = check(
+        command
+            .env("HTTPS_PROXY", proxy)
+            .env("https_proxy", "http://corp.test:3128")
+            .env("NO_PROXY", "localhost,.openai.com")
+            .env("NODE_USE_ENV_PROXY", "0")
+            .env("NODE_EXTRA_CA_CERTS", "/nowhere/ca.pem")
+            .env("SSL_CERT_FILE", world.path(""))
+            .env("NODE_TLS_REJECT_UNAUTHORIZED", "0"),
+        &[
+            "warning ORL0220 HTTPS_PROXY names http://127.0.0.1:",
+            "warning ORL0220 HTTPS_PROXY and https_proxy differ",
+            "warning ORL0220 NODE_USE_ENV_PROXY=0",
+            "warning ORL0221 NO_PROXY covers api.openai.com",
+            "warning ORL0222 NODE_EXTRA_CA_CERTS names /nowhere/ca.pem: No such file",
+            "warning ORL0222 SSL_CERT_FILE names ",
+            "warning ORL0223 NODE_TLS_REJECT_UNAUTHORIZED",
+            "failed ORL0211 upstream proxy http://127.0.0.1:",
+        ],
+    );
+    assert!(!document.to_string().contains("secret"), "{document}");
+}
+
+#[test]
+fn an_authority_that_ends_soon_or_has_ended_is_found() {
+    let none = ["--tools", "none"];
+    let world = World::new();
+    assert_eq!(world.oriel(&["ca", "init", "--days", "20"]).code, Some(0));
+    check(&mut doctor(&world, &none), &["warning ORL0224 CN=oriel on"]);
+
+    let expired = EXPIRED.replace("FOLDER", text(&world.path("")));
+    let made = Command::new("sh").args(["-c", &expired]).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let files = ["ca.crt", "ca.key"].map(|name| world.path(name));
+    let flags = ["--ca-cert", text(&files[0]), "--ca-key", text(&files[1])];
+    let mut command = doctor(&world, &[&["--tools", "curl"][..], &flags].concat());
+    let document = check(&mut command, &["failed ORL0303 CN=Old has expired on 20"]);
+    assert_eq!(document["tools"], Value::Array(Vec::new()));
+    let checks = document["checks"].to_string();
+    assert!(checks.contains("no tool was tried"), "{checks}");
+}
+
+/// An authority whose time is over.
+const EXPIRED: &str = "cd FOLDER && umask 077
+    openssl ecparam -name prime256v1 -genkey -noout -out ca.key
+    openssl req -new -key ca.key -subj /CN=Old -out ca.csr
+    printf 'basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\n' > ext
+    openssl x509 -req -in ca.csr -signkey ca.key -days -1 -extfile ext -out ca.crt";
+
+#[test]
+fn an_authority_for_other_hosts_is_not_tried() {
+    let world = World::new();
+    assert_eq!(
+        world
+            .oriel(&["ca", "init", "--only", "api.openai.com"])
+            .code,
+        Some(0)
+    );
+    let document = diagnose(&mut doctor(&world, &["--tools", "curl"]));
+    let checks = document["checks"].to_string();
+    assert!(
+        checks.contains("no tool was tried: the authority signs for"),
+        "{checks}"
+    );
+    let ask = |host| world.oriel(&["ca", "verify", host, "--tools", "none"]);
+    assert_eq!(ask("api.openai.com").code, Some(0));
+    let other = ask("example.test");
+    assert_eq!(other.code, Some(1));
+    assert!(
+        other.stdout.contains("it may not sign for example.test"),
+        "{}",
+        other.stdout
+    );
+}
+
+#[test]
+fn a_data_folder_that_cannot_be_used_is_found() {
+    let none = ["--tools", "none"];
+    let world = World::new();
+    let file = world.file("file", "");
+    let data = ["--data", text(&file)];
+    check(
+        &mut doctor(&world, &[none, data].concat()),
+        &["failed ORL0702 cannot write to"],
+    );
+    let data = world.path(".local/share/oriel");
+    world.file(".local/share/oriel/oriel.db", "this is no database");
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let fix = format!("(mode 0755) | chmod 700 {}", text(&data));
+    check(
+        &mut doctor(&world, &none),
+        &[&fix, "warning ORL0226", "failed ORL0705"],
+    );
+}
+
+#[test]
+fn a_port_that_somebody_has_is_found_and_oriel_itself_is_no_problem() {
+    let world = World::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let fixed = [
+        "doctor", "--json", "--tools", "none", "--admin", "off", "--listen",
+    ];
+    let mut command = world.command(&[&fixed[..], &[&address]].concat());
+    check(
+        &mut command,
+        &[&format!(
+            "failed ORL0103 port {} is in use",
+            taken.local_addr().unwrap().port()
+        )],
+    );
+    let mut service = world.serve(&["--admin", "off"]);
+    let address = service.proxy.to_string();
+    let document = check(&mut world.command(&[&fixed[..], &[&address]].concat()), &[]);
+    let held = format!(
+        "proxy {address} is held by oriel (pid {})",
+        service.child.id()
+    );
+    assert!(document["checks"].to_string().contains(&held), "{document}");
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[test]
+fn ca_verify_prints_the_same_matrix() {
+    let world = World::new();
+    let printed = world.oriel(&["ca", "verify", "--tools", "curl"]);
+    assert_eq!(
+        printed.code,
+        Some(0),
+        "{}{}",
+        printed.stdout,
+        printed.stderr
+    );
+    let line = printed
+        .stdout
+        .lines()
+        .find(|line| line.starts_with("curl "));
+    assert!(line.is_some_and(|line| line.contains(" ✓ ") && line.contains("✗ not installed")));
+    assert!(
+        printed.stdout.contains("the chain holds"),
+        "{}",
+        printed.stdout
+    );
+    let document = world.json(&["ca", "verify", "--tools", "curl", "--json"]);
+    assert_eq!(verdicts(&document, "curl"), ["works", "refused"]);
+}

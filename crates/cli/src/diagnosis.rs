@@ -336,7 +336,7 @@ fn distrust_reason(program: Option<&str>, circumstances: &Circumstances<'_>) -> 
         return "it was not told to trust it (--no-ca-env)".to_owned();
     }
     match program.unwrap_or(circumstances.program) {
-        "git" => "http.sslCAInfo of git's configuration wins over GIT_SSL_CAINFO".to_owned(),
+        "git" => "git goes by http.sslCAInfo where something took GIT_SSL_CAINFO away".to_owned(),
         "java" => "Java has a key store of its own and reads no variable for it".to_owned(),
         "wget" => "wget reads no variable for trusted certificates".to_owned(),
         started if program.is_none() => format!(
@@ -354,7 +354,7 @@ fn distrust_fix(group: &store::FailureGroup, circumstances: &Circumstances<'_>) 
     let mut fix = match program {
         "git" => vec!["git config --show-origin http.sslCAInfo      shows who sets it".to_owned()],
         "wget" => vec!["oriel ca export --format bundle -o bundle.pem && wget --ca-certificate=bundle.pem …".to_owned()],
-        "java" => vec!["oriel ca export -o oriel.pem && keytool -importcert -file oriel.pem -alias oriel -keystore oriel.p12 -storetype PKCS12".to_owned()],
+        "java" => vec!["oriel ca export --format java -o oriel.p12 && export JAVA_TOOL_OPTIONS=\"-Djavax.net.ssl.trustStore=$PWD/oriel.p12\"".to_owned()],
         _ => vec!["oriel ca export -o oriel.pem      and add it to what the program trusts".to_owned()],
     };
     fix.push(unopened_fix(&group.host, circumstances));

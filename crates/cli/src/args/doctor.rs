@@ -56,11 +56,11 @@ impl Doctor {
     }
 }
 
-/// What the engine of a probe is made of, whatever is configured: one host, opened; nothing of the
+/// What the engine of a probe is made of, whatever is configured: this machine, opened; nothing of the
 /// network. What is left is how oriel speaks TLS.
 pub(crate) fn probe_layer() -> Layer {
     let mut given = Given::default();
-    let hosts = Some(vec!["localhost".to_owned()]);
+    let hosts = Some(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]);
     given.set("intercept.hosts", "doctor", hosts, |file| {
         &mut file.intercept.hosts
     });
@@ -71,7 +71,7 @@ pub(crate) fn probe_layer() -> Layer {
     given.set("intercept.unlisted", "doctor", block, |file| {
         &mut file.intercept.unlisted
     });
-    given.set("intercept.ip_targets", "doctor", Some(false), |file| {
+    given.set("intercept.ip_targets", "doctor", Some(true), |file| {
         &mut file.intercept.ip_targets
     });
     given.set("upstream.system_roots", "doctor", Some(false), |file| {

@@ -38,8 +38,10 @@ use crate::settings::{Purpose, Settings};
 use crate::wiring::{EnginePlan, engine_config};
 use crate::{runtime, session_authority, trusted};
 
-/// The name of the upstreams.
+/// The name of all upstreams.
 const NAME: &str = "localhost";
+/// Their address, for who sends no SNI for such a name.
+const ADDRESS: &str = "127.0.0.1";
 
 /// What was found out about a tool.
 #[derive(Debug)]
@@ -134,7 +136,6 @@ async fn at_the_bench(
     files: TrustFiles,
     choice: &Choice,
 ) -> Result<Vec<ToolReport>, Problem> {
-    let cargo_home = context.environment.path("CARGO_HOME");
     let bench = Arc::new(Bench {
         issuer: testbed::authority::Authority::new("oriel doctor upstream"),
         settings: context.settings(Purpose::Run, probe_layer())?,
@@ -142,7 +143,7 @@ async fn at_the_bench(
         stranger: Arc::new(session_authority::make(now())?),
         files,
         environment: context.environment.clone(),
-        cargo_home: cargo_home.unwrap_or_else(|| context.paths.home.join(".cargo")),
+        home: context.paths.home.clone(),
         folder: folder.to_owned(),
         turns: Semaphore::new(PROBES_AT_ONCE),
     });
@@ -162,6 +163,8 @@ struct Seen {
     /// The flows to the upstream that have not ended.
     under_way: BTreeSet<FlowId>,
     begun: bool,
+    /// The rule by which a flow was left unopened.
+    unopened: Option<String>,
     /// Something else was asked for.
     elsewhere: bool,
 }
@@ -194,6 +197,9 @@ impl Seen {
             Event::FlowStarted(started) if started.target.host.is_loopback() => {
                 self.begun = true;
                 self.opened |= started.kind == FlowKind::Http && started.scheme == Scheme::Https;
+                if started.kind == FlowKind::Tunnel {
+                    self.unopened = Some(started.route.rule.clone());
+                }
                 self.under_way.insert(started.flow);
             }
             Event::FlowStarted(_) => self.elsewhere = true,
@@ -220,7 +226,7 @@ struct Bench {
     stranger: Arc<Authority>,
     files: TrustFiles,
     environment: Environment,
-    cargo_home: PathBuf,
+    home: PathBuf,
     folder: PathBuf,
     turns: Semaphore,
 }
@@ -274,7 +280,10 @@ impl Bench {
             return Ok(None);
         };
         let mut asked = Command::new(&program);
-        asked.args(tool.version);
+        // Go counts even this one beside its configuration.
+        asked
+            .args(tool.version)
+            .env("XDG_CONFIG_HOME", &self.folder);
         let answer = process::run(asked, PROBE_VERSION_TIMEOUT).await;
         if !answer.succeeded() && !matches!(answer.ended, Ended::TimedOut) {
             return Ok(None);
@@ -315,7 +324,7 @@ impl Bench {
     ) -> Result<Observation, Problem> {
         let folder = self.folder.join(format!("{}-{given:?}", tool.name));
         make_private_folder(&folder).map_err(|error| unwritable(&folder, &error))?;
-        let options = UpstreamOptions::https(self.issuer.issue(&[NAME]), Protocols::Both);
+        let options = UpstreamOptions::https(self.issuer.issue(&[NAME, ADDRESS]), Protocols::Both);
         let upstream = Upstream::start(options)
             .await
             .map_err(|error| no_loopback(&error))?;
@@ -326,7 +335,8 @@ impl Bench {
             port: upstream.address().port(),
             proxy: address.ok_or_else(|| Problem::bug("the proxy has no address"))?,
             folder: &folder,
-            cargo_home: &self.cargo_home,
+            home: &self.home,
+            environment: &self.environment,
         };
         let command = self.command(tool, program, given, &errand)?;
         let (stop, stopped) = oneshot::channel::<()>();
@@ -351,7 +361,8 @@ impl Bench {
             opened: seen.opened,
             failure: seen.failure,
             past: silent && arrived && !came,
-            left: silent && came && !seen.elsewhere,
+            left: silent && came && !seen.begun && !seen.elsewhere,
+            unopened: seen.unopened,
             ran,
         })
     }

@@ -22,12 +22,12 @@ pub(super) async fn find(name: &str, program: &Path, environment: &Environment) 
 /// set.
 async fn of_git(program: &Path) -> Vec<Override> {
     let mut found = Vec::new();
-    for (key, kind) in [
-        ("http.proxy", OverrideKind::Proxy),
-        ("http.sslCAInfo", OverrideKind::Roots),
+    for (key, kind, form) in [
+        ("http.proxy", OverrideKind::Proxy, "--no-type"),
+        ("http.sslCAInfo", OverrideKind::Roots, "--type=path"),
     ] {
         let mut command = Command::new(program);
-        command.args(["config", "--show-origin", "--get", key]);
+        command.args(["config", "--show-origin", form, "--get", key]);
         let ran = process::run(command, PROBE_VERSION_TIMEOUT).await;
         if !ran.succeeded() {
             continue;
@@ -36,15 +36,20 @@ async fn of_git(program: &Path) -> Vec<Override> {
             continue;
         };
         let value = without_login(value);
+        let config = match origin.strip_prefix("file:") {
+            Some(path) => format!("git config --file {path}"),
+            None => "git config".to_owned(),
+        };
+        let has_certificate = || {
+            let text = std::fs::read_to_string(&value);
+            text.is_ok_and(|text| text.contains("-----BEGIN CERTIFICATE-----"))
+        };
         let fix = match kind {
-            OverrideKind::Proxy => format!(
-                "{}, or for one command: git -c http.proxy= …",
-                unset(key, origin)
-            ),
-            OverrideKind::Roots => format!(
+            OverrideKind::Roots if has_certificate() => format!(
                 "oriel ca export --format bundle --with {value} -o bundle.pem && \
-                 git config --global {key} \"$PWD/bundle.pem\""
+                 {config} {key} \"$PWD/bundle.pem\""
             ),
+            _ => format!("{config} --unset {key}"),
         };
         found.push(Override {
             kind,
@@ -53,13 +58,6 @@ async fn of_git(program: &Path) -> Vec<Override> {
         });
     }
     found
-}
-
-fn unset(key: &str, origin: &str) -> String {
-    match origin.strip_prefix("file:") {
-        Some(path) => format!("git config --file {path} --unset {key}"),
-        None => format!("git config --unset {key}"),
-    }
 }
 
 /// curl reads one file before it looks at its arguments and variables (man curl, `--config`).

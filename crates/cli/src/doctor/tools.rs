@@ -4,8 +4,9 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::environment::Environment;
 use crate::limits::PROBE_TIMEOUT;
 
 /// What `--tools` takes: the names of all tools after two words for many.
@@ -45,8 +46,8 @@ pub(super) struct Errand<'a> {
     pub(super) proxy: SocketAddr,
     /// A folder for what the tool writes; it runs in it.
     pub(super) folder: &'a Path,
-    /// The folder with cargo's configuration.
-    pub(super) cargo_home: &'a Path,
+    pub(super) home: &'a Path,
+    pub(super) environment: &'a Environment,
 }
 
 /// How a tool is called.
@@ -125,6 +126,12 @@ impl Errand<'_> {
     /// everywhere, so nothing leaves it even if the tool goes past the proxy.
     fn url(&self, path: &str) -> String {
         format!("https://localhost:{}{path}", self.port)
+    }
+
+    /// A folder of the person's that a variable may name.
+    fn folder_of(&self, variable: &str, below_home: &str) -> PathBuf {
+        let named = self.environment.path(variable);
+        named.unwrap_or_else(|| self.home.join(below_home))
     }
 }
 
@@ -242,6 +249,7 @@ fn uv(errand: &Errand<'_>) -> Invocation {
             ("UV_HTTP_TIMEOUT", &seconds()),
             ("UV_PYTHON_DOWNLOADS", "never"),
         ])
+        .in_folder("UV_CREDENTIALS_DIR", errand.folder)
         .file("requirements.in", "oriel-canary\n")
 }
 
@@ -288,8 +296,9 @@ fn cargo(errand: &Errand<'_>) -> Invocation {
         .with(&[("CARGO_NET_RETRY", "0"), ("CARGO_TERM_COLOR", "never")])
         .in_folder("CARGO_HOME", errand.folder);
     // The index would be cached in the real one, whose configuration counts all the same.
+    let real = errand.folder_of("CARGO_HOME", ".cargo");
     for name in ["config.toml", "config"] {
-        if let Ok(text) = std::fs::read_to_string(errand.cargo_home.join(name)) {
+        if let Ok(text) = std::fs::read_to_string(real.join(name)) {
             invocation = invocation.file(name, text);
         }
     }
@@ -307,9 +316,11 @@ fn go(errand: &Errand<'_>) -> Invocation {
             ("GONOSUMDB", "*"),
             ("GOFLAGS", "-mod=mod"),
             ("GOTOOLCHAIN", "local"),
-            ("GOTELEMETRY", "off"),
             ("GO111MODULE", "on"),
         ])
+        // Go counts its calls beside its configuration, which is named by itself.
+        .in_folder("GOENV", &errand.folder_of("GOENV", ".config/go/env"))
+        .in_folder("XDG_CONFIG_HOME", errand.folder)
         .in_folder("GOPATH", errand.folder)
         .in_folder("GOMODCACHE", &errand.folder.join("mod"))
         .in_folder("GOCACHE", &errand.folder.join("cache"))
@@ -324,11 +335,22 @@ const JAVA: &str = "public class Canary { public static void main(String[] argum
 ";
 
 fn java(errand: &Errand<'_>) -> Invocation {
-    // Without this Java would use no proxy for `localhost`, even if it was given one.
-    let proxy_all = "-Dhttp.nonProxyHosts=";
-    let url = errand.url("/");
-    Invocation::new(&["-XX:TieredStopAtLevel=1", proxy_all, "Canary.java", &url])
-        .file("Canary.java", JAVA)
+    // Without this Java would use no proxy for this machine, even if it was given one.
+    let mut arguments = vec!["-XX:TieredStopAtLevel=1", "-Dhttp.nonProxyHosts="];
+    // Java sends no SNI for a name without a dot, and what has none is not opened.
+    let url = format!("https://127.0.0.1:{}/", errand.port);
+    let host = format!("-Dhttps.proxyHost={}", errand.proxy.ip());
+    let port = format!("-Dhttps.proxyPort={}", errand.proxy.port());
+    let told_proxy = ["JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS"]
+        .into_iter()
+        .filter_map(|name| errand.environment.text(name))
+        .any(|options| options.contains("-Dhttps.proxyHost="));
+    if told_proxy {
+        // It goes through the proxy that it was told; here through ours.
+        arguments.extend([host.as_str(), port.as_str()]);
+    }
+    arguments.extend(["Canary.java", &url]);
+    Invocation::new(&arguments).file("Canary.java", JAVA)
 }
 
 fn chromium(errand: &Errand<'_>) -> Invocation {
@@ -356,7 +378,21 @@ fn chromium(errand: &Errand<'_>) -> Invocation {
     arguments.push(&url);
     let mut folder = OsString::from("--user-data-dir=");
     folder.push(errand.folder);
-    let mut invocation = Invocation::new(&arguments);
+    let mut invocation = Invocation::new(&arguments)
+        .in_folder("XDG_CONFIG_HOME", errand.folder)
+        .in_folder("XDG_CACHE_HOME", errand.folder);
+    // It would make an empty store of certificates where there is none.
+    let stores = [
+        errand.home.join(".pki/nssdb"),
+        errand
+            .folder_of("XDG_DATA_HOME", ".local/share")
+            .join("pki/nssdb"),
+    ];
+    if !stores.iter().any(|store| store.exists()) {
+        invocation = invocation
+            .in_folder("HOME", errand.folder)
+            .in_folder("XDG_DATA_HOME", errand.folder);
+    }
     invocation.arguments.insert(0, folder);
     invocation
 }
@@ -371,13 +407,15 @@ mod tests {
             port: 4711,
             proxy: "127.0.0.1:4000".parse().unwrap(),
             folder: Path::new("/tmp/oriel-probe"),
-            cargo_home: Path::new("/nowhere"),
+            home: Path::new("/nowhere"),
+            environment: &Environment::default(),
         };
         let names: Vec<_> = TOOLS.iter().map(|tool| tool.name).collect();
         assert_eq!(names, NAMES[2..]);
         for tool in TOOLS {
             let asked = format!("{:?}", (tool.ask)(&errand)).to_lowercase();
-            assert!(asked.contains("https://localhost:4711"), "{asked}");
+            let here = ["localhost", "127.0.0.1"].map(|host| format!("https://{host}:4711"));
+            assert!(here.iter().any(|url| asked.contains(url)), "{asked}");
             assert_eq!(asked.matches("https://").count(), 1, "{asked}");
         }
     }

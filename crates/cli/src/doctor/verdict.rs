@@ -50,6 +50,8 @@ pub(super) struct Observation {
     /// The tool came, and went without a word when TLS was agreed on: GnuTLS looks at certificates
     /// of TLS 1.3 only then.
     pub(super) left: bool,
+    /// The rule by which the engine left it unopened.
+    pub(super) unopened: Option<String>,
     pub(super) ran: Ran,
 }
 
@@ -124,9 +126,10 @@ impl Observation {
             Ended::Failed(error) => error.to_string(),
             Ended::TimedOut | Ended::With(_) => words(&self.ran),
         };
-        match &self.failure {
-            Some(failure) => failure.text.clone(),
-            None => said(),
+        match (&self.failure, &self.unopened) {
+            (Some(failure), _) => failure.text.clone(),
+            (None, Some(rule)) => format!("oriel left it unopened: {rule}"),
+            (None, None) => said(),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -109,6 +110,31 @@ fn a_tool_that_is_not_there_is_named_only_if_it_was_asked_for() {
     assert_eq!(all["tools"], Value::Array(Vec::new()));
 }
 
+/// Every path below a folder.
+fn paths(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            paths(&path, found);
+        }
+        found.push(path);
+    }
+}
+
+#[test]
+fn tools_leave_nothing_in_the_home() {
+    let world = World::new();
+    let tools = "curl,wget,git,python,requests,httpx,pip,node,npm";
+    diagnose(&mut doctor(&world, &["--tools", tools]));
+    let mut found = Vec::new();
+    paths(&world.path(""), &mut found);
+    // pip asks for the version of rustc, and rustup notes that it was asked.
+    found.retain(|path| !path.starts_with(world.path(".rustup")));
+    found.sort();
+    let own = [".cache", ".cache/oriel", ".cache/oriel/runs"];
+    assert_eq!(found, own.map(|name| world.path(name)));
+}
+
 /// The names of the members of an object, in their order.
 fn keys(value: &Value) -> String {
     let keys = value.as_object().unwrap().keys();
@@ -137,7 +163,8 @@ fn the_document_keeps_its_shape() {
 #[test]
 fn what_git_is_told_elsewhere_is_found() {
     let world = World::new();
-    let other = world.file("other.pem", "");
+    let other = testbed::authority::Authority::new("another").certificate_pem();
+    let other = world.file("other.pem", &other);
     let config = format!("[http]\n\tsslCAInfo = {}\n", text(&other));
     world.file(".gitconfig", &config);
     let git = ["--tools", "git"];
@@ -156,6 +183,22 @@ fn what_git_is_told_elsewhere_is_found() {
         fix.starts_with("oriel ca export --format bundle --with "),
         "{fix}"
     );
+
+    // The fix works: git takes oriel's certificates now, and those of the other authority still.
+    let fixed = format!("export PATH=\"$ORIEL:$PATH\"; {fix}");
+    let fixed = Command::new("sh")
+        .args(["-c", &fixed])
+        .env("HOME", world.path(""))
+        .env(
+            "ORIEL",
+            Path::new(env!("CARGO_BIN_EXE_oriel")).parent().unwrap(),
+        )
+        .current_dir(world.path(""))
+        .output()
+        .unwrap();
+    assert!(fixed.status.success(), "{fixed:?}");
+    let document = diagnose(&mut doctor(&world, &git));
+    assert_eq!(verdicts(&document, "git"), ["works", "works"]);
 
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let proxy = format!("http://me:secret@{}", free.local_addr().unwrap());
@@ -196,7 +239,7 @@ fn what_curl_is_told_elsewhere_is_found() {
 #[test]
 fn a_tool_that_goes_past_oriel_is_told_why() {
     let world = World::new();
-    let mut command = doctor(&world, &["--tools", "curl,java"]);
+    let mut command = doctor(&world, &["--tools", "curl"]);
     let document = check(
         command.env("NO_PROXY", "*"),
         &["warning ORL0221 NO_PROXY lists *"],

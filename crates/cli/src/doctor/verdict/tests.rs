@@ -26,6 +26,7 @@ fn seen(opened: bool, failure: Option<Failure>, past: bool) -> Observation {
         failure,
         past,
         left: false,
+        unopened: None,
         ran: ran("\u{1b}[31mboo\n\n"),
     }
 }

@@ -19,7 +19,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use auth::{Auth, AuthCommand};
 pub(crate) use ca::{
-    Ca, CaCommand, CaCrossSign, CaCsr, CaExport, CaImport, CaInit, CaRotate, CaVerify, ExportFormat,
+    Ca, CaCommand, CaCrossSign, CaCsr, CaExport, CaImport, CaInit, CaInstall, CaRotate,
+    CaUninstall, CaVerify, ExportFormat, TrustStore,
 };
 pub(crate) use config::{Config, ConfigCommand};
 pub(crate) use demo::Demo;

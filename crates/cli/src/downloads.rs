@@ -68,7 +68,7 @@ pub(crate) fn downloads(authority: &Authority, chain: &[CertificateDer<'_>]) -> 
 const PEM: &str = "application/x-pem-file";
 const STYLE: &str = "\
 body{max-width:44rem;margin:2rem auto;padding:0 1rem;font:16px/1.5 system-ui,sans-serif}\
-pre,code{font:14px/1.5 ui-monospace,monospace}pre{overflow-x:auto;padding:.5rem;border:1px solid}\
+pre,code{font:14px/1.5 ui-monospace,monospace}pre{white-space:pre-wrap;overflow-wrap:anywhere;padding:.5rem;border:1px solid}\
 ";
 
 /// The page and the files, for the engine to answer with.

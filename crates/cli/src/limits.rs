@@ -7,6 +7,8 @@ use std::time::Duration;
 pub(crate) const RUN_DRAIN: Duration = Duration::from_millis(100);
 /// How long the end of a run waits for the store.
 pub(crate) const STORE_FLUSH: Duration = Duration::from_secs(5);
+/// Symbolic links that are followed on one path: as many as Linux does.
+pub(crate) const LINKS_FOLLOWED_MAX: usize = 40;
 /// How long a child may live after SIGTERM before it gets SIGKILL.
 pub(crate) const KILL_AFTER: Duration = Duration::from_secs(5);
 /// How often the child's processes are looked at; a connection that lives shorter may be missed.

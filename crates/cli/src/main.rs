@@ -45,6 +45,7 @@ mod store_problem;
 mod summary;
 mod table;
 mod terminal;
+mod trust_store;
 mod trusted;
 mod upstream_proxies;
 mod usage;

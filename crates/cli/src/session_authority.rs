@@ -21,6 +21,8 @@ use crate::limits::SESSION_AUTHORITY_DAYS;
 use crate::paths::runs_folder;
 use crate::problem::Problem;
 
+/// The common name of each of them.
+pub(crate) const NAME: &str = "oriel session";
 /// Where the two files are in the folder of a run.
 const FOLDER: &str = "tls";
 const CERTIFICATE: &str = "ca.crt";
@@ -38,7 +40,7 @@ pub(crate) struct SessionFiles {
 pub(crate) fn make(now: Timestamp) -> Result<Authority, Problem> {
     let new = NewAuthority {
         days: SESSION_AUTHORITY_DAYS,
-        ..NewAuthority::named("oriel session")
+        ..NewAuthority::named(NAME)
     };
     Authority::create(&new, now).map_err(|error| cannot_make(&error))
 }

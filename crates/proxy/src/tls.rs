@@ -15,6 +15,7 @@ pub mod pem;
 pub mod pkcs12;
 pub mod request;
 pub(crate) mod signed;
+pub(crate) mod subject_hash;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod upstream_side;

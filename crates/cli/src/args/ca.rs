@@ -8,6 +8,7 @@ use proxy::tls::key::KeyKind;
 use super::doctor::ToolFlags;
 use super::proxy::{AuthorityFlags, DataFlags};
 use crate::quantity::Period;
+use crate::trust_store::elsewhere::Platform;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Ca {
@@ -36,6 +37,20 @@ pub(crate) enum CaCommand {
         after_help = "Examples:\n  oriel ca verify\n  oriel ca verify api.openai.com --tools curl,node\n  oriel ca verify --tools none --ca-cert mitm-chain.crt --ca-key mitm.key"
     )]
     Verify(CaVerify),
+    /// Have programs trust the certificate; asks first
+    ///
+    /// What `oriel run` starts trusts it already. This is for browsers, containers, and programs
+    /// behind `oriel serve`. What is changed is remembered, so that `oriel ca uninstall` takes out
+    /// exactly that.
+    #[command(
+        after_help = "Examples:\n  oriel ca install --dry-run\n  sudo oriel ca install --store system --data ~/.local/share/oriel\n  oriel ca install --root ./container-root"
+    )]
+    Install(CaInstall),
+    /// Take out what `oriel ca install` put in, and nothing else
+    #[command(
+        after_help = "Examples:\n  oriel ca uninstall\n  oriel ca uninstall --root ./container-root"
+    )]
+    Uninstall(CaUninstall),
     /// Write a request that another authority can sign
     #[command(after_help = "Example:\n  oriel ca csr -o oriel.csr")]
     Csr(CaCsr),
@@ -104,6 +119,59 @@ pub(crate) struct CaVerify {
     pub(crate) tools: ToolFlags,
     #[command(flatten)]
     pub(crate) authority: AuthorityFlags,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CaInstall {
+    /// Whose trust; by default `user`, and with --root `system`
+    #[arg(long)]
+    pub(crate) store: Option<TrustStore>,
+    /// Change the file system in this folder, running nothing of it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Show what would be touched, and touch nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do it without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Print the commands that do it on another system
+    #[arg(long, value_name = "SYSTEM", conflicts_with_all = ["root", "dry_run", "yes"])]
+    pub(crate) print_for: Option<Platform>,
+    #[command(flatten)]
+    pub(crate) authority: AuthorityFlags,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CaUninstall {
+    /// Whose trust; by default everybody's that was changed
+    #[arg(long)]
+    pub(crate) store: Option<TrustStore>,
+    /// Change the file system in this folder, running nothing of it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Show what would be touched, and touch nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do it without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TrustStore {
+    /// Chromium and its kin; on macOS all programs of the user
+    User,
+    /// What the system gives to all programs
+    System,
+    /// Every Firefox profile of the user
+    Firefox,
+    /// Every Java that is found
+    Java,
+    /// All of these
+    All,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -3,6 +3,7 @@
 mod export;
 mod import;
 mod init;
+mod install;
 mod java;
 mod rotate;
 mod show;
@@ -31,6 +32,8 @@ pub(crate) fn run(context: &Context, command: &CaCommand) -> Result<Exit, Proble
         }
         CaCommand::Export(arguments) => export::run(context, arguments)?,
         CaCommand::Verify(arguments) => return verify::run(context, arguments),
+        CaCommand::Install(arguments) => return install::install(context, arguments),
+        CaCommand::Uninstall(arguments) => return install::uninstall(context, arguments),
         CaCommand::Csr(arguments) => sign::csr(context, arguments)?,
         CaCommand::CrossSign(arguments) => sign::cross_sign(context, arguments)?,
         CaCommand::Import(arguments) => import::run(context, arguments)?,

@@ -102,8 +102,8 @@ pub(super) fn html(authority: &Authority) -> String {
 <h1>Trust this oriel</h1>
 <p>This page comes from the oriel that your connection goes through. It makes certificates with the
 authority <strong>{subject}</strong>, valid to {until}.</p>
-<p>Compare the fingerprint with <code>oriel ca show</code> on the machine of the proxy before you trust it: this page
-came without encryption.</p>
+<p>Compare the fingerprint with <code>oriel ca show</code> on the machine of the proxy before you trust it: whoever
+is between you and oriel could have changed an unencrypted page.</p>
 <pre>SHA-256 {fingerprint}</pre>
 <p><strong>What it means:</strong> who has the key of this authority can read and change what you send to any site.
 Install it only if oriel is yours, and take it out when you are done.

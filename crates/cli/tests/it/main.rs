@@ -20,6 +20,7 @@ mod serve;
 mod site;
 mod squid;
 mod strict;
+mod trust;
 mod upstream;
 mod upstream_proxy;
 mod wire;

@@ -18,6 +18,7 @@ use super::chain::{self, ChainFault, Link};
 use super::constraints::{Constraints, Subtree};
 use super::key::{self, KeyError, KeyKind};
 use super::request::CertificateRequest;
+use super::subject_hash::subject_hash;
 use super::{der, pem, provider};
 
 /// How long an authority made here is valid unless it is said. Whoever trusts it trusts it for
@@ -304,6 +305,12 @@ impl Authority {
     #[must_use]
     pub fn sha256(&self) -> [u8; 32] {
         sha256(self.certificate_der())
+    }
+
+    /// The hash of its subject by which OpenSSL finds it in a folder.
+    #[must_use]
+    pub fn openssl_subject_hash(&self) -> Option<u32> {
+        subject_hash(&self.subject_der)
     }
 
     /// Valid from.

@@ -304,6 +304,11 @@ pub(crate) struct Value<'a> {
 }
 
 impl<'a> Values<'a> {
+    /// The values that this is made of.
+    pub(crate) fn of(content: &'a [u8]) -> Self {
+        Self(content)
+    }
+
     /// The values in a SEQUENCE that is all there is.
     pub(crate) fn in_sequence(der: &'a [u8]) -> Option<Self> {
         let mut outer = Values(der);

@@ -14,6 +14,7 @@ use crate::escape::escape_line;
 use crate::output::{print, print_json};
 use crate::problem::Problem;
 use crate::settings::Settings;
+use crate::trust_store::journal::Journal;
 use crate::trusted::earlier;
 
 pub(super) fn show(
@@ -23,12 +24,16 @@ pub(super) fn show(
 ) -> Result<(), Problem> {
     let files = AuthorityFiles::of(settings)?;
     match context.json() {
-        true => print_json(&document(settings, &files, authority)),
-        false => print(&text(settings, &files, authority)),
+        true => print_json(&document(settings, &files, authority)?),
+        false => print(&text(settings, &files, authority)?),
     }
 }
 
-fn document(settings: &Settings, files: &AuthorityFiles, authority: &Authority) -> Value {
+fn document(
+    settings: &Settings,
+    files: &AuthorityFiles,
+    authority: &Authority,
+) -> Result<Value, Problem> {
     let links = authority.links();
     let own = links.first();
     let earlier: Vec<_> = earlier(settings, now())
@@ -41,7 +46,7 @@ fn document(settings: &Settings, files: &AuthorityFiles, authority: &Authority) 
             })
         })
         .collect();
-    json!({
+    Ok(json!({
         "schema": "oriel.ca/1",
         "subject": authority.subject(),
         "kind": own.map(kind),
@@ -56,8 +61,21 @@ fn document(settings: &Settings, files: &AuthorityFiles, authority: &Authority) 
         "earlier": earlier,
         "certificate_file": files.certificate,
         "key_file": files.key,
-        "installed": [],
-    })
+        "installed": installed(settings)?,
+    }))
+}
+
+/// Where it was installed: each store of each root once.
+fn installed(settings: &Settings) -> Result<Vec<Value>, Problem> {
+    let journal = Journal::load(&settings.data_folder.value)?;
+    let mut found: Vec<Value> = Vec::new();
+    for entry in &journal.entries {
+        let at = json!({"root": entry.root, "store": entry.store, "sha256": entry.sha256.to_ascii_uppercase()});
+        if !found.contains(&at) {
+            found.push(at);
+        }
+    }
+    Ok(found)
 }
 
 /// One certificate of a chain as JSON.
@@ -88,7 +106,11 @@ pub(super) fn signed_by(link: &Link) -> String {
     }
 }
 
-fn text(settings: &Settings, files: &AuthorityFiles, authority: &Authority) -> String {
+fn text(
+    settings: &Settings,
+    files: &AuthorityFiles,
+    authority: &Authority,
+) -> Result<String, Problem> {
     let links = authority.links();
     let own = links.first();
     let files = match files.certificate == files.key {
@@ -125,11 +147,21 @@ fn text(settings: &Settings, files: &AuthorityFiles, authority: &Authority) -> S
         line("earlier", &said);
     }
     line("file", &files);
+    for entry in installed(settings)? {
+        let (store, root) = (entry["store"].as_str(), entry["root"].as_str());
+        let at = format!(
+            "{} of {}",
+            store.unwrap_or_default(),
+            root.unwrap_or_default()
+        );
+        let _infallible = writeln!(text, "{:12} {}", "installed", escape_line(&at));
+    }
     text.push_str(
-        "\ntrusted by   what `oriel run` starts, and shells with `oriel env`; oriel installs it nowhere\n\
+        "\ntrusted by   what `oriel run` starts, and shells with `oriel env`\n\
+         install      oriel ca install, for all others\n\
          export       oriel ca export --format pem|chain|der|bundle|p12|java\n",
     );
-    text
+    Ok(text)
 }
 
 fn signs(own: Option<&Link>) -> String {

@@ -1,0 +1,345 @@
+//! `oriel ca install` and `oriel ca uninstall`: says exactly what is to be touched, asks, and does it.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, IsTerminal};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::settings;
+use crate::args::{CaInstall, CaUninstall, TrustStore};
+use crate::authority::load_for_use;
+use crate::clock::now;
+use crate::context::Context;
+use crate::escape::escape_line;
+use crate::exit::Exit;
+use crate::output::{print, print_json, say, say_line};
+use crate::problem::Problem;
+use crate::session_authority;
+use crate::settings::{Purpose, Settings};
+use crate::trust_store::change::{Change, Undone};
+use crate::trust_store::elsewhere::{Platform, commands};
+use crate::trust_store::journal::{Entry, Journal};
+use crate::trust_store::root::Root;
+use crate::trust_store::{self, Certificate, Plan, Store};
+
+pub(super) fn install(context: &Context, arguments: &CaInstall) -> Result<Exit, Problem> {
+    let settings = settings(context, &arguments.authority)?;
+    let data = settings.data_folder.value.as_path();
+    let authority = load_for_use(&settings, now())?;
+    if authority.common_name().as_deref() == Some(session_authority::NAME) {
+        let what = "the authority of one run is not installed";
+        return Err(Problem::new("ORL0313", Exit::Usage, what)
+            .why("it ends with its run, and what the run starts trusts it already"));
+    }
+    let certificate = Certificate::of(&authority, &context.paths.home);
+    let root = root(arguments.root.as_deref())?;
+    let stores = stores(arguments.store, &root)?;
+    if let Some(platform) = arguments.print_for {
+        return tell(platform, &stores, &certificate);
+    }
+    let mut plan = trust_store::plan(context, &root, &stores, &certificate, data)?;
+    if let Some(own) = authority.links().first().filter(|own| !own.self_signed) {
+        let note = "some programs built on OpenSSL trust it only beside that certificate";
+        plan.notes
+            .push(format!("{} signed this one; {note}", own.issuer));
+    }
+    let mut journal = Journal::load(data)?;
+    let is_journaled = |change: &Change| {
+        let mut entries = journal.entries.iter();
+        entries.any(|entry| entry.root == root.name() && entry.change == *change)
+    };
+    // Whether a command was run before cannot be seen otherwise.
+    plan.steps
+        .retain(|(_, change)| !matches!(change, Change::Command { .. }) || !is_journaled(change));
+    if arguments.dry_run || plan.steps.is_empty() {
+        show_plan(context, &root, &plan, &certificate, arguments.dry_run)?;
+        return Ok(Exit::Success);
+    }
+    let changes = plan.steps.iter().map(|(_, change)| change);
+    refuse_obstacles(trust_store::obstacles(&root, changes), "install", data)?;
+    let text = plan_text(&root, &plan, &certificate);
+    if !confirmed(context, arguments.yes, &text)? {
+        say_line("nothing was changed");
+        return Ok(Exit::Negative);
+    }
+    let made = plan.clone();
+    trust_store::install(&root, plan, &certificate, &mut journal)?;
+    match context.json() {
+        true => print_json(&plan_document(&root, &made, &certificate, false))?,
+        false => print(&format!(
+            "{} is trusted now; programs that run see it when they start again\n\
+             undo   oriel ca uninstall{}\n",
+            escape_line(&certificate.subject),
+            root_flag(&root),
+        ))?,
+    }
+    Ok(Exit::Success)
+}
+
+pub(super) fn uninstall(context: &Context, arguments: &CaUninstall) -> Result<Exit, Problem> {
+    let settings: Settings = context.settings(Purpose::Serve, arguments.data.layer())?;
+    let data = settings.data_folder.value.as_path();
+    let root = root(arguments.root.as_deref())?;
+    let mut journal = Journal::load(data)?;
+    let wanted = |entry: &Entry| {
+        entry.root == root.name()
+            && arguments
+                .store
+                .is_none_or(|store| store.stores().contains(&entry.store))
+    };
+    let (chosen, others): (Vec<_>, Vec<_>) = journal.entries.clone().into_iter().partition(wanted);
+    if arguments.dry_run || chosen.is_empty() {
+        let done: Vec<_> = chosen
+            .iter()
+            .map(|entry| (entry, "would be undone"))
+            .collect();
+        show_undone(context, &root, &done, arguments.dry_run)?;
+        return Ok(Exit::Success);
+    }
+    let changes = chosen.iter().map(|entry| &entry.change);
+    refuse_obstacles(trust_store::obstacles(&root, changes), "uninstall", data)?;
+    let mut text = format!(
+        "This takes oriel's certificate out of {}:\n",
+        root.name().display()
+    );
+    for entry in &chosen {
+        let line = escape_line(&entry.change.undo_description()).into_owned();
+        let _infallible = writeln!(text, "  {:8} {line}", entry.store.name());
+    }
+    if !confirmed(context, arguments.yes, &text)? {
+        say_line("nothing was changed");
+        return Ok(Exit::Negative);
+    }
+    let (done, left) = trust_store::undo_all(&root, chosen);
+    journal.entries = others;
+    let failed = left.first().map(|(entry, error)| {
+        let what = format!("could not {}", entry.change.undo_description());
+        Problem::new("ORL0315", Exit::Storage, what)
+            .why(error.to_string())
+            .fix("oriel ca uninstall      tries again what is left")
+    });
+    journal
+        .entries
+        .extend(left.into_iter().map(|(entry, _error)| entry));
+    journal.save()?;
+    let done: Vec<_> = done
+        .iter()
+        .map(|(entry, undone)| (entry, word(*undone)))
+        .collect();
+    show_undone(context, &root, &done, false)?;
+    failed.map_or(Ok(Exit::Success), Err)
+}
+
+fn root(folder: Option<&Path>) -> Result<Root, Problem> {
+    let Some(folder) = folder else {
+        return Ok(Root::Machine);
+    };
+    Root::folder(folder).map_err(|error| {
+        let what = format!("{} is no root of a file system", folder.display());
+        Problem::new("ORL0313", Exit::Usage, what).why(error.to_string())
+    })
+}
+
+/// The stores that are meant: by default those of this user, and in a folder the system's.
+fn stores(asked: Option<TrustStore>, root: &Root) -> Result<Vec<Store>, Problem> {
+    match (asked, root) {
+        (Some(TrustStore::User | TrustStore::Firefox), Root::Folder(_)) => {
+            Err(Problem::new("ORL0313", Exit::Usage, "--root has no users")
+                .why("only what all programs of a container trust can be changed from outside")
+                .fix("--store system, --store java or --store all"))
+        }
+        (Some(TrustStore::All), Root::Folder(_)) => Ok(vec![Store::System, Store::Java]),
+        (None, Root::Folder(_)) => Ok(vec![Store::System]),
+        (None, Root::Machine) => Ok(vec![Store::User]),
+        (Some(asked), _) => Ok(asked.stores().to_vec()),
+    }
+}
+
+impl TrustStore {
+    fn stores(self) -> &'static [Store] {
+        match self {
+            Self::User => &[Store::User],
+            Self::System => &[Store::System],
+            Self::Firefox => &[Store::Firefox],
+            Self::Java => &[Store::Java],
+            Self::All => &[Store::User, Store::System, Store::Firefox, Store::Java],
+        }
+    }
+}
+
+/// Tells the commands of another system.
+fn tell(platform: Platform, stores: &[Store], certificate: &Certificate) -> Result<Exit, Problem> {
+    let file = Path::new("oriel-ca.crt");
+    let mut text = String::from("oriel ca export --format der -o oriel-ca.crt\n");
+    for store in stores {
+        let Some(Change::Command { install, uninstall }) =
+            commands(platform, *store, file, certificate)
+        else {
+            let what = format!("there is no command for the {} store", store.name());
+            return Err(
+                Problem::new("ORL0313", Exit::Usage, what).fix("--store user or --store system")
+            );
+        };
+        let (install, uninstall) = (quoted(&install), quoted(&uninstall));
+        let _infallible = writeln!(text, "{install}\n# undo: {uninstall}");
+    }
+    print(&text)?;
+    Ok(Exit::Success)
+}
+
+fn quoted(words: &[String]) -> String {
+    let word = |word: &String| match word.contains([' ', '\'']) {
+        true => format!("\"{word}\""),
+        false => word.clone(),
+    };
+    words.iter().map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// Says what is missing before anything is changed.
+fn refuse_obstacles(obstacles: Vec<String>, verb: &str, data: &Path) -> Result<(), Problem> {
+    if obstacles.is_empty() {
+        return Ok(());
+    }
+    let data = data.display();
+    Err(Problem::new(
+        "ORL0314",
+        Exit::Permission,
+        "not allowed to change what programs trust",
+    )
+    .why(format!("{}; nothing was changed", obstacles.join("; ")))
+    .fix(format!(
+        "sudo oriel ca {verb} --data {data} …      with the same flags"
+    ))
+    .fix("oriel run needs none of this: what it starts trusts oriel already"))
+}
+
+/// Shows what is about to be done, and waits for a yes. Who wants JSON gets it at the end.
+fn confirmed(context: &Context, yes: bool, text: &str) -> Result<bool, Problem> {
+    if !yes && !std::io::stdin().is_terminal() {
+        return Err(
+            Problem::new("ORL0313", Exit::Usage, "nobody is there to be asked")
+                .why("this changes what programs trust; nothing was changed")
+                .fix("--yes        does it without asking")
+                .fix("--dry-run    shows it alone"),
+        );
+    }
+    if !(yes && context.json()) {
+        say(text);
+    }
+    if yes {
+        return Ok(true);
+    }
+    say("Continue? [y/N] ");
+    let mut answer = String::new();
+    // Who cannot be read has not said yes.
+    let _read = std::io::stdin().lock().read_line(&mut answer);
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn plan_text(root: &Root, plan: &Plan, certificate: &Certificate) -> String {
+    let mut text = format!(
+        "This has programs trust {}: whoever has its key can show them any site.\n\
+         sha256 {}\n",
+        escape_line(&certificate.subject),
+        certificate.fingerprint(),
+    );
+    if let Root::Folder(folder) = root {
+        let _infallible = writeln!(text, "in {}", escape_line(&folder.display().to_string()));
+    }
+    for (store, change) in &plan.steps {
+        let line = change.description();
+        let _infallible = writeln!(text, "  {:8} {}", store.name(), escape_line(&line));
+    }
+    for note in &plan.notes {
+        let _infallible = writeln!(text, "  note     {}", escape_line(note));
+    }
+    let _infallible = writeln!(
+        text,
+        "`oriel run` needs none of it. Undo: oriel ca uninstall{}",
+        root_flag(root)
+    );
+    text
+}
+
+fn root_flag(root: &Root) -> String {
+    match root {
+        Root::Machine => String::new(),
+        Root::Folder(folder) => format!(" --root {}", folder.display()),
+    }
+}
+
+fn show_plan(
+    context: &Context,
+    root: &Root,
+    plan: &Plan,
+    certificate: &Certificate,
+    dry_run: bool,
+) -> Result<(), Problem> {
+    match (context.json(), plan.steps.is_empty()) {
+        (true, _) => print_json(&plan_document(root, plan, certificate, dry_run)),
+        (false, true) => {
+            let notes: String = plan.notes.iter().map(|note| format!("{note}\n")).collect();
+            let subject = escape_line(&certificate.subject);
+            print(&format!("nothing to do for {subject}\n{notes}"))
+        }
+        (false, false) => print(&plan_text(root, plan, certificate)),
+    }
+}
+
+fn plan_document(root: &Root, plan: &Plan, certificate: &Certificate, dry_run: bool) -> Value {
+    let changes = plan.steps.iter().map(
+        |(store, change)| json!({"store": store, "does": change.description(), "change": change}),
+    );
+    json!({
+        "schema": "oriel.ca.install/1",
+        "dry_run": dry_run,
+        "root": root.name(),
+        "subject": certificate.subject,
+        "sha256": certificate.fingerprint(),
+        "changes": changes.collect::<Vec<_>>(),
+        "notes": plan.notes,
+    })
+}
+
+fn word(undone: Undone) -> &'static str {
+    match undone {
+        Undone::Removed => "undone",
+        Undone::Gone => "was gone already",
+        Undone::Kept => "left, as somebody else has changed it",
+    }
+}
+
+fn show_undone(
+    context: &Context,
+    root: &Root,
+    done: &[(&Entry, &str)],
+    dry_run: bool,
+) -> Result<(), Problem> {
+    if context.json() {
+        let changes = done.iter().map(|(entry, result)| {
+            let does = entry.change.undo_description();
+            json!({"store": entry.store, "does": does, "result": result, "change": entry.change})
+        });
+        return print_json(&json!({
+            "schema": "oriel.ca.uninstall/1",
+            "dry_run": dry_run,
+            "root": root.name(),
+            "changes": changes.collect::<Vec<_>>(),
+        }));
+    }
+    if done.is_empty() {
+        return print("oriel has installed nothing here\n");
+    }
+    let mut text = String::new();
+    for (entry, result) in done {
+        let does = entry.change.undo_description();
+        let _infallible = writeln!(
+            text,
+            "{:8} {}: {result}",
+            entry.store.name(),
+            escape_line(&does)
+        );
+    }
+    print(&text)
+}

@@ -1,0 +1,443 @@
+//! `oriel ca install` and `uninstall`, in file systems made for it.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use testbed::authority::Authority;
+
+use crate::world::{Printed, World};
+
+/// What is at a path: a folder, the target of a link, or the mode and content of a file.
+fn tree(root: &Path) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let facts = path.symlink_metadata().unwrap();
+            let is = if facts.is_symlink() {
+                format!("-> {}", std::fs::read_link(&path).unwrap().display())
+            } else if facts.is_dir() {
+                folders.push(path.clone());
+                "folder".to_owned()
+            } else {
+                let content = std::fs::read(&path).unwrap();
+                format!(
+                    "{:o} {}",
+                    facts.permissions().mode(),
+                    String::from_utf8_lossy(&content)
+                )
+            };
+            let name = path.strip_prefix(root).unwrap().display().to_string();
+            found.insert(name, is);
+        }
+    }
+    found
+}
+
+fn done(world: &World, arguments: &[&str]) -> String {
+    let printed = world.oriel(arguments);
+    assert_eq!(printed.code, Some(0), "{arguments:?}: {}", printed.stderr);
+    printed.stdout
+}
+
+/// What a program prints, which must go well.
+fn tool(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.map_err(|error| format!("{program} is needed for this test: {error}"));
+    let printed = Printed::of(output.unwrap());
+    assert_eq!(
+        printed.code,
+        Some(0),
+        "{program} {arguments:?}: {}{}",
+        printed.stdout,
+        printed.stderr
+    );
+    printed.stdout
+}
+
+fn other_certificate() -> String {
+    Authority::new("another").certificate_pem()
+}
+
+/// The files of a Debian, as far as trust goes.
+fn debian(world: &World) -> String {
+    let bundle = other_certificate();
+    world.file("debian/usr/local/share/ca-certificates/.keep", "");
+    let file = world.file("debian/etc/ssl/certs/ca-certificates.crt", &bundle);
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let certs = world.path("debian/etc/ssl/certs");
+    symlink(
+        "/usr/share/ca-certificates/other.crt",
+        certs.join("other.pem"),
+    )
+    .unwrap();
+    symlink("other.pem", certs.join("0a1b2c3d.0")).unwrap();
+    symlink(
+        "/etc/ssl/certs/ca-certificates.crt",
+        world.path("debian/etc/ssl/cert.pem"),
+    )
+    .unwrap();
+    world.path("debian").display().to_string()
+}
+
+/// The files of a Red Hat, whose bundle goes by two names and has no line end.
+fn red_hat(world: &World) -> String {
+    let bundle = other_certificate();
+    world.file("redhat/etc/pki/ca-trust/source/anchors/.keep", "");
+    world.file(
+        "redhat/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+        bundle.trim_end(),
+    );
+    world.file("redhat/etc/pki/tls/certs/.keep", "");
+    symlink(
+        "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+        world.path("redhat/etc/pki/tls/certs/ca-bundle.crt"),
+    )
+    .unwrap();
+    world.path("redhat").display().to_string()
+}
+
+/// The files of a SUSE, an Arch and an image with nothing but the bundle.
+fn others(world: &World) -> Vec<String> {
+    let bundle = other_certificate();
+    world.file("suse/etc/pki/trust/anchors/.keep", "");
+    world.file("suse/var/lib/ca-certificates/ca-bundle.pem", &bundle);
+    world.file("arch/etc/ca-certificates/trust-source/anchors/.keep", "");
+    world.file(
+        "arch/etc/ca-certificates/extracted/tls-ca-bundle.pem",
+        &bundle,
+    );
+    world.file("bare/etc/ssl/certs/ca-certificates.crt", &bundle);
+    let names = ["suse", "arch", "bare"];
+    names
+        .map(|name| world.path(name).display().to_string())
+        .to_vec()
+}
+
+#[test]
+fn a_root_is_changed_and_changed_back_exactly() {
+    let world = World::new();
+    let own = done(&world, &["ca", "export", "--format", "chain"]);
+    let leaf = "-----BEGIN CERTIFICATE-----";
+    let roots = [vec![debian(&world), red_hat(&world)], others(&world)].concat();
+    for root in roots {
+        let before = tree(Path::new(&root));
+        let install = ["ca", "install", "--root", &root];
+        let planned = done(&world, &[&install[..], &["--dry-run"]].concat());
+        assert_eq!(tree(Path::new(&root)), before, "a dry run changes nothing");
+        done(&world, &[&install[..], &["--yes"]].concat());
+        let installed = tree(Path::new(&root));
+        for (path, _) in installed
+            .iter()
+            .filter(|(path, is)| before.get(*path) != Some(*is))
+        {
+            assert!(
+                planned.contains(&format!("/{path}")),
+                "{path} was not told: {planned}"
+            );
+        }
+        let bundles = installed
+            .iter()
+            .filter(|(_, is)| is.matches(leaf).count() == 2);
+        let bundles: Vec<_> = bundles.collect();
+        assert_eq!(bundles.len(), 1, "{root}");
+        assert!(bundles[0].1.contains(&own));
+        // The mode is as it was.
+        let mode = |is: &str| is.split(' ').next().map(str::to_owned);
+        assert_eq!(mode(bundles[0].1), mode(&before[bundles[0].0]));
+        let again = done(&world, &[&install[..], &["--yes"]].concat());
+        assert!(again.starts_with("nothing to do"), "{again}");
+        assert_eq!(tree(Path::new(&root)), installed);
+        done(&world, &["ca", "uninstall", "--root", &root, "--yes"]);
+        assert_eq!(tree(Path::new(&root)), before, "{root}");
+        let none = done(&world, &["ca", "uninstall", "--root", &root, "--yes"]);
+        assert_eq!(none, "oriel has installed nothing here\n");
+    }
+    assert!(!world.path(".local/share/oriel/trust.json").exists());
+}
+
+#[test]
+fn openssl_finds_the_certificate_in_a_debian() {
+    let world = World::new();
+    let root = debian(&world);
+    let own = done(&world, &["ca", "export", "--format", "chain"]);
+    let file = world.file("own.pem", &own);
+    let file = file.to_str().unwrap();
+    let hash = tool("openssl", &["x509", "-in", file, "-noout", "-subject_hash"]);
+    done(&world, &["ca", "install", "--root", &root, "--yes"]);
+    let certs = world.path("debian/etc/ssl/certs");
+    let by_hash = std::fs::read_link(certs.join(format!("{}.0", hash.trim()))).unwrap();
+    let anchor = std::fs::read_link(certs.join(by_hash)).unwrap();
+    let anchor = world.path("debian").join(anchor.strip_prefix("/").unwrap());
+    assert_eq!(std::fs::read_to_string(anchor).unwrap(), own);
+    let bundle = certs.join("ca-certificates.crt");
+    tool(
+        "openssl",
+        &["verify", "-CAfile", bundle.to_str().unwrap(), file],
+    );
+}
+
+#[test]
+fn what_others_did_meanwhile_stays() {
+    let world = World::new();
+    let root = debian(&world);
+    done(&world, &["ca", "install", "--root", &root, "--yes"]);
+    let bundle = world.path("debian/etc/ssl/certs/ca-certificates.crt");
+    let own = done(&world, &["ca", "export", "--format", "chain"]);
+    let (one, two) = (other_certificate(), other_certificate());
+    // The system's tool writes the file anew, without our line above the certificate.
+    std::fs::write(&bundle, format!("{one}{own}{two}")).unwrap();
+    let certs = world.path("debian/etc/ssl/certs");
+    let ours = std::fs::read_dir(&certs)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let ours = ours.filter(|path| path.extension().is_some_and(|end| end == "0"));
+    let by_hash = ours
+        .into_iter()
+        .find(|path| !path.ends_with("0a1b2c3d.0"))
+        .unwrap();
+    std::fs::remove_file(&by_hash).unwrap();
+    symlink("theirs.pem", &by_hash).unwrap();
+    let said = done(&world, &["ca", "uninstall", "--root", &root, "--yes"]);
+    assert!(said.contains("somebody else has changed it"), "{said}");
+    assert_eq!(
+        std::fs::read_to_string(&bundle).unwrap(),
+        format!("{one}{two}")
+    );
+    assert_eq!(
+        std::fs::read_link(&by_hash).unwrap(),
+        Path::new("theirs.pem")
+    );
+    let anchors = world.path("debian/usr/local/share/ca-certificates");
+    assert_eq!(std::fs::read_dir(anchors).unwrap().count(), 1);
+}
+
+#[test]
+fn nothing_outside_a_root_is_touched() {
+    let world = World::new();
+    let outside = world.path("outside");
+    std::fs::create_dir_all(outside.join("ssl/certs")).unwrap();
+    std::fs::write(outside.join("ssl/certs/ca-certificates.crt"), "outside").unwrap();
+    std::fs::create_dir_all(world.path("root")).unwrap();
+    symlink(&outside, world.path("root/etc")).unwrap();
+    symlink("../../../../../../outside", world.path("root/usr")).unwrap();
+    let before = tree(&outside);
+    let root = world.path("root").display().to_string();
+    let printed = world.oriel(&["ca", "install", "--root", &root, "--yes", "--json"]);
+    assert_eq!(printed.error()["code"], "ORL0313");
+    assert_eq!(tree(&outside), before);
+}
+
+#[test]
+fn it_asks_and_changes_nothing_without_a_yes_or_a_right() {
+    let world = World::new();
+    let root = debian(&world);
+    let before = tree(Path::new(&root));
+    let printed = world.oriel(&["ca", "install", "--root", &root, "--json"]);
+    assert_eq!(
+        printed.error()["code"],
+        "ORL0313",
+        "nobody is there to be asked"
+    );
+    // One of the two folders cannot be written: the other is not either.
+    let is_root = rustix::process::geteuid().is_root();
+    let mut command = world.command(&["ca", "install", "--root", &root, "--yes", "--json"]);
+    if is_root {
+        use std::os::unix::process::CommandExt;
+        let data = world.path("data");
+        std::fs::create_dir(&data).unwrap();
+        let own = [
+            world.path(""),
+            data.clone(),
+            world.path("debian/usr/local/share/ca-certificates"),
+        ];
+        for folder in own {
+            std::os::unix::fs::chown(folder, Some(65534), Some(65534)).unwrap();
+        }
+        command
+            .args(["--data", data.to_str().unwrap()])
+            .uid(65534)
+            .gid(65534);
+    } else {
+        let certs = world.path("debian/etc/ssl/certs");
+        std::fs::set_permissions(certs, std::fs::Permissions::from_mode(0o555)).unwrap();
+    }
+    let printed = Printed::of(command.output().unwrap());
+    assert_eq!(printed.code, Some(4), "{}", printed.stderr);
+    assert_eq!(printed.error()["code"], "ORL0314");
+    assert!(
+        printed.stderr.contains("sudo oriel ca install"),
+        "{}",
+        printed.stderr
+    );
+    let certs = world.path("debian/etc/ssl/certs");
+    std::fs::set_permissions(certs, std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(tree(Path::new(&root)), before);
+}
+
+#[test]
+fn an_authority_of_one_run_is_not_installed() {
+    let world = World::new();
+    let root = debian(&world);
+    let files = ["--ca-cert", "s.crt", "--ca-key", "s.key"];
+    done(
+        &world,
+        &[&["ca", "init", "--name", "oriel session"], &files[..]].concat(),
+    );
+    let install = ["ca", "install", "--root", &root, "--yes", "--json"];
+    let printed = world.oriel(&[&install[..], &files[..]].concat());
+    assert_eq!(printed.error()["code"], "ORL0313");
+}
+
+#[test]
+fn databases_of_nss_are_read_back() {
+    let world = World::new();
+    let certutil = |arguments: &[&str]| tool("certutil", arguments);
+    let profile = world.path(".mozilla/firefox/abc.default");
+    std::fs::create_dir_all(&profile).unwrap();
+    let firefox = format!("sql:{}", profile.display());
+    certutil(&["-N", "-d", &firefox, "--empty-password"]);
+    let other = world.file("other.pem", &other_certificate());
+    certutil(&[
+        "-A",
+        "-a",
+        "-d",
+        &firefox,
+        "-n",
+        "other",
+        "-t",
+        "C,,",
+        "-i",
+        other.to_str().unwrap(),
+    ]);
+    let before = certutil(&["-L", "-d", &firefox]);
+    for store in ["user", "firefox"] {
+        done(&world, &["ca", "install", "--store", store, "--yes"]);
+        let again = done(&world, &["ca", "install", "--store", store, "--yes"]);
+        assert!(again.starts_with("nothing to do"), "{again}");
+    }
+    let own = done(&world, &["ca", "export", "--format", "chain"]);
+    let sha256 = world.json(&["ca", "show", "--json"])["sha256"]
+        .as_str()
+        .unwrap()
+        .to_lowercase();
+    let nickname = format!("oriel-{}", sha256.get(..16).unwrap());
+    let shared = format!("sql:{}", world.path(".pki/nssdb").display());
+    for database in [&shared, &firefox] {
+        let read = certutil(&["-L", "-a", "-d", database, "-n", &nickname]);
+        assert_eq!(read.replace('\r', ""), own);
+        let listed = certutil(&["-L", "-d", database]);
+        let line = listed
+            .lines()
+            .find(|line| line.starts_with(&nickname))
+            .unwrap();
+        assert!(line.trim_end().ends_with(" C,,"), "{line}");
+        certutil(&["-V", "-u", "L", "-d", database, "-n", &nickname]);
+    }
+    let installed = world.json(&["ca", "show", "--json"])["installed"].clone();
+    assert!(installed.as_array().unwrap().len() >= 2, "{installed}");
+    done(&world, &["ca", "uninstall", "--yes"]);
+    assert_eq!(certutil(&["-L", "-d", &firefox]), before);
+    assert!(!world.path(".pki").exists());
+}
+
+#[test]
+fn a_java_keystore_is_read_back() {
+    let world = World::new();
+    let keystore = world.path("jdk/usr/lib/jvm/java-21/lib/security/cacerts");
+    std::fs::create_dir_all(keystore.parent().unwrap()).unwrap();
+    let keytool = |arguments: &[&str]| {
+        let at = [
+            "-keystore",
+            keystore.to_str().unwrap(),
+            "-storepass",
+            "changeit",
+        ];
+        tool("keytool", &[arguments, &at[..]].concat())
+    };
+    let other = world.file("other.pem", &other_certificate());
+    keytool(&[
+        "-importcert",
+        "-noprompt",
+        "-alias",
+        "other",
+        "-file",
+        other.to_str().unwrap(),
+    ]);
+    let root = world.path("jdk").display().to_string();
+    let flags = ["--root", &root, "--store", "java", "--yes"];
+    done(&world, &[&["ca", "install"], &flags[..]].concat());
+    assert!(keytool(&["-list"]).contains("oriel-"));
+    done(&world, &[&["ca", "uninstall"], &flags[..]].concat());
+    let left = keytool(&["-list"]);
+    assert!(left.contains("other") && !left.contains("oriel-"), "{left}");
+}
+
+#[test]
+fn commands_of_other_systems_are_told() {
+    let world = World::new();
+    for (platform, expected) in [
+        ("macos", "security add-trusted-cert -r trustRoot -k "),
+        ("windows", "certutil -user -addstore Root oriel-ca.crt\n"),
+    ] {
+        let told = done(&world, &["ca", "install", "--print-for", platform]);
+        assert!(told.contains(expected), "{told}");
+    }
+}
+
+/// The tool of this system, in a mount namespace with copies of what it writes.
+#[test]
+fn the_system_of_this_machine_is_changed_and_changed_back() {
+    let world = World::new();
+    let may = Command::new("unshare").args(["-m", "true"]).status();
+    let has_tool = Path::new("/usr/sbin/update-ca-certificates").exists();
+    if !may.is_ok_and(|status| status.success()) || !has_tool {
+        eprintln!("not tested: this takes root, unshare and update-ca-certificates");
+        return;
+    }
+    let own = done(&world, &["ca", "export", "--format", "chain"]);
+    let file = world.file("own.pem", &own);
+    let script = format!(
+        r#"set -e
+for folder in /etc/ssl /usr/local/share/ca-certificates; do
+  copy=$(mktemp -d -p {home}); cp -a $folder/. $copy; mount --bind $copy $folder
+done
+update-ca-certificates >/dev/null 2>&1
+rm -rf /etc/ssl/certs/java
+cp -a /etc/ssl {home}/before
+{oriel} ca install --store system --yes
+openssl verify -CApath /etc/ssl/certs {file}
+openssl verify -CAfile /etc/ssl/certs/ca-certificates.crt {file}
+{oriel} ca install --store system --yes
+{oriel} ca uninstall --yes
+rm -rf /etc/ssl/certs/java
+diff -r --no-dereference /etc/ssl {home}/before
+ls -A /usr/local/share/ca-certificates
+if openssl verify -CApath /etc/ssl/certs {file} 2>/dev/null; then exit 9; fi
+"#,
+        home = world.path("").display(),
+        oriel = env!("CARGO_BIN_EXE_oriel"),
+        file = file.display(),
+    );
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", &script])
+        .env("HOME", world.path(""))
+        .output()
+        .unwrap();
+    let printed = Printed::of(output);
+    assert_eq!(
+        printed.code,
+        Some(0),
+        "{}{}",
+        printed.stdout,
+        printed.stderr
+    );
+    assert!(
+        printed.stdout.contains("nothing to do"),
+        "{}",
+        printed.stdout
+    );
+}

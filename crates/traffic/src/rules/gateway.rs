@@ -116,6 +116,12 @@ impl GatewayRoutes {
         Self(routes)
     }
 
+    /// Whether every request goes where it was meant to go.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The first gateway that requests for a target may go to.
     #[must_use]
     pub fn of_host(&self, target: &Target) -> Option<&Gateway> {

@@ -400,14 +400,16 @@ async fn open_tls(
     let hosts = &engine.upstreams;
     let reach = hosts.dialer.reach_of(facts.client_address);
     let upstream = hosts.host(Scheme::Https, &target, server_name.clone(), reach);
-    // Its requests go to a gateway, or some do: whether the host can be reached matters less.
-    let asked = match engine.gateways.of_host(&target) {
-        Some(gateway) => &Destination::gateway(gateway, engine),
-        None => &upstream,
-    };
-    let (alpn, dial_failure) = match engine.local_site(&target) {
-        Some(_) => (offered(&hello), None),
-        None => agree(&hello, asked, engine).await,
+    let gateway = engine.gateways.of_host(&target);
+    let (alpn, dial_failure) = match (engine.local_site(&target), gateway) {
+        (Some(_), _) => (offered(&hello), None),
+        // Its requests go to a gateway, or some do, which the host need not be there for. Which of the
+        // two a request cannot reach is told when it is turned to one.
+        (None, Some(gateway)) => {
+            let gateway = Destination::gateway(gateway, engine);
+            (agree(&hello, &gateway, engine).await.0, None)
+        }
+        (None, None) => agree(&hello, &upstream, engine).await,
     };
     let config = engine.client_side.server_config(&server_name, alpn);
     let handshake = TlsAcceptor::from(config).accept(wire);

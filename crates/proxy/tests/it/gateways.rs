@@ -304,6 +304,19 @@ async fn the_host_itself_need_not_be_there() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_is_gone_is_told_to_those_who_are_sent_there() {
+    let (meant, gateway) = (https(Protocols::Both).await, https(Protocols::Both).await);
+    let running = running(vec![sends(to("https", &gateway))], |_| ()).await;
+    gateway.stop().await;
+    let mut client = connect(&running, &meant, Some(&["http/1.1"])).await;
+    for (path, status) in [("/bytes/7", 200), ("/v1/messages", 502), ("/bytes/7", 200)] {
+        let request = Request::get(path).host(NAME);
+        let answer = soon(client.request(&request)).await.unwrap();
+        assert_eq!(answer.head.status, status, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_websocket_goes_to_the_gateway_too() {
     let (meant, gateway) = (http().await, https(Protocols::Both).await);
     let whole = Gateway {

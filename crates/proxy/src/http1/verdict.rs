@@ -7,10 +7,10 @@ use crate::connection::Engine;
 use crate::destination::Destination;
 use crate::error;
 use crate::handler::{Answer, BodyView, LocalResponse, RawRequest, Subject};
+use crate::http1::asked::Asked;
 use crate::http1::connection::Http1;
 use crate::http1::head;
 use crate::http1::hold::{self, Held};
-use crate::http1::serve::Asked;
 use crate::translate;
 
 /// What becomes of a request.

@@ -10,6 +10,7 @@
 pub(crate) mod dial;
 mod http_connect;
 mod leg;
+mod legs;
 mod resolve;
 mod socks5;
 
@@ -19,22 +20,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use parking_lot::Mutex;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_rustls::{TlsConnector, TlsStream};
 use traffic::rules::private::Reach;
-use traffic::rules::upstream_proxy::{ProxyRules, Via};
 use traffic::{
     Failure, FailureKind, Host, Scheme, Side, Stage, Target, Timestamp, TlsFacts, UpstreamFacts,
     Version,
 };
 
 use crate::clock;
-use crate::config::{
-    AltSvc, ClientCertificate, MinTlsVersion, Pool, ProxyScheme, Timeouts, UpstreamProxy,
-    UpstreamTrust,
-};
+use crate::config::{AltSvc, Pool, Timeouts};
 use crate::error;
 use crate::http1::connection::Http1;
 use crate::http2::client::Http2Upstream;
@@ -42,10 +39,11 @@ use crate::limits::{HTTP2_CONNECTIONS_PER_TARGET_MAX, POOL_HOSTS_MAX};
 use crate::metrics::{Counters, PoolUse};
 use crate::shutdown::Tasks;
 use crate::stream::{Replay, Transport};
-use crate::tls::upstream_side::{self, SystemRoots, TrustError, UpstreamAlpn, UpstreamTls};
+use crate::tls::upstream_side::{self, UpstreamAlpn};
 use crate::upstream::dial::Dialer;
 pub(crate) use leg::Forwarded;
-use leg::{Hop, Journey, Leg, LegId, Purpose};
+use leg::{Journey, Leg, LegId, Purpose};
+pub(crate) use legs::Legs;
 
 /// All upstream connections of one engine.
 #[derive(Debug)]
@@ -58,13 +56,6 @@ pub(crate) struct Upstreams {
     tasks: Arc<Tasks>,
     counters: Arc<Counters>,
     hosts: Mutex<HashMap<HostKey, Arc<Upstream>>>,
-}
-
-/// The ways to upstreams.
-#[derive(Debug)]
-pub(crate) struct Legs {
-    direct: Arc<Leg>,
-    proxied: ProxyRules<Arc<Leg>>,
 }
 
 /// What makes two connections exchangeable.
@@ -633,64 +624,6 @@ impl Http1Upstream {
             served: false,
             idle_since: Instant::now(),
             permit: Some(permit),
-        }
-    }
-}
-
-impl Legs {
-    /// Loads the roots of each leg. It reads files where the system's are asked for, and is to be
-    /// called once for a configuration.
-    pub(crate) fn new(
-        proxies: ProxyRules<Arc<UpstreamProxy>>,
-        trust: &UpstreamTrust,
-        min: MinTlsVersion,
-        certificates: &[ClientCertificate],
-    ) -> Result<Self, TrustError> {
-        let system = SystemRoots::load(trust);
-        let towards_upstreams = |extra_roots: &[CertificateDer<'static>]| {
-            let mut trust = trust.clone();
-            trust.extra_roots.extend_from_slice(extra_roots);
-            let tls = UpstreamTls::with_system(&system, &trust)?;
-            Ok(tls.at_least(min).showing(certificates.to_vec()))
-        };
-        let direct = Leg {
-            id: LegId(0),
-            tls: towards_upstreams(&[])?,
-            proxy: None,
-        };
-        let mut made = 0;
-        let proxied = proxies.try_map(|proxy| {
-            made += 1;
-            let own = match proxy.url.scheme {
-                ProxyScheme::Https => {
-                    let trust = UpstreamTrust {
-                        system_roots: trust.system_roots,
-                        extra_roots: proxy.roots.clone(),
-                        danger_accept_invalid: Vec::new(),
-                    };
-                    let tls = UpstreamTls::with_system(&system, &trust)?.at_least(min);
-                    Some(
-                        tls.client_config(&proxy.url.address, UpstreamAlpn::Http11)
-                            .0,
-                    )
-                }
-                ProxyScheme::Http | ProxyScheme::Socks5 => None,
-            };
-            Ok(Arc::new(Leg {
-                id: LegId(made),
-                tls: towards_upstreams(&proxy.roots)?,
-                proxy: Some(Hop::new(&proxy, own)),
-            }))
-        })?;
-        let direct = Arc::new(direct);
-        Ok(Self { direct, proxied })
-    }
-
-    /// The way to a target.
-    fn to(&self, target: &Target) -> &Arc<Leg> {
-        match self.proxied.via(target) {
-            Via::Direct => &self.direct,
-            Via::Proxy(leg) => leg,
         }
     }
 }

@@ -126,15 +126,8 @@ pub(crate) struct CaInstall {
     /// Whose trust; by default `user`, and with --root `system`
     #[arg(long)]
     pub(crate) store: Option<TrustStore>,
-    /// Change the file system in this folder, running nothing of it
-    #[arg(long, value_name = "DIR")]
-    pub(crate) root: Option<PathBuf>,
-    /// Show what would be touched, and touch nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Do it without asking
-    #[arg(long)]
-    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) change: ChangeFlags,
     /// Print the commands that do it on another system
     #[arg(long, value_name = "SYSTEM", conflicts_with_all = ["root", "dry_run", "yes"])]
     pub(crate) print_for: Option<Platform>,
@@ -147,6 +140,15 @@ pub(crate) struct CaUninstall {
     /// Whose trust; by default everybody's that was changed
     #[arg(long)]
     pub(crate) store: Option<TrustStore>,
+    #[command(flatten)]
+    pub(crate) change: ChangeFlags,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+}
+
+/// Where trust stores are changed, and whether it is asked first.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ChangeFlags {
     /// Change the file system in this folder, running nothing of it
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
@@ -156,8 +158,6 @@ pub(crate) struct CaUninstall {
     /// Do it without asking
     #[arg(long)]
     pub(crate) yes: bool,
-    #[command(flatten)]
-    pub(crate) data: DataFlags,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

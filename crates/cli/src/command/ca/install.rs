@@ -33,7 +33,7 @@ pub(super) fn install(context: &Context, arguments: &CaInstall) -> Result<Exit, 
             .why("it ends with its run, and what the run starts trusts it already"));
     }
     let certificate = Certificate::of(&authority, &context.paths.home);
-    let root = root(arguments.root.as_deref())?;
+    let root = root(arguments.change.root.as_deref())?;
     let stores = stores(arguments.store, &root)?;
     if let Some(platform) = arguments.print_for {
         return tell(platform, &stores, &certificate);
@@ -52,14 +52,20 @@ pub(super) fn install(context: &Context, arguments: &CaInstall) -> Result<Exit, 
     // Whether a command was run before cannot be seen otherwise.
     plan.steps
         .retain(|(_, change)| !matches!(change, Change::Command { .. }) || !is_journaled(change));
-    if arguments.dry_run || plan.steps.is_empty() {
-        show_plan(context, &root, &plan, &certificate, arguments.dry_run)?;
+    if arguments.change.dry_run || plan.steps.is_empty() {
+        show_plan(
+            context,
+            &root,
+            &plan,
+            &certificate,
+            arguments.change.dry_run,
+        )?;
         return Ok(Exit::Success);
     }
     let changes = plan.steps.iter().map(|(_, change)| change);
     refuse_obstacles(trust_store::obstacles(&root, changes), "install", data)?;
     let text = plan_text(&root, &plan, &certificate);
-    if !confirmed(context, arguments.yes, &text)? {
+    if !confirmed(context, arguments.change.yes, &text)? {
         say_line("nothing was changed");
         return Ok(Exit::Negative);
     }
@@ -80,7 +86,7 @@ pub(super) fn install(context: &Context, arguments: &CaInstall) -> Result<Exit, 
 pub(super) fn uninstall(context: &Context, arguments: &CaUninstall) -> Result<Exit, Problem> {
     let settings: Settings = context.settings(Purpose::Serve, arguments.data.layer())?;
     let data = settings.data_folder.value.as_path();
-    let root = root(arguments.root.as_deref())?;
+    let root = root(arguments.change.root.as_deref())?;
     let mut journal = Journal::load(data)?;
     let wanted = |entry: &Entry| {
         entry.root == root.name()
@@ -89,12 +95,12 @@ pub(super) fn uninstall(context: &Context, arguments: &CaUninstall) -> Result<Ex
                 .is_none_or(|store| store.stores().contains(&entry.store))
     };
     let (chosen, others): (Vec<_>, Vec<_>) = journal.entries.clone().into_iter().partition(wanted);
-    if arguments.dry_run || chosen.is_empty() {
+    if arguments.change.dry_run || chosen.is_empty() {
         let done: Vec<_> = chosen
             .iter()
             .map(|entry| (entry, "would be undone"))
             .collect();
-        show_undone(context, &root, &done, arguments.dry_run)?;
+        show_undone(context, &root, &done, arguments.change.dry_run)?;
         return Ok(Exit::Success);
     }
     let changes = chosen.iter().map(|entry| &entry.change);
@@ -107,7 +113,7 @@ pub(super) fn uninstall(context: &Context, arguments: &CaUninstall) -> Result<Ex
         let line = escape_line(&entry.change.undo_description()).into_owned();
         let _infallible = writeln!(text, "  {:8} {line}", entry.store.name());
     }
-    if !confirmed(context, arguments.yes, &text)? {
+    if !confirmed(context, arguments.change.yes, &text)? {
         say_line("nothing was changed");
         return Ok(Exit::Negative);
     }

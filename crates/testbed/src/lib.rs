@@ -33,6 +33,8 @@ pub mod faults;
 pub mod forward_proxy;
 pub mod gate;
 pub mod message;
+#[cfg(unix)]
+pub mod postgres;
 pub mod script;
 mod stream;
 pub mod upstream;

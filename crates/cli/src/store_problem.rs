@@ -27,6 +27,10 @@ pub(crate) fn store_problem(error: &StoreError) -> Problem {
         StoreError::BadCursor => Problem::new("ORL0001", Exit::Usage, what),
         StoreError::Deadline => Problem::new("ORL0707", Exit::Storage, what)
             .why("the disk did not take it within the deadline"),
+        StoreError::Unavailable { source, .. } => Problem::new("ORL0708", Exit::Storage, what)
+            .why(source.to_string())
+            .fix("look at database.url, or read what this machine has:  --data DIR"),
+        StoreError::NotStorable { .. } => Problem::new("ORL0709", Exit::Storage, what),
         StoreError::Io { source } => {
             Problem::new("ORL0707", Exit::Storage, what).why(source.to_string())
         }

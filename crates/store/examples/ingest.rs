@@ -19,7 +19,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use oriel_store::{NewRun, Query, Reader, Recorder, Redaction, RunKind, Store, StoreOptions};
+use oriel_store::{
+    Importer, Marker, NewRun, Query, Reader, Recorder, Redaction, RunKind, Store, StoreOptions,
+};
 use traffic::rules::filter::Filter;
 use traffic::{
     Action, BodySize, ConnectionFacts, ConnectionId, Event, FlowId, FlowKind, FlowStarted, Front,
@@ -111,6 +113,33 @@ fn main() {
     let began = Instant::now();
     reader.changes_since(marker, None).unwrap();
     println!("no change    {} us", began.elapsed().as_micros());
+    copy(&reader, &folder.path().join("copy.db"));
+}
+
+/// Copies everything to another file, as to an archive.
+fn copy(reader: &Reader, path: &std::path::Path) {
+    let mut importer = Importer::open(path).unwrap();
+    let (mut reading, mut writing, mut flows) = (Duration::ZERO, Duration::ZERO, 0);
+    let mut marker = Marker::default();
+    loop {
+        let began = Instant::now();
+        let found = reader.records(marker, 1000).unwrap();
+        reading += began.elapsed();
+        if found.flows.is_empty() {
+            break;
+        }
+        marker = found.marker;
+        flows += found.flows.len();
+        let began = Instant::now();
+        importer.insert(&found.flows).unwrap();
+        writing += began.elapsed();
+    }
+    let per_flow = |time: Duration| time.as_secs_f64() * 1e6 / flows as f64;
+    println!(
+        "copy         {:.1} us to read a flow whole, {:.1} us to write it to another file",
+        per_flow(reading),
+        per_flow(writing)
+    );
 }
 
 /// Pushes all flows; answers the time that pushing took.

@@ -17,10 +17,16 @@ use crate::limits::{BUSY_TIMEOUT, OPEN_ATTEMPTS, OPEN_PAUSE};
 const APPLICATION_ID: i32 = 0x6f72_696c;
 
 /// All steps of the schema, in order. A step that was released is never edited.
-const MIGRATIONS: [Migration; 1] = [Migration {
-    name: "0001_flows",
-    sql: include_str!("../migrations/0001_flows.sql"),
-}];
+const MIGRATIONS: [Migration; 2] = [
+    Migration {
+        name: "0001_flows",
+        sql: include_str!("../migrations/0001_flows.sql"),
+    },
+    Migration {
+        name: "0002_archives",
+        sql: include_str!("../migrations/0002_archives.sql"),
+    },
+];
 
 struct Migration {
     name: &'static str,
@@ -82,6 +88,11 @@ pub(crate) fn open_for_reading(path: &Path) -> Result<Connection, StoreError> {
     // A file without a schema is one that its first writer is about to fill.
     match check_known(&connection).map_err(|error| error.at(path))? {
         0 => Err(not_found()),
+        // Written last by an older oriel: whoever reads asks for what the present schema has.
+        applied if applied < MIGRATIONS.len() => {
+            open_for_writing(path)?;
+            Ok(connection)
+        }
         _ => Ok(connection),
     }
 }

@@ -50,6 +50,21 @@ pub enum StoreError {
     /// A deadline passed before everything was durable.
     #[error("not everything could be stored in time")]
     Deadline,
+    /// An archive cannot be reached, or cannot take anything at present; a later try may succeed.
+    #[error("{place} cannot be used now")]
+    Unavailable {
+        /// Its URL, without the password.
+        place: String,
+        /// What it, or the way there, said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A database refuses this content, and will again.
+    #[error("this cannot be stored: {detail}")]
+    NotStorable {
+        /// What it said.
+        detail: String,
+    },
     /// Reading or writing failed in another way.
     #[error("reading or writing the database failed")]
     Io {
@@ -63,7 +78,11 @@ impl StoreError {
     /// Whether a later try may succeed although nothing about the data changed.
     pub(crate) fn is_trouble_of_the_place(&self) -> bool {
         match self {
-            Self::Locked | Self::DiskFull | Self::NotWritable { .. } | Self::Damaged { .. } => true,
+            Self::Locked
+            | Self::DiskFull
+            | Self::NotWritable { .. }
+            | Self::Damaged { .. }
+            | Self::Unavailable { .. } => true,
             Self::Io { source } => source
                 .downcast_ref::<rusqlite::Error>()
                 .and_then(rusqlite::Error::sqlite_error_code)

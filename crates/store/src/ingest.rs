@@ -6,7 +6,7 @@
 
 pub(crate) mod queue;
 
-mod arrivals;
+pub(crate) mod arrivals;
 mod assemble;
 mod binder;
 pub(crate) mod bodies;
@@ -15,7 +15,7 @@ pub(crate) mod head;
 mod messages;
 mod number_hash;
 mod place;
-mod recent;
+pub(crate) mod recent;
 mod rows;
 mod trace_id;
 

@@ -28,13 +28,17 @@
 //! ```
 #![warn(missing_docs)]
 
+mod archive;
 mod database;
 mod detail;
 mod error;
+mod flow_record;
 mod head_delta;
 mod head_text;
 mod id;
+mod importer;
 mod ingest;
+mod location;
 mod process;
 mod record;
 mod recorder;
@@ -46,8 +50,12 @@ pub mod json;
 pub mod limits;
 pub mod reader;
 
+pub use archive::{Archive, ArchiveBatch, ArchiveStatus, Migrated};
 pub use error::StoreError;
+pub use flow_record::{FlowRecord, GapRecord, Origin, Records, RunRecord, flow_uuid};
 pub use id::{FlowRef, RunId, UnknownId};
+pub use importer::{Imported, Importer};
+pub use location::{Location, UnknownLocation};
 pub use reader::{Changes, Cursor, Marker, Order, Page, Query, Reader, SortKey};
 pub use record::{
     AncestorView, Body, CertificateView, ConnectionView, ErrorView, FlowDetail, FlowKind, FlowRow,

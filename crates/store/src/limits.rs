@@ -81,5 +81,8 @@ pub const PAGE_MESSAGES_MAX: usize = 1000;
 pub const PAGE_ROWS_MAX: usize = 10_000;
 /// Rows that one look for changes gives at most.
 pub const CHANGES_ROWS_MAX: usize = 1000;
+/// Bytes of the records that one look gives, the last of them not counted: a few of these are in memory
+/// at once while they are copied.
+pub const RECORDS_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Largest program a regular expression of a filter may compile to.
 pub const REGEX_BYTES_MAX: usize = 1024 * 1024;

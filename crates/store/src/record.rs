@@ -213,7 +213,7 @@ pub struct HeadView {
 }
 
 /// The client's connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectionView {
     /// How the client said whom it wants; a name of [`traffic::Front`].
     pub front: String,
@@ -258,7 +258,7 @@ impl ConnectionView {
 }
 
 /// The process at the client's end of a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ProcessView {
     /// Its number.
     pub pid: u32,
@@ -275,7 +275,7 @@ pub struct ProcessView {
 }
 
 /// A process from which another descends.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct AncestorView {
     /// Its number.
     pub pid: u32,
@@ -284,7 +284,7 @@ pub struct AncestorView {
 }
 
 /// The upstream's connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UpstreamView {
     /// The address dialled: the upstream's, or the proxy's.
     pub address: String,
@@ -303,7 +303,7 @@ pub struct UpstreamView {
 }
 
 /// What a TLS handshake settled.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TlsView {
     /// For example `TLSv1.3`.
     pub version: String,
@@ -320,7 +320,7 @@ pub struct TlsView {
 }
 
 /// A short view of a certificate.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct CertificateView {
     /// Distinguished name of the subject.
     pub subject: String,

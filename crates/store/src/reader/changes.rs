@@ -13,8 +13,14 @@ use crate::{FlowRow, StoreError};
 /// How far a follower has read. Comes from [`crate::Reader::marker`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marker {
-    arrival: i64,
-    change: i64,
+    /// All arrivals up to this one were read.
+    pub(crate) arrival: i64,
+    /// Of this later one, if it is not 0, the flows up to the row `begun_row` were. Only
+    /// [`crate::Reader::records`] stops within an arrival.
+    pub(crate) begun: i64,
+    pub(crate) begun_row: i64,
+    /// All changes up to this one were read.
+    pub(crate) change: i64,
 }
 
 /// What changed since a marker.
@@ -36,6 +42,7 @@ pub(super) fn marker(connection: &Connection) -> Result<Marker, StoreError> {
         Ok(Marker {
             arrival: row.get(0)?,
             change: row.get(1)?,
+            ..Marker::default()
         })
     })?)
 }
@@ -100,6 +107,7 @@ fn bounded(connection: &Connection, since: Marker) -> Result<Marker, StoreError>
         Ok(Marker {
             arrival: row.get(0)?,
             change: row.get(1)?,
+            ..since
         })
     })?)
 }

@@ -1,5 +1,8 @@
 //! Reads everything about one flow, and its bodies.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use rusqlite::{Connection, Row};
 use serde::Deserialize;
 use traffic::Timestamp;
@@ -15,15 +18,12 @@ use crate::{
     ProcessView, StoreError, TlsView, UpstreamView, head_delta, head_text,
 };
 
-/// A flow by its run and number, with what its heads are compared with.
-pub(super) const FLOW: &str = "WITH arrival AS (
+/// A flow by its run and number.
+pub(crate) const FLOW: &str = "WITH arrival AS (
       SELECT first_id, last_id FROM arrivals WHERE run_id = ?1 AND first_seq <= ?2
       ORDER BY first_seq DESC LIMIT 1
     )
-    SELECT *,
-      (SELECT head FROM client_connections WHERE id = client_connection) AS client_head,
-      (SELECT head FROM upstream_connections WHERE id = upstream_connection) AS upstream_head
-    FROM flows_shown
+    SELECT * FROM flows_shown
     WHERE run_id = ?1 AND seq = ?2
       AND id BETWEEN (SELECT first_id FROM arrival) AND (SELECT last_id FROM arrival)";
 
@@ -36,8 +36,24 @@ fn gateway(detail: &Detail<'_>) -> Option<GatewayView> {
     })
 }
 
+/// Connections that were read, by their rows: many flows share one.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    clients: HashMap<i64, Side<ConnectionView>>,
+    upstreams: HashMap<i64, Side<UpstreamView>>,
+}
+
+/// One connection of a flow.
+#[derive(Debug)]
+pub(super) struct Side<V> {
+    /// `None` if the row is missing, which no writer leaves behind.
+    view: Option<V>,
+    /// What heads on it are compared with.
+    head: Vec<u8>,
+}
+
 /// Reads a flow; `None` if there is none of that id.
-pub(super) fn read(
+pub(crate) fn read(
     connection: &Connection,
     flow: FlowRef,
 ) -> Result<Option<FlowDetail>, StoreError> {
@@ -46,18 +62,34 @@ pub(super) fn read(
     let Some(row) = rows.next()? else {
         return Ok(None);
     };
+    read_flow(connection, row, &mut Connections::default()).map(Some)
+}
+
+/// Reads a row of `flows_shown`.
+pub(super) fn read_flow(
+    connection: &Connection,
+    row: &Row<'_>,
+    connections: &mut Connections,
+) -> Result<FlowDetail, StoreError> {
     let flow = read_row(row)?;
     let start = flow.started_at;
     let detail = unpack(row)?;
     let size = |field| detail.number(field).unwrap_or(0);
-    let request = read_head(row, Message::Request, detail.request_head)?;
-    let response = read_head(row, Message::Response, detail.response_head)?;
-    let upstream: Option<i64> = row.get("upstream_connection")?;
+    let client = connections.client(connection, row)?;
+    let request = put_together(&client.head, detail.request_head)?;
+    let client = client.view.clone();
+    let (upstream, response) = match connections.upstream(connection, row)? {
+        Some(upstream) => (
+            upstream.view.clone(),
+            put_together(&upstream.head, detail.response_head)?,
+        ),
+        None => (None, put_together(&[], detail.response_head)?),
+    };
     let messages = match flow.kind {
         FlowKind::WebSocket => messages::count(connection, row.get("id")?, &detail)?,
         FlowKind::Http | FlowKind::Tunnel => None,
     };
-    Ok(Some(FlowDetail {
+    Ok(FlowDetail {
         scheme: row.get("scheme")?,
         request_content_type: request
             .as_deref()
@@ -81,14 +113,11 @@ pub(super) fn read(
         request_sent_at: detail.time(Field::RequestEndedAt, start),
         response_started_at: time(row, "response_started_at")?,
         response_ended_at: detail.time(Field::ResponseEndedAt, start),
-        client: read_client(connection, row.get("client_connection")?)?,
-        upstream: match upstream {
-            Some(upstream) => read_upstream(connection, upstream)?,
-            None => None,
-        },
+        client,
+        upstream,
         messages,
         row: flow,
-    }))
+    })
 }
 
 /// Reads a body; `None` if there is no such flow, `Some(None)` if the message had none.
@@ -106,25 +135,15 @@ pub(super) fn read_body(
     let Some(row) = rows.next()? else {
         return Ok(None);
     };
-    let name = message.as_str();
-    let body: Option<i64> = row.get(&*format!("{name}_body"))?;
-    let content = match body {
-        Some(body) => bodies::read_body(connection, body)?,
-        None => bodies::read_parts(connection, row.get("id")?, message)?,
-    };
-    let seen = bytes(row, &format!("{name}_body_size"))?;
+    let content = read_content(connection, row, message)?;
+    let seen = bytes(row, &format!("{}_body_size", message.as_str()))?;
     let flow = read_row(row)?;
     // What a WebSocket carried is kept as messages.
     if content.is_empty() && (seen.unwrap_or(0) == 0 || flow.kind == FlowKind::WebSocket) {
         return Ok(Some(None));
     }
     let kept = u64::try_from(content.len()).unwrap_or(u64::MAX);
-    let detail = unpack(row)?;
-    let steps = match message {
-        Message::Request => detail.request_head,
-        Message::Response => detail.response_head,
-    };
-    let head = read_head(row, message, steps)?.unwrap_or_default();
+    let head = read_head(connection, row, message)?.unwrap_or_default();
     Ok(Some(Some(Body {
         bytes: content,
         seen,
@@ -143,33 +162,103 @@ fn unpack<'r>(row: &'r Row<'_>) -> Result<Detail<'r>, StoreError> {
     detail.ok_or_else(|| damaged("the column detail of a flow cannot be unpacked"))
 }
 
-/// The text of a head, where there is one.
-fn read_head(
+/// What is stored of a body; empty if nothing is.
+pub(super) fn read_content(
+    connection: &Connection,
     row: &Row<'_>,
     message: Message,
-    steps: Option<&[u8]>,
+) -> Result<Vec<u8>, StoreError> {
+    let body: Option<i64> = row.get(match message {
+        Message::Request => "request_body",
+        Message::Response => "response_body",
+    })?;
+    match body {
+        Some(body) => bodies::read_body(connection, body),
+        None => bodies::read_parts(connection, row.get("id")?, message),
+    }
+}
+
+/// The text of a head, where there is one.
+fn read_head(
+    connection: &Connection,
+    row: &Row<'_>,
+    message: Message,
 ) -> Result<Option<Vec<u8>>, StoreError> {
+    let detail = unpack(row)?;
+    let mut connections = Connections::default();
+    match message {
+        Message::Request => {
+            let client = connections.client(connection, row)?;
+            put_together(&client.head, detail.request_head)
+        }
+        Message::Response => {
+            let upstream = connections.upstream(connection, row)?;
+            let base = upstream.map(|upstream| &*upstream.head);
+            put_together(base.unwrap_or_default(), detail.response_head)
+        }
+    }
+}
+
+/// A head from what it is compared with, where there is one.
+fn put_together(base: &[u8], steps: Option<&[u8]>) -> Result<Option<Vec<u8>>, StoreError> {
     let Some(steps) = steps else {
         return Ok(None);
     };
-    let column = match message {
-        Message::Request => "client_head",
-        Message::Response => "upstream_head",
-    };
-    let base: Option<Vec<u8>> = row.get(column)?;
-    let head = head_delta::read(&base.unwrap_or_default(), steps, READ_HEAD_BYTES_MAX);
+    let head = head_delta::read(base, steps, READ_HEAD_BYTES_MAX);
     let head = head.ok_or_else(|| damaged("a head of a flow cannot be put together"))?;
     Ok(Some(head))
 }
 
-fn read_client(connection: &Connection, id: i64) -> Result<Option<ConnectionView>, StoreError> {
+impl Connections {
+    /// The client's connection of a flow.
+    fn client(
+        &mut self,
+        connection: &Connection,
+        flow: &Row<'_>,
+    ) -> Result<&Side<ConnectionView>, StoreError> {
+        Ok(match self.clients.entry(flow.get("client_connection")?) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let side = read_client(connection, *place.key())?;
+                place.insert(side)
+            }
+        })
+    }
+
+    /// The upstream's connection of a flow, if it has one.
+    fn upstream(
+        &mut self,
+        connection: &Connection,
+        flow: &Row<'_>,
+    ) -> Result<Option<&Side<UpstreamView>>, StoreError> {
+        let id: Option<i64> = flow.get("upstream_connection")?;
+        let Some(id) = id else {
+            return Ok(None);
+        };
+        Ok(Some(match self.upstreams.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(read_upstream(connection, id)?),
+        }))
+    }
+}
+
+impl<V> Side<V> {
+    fn missing() -> Self {
+        Self {
+            view: None,
+            head: Vec::new(),
+        }
+    }
+}
+
+fn read_client(connection: &Connection, id: i64) -> Result<Side<ConnectionView>, StoreError> {
     let mut statement =
         connection.prepare_cached("SELECT * FROM client_connections WHERE id = ?1")?;
     let mut rows = statement.query([id])?;
     let Some(row) = rows.next()? else {
-        return Ok(None);
+        return Ok(Side::missing());
     };
-    Ok(Some(ConnectionView {
+    let view = ConnectionView {
         front: row.get("front")?,
         client_address: row.get("client_address")?,
         proxy_address: row.get("proxy_address")?,
@@ -183,7 +272,12 @@ fn read_client(connection: &Connection, id: i64) -> Result<Option<ConnectionView
         ja4: row.get("ja4")?,
         process: read_process(row)?,
         no_process: row.get("no_process")?,
-    }))
+    };
+    let head: Option<Vec<u8>> = row.get("head")?;
+    Ok(Side {
+        view: Some(view),
+        head: head.unwrap_or_default(),
+    })
 }
 
 fn read_process(row: &Row<'_>) -> Result<Option<ProcessView>, StoreError> {
@@ -201,14 +295,14 @@ fn read_process(row: &Row<'_>) -> Result<Option<ProcessView>, StoreError> {
     }))
 }
 
-fn read_upstream(connection: &Connection, id: i64) -> Result<Option<UpstreamView>, StoreError> {
+fn read_upstream(connection: &Connection, id: i64) -> Result<Side<UpstreamView>, StoreError> {
     let mut statement =
         connection.prepare_cached("SELECT * FROM upstream_connections WHERE id = ?1")?;
     let mut rows = statement.query([id])?;
     let Some(row) = rows.next()? else {
-        return Ok(None);
+        return Ok(Side::missing());
     };
-    Ok(Some(UpstreamView {
+    let view = UpstreamView {
         address: row.get("address")?,
         local_address: row.get("local_address")?,
         proxy: row.get("proxy")?,
@@ -216,7 +310,12 @@ fn read_upstream(connection: &Connection, id: i64) -> Result<Option<UpstreamView
         connected_at: Timestamp(row.get("connected_at")?),
         tls_done_at: time(row, "tls_done_at")?,
         tls: tls(row, row.get("danger_unverified")?)?,
-    }))
+    };
+    let head: Option<Vec<u8>> = row.get("head")?;
+    Ok(Side {
+        view: Some(view),
+        head: head.unwrap_or_default(),
+    })
 }
 
 fn tls(row: &Row<'_>, danger_unverified: bool) -> Result<Option<TlsView>, StoreError> {
@@ -256,7 +355,7 @@ fn owned_fields(head: &[u8]) -> Vec<(String, String)> {
         .collect()
 }
 
-pub(super) fn seq(flow: FlowRef) -> i64 {
+pub(crate) fn seq(flow: FlowRef) -> i64 {
     i64::try_from(flow.seq).unwrap_or(i64::MAX)
 }
 

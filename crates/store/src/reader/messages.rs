@@ -9,7 +9,7 @@ use super::row::after as later;
 use crate::detail::Field;
 use crate::ingest::bodies;
 use crate::limits::PAGE_MESSAGES_MAX;
-use crate::{FlowRef, MessageCounts, StoreError, StreamMessage};
+use crate::{FlowRef, FlowRow, MessageCounts, StoreError, StreamMessage};
 
 /// Reads messages of a flow; `None` if there is no such flow.
 pub(super) fn read(
@@ -36,6 +36,22 @@ pub(super) fn read(
         messages.push(read_message(connection, row, start)?);
     }
     Ok(Some(messages))
+}
+
+/// All that is kept of a flow, whose row it is.
+pub(super) fn read_all(
+    connection: &Connection,
+    row: i64,
+    flow: &FlowRow,
+) -> Result<Vec<StreamMessage>, StoreError> {
+    let mut statement =
+        connection.prepare_cached("SELECT * FROM messages WHERE flow = ?1 ORDER BY sequence")?;
+    let mut rows = statement.query([row])?;
+    let mut messages = Vec::new();
+    while let Some(row) = rows.next()? {
+        messages.push(read_message(connection, row, flow.started_at)?);
+    }
+    Ok(messages)
 }
 
 fn read_message(

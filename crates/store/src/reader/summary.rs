@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use rusqlite::{Connection, Row, params_from_iter};
+use serde::Deserialize;
 use traffic::Timestamp;
 
 use super::row::{bytes, milliseconds, time};
@@ -275,9 +276,7 @@ fn run_of_row(row: &Row<'_>) -> Result<Run, StoreError> {
         id: id.parse()?,
         uuid: row.get("uuid")?,
         name: row.get("name")?,
-        argv: serde_json::from_str(&argv).map_err(|error| StoreError::Damaged {
-            detail: format!("the command of run {id} is not JSON: {error}"),
-        })?,
+        argv: json_of_run(&id, &argv)?,
         kind: RunKind::from_name(&kind),
         pid: row.get("pid")?,
         started_at: Timestamp(row.get("started_at")?),
@@ -285,5 +284,15 @@ fn run_of_row(row: &Row<'_>) -> Result<Run, StoreError> {
         exit_code: row.get("exit_code")?,
         signal: row.get("signal")?,
         flows: bytes(row, "flows")?.unwrap_or(0),
+    })
+}
+
+/// A column of a run that holds JSON.
+pub(super) fn json_of_run<T: for<'j> Deserialize<'j>>(
+    id: &str,
+    text: &str,
+) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|error| StoreError::Damaged {
+        detail: format!("what is known of run {id} is not JSON: {error}"),
     })
 }

@@ -79,13 +79,13 @@ fn a_newer_schema_is_refused() {
     let connection = Connection::open(&path).unwrap();
     connection
         .execute(
-            "INSERT INTO schema_migrations VALUES (2, '0002_later', 'x', 0)",
+            "INSERT INTO schema_migrations VALUES (1000, '1000_later', 'x', 0)",
             (),
         )
         .unwrap();
     for error in [open(&path).unwrap_err(), Reader::open(&path).unwrap_err()] {
         assert!(
-            matches!(error, StoreError::NewerSchema { found: 2, known: 1 }),
+            matches!(error, StoreError::NewerSchema { found: 1000, .. }),
             "{error:?}"
         );
     }

@@ -1,0 +1,514 @@
+//! Writes flows that come from elsewhere into a SQLite file: from an archive, another file, an import.
+//!
+//! A flow is known by the UUID of its run and its number in it, so that doing it twice changes nothing.
+//! Oriels that write to the file at the same time are not disturbed.
+
+mod connections;
+mod parts;
+mod places;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, ffi};
+use uuid::Uuid;
+
+use self::connections::Connections;
+use self::places::Places;
+use crate::flow_record::trace_bits;
+use crate::ingest::arrivals::Arrivals;
+use crate::ingest::bodies::{Bodies, read_body};
+use crate::limits::INLINE_MESSAGE_BYTES_MAX;
+use crate::reader::detail;
+use crate::reader::records::read_run;
+use crate::row_number::first_row_at;
+use crate::{
+    FlowDetail, FlowKind, FlowRecord, FlowRef, FlowState, RunId, RunRecord, StoreError, database,
+};
+
+/// Tries to find a run id that is free. There are a million of them.
+const RUN_ID_TRIES_MAX: usize = 1000;
+
+/// A SQLite file that takes flows from elsewhere.
+#[derive(Debug)]
+pub struct Importer {
+    connection: Connection,
+    /// The ids of runs here, by their UUIDs.
+    runs: HashMap<String, RunId>,
+    places: Places,
+    connections: Connections,
+}
+
+/// What was done with flows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Flows that were not there.
+    pub added: u64,
+    /// Flows that were there, and less was known of them.
+    pub changed: u64,
+    /// Flows that were there as they are.
+    pub unchanged: u64,
+}
+
+impl Importer {
+    /// Opens the file, creating it and its folder (for the owner only) where needed.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self {
+            connection: database::open_for_writing(path)?,
+            runs: HashMap::new(),
+            places: Places::default(),
+            connections: Connections::default(),
+        })
+    }
+
+    /// Stores flows, all or none; they are durable when this returns. Nothing of them is masked here.
+    pub fn insert(&mut self, flows: &[FlowRecord]) -> Result<Imported, StoreError> {
+        let done = self.insert_all(flows);
+        if done.is_err() {
+            // What was remembered may have been taken back.
+            self.runs.clear();
+            self.places.forget();
+            self.connections.forget();
+        }
+        done
+    }
+
+    fn insert_all(&mut self, flows: &[FlowRecord]) -> Result<Imported, StoreError> {
+        let transaction =
+            Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+        let mut writing = Writing {
+            connection: &transaction,
+            bodies: Bodies::new(&transaction)?,
+            arrivals: Arrivals::default(),
+            runs: &mut self.runs,
+            places: &mut self.places,
+            connections: &mut self.connections,
+        };
+        let mut imported = Imported::default();
+        for flow in flows {
+            let count = match writing.write(flow)? {
+                Done::Added => &mut imported.added,
+                Done::Changed => &mut imported.changed,
+                Done::Unchanged => &mut imported.unchanged,
+            };
+            *count += 1;
+        }
+        writing.arrivals.store(&transaction)?;
+        drop(writing);
+        transaction.commit()?;
+        Ok(imported)
+    }
+
+    /// Stores runs, or how they ended.
+    pub fn insert_runs<'r>(
+        &mut self,
+        runs: impl IntoIterator<Item = &'r RunRecord>,
+    ) -> Result<(), StoreError> {
+        for run in runs {
+            let id = place_run(&self.connection, run)?;
+            self.runs.insert(run.uuid.clone(), id);
+        }
+        Ok(())
+    }
+}
+
+/// One transaction.
+struct Writing<'c, 'i> {
+    connection: &'c Connection,
+    bodies: Bodies<'c>,
+    arrivals: Arrivals,
+    runs: &'i mut HashMap<String, RunId>,
+    places: &'i mut Places,
+    connections: &'i mut Connections,
+}
+
+enum Done {
+    Added,
+    Changed,
+    Unchanged,
+}
+
+/// A flow that is stored.
+struct Stored {
+    row: i64,
+    request_body: Option<i64>,
+    response_body: Option<i64>,
+}
+
+impl Writing<'_, '_> {
+    fn write(&mut self, flow: &FlowRecord) -> Result<Done, StoreError> {
+        let run = self.run(&flow.run)?;
+        let id = FlowRef {
+            run,
+            seq: flow.detail.row.id.seq,
+        };
+        let Some(stored) = self.find(id)? else {
+            self.insert(id, flow)?;
+            return Ok(Done::Added);
+        };
+        if self.is_known(id, flow)? {
+            return Ok(Done::Unchanged);
+        }
+        self.update(&stored, run, flow)?;
+        Ok(Done::Changed)
+    }
+
+    fn run(&mut self, run: &RunRecord) -> Result<RunId, StoreError> {
+        if let Some(id) = self.runs.get(&run.uuid) {
+            return Ok(*id);
+        }
+        let id = place_run(self.connection, run)?;
+        self.runs.insert(run.uuid.clone(), id);
+        Ok(id)
+    }
+
+    fn find(&self, id: FlowRef) -> Result<Option<Stored>, StoreError> {
+        let sql = format!(
+            "SELECT id, request_body, response_body FROM ({})",
+            detail::FLOW
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let found = statement
+            .query_row((id.run.as_str(), detail::seq(id)), |row| {
+                Ok(Stored {
+                    row: row.get(0)?,
+                    request_body: row.get(1)?,
+                    response_body: row.get(2)?,
+                })
+            })
+            .optional()?;
+        Ok(found)
+    }
+
+    /// Whether nothing is new. A flow that is stored as ended does not open again.
+    fn is_known(&self, id: FlowRef, flow: &FlowRecord) -> Result<bool, StoreError> {
+        let Some(mut known) = detail::read(self.connection, id)? else {
+            return Ok(false);
+        };
+        known.row.id = flow.detail.row.id;
+        let reopens =
+            flow.detail.row.state == FlowState::Open && known.row.state != FlowState::Open;
+        // A flow that is open has bodies and messages in the making.
+        let is_same = known == flow.detail && known.row.state != FlowState::Open;
+        Ok(is_same || reopens)
+    }
+
+    fn insert(&mut self, id: FlowRef, flow: &FlowRecord) -> Result<(), StoreError> {
+        let detail = &flow.detail;
+        let asked = parts::Asked::of(detail);
+        let place = self.places.store(self.connection, detail, &asked)?;
+        let bits = Uuid::try_parse(&detail.row.uuid).unwrap_or_else(|_| Uuid::now_v7());
+        let later = self.later(id.run, flow, None)?;
+        let mut row = first_row_at(detail.row.started_at);
+        let mut statement = self.connection.prepare_cached(
+            "INSERT INTO flows (id, run_id, seq, start_time, trace_bits, place, path, query, state,
+               client_connection, upstream_connection, status_code, response_version,
+               response_content_type, first_byte_us, request_body, request_body_size, response_body,
+               response_body_size, truncated, duration_us, detail)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
+               ?19, ?20, ?21, ?22)",
+        )?;
+        loop {
+            let inserted = statement.execute(rusqlite::params![
+                row,
+                id.run.as_str(),
+                detail::seq(id),
+                detail.row.started_at.0,
+                trace_bits(&bits),
+                place,
+                asked.path,
+                asked.query,
+                later.state,
+                later.client,
+                later.upstream,
+                detail.row.status,
+                detail.row.upstream_version,
+                detail.row.response_content_type,
+                parts::first_byte_us(detail),
+                later.request_body,
+                later.request_size,
+                later.response_body,
+                later.response_size,
+                detail.row.truncated,
+                parts::duration_us(detail),
+                later.detail,
+            ]);
+            match inserted {
+                Ok(_) => break,
+                Err(error) if is_row_taken(&error) => row = row.saturating_add(1),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.arrivals.note(id.run, id.seq, row);
+        self.write_ending(row, detail)?;
+        self.write_messages(row, flow)
+    }
+
+    fn update(&mut self, stored: &Stored, run: RunId, flow: &FlowRecord) -> Result<(), StoreError> {
+        let detail = &flow.detail;
+        let asked = parts::Asked::of(detail);
+        let place = self.places.store(self.connection, detail, &asked)?;
+        let later = self.later(run, flow, Some(stored))?;
+        self.connection
+            .prepare_cached(
+                "UPDATE flows SET place = ?2, state = ?3, client_connection = ?4,
+                   upstream_connection = ?5, status_code = ?6, response_version = ?7,
+                   response_content_type = ?8, first_byte_us = ?9, request_body = ?10,
+                   request_body_size = ?11, response_body = ?12, response_body_size = ?13,
+                   truncated = ?14, duration_us = ?15, detail = ?16
+                 WHERE id = ?1",
+            )?
+            .execute(rusqlite::params![
+                stored.row,
+                place,
+                later.state,
+                later.client,
+                later.upstream,
+                detail.row.status,
+                detail.row.upstream_version,
+                detail.row.response_content_type,
+                parts::first_byte_us(detail),
+                later.request_body,
+                later.request_size,
+                later.response_body,
+                later.response_size,
+                detail.row.truncated,
+                parts::duration_us(detail),
+                later.detail,
+            ])?;
+        // A body that was in parts is whole now.
+        self.connection
+            .prepare_cached("DELETE FROM body_parts WHERE flow = ?1")?
+            .execute([stored.row])?;
+        self.connection
+            .prepare_cached("INSERT INTO flow_changes (flow) VALUES (?1)")?
+            .execute([stored.row])?;
+        self.write_ending(stored.row, detail)?;
+        self.write_messages(stored.row, flow)
+    }
+
+    /// What may change until a flow ends.
+    fn later(
+        &mut self,
+        run: RunId,
+        flow: &FlowRecord,
+        stored: Option<&Stored>,
+    ) -> Result<Later, StoreError> {
+        let detail = &flow.detail;
+        let is_tunnel = detail.row.kind == FlowKind::Tunnel;
+        let size = |bytes: Option<u64>| bytes.filter(|_| !is_tunnel).map(parts::integer);
+        Ok(Later {
+            state: detail.row.state.as_str(),
+            client: self
+                .connections
+                .client(self.connection, run, detail.client.as_ref())?,
+            upstream: match &detail.upstream {
+                Some(upstream) => {
+                    let version = detail.row.upstream_version.as_deref();
+                    Some(
+                        self.connections
+                            .upstream(self.connection, run, upstream, version)?,
+                    )
+                }
+                None => None,
+            },
+            request_body: self.body(
+                flow.request_body.as_deref(),
+                stored.and_then(|stored| stored.request_body),
+            )?,
+            request_size: size(detail.row.request_bytes),
+            response_body: self.body(
+                flow.response_body.as_deref(),
+                stored.and_then(|stored| stored.response_body),
+            )?,
+            response_size: size(detail.row.response_bytes),
+            detail: parts::pack(detail),
+        })
+    }
+
+    /// Stores a body, unless the flow has it already.
+    fn body(
+        &mut self,
+        body: Option<&[u8]>,
+        stored: Option<i64>,
+    ) -> Result<Option<i64>, StoreError> {
+        let Some(body) = body.filter(|body| !body.is_empty()) else {
+            return Ok(None);
+        };
+        if let Some(stored) = stored
+            && read_body(self.connection, stored)? == body
+        {
+            return Ok(Some(stored));
+        }
+        Ok(Some(self.bodies.store_bytes(body)?))
+    }
+
+    fn write_ending(&self, row: i64, detail: &FlowDetail) -> Result<(), StoreError> {
+        let error = detail.row.error.as_ref();
+        let tunnel = |bytes: Option<u64>| {
+            let is_tunnel = detail.row.kind == FlowKind::Tunnel;
+            bytes.filter(|_| is_tunnel).map(parts::integer)
+        };
+        let sent = tunnel(detail.row.request_bytes);
+        let received = tunnel(detail.row.response_bytes);
+        if error.is_none() && sent.is_none() && received.is_none() {
+            return Ok(());
+        }
+        self.connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO endings (flow, tunnel_bytes_sent, tunnel_bytes_received,
+                   error_side, error_stage, error_type, error_message, replied_status)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .execute((
+                row,
+                sent,
+                received,
+                error.map(|error| &error.side),
+                error.map(|error| &error.stage),
+                error.map(|error| &error.kind),
+                error.map(|error| &error.text),
+                error.and_then(|error| error.replied_status),
+            ))?;
+        Ok(())
+    }
+
+    /// Stores the messages that are not there. One that is stored does not change.
+    fn write_messages(&mut self, row: i64, flow: &FlowRecord) -> Result<(), StoreError> {
+        if flow.messages.is_empty() {
+            return Ok(());
+        }
+        let known: i64 = self
+            .connection
+            .prepare_cached("SELECT coalesce(max(sequence), 0) FROM messages WHERE flow = ?1")?
+            .query_row([row], |row| row.get(0))?;
+        let mut statement = self.connection.prepare_cached(
+            "INSERT INTO messages (flow, sequence, sender, at_us, kind, close_code, size, wire_size,
+               frames, coding, complete, kept, data, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+             ON CONFLICT DO NOTHING",
+        )?;
+        let start = flow.detail.row.started_at;
+        for message in &flow.messages {
+            let sequence = parts::integer(message.sequence);
+            if sequence <= known {
+                continue;
+            }
+            let payload = &*message.payload;
+            let (data, body) = match payload.len() {
+                0 => (None, None),
+                1..=INLINE_MESSAGE_BYTES_MAX => (Some(payload), None),
+                _ => (None, Some(self.bodies.store_bytes(payload)?)),
+            };
+            statement.execute(rusqlite::params![
+                row,
+                sequence,
+                message.sender,
+                message.at.0.saturating_sub(start.0),
+                message.kind,
+                message.close_code,
+                parts::integer(message.bytes),
+                parts::integer(message.wire_bytes),
+                parts::integer(message.frames),
+                message.coding,
+                message.complete,
+                parts::integer_of(payload.len()),
+                data,
+                body,
+            ])?;
+        }
+        Ok(())
+    }
+}
+
+/// The columns of a flow that may change, beside those that stand in its detail as they are.
+struct Later {
+    state: &'static str,
+    client: i64,
+    upstream: Option<i64>,
+    request_body: Option<i64>,
+    request_size: Option<i64>,
+    response_body: Option<i64>,
+    response_size: Option<i64>,
+    detail: Vec<u8>,
+}
+
+/// Finds or makes the row of a run; answers its id here.
+fn place_run(connection: &Connection, run: &RunRecord) -> Result<RunId, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT id FROM runs WHERE uuid = ?1")?;
+    let known: Option<String> = statement
+        .query_row([&run.uuid], |row| row.get(0))
+        .optional()?;
+    match known {
+        Some(id) => {
+            let id: RunId = id.parse()?;
+            end_run(connection, id, run)?;
+            Ok(id)
+        }
+        None => insert_run(connection, run),
+    }
+}
+
+/// Notes the end of a run that is known. What is known already stays.
+fn end_run(connection: &Connection, id: RunId, run: &RunRecord) -> Result<(), StoreError> {
+    let known = read_run(connection, id)?;
+    if run.ended_at.is_some() && known.is_some_and(|known| known.ended_at.is_none()) {
+        connection
+            .prepare_cached(
+                "UPDATE runs SET ended_at = ?2, exit_code = ?3, signal = ?4 WHERE id = ?1",
+            )?
+            .execute((
+                id.as_str(),
+                run.ended_at.map(|at| at.0),
+                run.exit_code,
+                run.signal,
+            ))?;
+    }
+    Ok(())
+}
+
+fn insert_run(connection: &Connection, run: &RunRecord) -> Result<RunId, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO runs (id, uuid, kind, name, argv, pid, started_at, ended_at, exit_code, signal,
+           origin)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+    )?;
+    let argv = serde_json::to_string(&run.argv).expect("texts are JSON");
+    let origin = (run.origin != crate::Origin::default())
+        .then(|| serde_json::to_string(&run.origin).expect("texts are JSON"));
+    let mut id = run.id;
+    for _ in 0..RUN_ID_TRIES_MAX {
+        let inserted = statement.execute((
+            id.as_str(),
+            &run.uuid,
+            run.kind.as_str(),
+            &run.name,
+            &argv,
+            run.pid,
+            run.started_at.0,
+            run.ended_at.map(|at| at.0),
+            run.exit_code,
+            run.signal,
+            &origin,
+        ));
+        match inserted {
+            Ok(_) => return Ok(id),
+            // The id is taken: the UUID was looked for in the same transaction.
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                id = RunId::from_random(Uuid::now_v7().as_u64_pair().1);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(StoreError::Damaged {
+        detail: "no run id is free".to_owned(),
+    })
+}
+
+/// Whether the number of a row is in use.
+fn is_row_taken(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| {
+        error.code == ErrorCode::ConstraintViolation
+            && error.extended_code == ffi::SQLITE_CONSTRAINT_PRIMARYKEY
+    })
+}

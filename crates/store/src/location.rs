@@ -1,0 +1,160 @@
+//! Where a record is: a SQLite file, or the URL of an archive.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// Where a record is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Location {
+    /// A SQLite file.
+    File(PathBuf),
+    /// PostgreSQL: `postgres://` or `postgresql://`, with user, password, host, port, database and
+    /// parameters as libpq has them.
+    Postgres(String),
+    /// ClickHouse by its HTTP interface: `clickhouse://user:password@host:8123/database`, or
+    /// `clickhouses://` with TLS.
+    ClickHouse(String),
+}
+
+/// A text that is no location.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{scheme}:// is not a database that can be used: give a file, postgres://, clickhouse:// or clickhouses://"
+)]
+pub struct UnknownLocation {
+    /// The scheme of the URL.
+    pub scheme: String,
+}
+
+impl Location {
+    /// Whether several oriels may write there.
+    #[must_use]
+    pub fn is_archive(&self) -> bool {
+        !matches!(self, Self::File(_))
+    }
+
+    /// The file, if it is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Postgres(_) | Self::ClickHouse(_) => None,
+        }
+    }
+}
+
+impl FromStr for Location {
+    type Err = UnknownLocation;
+
+    /// A URL, or else a path. `sqlite:PATH` and `file:PATH` are paths too.
+    fn from_str(text: &str) -> Result<Self, UnknownLocation> {
+        let Some((scheme, _)) = text.split_once("://") else {
+            let path = text
+                .strip_prefix("sqlite:")
+                .or_else(|| text.strip_prefix("file:"));
+            return Ok(Self::File(PathBuf::from(path.unwrap_or(text))));
+        };
+        match scheme.to_ascii_lowercase().as_str() {
+            "postgres" | "postgresql" => Ok(Self::Postgres(text.to_owned())),
+            "clickhouse" | "clickhouses" => Ok(Self::ClickHouse(text.to_owned())),
+            "sqlite" | "file" => {
+                let (_, path) = text.split_once("://").unwrap_or_default();
+                Ok(Self::File(PathBuf::from(path)))
+            }
+            scheme => Err(UnknownLocation {
+                scheme: scheme.to_owned(),
+            }),
+        }
+    }
+}
+
+/// Without the password, and without the parameters, which may hold one too.
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Postgres(url) | Self::ClickHouse(url) => f.write_str(&without_password(url)),
+        }
+    }
+}
+
+impl fmt::Debug for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Location({self})")
+    }
+}
+
+fn without_password(url: &str) -> String {
+    let url = url
+        .find(['?', '#'])
+        .and_then(|end| url.get(..end))
+        .unwrap_or(url);
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let end = rest.find('/').unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    // A password may hold an @ that was not encoded: what follows the last one is the host.
+    match authority.rsplit_once('@') {
+        Some((user, host)) => {
+            let user = user.split_once(':').map_or(user, |(user, _)| user);
+            format!("{scheme}://{user}@{host}{path}")
+        }
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_and_paths_are_told_apart() {
+        let file = |path: &str| Ok(Location::File(PathBuf::from(path)));
+        for (text, expected) in [
+            ("/data/oriel.db", file("/data/oriel.db")),
+            ("oriel.db", file("oriel.db")),
+            ("sqlite:///data/oriel.db", file("/data/oriel.db")),
+            ("sqlite:data/oriel.db", file("data/oriel.db")),
+            ("file:/data/oriel.db", file("/data/oriel.db")),
+            (
+                "postgres://h/d",
+                Ok(Location::Postgres("postgres://h/d".to_owned())),
+            ),
+            (
+                "PostgreSQL://h/d",
+                Ok(Location::Postgres("PostgreSQL://h/d".to_owned())),
+            ),
+            (
+                "clickhouses://h",
+                Ok(Location::ClickHouse("clickhouses://h".to_owned())),
+            ),
+            (
+                "mysql://h",
+                Err(UnknownLocation {
+                    scheme: "mysql".to_owned(),
+                }),
+            ),
+        ] {
+            assert_eq!(text.parse(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        for (url, shown) in [
+            (
+                "postgres://u:secret@h:5432/d?password=secret",
+                "postgres://u@h:5432/d",
+            ),
+            ("postgres://u:se@cret@h/d", "postgres://u@h/d"),
+            ("clickhouse://h:8123/d", "clickhouse://h:8123/d"),
+            ("postgres://u@h", "postgres://u@h"),
+        ] {
+            let location: Location = url.parse().unwrap();
+            assert_eq!(location.to_string(), shown);
+            assert!(!format!("{location:?}").contains("secret"));
+        }
+    }
+}

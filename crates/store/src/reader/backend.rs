@@ -1,0 +1,59 @@
+//! What each kind of database answers. [`crate::Reader`] turns it into what its callers want: `None`
+//! becomes an error that says which ids there are.
+
+use std::fmt;
+
+use traffic::rules::filter::Filter;
+
+use super::{Changes, Marker, Page, Query};
+use crate::{
+    Body, FlowDetail, FlowRef, Message, Records, Run, RunId, RunSummary, StoreError, StreamMessage,
+};
+
+/// A database that is read. Each answer is of one state of it.
+pub(crate) trait Backend: fmt::Debug + Send {
+    fn flows(&self, query: &Query) -> Result<Page, StoreError>;
+
+    /// `None` if there is no such flow.
+    fn flow(&self, flow: FlowRef) -> Result<Option<FlowDetail>, StoreError>;
+
+    /// `None` if there is no such flow, `Some(None)` if the message had no body.
+    #[expect(
+        clippy::option_option,
+        reason = "no flow and no body are different answers to the caller"
+    )]
+    fn body(&self, flow: FlowRef, message: Message) -> Result<Option<Option<Body>>, StoreError>;
+
+    /// At most [`crate::limits::PAGE_MESSAGES_MAX`]; `None` if there is no such flow.
+    fn messages(
+        &self,
+        flow: FlowRef,
+        after: u64,
+        limit: usize,
+    ) -> Result<Option<Vec<StreamMessage>>, StoreError>;
+
+    /// `None` if there is no such run.
+    fn run(&self, run: RunId) -> Result<Option<Run>, StoreError>;
+
+    /// The newest first.
+    fn runs(&self, limit: usize) -> Result<Vec<Run>, StoreError>;
+
+    fn summary(&self, run: Run) -> Result<RunSummary, StoreError>;
+
+    /// What a typed id means; see [`crate::Reader::resolve`].
+    fn resolve(&self, id: &str) -> Result<FlowRef, StoreError>;
+
+    /// See [`crate::Reader::resolve_run`].
+    fn resolve_run(&self, id: &str) -> Result<RunId, StoreError>;
+
+    /// The present end, for `changes_since` and `records`.
+    fn marker(&self) -> Result<Marker, StoreError>;
+
+    /// At most [`crate::limits::CHANGES_ROWS_MAX`] new and as many changed flows.
+    fn changes_since(&self, marker: Marker, filter: Option<&Filter>)
+    -> Result<Changes, StoreError>;
+
+    /// At most `limit` new and as many changed flows, and not many more bytes than
+    /// [`crate::limits::RECORDS_BYTES_MAX`], but always one if there is one.
+    fn records(&self, marker: Marker, limit: usize) -> Result<Records, StoreError>;
+}

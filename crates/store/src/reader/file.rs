@@ -1,0 +1,98 @@
+//! Reads a SQLite file.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use traffic::rules::filter::Filter;
+
+use super::backend::Backend;
+use super::{
+    Changes, Marker, Page, Query, changes, detail, messages, page, records, resolve, select,
+    summary,
+};
+use crate::database::open_for_reading;
+use crate::{
+    Body, FlowDetail, FlowRef, Message, Records, Run, RunId, RunSummary, StoreError, StreamMessage,
+};
+
+/// A SQLite file that is read; other processes may be writing to it.
+#[derive(Debug)]
+pub(super) struct FileBackend {
+    connection: Connection,
+}
+
+impl FileBackend {
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let connection = open_for_reading(path)?;
+        select::add_functions(&connection)?;
+        Ok(Self { connection })
+    }
+
+    /// Runs several statements on one state of the database.
+    fn snapshot<T>(&self, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let transaction = self.connection.unchecked_transaction()?;
+        let answer = read();
+        // Nothing was written; that the snapshot ends is all there is to it.
+        transaction.finish()?;
+        answer
+    }
+}
+
+impl Backend for FileBackend {
+    fn flows(&self, query: &Query) -> Result<Page, StoreError> {
+        self.snapshot(|| page::read(&self.connection, query))
+    }
+
+    fn flow(&self, flow: FlowRef) -> Result<Option<FlowDetail>, StoreError> {
+        self.snapshot(|| detail::read(&self.connection, flow))
+    }
+
+    fn body(&self, flow: FlowRef, message: Message) -> Result<Option<Option<Body>>, StoreError> {
+        self.snapshot(|| detail::read_body(&self.connection, flow, message))
+    }
+
+    fn messages(
+        &self,
+        flow: FlowRef,
+        after: u64,
+        limit: usize,
+    ) -> Result<Option<Vec<StreamMessage>>, StoreError> {
+        self.snapshot(|| messages::read(&self.connection, flow, after, limit))
+    }
+
+    fn run(&self, run: RunId) -> Result<Option<Run>, StoreError> {
+        summary::read_run(&self.connection, run)
+    }
+
+    fn runs(&self, limit: usize) -> Result<Vec<Run>, StoreError> {
+        summary::read_runs(&self.connection, limit)
+    }
+
+    fn summary(&self, run: Run) -> Result<RunSummary, StoreError> {
+        self.snapshot(|| summary::read(&self.connection, run))
+    }
+
+    fn resolve(&self, id: &str) -> Result<FlowRef, StoreError> {
+        resolve::flow(&self.connection, id)
+    }
+
+    fn resolve_run(&self, id: &str) -> Result<RunId, StoreError> {
+        resolve::run(&self.connection, id)
+    }
+
+    fn marker(&self) -> Result<Marker, StoreError> {
+        changes::marker(&self.connection)
+    }
+
+    fn changes_since(
+        &self,
+        marker: Marker,
+        filter: Option<&Filter>,
+    ) -> Result<Changes, StoreError> {
+        self.snapshot(|| changes::read(&self.connection, marker, filter))
+    }
+
+    fn records(&self, marker: Marker, limit: usize) -> Result<Records, StoreError> {
+        self.snapshot(|| records::read(&self.connection, marker, limit))
+    }
+}

@@ -8,8 +8,9 @@ use crate::failure::Failure;
 /// Who may depend on whom among our own crates. A new crate must be entered here.
 const EDGES: &[(&str, &[&str])] = &[
     ("oriel-traffic", &[]),
+    ("oriel-llm", &["oriel-traffic"]),
     ("oriel-proxy", &["oriel-traffic"]),
-    ("oriel-store", &["oriel-traffic"]),
+    ("oriel-store", &["oriel-traffic", "oriel-llm"]),
     (
         "oriel",
         &[
@@ -28,7 +29,7 @@ const EDGES: &[(&str, &[&str])] = &[
 const FOR_TESTS: &str = "oriel-testbed";
 
 /// Crates that do no input or output, know no clock and start nothing.
-const PURE: &[&str] = &["oriel-traffic"];
+const PURE: &[&str] = &["oriel-traffic", "oriel-llm"];
 
 /// Foreign crates whose business is just that.
 const IMPURE: &[&str] = &[

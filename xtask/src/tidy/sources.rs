@@ -9,7 +9,7 @@ const FOLDERS: &[&str] = &["crates", "fuzz", "xtask"];
 
 /// Folders in which nothing may do input or output, read a clock or the environment, or start a
 /// thread.
-const PURE: &[&str] = &["crates/traffic/src"];
+const PURE: &[&str] = &["crates/traffic/src", "crates/llm/src"];
 const IMPURE: &[&str] = &[
     "tokio",
     "std::fs",

@@ -1,0 +1,218 @@
+//! The one entrance: what a request is, and whose.
+
+use traffic::rules::pattern::HostPatterns;
+use traffic::{FlowKind, Head, Target};
+
+use crate::fields::Fields;
+use crate::json::Value;
+use crate::limits::{BODY_BYTES_MAX, SHAPE_BYTES_MAX};
+use crate::path::PathSays;
+use crate::{Body, HostClass, Identity, Link, TrafficType, identity, mcp};
+
+/// Tells what requests are. It remembers nothing of them.
+#[derive(Debug, Default)]
+pub struct Interpreter {
+    /// Hosts where models are asked, besides those that are known.
+    llm_hosts: HostPatterns,
+    messages: mcp::Messages,
+}
+
+/// A request as far as it is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// What the flow is.
+    pub kind: FlowKind,
+    /// The method.
+    pub method: &'a str,
+    /// The path of the URL without its query; empty for a tunnel.
+    pub path: &'a str,
+    /// Value of the content-type field.
+    pub content_type: Option<&'a str>,
+    /// The head.
+    pub head: &'a Head,
+    /// The body.
+    pub body: Body<'a>,
+}
+
+/// What a request is, and whose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meaning {
+    /// What it is for.
+    pub traffic_type: TrafficType,
+    /// Its session; looked for in calls of models and of tool servers only.
+    pub identity: Option<Identity>,
+    /// What it may be linked by; likewise.
+    pub links: Vec<Link>,
+}
+
+impl Interpreter {
+    /// With hosts where models are asked, besides those that are known.
+    #[must_use]
+    pub fn new(llm_hosts: HostPatterns) -> Self {
+        Self {
+            llm_hosts,
+            messages: mcp::Messages::default(),
+        }
+    }
+
+    /// What a host tells; worth remembering.
+    #[must_use]
+    pub fn host_class(&self, target: &Target) -> HostClass {
+        match self.llm_hosts.matches(target) {
+            Some(_) => HostClass::Model,
+            None => HostClass::of(target),
+        }
+    }
+
+    /// What a request to a host of this class is, and whose.
+    #[must_use]
+    pub fn interpret(&self, host: HostClass, request: &Request<'_>) -> Meaning {
+        let traffic_type = self.classify(host, request);
+        let mut meaning = Meaning {
+            traffic_type,
+            identity: None,
+            links: Vec::new(),
+        };
+        if !matches!(traffic_type, TrafficType::Llm | TrafficType::Mcp)
+            || request.kind == FlowKind::Tunnel
+        {
+            return meaning;
+        }
+        let fields = Fields::read(request.head);
+        meaning.identity = identity_of(traffic_type, &fields, request);
+        meaning.links = identity::links(&fields);
+        meaning
+    }
+
+    /// The session that a tool server gave its client, by the head of the response.
+    #[must_use]
+    pub fn session_begun(&self, response: &Head) -> Option<Identity> {
+        identity::from_mcp_fields(&Fields::read(response))
+    }
+
+    /// What a request to a host of this class is for.
+    #[must_use]
+    pub fn classify(&self, host: HostClass, request: &Request<'_>) -> TrafficType {
+        if host == HostClass::Model {
+            return TrafficType::Llm;
+        }
+        if request.kind == FlowKind::Tunnel {
+            return match host {
+                HostClass::Loopback => TrafficType::Other,
+                _ => TrafficType::Unknown,
+            };
+        }
+        let path = PathSays::of(request.path);
+        let below_openai = request.path.strip_prefix("/openai");
+        let is_azure = host == HostClass::AzureOpenai
+            && below_openai.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if is_azure || asks_model(path, request) {
+            return TrafficType::Llm;
+        }
+        if mcp::has_field(request.head) || self.calls_tool_server(request) {
+            return TrafficType::Mcp;
+        }
+        let is_named_so = host == HostClass::McpByName || path == PathSays::Mcp;
+        if is_named_so && !wants_page(request.head) {
+            return TrafficType::Mcp;
+        }
+        match host {
+            HostClass::Loopback => TrafficType::Other,
+            _ => TrafficType::Web,
+        }
+    }
+
+    /// Whether the body is a call by JSON-RPC.
+    fn calls_tool_server(&self, request: &Request<'_>) -> bool {
+        if request.method != "POST" || !is_json(request) || request.body.is_empty() {
+            return false;
+        }
+        let body = request.body.read(request.head, SHAPE_BYTES_MAX);
+        self.messages.has_call(&body)
+    }
+}
+
+/// Whether path and body together are those of a model's API.
+fn asks_model(path: PathSays, request: &Request<'_>) -> bool {
+    match path {
+        PathSays::Model => true,
+        PathSays::LikelyModel => {
+            let is_read = matches!(request.method, "GET" | "HEAD" | "DELETE" | "OPTIONS");
+            if is_read || request.body.is_empty() {
+                return true;
+            }
+            is_json(request) && model_in(request) != Some(false)
+        }
+        PathSays::PossiblyModel => is_json(request) && model_in(request) == Some(true),
+        PathSays::Mcp | PathSays::Nothing => false,
+    }
+}
+
+/// Whether the body names a model and what it is asked; `None` if that cannot be said.
+fn model_in(request: &Request<'_>) -> Option<bool> {
+    let text = request.body.read(request.head, SHAPE_BYTES_MAX);
+    let (mut model, mut question) = (false, false);
+    for (name, value) in Value::new(&text).members() {
+        match name {
+            b"model" => model |= value.is_text(),
+            b"messages" | b"input" | b"prompt" | b"contents" | b"documents" => question = true,
+            _ => {}
+        }
+        if model && question {
+            return Some(true);
+        }
+    }
+    let is_all = !request.body.cut && text.len() < SHAPE_BYTES_MAX;
+    is_all.then_some(false)
+}
+
+fn identity_of(
+    traffic_type: TrafficType,
+    fields: &Fields<'_>,
+    request: &Request<'_>,
+) -> Option<Identity> {
+    if let Some(identity) = identity::from_fields(fields) {
+        return Some(identity);
+    }
+    if traffic_type == TrafficType::Mcp {
+        return identity::from_baggage(fields).or_else(|| identity::from_mcp_fields(fields));
+    }
+    let from_body = || {
+        if request.body.is_empty() || !is_json(request) {
+            return None;
+        }
+        let body = request.body.read(request.head, BODY_BYTES_MAX);
+        identity::from_body(fields, &body)
+    };
+    from_body().or_else(|| identity::from_baggage(fields))
+}
+
+/// Whether the body is JSON, or may be: not every client says so.
+fn is_json(request: &Request<'_>) -> bool {
+    request.content_type.is_none_or(|content_type| {
+        let media_type = content_type
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim_ascii();
+        let media_type = media_type.as_bytes();
+        let ends = |end: &[u8]| {
+            let start = media_type.len().checked_sub(end.len());
+            let tail = start.and_then(|start| media_type.get(start..));
+            tail.is_some_and(|tail| tail.eq_ignore_ascii_case(end))
+        };
+        ends(b"/json") || ends(b"+json")
+    })
+}
+
+/// Whether a browser asks for something to show.
+fn wants_page(head: &Head) -> bool {
+    let accept = head.field("accept").unwrap_or_default();
+    accept
+        .trim_ascii()
+        .to_ascii_lowercase()
+        .starts_with(b"text/html")
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,8 +3,12 @@
 //! The record of a machine is always a SQLite file. With an archive that file is its outbox: a thread
 //! copies from it ([`crate::shipper`]), and may do so twice after a failure.
 
+mod file;
+
 use std::fmt;
 use std::sync::Arc;
+
+pub(crate) use self::file::FileArchive;
 
 use crate::{FlowRecord, GapRecord, RunRecord, StoreError};
 

@@ -28,6 +28,10 @@ const MIGRATIONS: [Migration; 2] = [
     },
 ];
 
+/// The newest step of the schema that this program knows.
+#[expect(clippy::cast_possible_truncation, reason = "a handful of steps")]
+pub(crate) const KNOWN_SCHEMA: u32 = MIGRATIONS.len() as u32;
+
 struct Migration {
     name: &'static str,
     sql: &'static str,
@@ -95,6 +99,20 @@ pub(crate) fn open_for_reading(path: &Path) -> Result<Connection, StoreError> {
         }
         _ => Ok(connection),
     }
+}
+
+/// How many steps of the schema a file has; 0 if it is missing or empty.
+pub(crate) fn schema_of(path: &Path) -> Result<u32, StoreError> {
+    match path.try_exists() {
+        Ok(true) => {}
+        _ => return Ok(0),
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)
+        .map_err(|error| StoreError::opening(path, error))?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    let applied = check_known(&connection).map_err(|error| error.at(path))?;
+    Ok(u32::try_from(applied).unwrap_or(u32::MAX))
 }
 
 fn create_private(path: &Path) -> io::Result<()> {

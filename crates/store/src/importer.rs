@@ -9,6 +9,7 @@ mod places;
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, ffi};
 use uuid::Uuid;
@@ -23,7 +24,8 @@ use crate::reader::detail;
 use crate::reader::records::read_run;
 use crate::row_number::first_row_at;
 use crate::{
-    FlowDetail, FlowKind, FlowRecord, FlowRef, FlowState, RunId, RunRecord, StoreError, database,
+    ArchiveBatch, FlowDetail, FlowKind, FlowRecord, FlowRef, FlowState, GapRecord, RunId,
+    RunRecord, StoreError, database,
 };
 
 /// Tries to find a run id that is free. There are a million of them.
@@ -63,7 +65,21 @@ impl Importer {
 
     /// Stores flows, all or none; they are durable when this returns. Nothing of them is masked here.
     pub fn insert(&mut self, flows: &[FlowRecord]) -> Result<Imported, StoreError> {
-        let done = self.insert_all(flows);
+        self.insert_parts(&[], flows, &[])
+    }
+
+    /// Stores flows, runs and gaps, all or none.
+    pub fn insert_batch(&mut self, batch: &ArchiveBatch) -> Result<Imported, StoreError> {
+        self.insert_parts(&batch.runs, &batch.flows, &batch.gaps)
+    }
+
+    fn insert_parts(
+        &mut self,
+        runs: &[Arc<RunRecord>],
+        flows: &[FlowRecord],
+        gaps: &[GapRecord],
+    ) -> Result<Imported, StoreError> {
+        let done = self.insert_all(runs, flows, gaps);
         if done.is_err() {
             // What was remembered may have been taken back.
             self.runs.clear();
@@ -73,7 +89,12 @@ impl Importer {
         done
     }
 
-    fn insert_all(&mut self, flows: &[FlowRecord]) -> Result<Imported, StoreError> {
+    fn insert_all(
+        &mut self,
+        runs: &[Arc<RunRecord>],
+        flows: &[FlowRecord],
+        gaps: &[GapRecord],
+    ) -> Result<Imported, StoreError> {
         let transaction =
             Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
         let mut writing = Writing {
@@ -84,6 +105,11 @@ impl Importer {
             places: &mut self.places,
             connections: &mut self.connections,
         };
+        for run in runs {
+            // Known or not: it may have ended.
+            writing.runs.remove(&run.uuid);
+            writing.run(run)?;
+        }
         let mut imported = Imported::default();
         for flow in flows {
             let count = match writing.write(flow)? {
@@ -93,22 +119,13 @@ impl Importer {
             };
             *count += 1;
         }
+        for gap in gaps {
+            writing.write_gap(gap)?;
+        }
         writing.arrivals.store(&transaction)?;
         drop(writing);
         transaction.commit()?;
         Ok(imported)
-    }
-
-    /// Stores runs, or how they ended.
-    pub fn insert_runs<'r>(
-        &mut self,
-        runs: impl IntoIterator<Item = &'r RunRecord>,
-    ) -> Result<(), StoreError> {
-        for run in runs {
-            let id = place_run(&self.connection, run)?;
-            self.runs.insert(run.uuid.clone(), id);
-        }
-        Ok(())
     }
 }
 
@@ -160,6 +177,25 @@ impl Writing<'_, '_> {
         let id = place_run(self.connection, run)?;
         self.runs.insert(run.uuid.clone(), id);
         Ok(id)
+    }
+
+    /// Stores a gap, unless it is there. Its number is of the file it is from.
+    fn write_gap(&mut self, gap: &GapRecord) -> Result<(), StoreError> {
+        let run = self.run(&gap.run)?;
+        self.connection
+            .prepare_cached(
+                "INSERT INTO gaps (run_id, at, reason, events, body_bytes) SELECT ?1, ?2, ?3, ?4, ?5
+                 WHERE NOT EXISTS (SELECT 1 FROM gaps WHERE run_id = ?1 AND at = ?2 AND reason = ?3
+                   AND events = ?4 AND body_bytes = ?5)",
+            )?
+            .execute((
+                run.as_str(),
+                gap.at.0,
+                &gap.reason,
+                parts::integer(gap.events),
+                parts::integer(gap.body_bytes),
+            ))?;
+        Ok(())
     }
 
     fn find(&self, id: FlowRef) -> Result<Option<Stored>, StoreError> {

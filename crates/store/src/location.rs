@@ -4,6 +4,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::archive::FileArchive;
+use crate::{Archive, StoreError};
+
 /// Where a record is.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Location {
@@ -32,6 +35,22 @@ impl Location {
     #[must_use]
     pub fn is_archive(&self) -> bool {
         !matches!(self, Self::File(_))
+    }
+
+    /// Opens it for writing.
+    pub fn open_archive(&self) -> Result<Box<dyn Archive>, StoreError> {
+        match self {
+            Self::File(path) => Ok(Box::new(FileArchive::open(path)?)),
+            Self::Postgres(_) | Self::ClickHouse(_) => Err(self.has_no_client()),
+        }
+    }
+
+    /// This program was built without what speaks to it.
+    pub(crate) fn has_no_client(&self) -> StoreError {
+        StoreError::Unavailable {
+            place: self.to_string(),
+            source: "this oriel was built without a client for it".into(),
+        }
     }
 
     /// The file, if it is one.

@@ -24,8 +24,8 @@ pub use self::changes::{Changes, Marker};
 use self::file::FileBackend;
 pub use self::page::{Cursor, Order, Page, Query, SortKey};
 use crate::{
-    Body, FlowDetail, FlowRef, Message, Records, Run, RunId, RunSummary, StoreError, StreamMessage,
-    UnknownId,
+    Body, FlowDetail, FlowRef, Location, Message, Records, Run, RunId, RunSummary, StoreError,
+    StreamMessage, UnknownId,
 };
 
 /// A database that is read.
@@ -40,6 +40,14 @@ impl Reader {
         Ok(Self {
             backend: Box::new(FileBackend::open(path)?),
         })
+    }
+
+    /// Opens what is at a location.
+    pub fn open_at(location: &Location) -> Result<Self, StoreError> {
+        match location {
+            Location::File(path) => Self::open(path),
+            Location::Postgres(_) | Location::ClickHouse(_) => Err(location.has_no_client()),
+        }
     }
 
     /// One page of flows.

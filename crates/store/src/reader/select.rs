@@ -1,7 +1,11 @@
 //! Turns a filter into SQL. Text of the user only ever becomes a bound value.
 //!
 //! Every test is written so that it is never NULL: what is not known does not match, and its
-//! opposite does.
+//! opposite does. A filter gives the same flows on each kind of database: of letters only those of
+//! ASCII match in either case, and a regular expression means what it means in Rust, as far as the
+//! database has its parts.
+
+mod dialect;
 
 use std::sync::Arc;
 
@@ -11,6 +15,7 @@ use rusqlite::types::{Value, ValueRef};
 use traffic::Timestamp;
 use traffic::rules::filter::{Bounds, Expression, Filter, NumberKey, Pattern, Test, TextKey};
 
+pub(crate) use self::dialect::Dialect;
 use super::packed::Detail;
 use crate::limits::{READ_HEAD_BYTES_MAX, REGEX_BYTES_MAX};
 use crate::row_number::{first_row_at, last_row_at};
@@ -22,7 +27,8 @@ pub(super) const SIZE: &str = "(coalesce(tunnel_bytes_sent, request_body_size, 0
 
 /// Conditions that all hold, with their values in order.
 #[derive(Debug, Default)]
-pub(super) struct Conditions {
+pub(crate) struct Conditions {
+    dialect: Dialect,
     sql: String,
     values: Vec<Value>,
 }
@@ -39,27 +45,42 @@ enum Plain {
 }
 
 impl Conditions {
+    /// None, for a database of this kind.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "readers of archives begin here")
+    )]
+    pub(crate) fn new(dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            ..Self::default()
+        }
+    }
+
     /// Adds a condition with `?` for each of its values.
-    pub(super) fn add(&mut self, sql: &str, values: impl IntoIterator<Item = Value>) {
+    pub(crate) fn add(&mut self, sql: &str, values: impl IntoIterator<Item = Value>) {
         if !self.sql.is_empty() {
             self.sql.push_str(" AND ");
         }
-        self.sql.push_str(sql);
-        self.values.extend(values);
+        self.put(sql, values);
     }
 
-    /// Adds that flows are of this run. They lie between the first and the last that came of it.
-    pub(super) fn add_run(&mut self, run: RunId) {
+    /// Adds that flows are of this run.
+    pub(crate) fn add_run(&mut self, run: RunId) {
         let run = || Value::from(run.as_str().to_owned());
-        self.add(
-            "run_id = ? AND id BETWEEN (SELECT min(first_id) FROM arrivals WHERE run_id = ?)
-               AND (SELECT max(last_id) FROM arrivals WHERE run_id = ?)",
-            [run(), run(), run()],
-        );
+        match self.dialect {
+            // They lie between the first and the last that came of it.
+            Dialect::Sqlite => self.add(
+                "run_id = ? AND id BETWEEN (SELECT min(first_id) FROM arrivals WHERE run_id = ?)
+                   AND (SELECT max(last_id) FROM arrivals WHERE run_id = ?)",
+                [run(), run(), run()],
+            ),
+            Dialect::Postgres | Dialect::ClickHouse => self.add("run_id = ?", [run()]),
+        }
     }
 
     /// Adds what a filter asks for.
-    pub(super) fn add_filter(&mut self, filter: &Filter) {
+    pub(crate) fn add_filter(&mut self, filter: &Filter) {
         if !self.sql.is_empty() {
             self.sql.push_str(" AND ");
         }
@@ -67,16 +88,28 @@ impl Conditions {
     }
 
     /// The conditions as one expression.
-    pub(super) fn sql(&self) -> &str {
+    pub(crate) fn sql(&self) -> &str {
         match self.sql.is_empty() {
             true => "TRUE",
             false => &self.sql,
         }
     }
 
-    /// The values.
-    pub(super) fn values(&self) -> &[Value] {
+    /// The values, in the order of their places.
+    pub(crate) fn values(&self) -> &[Value] {
         &self.values
+    }
+
+    /// Appends SQL with `?` for each of its values, which become places as the dialect has them.
+    fn put(&mut self, sql: &str, values: impl IntoIterator<Item = Value>) {
+        let mut parts = sql.split('?');
+        self.sql.push_str(parts.next().unwrap_or_default());
+        for (part, value) in parts.zip(values) {
+            let place = self.dialect.place(self.values.len() + 1, &value);
+            self.sql.push_str(&place);
+            self.sql.push_str(part);
+            self.values.push(value);
+        }
     }
 
     fn write(&mut self, expression: &Expression) {
@@ -142,7 +175,7 @@ impl Conditions {
                 return;
             }
             TextKey::Id => &[
-                ("(run_id || '.' || seq)", Plain::Whole),
+                (self.dialect.flow_id(), Plain::Whole),
                 ("trace_id", Plain::Whole),
             ],
             TextKey::Process => {
@@ -173,8 +206,12 @@ impl Conditions {
         self.sql.push(')');
     }
 
-    /// What is known of the client's connection.
+    /// What is known of the client's connection. An archive has it beside the flow.
     fn write_of_client(&mut self, pattern: &Pattern, columns: &[(&str, Plain)]) {
+        if self.dialect != Dialect::Sqlite {
+            self.write_any(pattern, columns);
+            return;
+        }
         self.sql
             .push_str("(client_connection IN (SELECT id FROM client_connections WHERE ");
         self.write_any(pattern, columns);
@@ -186,9 +223,11 @@ impl Conditions {
         if let Pattern::Plain(text) = pattern
             && let Some(back) = place_from_end(text)
         {
-            self.sql
-                .push_str("(run_id = coalesce((SELECT id FROM runs ORDER BY number DESC LIMIT 1 OFFSET ?), ''))");
-            self.values.push(Value::from(back - 1));
+            let sql = format!(
+                "(run_id = coalesce((SELECT id FROM runs ORDER BY {} LIMIT 1 OFFSET ?), ''))",
+                self.dialect.newest_run_first()
+            );
+            self.put(&sql, [Value::from(back - 1)]);
             return;
         }
         self.sql.push_str("(run_id IN (SELECT id FROM runs WHERE ");
@@ -197,6 +236,9 @@ impl Conditions {
     }
 
     fn write_header(&mut self, name: &str, pattern: &Pattern) {
+        if self.dialect != Dialect::Sqlite {
+            return self.write_header_of_json(name, pattern);
+        }
         // As with LIKE, only letters of ASCII match in either case.
         let whole = |regex: String| format!("(?s-u){regex}");
         let regex = match pattern {
@@ -207,21 +249,36 @@ impl Conditions {
                 whole(format!("^{}$", parts.join(".*")))
             }
         };
-        self.sql.push_str(
+        self.put(
             "has_field(detail, (SELECT head FROM client_connections WHERE id = client_connection), \
              (SELECT head FROM upstream_connections WHERE id = upstream_connection), ?, ?)",
+            [Value::from(name.to_owned()), Value::from(regex)],
         );
-        self.values.push(Value::from(name.to_owned()));
-        self.values.push(Value::from(regex));
+    }
+
+    /// Archives have the fields in JSON objects, the names in lower case.
+    fn write_header_of_json(&mut self, name: &str, pattern: &Pattern) {
+        for (start, column) in [("(", "request_headers"), (" OR ", "response_headers")] {
+            self.sql.push_str(start);
+            let (before, after) = self.dialect.any_value_of(column);
+            let names = |sql: &str| {
+                let count = sql.matches('?').count();
+                std::iter::repeat_n(Value::from(name.to_owned()), count)
+            };
+            self.put(&before, names(&before));
+            self.write_match("value", Plain::Part, pattern);
+            self.put(&after, names(&after));
+        }
+        self.sql.push(')');
     }
 
     /// One text column and one pattern.
     fn write_match(&mut self, column: &str, plain: Plain, pattern: &Pattern) {
         let like = match pattern {
             Pattern::Regex(regex) => {
-                self.sql
-                    .push_str(&format!("coalesce(regexp(?, {column}), FALSE)"));
-                self.values.push(Value::from(regex.clone()));
+                let test = self.dialect.matches(column);
+                let regex = self.dialect.regex(regex);
+                self.put(&format!("coalesce({test}, FALSE)"), [Value::from(regex)]);
                 return;
             }
             Pattern::Plain(text) if plain == Plain::Part => format!("%{}%", escaped(text)),
@@ -231,14 +288,15 @@ impl Conditions {
                 parts.join("%")
             }
         };
-        let test = format!("coalesce({column} LIKE ? ESCAPE '\\', FALSE)");
+        let like = self.dialect.like_pattern(like);
+        let test = format!("coalesce({}, FALSE)", self.dialect.is_like(column));
         if plain == Plain::Domain && matches!(pattern, Pattern::Plain(_)) {
-            self.sql.push_str(&format!("({test} OR {test})"));
-            self.values.push(Value::from(format!("%.{like}")));
+            let below = format!("%.{like}");
+            let values = [Value::from(below), Value::from(like)];
+            self.put(&format!("({test} OR {test})"), values);
         } else {
-            self.sql.push_str(&test);
+            self.put(&test, [Value::from(like)]);
         }
-        self.values.push(Value::from(like));
     }
 
     fn write_number(&mut self, key: NumberKey, bounds: Bounds) {
@@ -248,7 +306,10 @@ impl Conditions {
             NumberKey::RequestSize => "coalesce(tunnel_bytes_sent, request_body_size)",
             NumberKey::ResponseSize => "coalesce(tunnel_bytes_received, response_body_size)",
             NumberKey::Duration => "duration_us",
-            NumberKey::Pid => "(SELECT pid FROM client_connections WHERE id = client_connection)",
+            NumberKey::Pid if self.dialect == Dialect::Sqlite => {
+                "(SELECT pid FROM client_connections WHERE id = client_connection)"
+            }
+            NumberKey::Pid => "pid",
             NumberKey::Time => {
                 self.write_time(bounds);
                 return;
@@ -256,24 +317,28 @@ impl Conditions {
         };
         // Not `coalesce` around the whole: an index is of use only to a bare comparison. IS NOT
         // NULL makes it FALSE where the number is not known.
-        self.write_bounds(number, bounds);
+        self.write_bounds(number, "?", bounds);
     }
 
-    /// The number of a row holds its time, and rows lie in that order.
+    /// In SQLite the number of a row holds its time, and rows lie in that order.
     fn write_time(&mut self, bounds: Bounds) {
+        if self.dialect != Dialect::Sqlite {
+            return self.write_bounds("start_time", self.dialect.time(), bounds);
+        }
         let rows = Bounds {
             min: bounds.min.map(|at| first_row_at(Timestamp(at))),
             max: bounds.max.map(|at| last_row_at(Timestamp(at))),
         };
-        self.write_bounds("id", rows);
+        self.write_bounds("id", "?", rows);
     }
 
-    fn write_bounds(&mut self, number: &str, bounds: Bounds) {
+    /// `place` is what a bound is written as, with `?` for its value.
+    fn write_bounds(&mut self, number: &str, place: &str, bounds: Bounds) {
         self.sql.push_str(&format!("({number} IS NOT NULL"));
         for (comparison, bound) in [(">=", bounds.min), ("<=", bounds.max)] {
             if let Some(bound) = bound {
-                self.sql.push_str(&format!(" AND {number} {comparison} ?"));
-                self.values.push(Value::from(bound));
+                let sql = format!(" AND {number} {comparison} {place}");
+                self.put(&sql, [Value::from(bound)]);
             }
         }
         self.sql.push(')');
@@ -360,3 +425,6 @@ fn regexp(context: &Context<'_>) -> rusqlite::Result<Option<bool>> {
 fn boxed(error: regex::Error) -> Box<dyn std::error::Error + Send + Sync> {
     Box::new(error)
 }
+
+#[cfg(test)]
+mod tests;

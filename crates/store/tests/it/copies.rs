@@ -324,7 +324,11 @@ fn the_end_of_a_run_is_taken_later() {
     place.store.end_run(place.run, end).unwrap();
     let run = Arc::clone(&records(&place.path(), 100)[0].run);
     let mut importer = Importer::open(&other).unwrap();
-    importer.insert_runs([&*run]).unwrap();
+    let batch = oriel_store::ArchiveBatch {
+        runs: vec![run],
+        ..oriel_store::ArchiveBatch::default()
+    };
+    importer.insert_batch(&batch).unwrap();
     let copied = Reader::open(&other).unwrap().run(place.run).unwrap();
     assert_eq!(
         (copied.ended_at, copied.exit_code),

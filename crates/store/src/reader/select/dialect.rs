@@ -1,0 +1,127 @@
+//! How the kinds of databases say the same thing. Column names are the same on all of them.
+
+use rusqlite::types::Value;
+
+/// A kind of database.
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "readers of archives say theirs")
+)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    #[default]
+    Sqlite,
+    Postgres,
+    ClickHouse,
+}
+
+impl Dialect {
+    /// What stands for a value: the first has the number 1. PostgreSQL and ClickHouse
+    /// (`param_p1=…` of a request) want to know its type.
+    pub(super) fn place(self, number: usize, value: &Value) -> String {
+        let is_text = matches!(value, Value::Text(_));
+        match self {
+            Self::Sqlite => "?".to_owned(),
+            Self::Postgres => {
+                let of = if is_text { "text" } else { "bigint" };
+                format!("${number}::{of}")
+            }
+            Self::ClickHouse => {
+                let of = if is_text { "String" } else { "Int64" };
+                format!("{{p{number}:{of}}}")
+            }
+        }
+    }
+
+    /// The id of a flow as people type it.
+    pub(super) fn flow_id(self) -> &'static str {
+        match self {
+            Self::Sqlite | Self::Postgres => "(run_id || '.' || seq)",
+            Self::ClickHouse => "concat(run_id, '.', toString(seq))",
+        }
+    }
+
+    /// The order of runs.
+    pub(super) fn newest_run_first(self) -> &'static str {
+        match self {
+            Self::Sqlite | Self::Postgres => "number DESC",
+            Self::ClickHouse => "started_at DESC, uuid DESC",
+        }
+    }
+
+    /// A test of a column against a pattern of LIKE; see [`Self::like_pattern`].
+    pub(super) fn is_like(self, column: &str) -> String {
+        match self {
+            Self::Sqlite => format!("{column} LIKE ? ESCAPE '\\'"),
+            // ILIKE would take letters beyond ASCII for equal too, and which depends on the locale.
+            Self::Postgres => format!("lower({column} COLLATE \"C\") LIKE ? ESCAPE '\\'"),
+            // Its escape character is the backslash; `lower` knows ASCII only.
+            Self::ClickHouse => format!("lower({column}) LIKE ?"),
+        }
+    }
+
+    /// The pattern for [`Self::is_like`].
+    pub(super) fn like_pattern(self, mut pattern: String) -> String {
+        // LIKE of SQLite compares without regard to the case of ASCII letters.
+        if self != Self::Sqlite {
+            pattern.make_ascii_lowercase();
+        }
+        pattern
+    }
+
+    /// A test of a column against a regular expression; see [`Self::regex`].
+    pub(super) fn matches(self, column: &str) -> String {
+        match self {
+            Self::Sqlite => format!("regexp(?, {column})"),
+            Self::Postgres => format!("{column} ~ ?"),
+            Self::ClickHouse => format!("match({column}, ?)"),
+        }
+    }
+
+    /// A regular expression of Rust that ignores case, for [`Self::matches`].
+    pub(super) fn regex(self, regex: &str) -> String {
+        match self {
+            Self::Sqlite => regex.to_owned(),
+            // Options stand at the beginning only: `p` keeps the dot from matching line feeds.
+            Self::Postgres => match regex.strip_prefix("(?i)") {
+                Some(rest) => format!("(?ip){rest}"),
+                None => match regex.strip_prefix("(?s)") {
+                    Some(rest) => format!("(?i){rest}"),
+                    None => format!("(?ip){regex}"),
+                },
+            },
+            // RE2, whose dot matches line feeds in ClickHouse.
+            Self::ClickHouse => format!("(?i-s){regex}"),
+        }
+    }
+
+    /// What stands before and behind a test of `value` to ask it of each value of a field in a JSON
+    /// object of fields, `?` being its name. A value is a text, or an array of texts where the field
+    /// came more than once.
+    pub(super) fn any_value_of(self, column: &str) -> (String, String) {
+        match self {
+            // Here fields are packed: `has_field` reads them.
+            Self::Sqlite => ("FALSE AND (".to_owned(), ")".to_owned()),
+            Self::Postgres => (
+                format!("EXISTS (SELECT FROM oriel_field_values({column}, ?) AS value WHERE "),
+                ")".to_owned(),
+            ),
+            Self::ClickHouse => (
+                "arrayExists(value -> ".to_owned(),
+                format!(
+                    ", multiIf(JSONType({column}, ?) = 'Array', JSONExtract({column}, ?, 'Array(String)'), \
+                     JSONHas({column}, ?), [JSONExtractString({column}, ?)], []))"
+                ),
+            ),
+        }
+    }
+
+    /// A point in time from a number of microseconds.
+    pub(super) fn time(self) -> &'static str {
+        match self {
+            Self::Sqlite => "?",
+            Self::Postgres => "(timestamp 'epoch' + ? * interval '1 microsecond')",
+            Self::ClickHouse => "fromUnixTimestamp64Micro(?, 'UTC')",
+        }
+    }
+}

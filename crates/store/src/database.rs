@@ -17,7 +17,7 @@ use crate::limits::{BUSY_TIMEOUT, OPEN_ATTEMPTS, OPEN_PAUSE};
 const APPLICATION_ID: i32 = 0x6f72_696c;
 
 /// All steps of the schema, in order. A step that was released is never edited.
-const MIGRATIONS: [Migration; 2] = [
+const MIGRATIONS: [Migration; 3] = [
     Migration {
         name: "0001_flows",
         sql: include_str!("../migrations/0001_flows.sql"),
@@ -25,6 +25,10 @@ const MIGRATIONS: [Migration; 2] = [
     Migration {
         name: "0002_archives",
         sql: include_str!("../migrations/0002_archives.sql"),
+    },
+    Migration {
+        name: "0003_annotations",
+        sql: include_str!("../migrations/0003_annotations.sql"),
     },
 ];
 

@@ -24,8 +24,8 @@ use crate::reader::detail;
 use crate::reader::records::read_run;
 use crate::row_number::first_row_at;
 use crate::{
-    ArchiveBatch, FlowDetail, FlowKind, FlowRecord, FlowRef, FlowState, GapRecord, RunId,
-    RunRecord, StoreError, database,
+    Annotation, ArchiveBatch, FlowDetail, FlowKind, FlowRecord, FlowRef, FlowState, GapRecord,
+    RunId, RunRecord, StoreError, annotate, database,
 };
 
 /// Tries to find a run id that is free. There are a million of them.
@@ -277,6 +277,7 @@ impl Writing<'_, '_> {
         }
         self.arrivals.note(id.run, id.seq, row);
         self.write_ending(row, detail)?;
+        annotate::write(self.connection, row, &Annotation::of(&detail.row))?;
         self.write_messages(row, flow)
     }
 
@@ -320,6 +321,7 @@ impl Writing<'_, '_> {
             .prepare_cached("INSERT INTO flow_changes (flow) VALUES (?1)")?
             .execute([stored.row])?;
         self.write_ending(stored.row, detail)?;
+        annotate::write(self.connection, stored.row, &Annotation::of(&detail.row))?;
         self.write_messages(stored.row, flow)
     }
 

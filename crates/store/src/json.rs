@@ -51,6 +51,8 @@ pub struct FlowItem {
     truncated: bool,
     danger_unverified: bool,
     redaction: &'static str,
+    tags: Vec<String>,
+    note: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -290,6 +292,8 @@ impl FlowItem {
             truncated: row.truncated,
             danger_unverified: row.danger_unverified,
             redaction: row.redaction.as_str(),
+            tags: row.tags.clone(),
+            note: row.note.clone(),
         }
     }
 }

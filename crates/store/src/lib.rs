@@ -28,6 +28,7 @@
 //! ```
 #![warn(missing_docs)]
 
+mod annotate;
 mod archive;
 mod database;
 mod detail;
@@ -50,6 +51,7 @@ pub mod json;
 pub mod limits;
 pub mod reader;
 
+pub use annotate::{Annotate, AnnotateError, Annotation, Annotator};
 pub use archive::{Archive, ArchiveBatch, ArchiveStatus, Migrated};
 pub use error::StoreError;
 pub use flow_record::{FlowRecord, GapRecord, Origin, Records, RunRecord, flow_uuid};

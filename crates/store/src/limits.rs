@@ -71,6 +71,13 @@ pub const REMEMBERED_PLACES_MAX: usize = 1024;
 /// most 48 MiB of heads, mostly a fifth of that.
 pub const REMEMBERED_CONNECTIONS_MAX: usize = 4096;
 
+/// Bytes of one tag: a word or a few.
+pub const TAG_BYTES_MAX: usize = 64;
+/// Tags of one flow: more is a list that nobody reads.
+pub const TAGS_MAX: usize = 32;
+/// Bytes of the note of a flow: it is shown beside the flow in lists.
+pub const NOTE_BYTES_MAX: usize = 4096;
+
 /// Rows of `flow_changes` that are kept for followers when a database is opened.
 pub const CHANGES_KEPT: i64 = 10_000;
 /// Flows that one row of `arrivals` stands for: a lookup of one looks at up to as many.

@@ -23,6 +23,7 @@ use self::backend::Backend;
 pub use self::changes::{Changes, Marker};
 use self::file::FileBackend;
 pub use self::page::{Cursor, Order, Page, Query, SortKey};
+pub(crate) use self::resolve::row_of;
 use crate::{
     Body, FlowDetail, FlowRef, Location, Message, Records, Run, RunId, RunSummary, StoreError,
     StreamMessage, UnknownId,

@@ -91,6 +91,10 @@ pub struct FlowRow {
     pub danger_unverified: bool,
     /// True if credentials were stored as they came.
     pub redaction: Redaction,
+    /// What people marked it with, sorted.
+    pub tags: Vec<String>,
+    /// What people noted about it.
+    pub note: Option<String>,
 }
 
 /// Why a flow failed. The names are those of [`traffic::Failure`].

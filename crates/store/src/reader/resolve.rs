@@ -79,6 +79,30 @@ pub(super) fn flows_of(connection: &Connection, run: RunId) -> rusqlite::Result<
     Ok(u64::try_from(flows).unwrap_or(0))
 }
 
+/// The row of a flow.
+pub(crate) fn row_of(connection: &Connection, flow: FlowRef) -> Result<i64, StoreError> {
+    let seq = i64::try_from(flow.seq).unwrap_or(i64::MAX);
+    let found: Option<i64> = connection
+        .prepare_cached(
+            "WITH arrival AS (
+               SELECT first_id, last_id FROM arrivals WHERE run_id = ?1 AND first_seq <= ?2
+               ORDER BY first_seq DESC LIMIT 1
+             )
+             SELECT id FROM flows WHERE run_id = ?1 AND seq = ?2
+               AND id BETWEEN (SELECT first_id FROM arrival) AND (SELECT last_id FROM arrival)",
+        )?
+        .query_row((flow.run.as_str(), seq), |row| row.get(0))
+        .optional()?;
+    match found {
+        Some(row) => Ok(row),
+        None => {
+            let flows = flows_of(connection, flow.run)?;
+            let run = flow.run;
+            Err(UnknownId::NoFlow { run, flows }.into())
+        }
+    }
+}
+
 /// `last` is the last run, `-1` too, `-2` the one before.
 fn run_of_place(connection: &Connection, place: &str, text: &str) -> Result<RunId, StoreError> {
     let not_an_id = || UnknownId::NotAnId {

@@ -1,9 +1,11 @@
 //! Reads a row of `flows` as a list shows it.
 
 use rusqlite::Row;
+use rusqlite::types::ValueRef;
 use traffic::Timestamp;
 use traffic::rules::redact::Redaction;
 
+use crate::annotate::parse_tags;
 use crate::{ErrorView, FlowKind, FlowRef, FlowRow, FlowState, RunId, StoreError};
 
 /// The columns that [`read_row`] needs.
@@ -11,7 +13,7 @@ pub(super) const ROW_COLUMNS: &str = "id, run_id, seq, trace_id, kind, state, st
     first_byte_us, method, url, host, port, path, status_code, request_version, response_version, \
     route_action, route_rule, request_body_size, response_body_size, truncated, tunnel_bytes_sent, \
     tunnel_bytes_received, response_content_type, error_side, error_stage, error_type, error_message, \
-    replied_status, danger_unverified, redaction";
+    replied_status, danger_unverified, redaction, tags, note";
 
 /// Reads a row that has the columns of [`ROW_COLUMNS`].
 pub(super) fn read_row(row: &Row<'_>) -> Result<FlowRow, StoreError> {
@@ -52,6 +54,11 @@ pub(super) fn read_row(row: &Row<'_>) -> Result<FlowRow, StoreError> {
             Ok("none") => Redaction::None,
             _ => Redaction::Basic,
         },
+        tags: match row.get_ref("tags")? {
+            ValueRef::Text(json) => parse_tags(&String::from_utf8_lossy(json))?,
+            _ => Vec::new(),
+        },
+        note: row.get("note")?,
     })
 }
 

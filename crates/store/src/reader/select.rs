@@ -187,6 +187,9 @@ impl Conditions {
             }
             TextKey::Front => return self.write_of_client(pattern, &[("front", Plain::Whole)]),
             TextKey::Sni => return self.write_of_client(pattern, &[("tls_sni", Plain::Domain)]),
+            TextKey::Tag => return self.write_tag(pattern),
+            TextKey::Note => &[("note", Plain::Part)],
+            TextKey::Marked => &[(self.dialect.is_marked(), Plain::Whole)],
             TextKey::Fingerprint => {
                 let columns = [("ja3", Plain::Whole), ("ja4", Plain::Whole)];
                 return self.write_of_client(pattern, &columns);
@@ -216,6 +219,13 @@ impl Conditions {
             .push_str("(client_connection IN (SELECT id FROM client_connections WHERE ");
         self.write_any(pattern, columns);
         self.sql.push_str("))");
+    }
+
+    fn write_tag(&mut self, pattern: &Pattern) {
+        let (before, after) = self.dialect.any_tag();
+        self.sql.push_str(before);
+        self.write_any(pattern, &[("tag", Plain::Whole)]);
+        self.sql.push_str(after);
     }
 
     /// A run by its id or name, or by its place from the end.

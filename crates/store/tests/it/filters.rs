@@ -1,6 +1,6 @@
 //! Filters answer as a plain reading of them does.
 
-use oriel_store::{FlowDetail, Query, Reader};
+use oriel_store::{Annotate, Annotator, FlowDetail, Query, Reader};
 use proptest::prelude::*;
 use traffic::rules::filter::{Expression, Filter, NumberKey, Pattern, Test, TextKey};
 use traffic::{Action, Failure, FailureKind, FlowKind, Side, Stage, Target, Timestamp};
@@ -52,6 +52,20 @@ fn place() -> Place {
             events.truncate(3);
         }
         place.record(events);
+    }
+    place.flush();
+    let mut annotator = Annotator::open(&place.path()).unwrap();
+    for (seq, tags, note) in [
+        (3, &["gold", "team.a"][..], None),
+        (4, &["gold"], Some("Slow: 50% of it")),
+        (5, &[], Some("look here")),
+    ] {
+        let change = Annotate {
+            add_tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            note: note.map(str::to_owned),
+            ..Annotate::default()
+        };
+        annotator.annotate(place.flow(seq), &change).unwrap();
     }
     place
 }
@@ -112,6 +126,9 @@ fn passes(test: &Test, flow: &FlowDetail) -> bool {
                 let names = [&client.ja3, &client.ja4];
                 names.into_iter().flatten().any(|name| is(pattern, name))
             }
+            TextKey::Tag => row.tags.iter().any(|tag| is(pattern, tag)),
+            TextKey::Note => row.note.as_ref().is_some_and(|note| has(pattern, note)),
+            TextKey::Marked => is(pattern, if row.tags.is_empty() { "no" } else { "yes" }),
             TextKey::Id => is(pattern, &row.id.to_string()) || is(pattern, &row.uuid),
         },
         Test::Number(key, bounds) => {
@@ -237,6 +254,14 @@ fn every_key_answers() {
         "error:timed_out within",
         "error:upstream messages",
         "route:tunnel",
+        "tag:GOLD",
+        "tag:team*",
+        "tag:gold,none",
+        "-tag:gold",
+        "note:\"50% of\"",
+        "note:*here",
+        "marked:yes",
+        "marked:no",
         "header.x-odd:7",
         "header.X-Odd:answer*",
         "header.x-odd:/^1\\d$/",

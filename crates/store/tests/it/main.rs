@@ -1,6 +1,7 @@
 //! The store from the outside: events in, answers out.
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
+mod annotations;
 mod changes;
 mod copies;
 mod crash;

@@ -10,6 +10,7 @@
 //! kind:http,tunnel             any of several values
 //! url:/v[12]\/chat/            a regular expression between slashes
 //! process:node pid:4711        the client's program, where it was found
+//! tag:gold note:hang marked:no what people said about flows
 //! front:socks5,reverse         how the client said whom it wants
 //! sni:a.com tls:t13d1516h2*    the name in the ClientHello, its JA3 or JA4
 //! since:1h until:2026-03-02    times relative to now, dates, or RFC 3339
@@ -100,6 +101,12 @@ pub enum TextKey {
     Front,
     /// The JA3 or JA4 fingerprint of the client's ClientHello.
     Fingerprint,
+    /// Any of its tags.
+    Tag,
+    /// Its note. A plain value is looked for anywhere in it.
+    Note,
+    /// Whether it has a tag: `yes` or `no`.
+    Marked,
 }
 
 /// Numbers of a flow.

@@ -116,6 +116,31 @@ impl Dialect {
         }
     }
 
+    /// What stands before and behind a test of `tag` to ask it of each tag of a flow. Archives have them
+    /// in the array `flow_tags`.
+    pub(super) fn any_tag(self) -> (&'static str, &'static str) {
+        match self {
+            // Few flows have tags: they are found once, not asked for with each flow.
+            Self::Sqlite => (
+                "(id IN (SELECT flow FROM (
+                   SELECT flow, value AS tag FROM annotations, json_each(annotations.tags)
+                 ) WHERE ",
+                "))",
+            ),
+            Self::Postgres => ("EXISTS (SELECT FROM unnest(flow_tags) AS tag WHERE ", ")"),
+            Self::ClickHouse => ("arrayExists(tag -> ", ", flow_tags)"),
+        }
+    }
+
+    /// `yes` for a flow that has tags, else `no`.
+    pub(super) fn is_marked(self) -> &'static str {
+        match self {
+            Self::Sqlite => "iif(coalesce(tags, '[]') = '[]', 'no', 'yes')",
+            Self::Postgres => "(CASE WHEN cardinality(flow_tags) = 0 THEN 'no' ELSE 'yes' END)",
+            Self::ClickHouse => "if(empty(flow_tags), 'no', 'yes')",
+        }
+    }
+
     /// A point in time from a number of microseconds.
     pub(super) fn time(self) -> &'static str {
         match self {

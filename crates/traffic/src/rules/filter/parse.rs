@@ -11,7 +11,7 @@ use crate::Timestamp;
 use crate::spelling::nearest;
 
 /// What stands before a colon, and what it asks for.
-const KEYS: [(&str, Key); 26] = [
+const KEYS: [(&str, Key); 29] = [
     ("host", Key::Text(TextKey::Host)),
     ("path", Key::Text(TextKey::Path)),
     ("url", Key::Text(TextKey::Url)),
@@ -38,6 +38,9 @@ const KEYS: [(&str, Key); 26] = [
     ("sni", Key::Text(TextKey::Sni)),
     ("front", Key::Text(TextKey::Front)),
     ("tls", Key::Text(TextKey::Fingerprint)),
+    ("tag", Key::Text(TextKey::Tag)),
+    ("note", Key::Text(TextKey::Note)),
+    ("marked", Key::Word(TextKey::Marked, &["yes", "no"])),
     ("status", Key::Number(NumberKey::Status, Unit::Status)),
     ("size", Key::Number(NumberKey::Size, Unit::Bytes)),
     ("req.size", Key::Number(NumberKey::RequestSize, Unit::Bytes)),

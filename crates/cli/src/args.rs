@@ -26,7 +26,10 @@ pub(crate) use config::{Config, ConfigCommand};
 pub(crate) use demo::Demo;
 pub(crate) use doctor::{Doctor, probe_layer};
 pub(crate) use env::{Env, ShellName};
-pub(crate) use flows::{Flows, FlowsCommand, FlowsList, FlowsShow, FlowsTail, Part, ShowAs, Sort};
+pub(crate) use flows::{
+    Flows, FlowsCommand, FlowsList, FlowsMark, FlowsNote, FlowsShow, FlowsTail, ListForm, Part,
+    ShowAs, Sort,
+};
 pub(crate) use proxy::{AuthorityFlags, DataFlags};
 pub(crate) use run::{CaptureWhich, EnvMode, Run, SummaryForm};
 pub(crate) use serve::Serve;

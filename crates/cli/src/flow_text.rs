@@ -14,6 +14,12 @@ pub(crate) fn request(row: &FlowRow) -> String {
     format!("{} {}", escape_line(&row.method), escape_line(&row.url))
 }
 
+/// The tags, each behind a hash, with a space in front.
+pub(crate) fn tags(row: &FlowRow) -> String {
+    let tags = row.tags.iter();
+    tags.map(|tag| format!(" #{}", escape_line(tag))).collect()
+}
+
 /// The status, or in a word why there is none.
 pub(crate) fn status(row: &FlowRow, pen: Pen) -> Cell {
     let with = |glyph: Glyph, word: &str| format!("{} {word}", pen.glyph(glyph));

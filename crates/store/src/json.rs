@@ -260,6 +260,40 @@ impl FlowList {
 }
 
 impl FlowItem {
+    /// The fields, those of objects behind a dot, with what they hold.
+    pub const FIELDS: [(&'static str, &'static str); 30] = [
+        ("id", "text"),
+        ("uuid", "text"),
+        ("time", "time"),
+        ("session", "text"),
+        ("kind", "http | websocket | tunnel"),
+        ("state", "open | completed | failed | interrupted"),
+        ("method", "text"),
+        ("url", "text"),
+        ("host", "text"),
+        ("port", "number"),
+        ("path", "text | null"),
+        ("status", "number | null"),
+        ("proto", "text | null"),
+        ("upstream_proto", "text | null"),
+        ("route.action", "intercept | tunnel | block"),
+        ("route.rule", "text"),
+        ("duration_ms", "number | null"),
+        ("ttfb_ms", "number | null"),
+        ("sizes.request_bytes", "number | null"),
+        ("sizes.response_bytes", "number | null"),
+        ("error.side", "text | null"),
+        ("error.stage", "text | null"),
+        ("error.kind", "text | null"),
+        ("error.message", "text | null"),
+        ("error.replied_status", "number | null"),
+        ("truncated", "true | false"),
+        ("danger_unverified", "true | false"),
+        ("redaction", "basic | none"),
+        ("tags", "list of texts"),
+        ("note", "text | null"),
+    ];
+
     /// The shape of a row.
     #[must_use]
     pub fn new(row: &FlowRow) -> Self {

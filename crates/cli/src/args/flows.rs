@@ -32,6 +32,16 @@ pub(crate) enum FlowsCommand {
     /// Show flows as they come
     #[command(after_help = "Example:\n  oriel flows tail -f 'status:>=400'")]
     Tail(FlowsTail),
+    /// Mark flows with tags, to find them again with `tag:`
+    #[command(
+        after_help = "Examples:\n  oriel flows mark @last.3 --tag slow\n  oriel flows mark @last.3 --untag slow\n  oriel flows tag:slow"
+    )]
+    Mark(FlowsMark),
+    /// Note something about a flow, to find it again with `note:`
+    #[command(
+        after_help = "Examples:\n  oriel flows note @last.3 \"hangs after the second tool call\"\n  oriel flows note:hangs"
+    )]
+    Note(FlowsNote),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -61,9 +71,48 @@ pub(crate) struct FlowsList {
     /// The other way round
     #[arg(short, long)]
     pub(crate) reverse: bool,
+    #[command(flatten)]
+    pub(crate) form: ListForm,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+}
+
+/// How a list is printed for programs.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ListForm {
     /// One JSON object per line
     #[arg(long, conflicts_with = "json")]
     pub(crate) jsonl: bool,
+    /// Only these fields of the JSON objects, for example `id,error.kind`; `help` lists them
+    #[arg(long, value_name = "FIELDS", value_delimiter = ',')]
+    pub(crate) fields: Vec<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FlowsMark {
+    /// The flows: `k7q2.31`, `@last.31` or a UUID
+    #[arg(required = true)]
+    pub(crate) ids: Vec<String>,
+    /// A tag that they get (repeatable, or with commas); `marked` if none is named
+    #[arg(long = "tag", value_name = "TAG", value_delimiter = ',')]
+    pub(crate) tags: Vec<String>,
+    /// A tag that they lose (repeatable, or with commas)
+    #[arg(long = "untag", value_name = "TAG", value_delimiter = ',')]
+    pub(crate) untags: Vec<String>,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FlowsNote {
+    /// The flow: `k7q2.31`, `@last.31` or a UUID
+    pub(crate) id: String,
+    /// What to note, in the place of what was noted before
+    #[arg(required_unless_present = "clear")]
+    pub(crate) text: Vec<String>,
+    /// Take the note away
+    #[arg(long, conflicts_with = "text")]
+    pub(crate) clear: bool,
     #[command(flatten)]
     pub(crate) data: DataFlags,
 }

@@ -1,5 +1,7 @@
 //! `oriel flows`: what was captured, read from the database, with or without a service running.
 
+pub(crate) mod annotate;
+pub(crate) mod fields;
 pub(crate) mod list;
 pub(crate) mod show;
 pub(crate) mod tail;
@@ -23,6 +25,8 @@ pub(crate) fn run(context: &Context, arguments: &Flows) -> Result<Exit, Problem>
         Some(FlowsCommand::List(list)) => list::run(context, list),
         Some(FlowsCommand::Show(show)) => show::run(context, show),
         Some(FlowsCommand::Tail(tail)) => tail::run(context, tail),
+        Some(FlowsCommand::Mark(mark)) => annotate::mark(context, mark),
+        Some(FlowsCommand::Note(note)) => annotate::note(context, note),
     }
 }
 
@@ -34,6 +38,12 @@ fn open(context: &Context, data: &DataFlags) -> Result<Option<Reader>, Problem> 
         Err(StoreError::NotFound { .. }) => Ok(None),
         Err(error) => Err(store_problem(&error)),
     }
+}
+
+fn nothing_there(id: &str) -> Problem {
+    Problem::new("ORL0005", Exit::Unknown, format!("no flow {id}"))
+        .why("nothing was captured yet")
+        .fix("oriel run -- COMMAND")
 }
 
 /// The filter in the words of a command line, narrowed to a last time.

@@ -208,3 +208,60 @@ fn a_reader_that_goes_away_ends_it_silently() {
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+#[test]
+fn flows_are_marked_noted_and_found_again() {
+    let world = World::new();
+    world.oriel(&["demo"]);
+    let nothing = world.oriel(&["flows", "mark", "@last.99"]);
+    assert_eq!(nothing.code, Some(5), "{}", nothing.stderr);
+    let marked = world.oriel(&["flows", "mark", "@last.1", "@last.3", "--tag", "gold,slow"]);
+    assert_eq!(marked.code, Some(0), "{}", marked.stderr);
+    assert!(marked.stderr.contains(": gold, slow"), "{}", marked.stderr);
+    world.oriel(&["flows", "mark", "@last.3", "--untag", "slow"]);
+    world.oriel(&["flows", "mark", "@last.2"]);
+    let noted = world.json(&["flows", "note", "@last.1", "hangs", "\u{1b}[31m", "--json"]);
+    assert_eq!(noted["items"][0]["note"], "hangs \u{1b}[31m");
+
+    let ids = |filter: &str| {
+        let list = world.json(&["flows", "list", filter, "--fields", "tags,note", "--json"]);
+        list["items"].as_array().unwrap().clone()
+    };
+    assert_eq!(
+        ids("tag:slow"),
+        [serde_json::json!({"tags": ["gold", "slow"], "note": "hangs \u{1b}[31m"})]
+    );
+    assert_eq!(ids("tag:gold").len(), 2);
+    assert_eq!(ids("marked:yes").len(), 3);
+    assert_eq!(ids("note:hangs").len(), 1);
+    let shown = world.oriel(&["flows", "show", "@last.1"]).stdout;
+    assert!(shown.contains("#gold #slow"), "{shown}");
+    assert!(shown.contains("hangs \u{241b}[31m"), "{shown}");
+    assert!(world.oriel(&["flows"]).stdout.contains(" #gold #slow"));
+    world.oriel(&["flows", "note", "@last.1", "--clear"]);
+    assert_eq!(ids("note:hangs").len(), 0);
+}
+
+#[test]
+fn fields_are_chosen() {
+    let world = World::new();
+    world.oriel(&["demo"]);
+    let lines = world.oriel(&[
+        "flows",
+        "kind:tunnel",
+        "--jsonl",
+        "--fields",
+        "kind,route.action",
+    ]);
+    assert_eq!(
+        lines.stdout,
+        "{\"kind\":\"tunnel\",\"route\":{\"action\":\"tunnel\"}}\n"
+    );
+    let list = world.json(&["flows", "--fields", "status", "-n", "1"]);
+    assert_eq!(list["items"][0].as_object().unwrap().len(), 1);
+    let help = world.oriel(&["flows", "--fields", "help"]);
+    assert!(help.stdout.contains("\nroute.action  "), "{}", help.stdout);
+    let wrong = world.oriel(&["flows", "--fields", "statsu"]);
+    assert_eq!(wrong.code, Some(2));
+    assert!(wrong.stderr.contains("status"), "{}", wrong.stderr);
+}

@@ -2,6 +2,7 @@
 
 use oriel_store::{Message, Query, json};
 use serde_json::{Value, json};
+use traffic::{Failure, FailureKind, Side, Stage};
 
 use crate::script::{Place, Script};
 
@@ -54,6 +55,8 @@ fn a_list_has_its_shape() {
             "truncated": false,
             "danger_unverified": false,
             "redaction": "basic",
+            "tags": [],
+            "note": null,
         }])
     );
     let rest = reader
@@ -125,4 +128,33 @@ fn a_flow_has_its_bodies_only_when_asked() {
     assert!(whole["request"].get("body").is_some());
     assert_eq!(whole["response"]["body"]["data"], "hello world");
     assert_eq!(whole["response"]["body"]["bytes"], 11);
+}
+
+#[test]
+fn every_field_of_a_list_is_named() {
+    let place = Place::new();
+    let mut script = Script::new(1);
+    script.failure = Some((
+        Failure {
+            side: Side::Upstream,
+            stage: Stage::Dial,
+            kind: FailureKind::TimedOut,
+            text: "no answer".to_owned(),
+        },
+        Some(504),
+    ));
+    place.record(script.events());
+    let row = place.reader().flow(place.flow(1)).unwrap().row;
+    let item = serde_json::to_value(json::FlowItem::new(&row)).unwrap();
+    let mut found = Vec::new();
+    for (name, value) in item.as_object().unwrap() {
+        match value.as_object() {
+            Some(inner) => found.extend(inner.keys().map(|below| format!("{name}.{below}"))),
+            None => found.push(name.clone()),
+        }
+    }
+    found.sort_unstable();
+    let mut known = json::FlowItem::FIELDS.map(|(name, _)| name);
+    known.sort_unstable();
+    assert_eq!(found, known);
 }

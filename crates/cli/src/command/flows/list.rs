@@ -8,11 +8,12 @@ use store::{FlowRow, Order, Page, Query, Reader, SortKey};
 
 use crate::args::{FlowsList, Sort};
 use crate::clock::now;
+use crate::command::flows::fields::{self, Fields};
 use crate::command::flows::{filter, open};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::flow_text::{
-    Clock, has_secrets, moment, period, request, secrets_warning, size, status,
+    Clock, has_secrets, moment, period, request, secrets_warning, size, status, tags,
 };
 use crate::output::{print, print_line, say, say_line, to_json};
 use crate::problem::Problem;
@@ -54,6 +55,10 @@ const COLUMNS: [Column; 7] = [
 pub(crate) fn run(context: &Context, arguments: &FlowsList) -> Result<Exit, Problem> {
     // Mistakes in the filter are told even where there is nothing to filter.
     let filter = filter(&arguments.filter, arguments.since)?;
+    let fields = Fields::chosen(&arguments.form)?;
+    if fields.wants_help() {
+        return fields::print_help(context);
+    }
     let mut pages = Pages {
         reader: open(context, &arguments.data)?,
         query: Query {
@@ -77,9 +82,9 @@ pub(crate) fn run(context: &Context, arguments: &FlowsList) -> Result<Exit, Prob
             .map_err(|error| store_problem(&error))?;
         pages.query.run = Some(run);
     }
-    match (context.json(), arguments.jsonl) {
-        (_, true) => print_lines(&mut pages)?,
-        (true, false) => print_document(&mut pages)?,
+    match (context.json() || fields.are_chosen(), arguments.form.jsonl) {
+        (_, true) => print_lines(&mut pages, &fields)?,
+        (true, false) => print_document(&mut pages, &fields)?,
         (false, false) => print_table(context, arguments, &mut pages)?,
     }
     Ok(Exit::Success)
@@ -130,11 +135,11 @@ impl Pages {
     }
 }
 
-fn print_lines(pages: &mut Pages) -> Result<(), Problem> {
+fn print_lines(pages: &mut Pages, fields: &Fields) -> Result<(), Problem> {
     while let Some(page) = pages.next()? {
         let mut text = String::new();
         for row in &page.rows {
-            text.push_str(&to_json(&FlowItem::new(row))?);
+            text.push_str(&fields.json(&FlowItem::new(row))?);
             text.push('\n');
         }
         print(&text)?;
@@ -143,13 +148,13 @@ fn print_lines(pages: &mut Pages) -> Result<(), Problem> {
 }
 
 /// One document, written as it is read.
-fn print_document(pages: &mut Pages) -> Result<(), Problem> {
+fn print_document(pages: &mut Pages, fields: &Fields) -> Result<(), Problem> {
     let mut text = format!("{{\"schema\":\"{FLOWS_LIST}\",\"items\":[");
     let mut separator = "";
     while let Some(page) = pages.next()? {
         for row in &page.rows {
             text.push_str(separator);
-            text.push_str(&to_json(&FlowItem::new(row))?);
+            text.push_str(&fields.json(&FlowItem::new(row))?);
             separator = ",";
         }
         print(&std::mem::take(&mut text))?;
@@ -217,7 +222,7 @@ fn cells(context: &Context, row: &FlowRow) -> Vec<Cell> {
     vec![
         Cell::new(row.id.to_string()),
         Cell::new(moment(row.started_at, now(), &context.zone(), clock)),
-        Cell::new(request(row)),
+        Cell::new(request(row) + &tags(row)),
         status(row, pen),
         Cell::new(size(row, pen)),
         Cell::new(period(row.first_byte_ms, pen)),

@@ -14,11 +14,11 @@ use traffic::Timestamp;
 use crate::args::{FlowsShow, Part, ShowAs};
 use crate::body_text::{Style, body_text};
 use crate::clock::now;
-use crate::command::flows::open;
+use crate::command::flows::{nothing_there, open};
 use crate::context::Context;
 use crate::escape::escape_line;
 use crate::exit::Exit;
-use crate::flow_text::{Clock, has_secrets, moment, request, secrets_warning};
+use crate::flow_text::{Clock, has_secrets, moment, request, secrets_warning, tags};
 use crate::output::{print, print_bytes, print_json, say};
 use crate::problem::Problem;
 use crate::quantity::{bytes, count, millis};
@@ -51,12 +51,6 @@ pub(crate) fn run(context: &Context, arguments: &FlowsShow) -> Result<Exit, Prob
         say(&secrets_warning(context.terminal.stderr.pen));
     }
     Ok(Exit::Success)
-}
-
-fn nothing_there(id: &str) -> Problem {
-    Problem::new("ORL0005", Exit::Unknown, format!("no flow {id}"))
-        .why("nothing was captured yet")
-        .fix("oriel run -- COMMAND")
 }
 
 /// Writes the stored bytes of a body. A terminal would obey what is in them.
@@ -246,6 +240,12 @@ impl View<'_> {
             }
         }
         push_fact(text, "time", &self.time_line());
+        if !row.tags.is_empty() {
+            push_fact(text, "tags", tags(row).trim_start());
+        }
+        if let Some(note) = &row.note {
+            push_fact(text, "note", &escape_line(note));
+        }
         if row.danger_unverified {
             let mark = pen.glyph(Glyph::Warning);
             push_fact(

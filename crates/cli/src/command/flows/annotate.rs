@@ -1,0 +1,108 @@
+//! `oriel flows mark` and `oriel flows note`: what people say about flows.
+
+use serde::Serialize;
+use store::{Annotate, AnnotateError, Annotation, Annotator, FlowRef};
+
+use crate::args::{DataFlags, FlowsMark, FlowsNote};
+use crate::command::flows::{nothing_there, open};
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::output::{print_json, say_line};
+use crate::paths::database;
+use crate::problem::Problem;
+use crate::settings::Purpose;
+use crate::store_problem::store_problem;
+
+/// The tag of flows that are marked and no more.
+const MARKED: &str = "marked";
+
+/// What is said now.
+#[derive(Serialize)]
+struct Document {
+    schema: &'static str,
+    items: Vec<Item>,
+}
+
+#[derive(Serialize)]
+struct Item {
+    id: String,
+    tags: Vec<String>,
+    note: Option<String>,
+}
+
+pub(crate) fn mark(context: &Context, arguments: &FlowsMark) -> Result<Exit, Problem> {
+    let mut add_tags = arguments.tags.clone();
+    if add_tags.is_empty() && arguments.untags.is_empty() {
+        add_tags.push(MARKED.to_owned());
+    }
+    let change = Annotate {
+        add_tags,
+        remove_tags: arguments.untags.clone(),
+        note: None,
+    };
+    run(context, &arguments.data, &arguments.ids, &change)
+}
+
+pub(crate) fn note(context: &Context, arguments: &FlowsNote) -> Result<Exit, Problem> {
+    let change = Annotate {
+        note: Some(arguments.text.join(" ")),
+        ..Annotate::default()
+    };
+    let ids = std::slice::from_ref(&arguments.id);
+    run(context, &arguments.data, ids, &change)
+}
+
+fn run(
+    context: &Context,
+    data: &DataFlags,
+    ids: &[String],
+    change: &Annotate,
+) -> Result<Exit, Problem> {
+    let first = ids.first().map(String::as_str).unwrap_or_default();
+    let reader = open(context, data)?.ok_or_else(|| nothing_there(first))?;
+    // All ids are understood before anything is written.
+    let flows: Result<Vec<FlowRef>, _> = ids.iter().map(|id| reader.resolve(id)).collect();
+    let flows = flows.map_err(|error| store_problem(&error))?;
+    let settings = context.settings(Purpose::Serve, data.layer())?;
+    let path = database(&settings.data_folder.value);
+    let mut annotator = Annotator::open(&path).map_err(|error| store_problem(&error))?;
+    let mut items = Vec::with_capacity(flows.len());
+    for flow in flows {
+        let said = annotator.annotate(flow, change).map_err(problem)?;
+        if !context.json() && !context.global.quiet {
+            say_line(&sentence(flow, &said));
+        }
+        items.push(Item {
+            id: flow.to_string(),
+            tags: said.tags,
+            note: said.note,
+        });
+    }
+    if context.json() {
+        print_json(&Document {
+            schema: "oriel.flows.annotations/1",
+            items,
+        })?;
+    }
+    Ok(Exit::Success)
+}
+
+fn sentence(flow: FlowRef, said: &Annotation) -> String {
+    let tags = match said.tags.is_empty() {
+        true => "no tags".to_owned(),
+        false => said.tags.join(", "),
+    };
+    match said.note {
+        Some(_) => format!("{flow}: {tags}, with a note"),
+        None => format!("{flow}: {tags}"),
+    }
+}
+
+fn problem(error: AnnotateError) -> Problem {
+    match error {
+        AnnotateError::Store(error) => store_problem(&error),
+        AnnotateError::NotATag { .. } | AnnotateError::TooManyTags | AnnotateError::NoteTooLong => {
+            Problem::new("ORL0001", Exit::Usage, error.to_string())
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! `--fields`: some fields of the JSON objects of a list.
+
+use serde_json::{Map, Value};
+use store::json::FlowItem;
+use traffic::spelling::nearest;
+
+use crate::args::ListForm;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::output::{print, print_json, to_json};
+use crate::problem::Problem;
+
+/// Asks for the list of fields.
+const HELP: &str = "help";
+
+/// The fields that are wanted; none of them stands for all.
+#[derive(Clone, Debug)]
+pub(crate) struct Fields(Vec<String>);
+
+impl Fields {
+    /// Those that were asked for. Unknown ones are a mistake.
+    pub(crate) fn chosen(form: &ListForm) -> Result<Self, Problem> {
+        let fields = Self(form.fields.clone());
+        if !fields.wants_help() {
+            for field in &fields.0 {
+                check(field)?;
+            }
+        }
+        Ok(fields)
+    }
+
+    pub(crate) fn are_chosen(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    pub(crate) fn wants_help(&self) -> bool {
+        self.0 == [HELP]
+    }
+
+    /// One line of JSON with what is wanted of an object.
+    pub(crate) fn json(&self, item: &impl serde::Serialize) -> Result<String, Problem> {
+        if !self.are_chosen() {
+            return to_json(item);
+        }
+        let whole = serde_json::to_value(item)
+            .map_err(|error| Problem::bug(format!("cannot write JSON: {error}")))?;
+        let mut picked = Map::new();
+        for field in &self.0 {
+            pick(&whole, field, &mut picked);
+        }
+        to_json(&picked)
+    }
+}
+
+/// Prints which fields there are.
+pub(crate) fn print_help(context: &Context) -> Result<Exit, Problem> {
+    let names: Vec<&str> = FlowItem::FIELDS.iter().map(|(name, _)| *name).collect();
+    if context.json() {
+        print_json(&names)?;
+        return Ok(Exit::Success);
+    }
+    let width = names.iter().map(|name| name.len()).max().unwrap_or(0);
+    let lines = FlowItem::FIELDS
+        .iter()
+        .map(|(name, kind)| format!("{name:width$}  {kind}\n"));
+    print(&lines.collect::<String>())?;
+    Ok(Exit::Success)
+}
+
+fn check(field: &str) -> Result<(), Problem> {
+    let known = || FlowItem::FIELDS.iter().map(|(name, _)| *name);
+    let is_group = |name: &str| {
+        let below = name.strip_prefix(field);
+        below.is_some_and(|below| below.starts_with('.'))
+    };
+    if known().any(|name| name == field || is_group(name)) {
+        return Ok(());
+    }
+    let problem = Problem::new(
+        "ORL0001",
+        Exit::Usage,
+        format!("there is no field {field:?}"),
+    );
+    let problem = match nearest(field, known()) {
+        Some(meant) => problem.why(format!("did you mean {meant}?")),
+        None => problem,
+    };
+    Err(problem.fix("oriel flows list --fields help      lists all fields"))
+}
+
+/// Puts a field, which may lie in another, where it lies in the whole.
+fn pick(whole: &Value, field: &str, into: &mut Map<String, Value>) {
+    let (name, below) = match field.split_once('.') {
+        Some((name, below)) => (name, Some(below)),
+        None => (field, None),
+    };
+    let found = whole.get(name).unwrap_or(&Value::Null);
+    let Some(below) = below.filter(|_| found.is_object()) else {
+        into.insert(name.to_owned(), found.clone());
+        return;
+    };
+    let inner = into
+        .entry(name)
+        .or_insert_with(|| Value::Object(Map::new()));
+    if let Value::Object(inner) = inner {
+        pick(found, below, inner);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_keep_their_place() {
+        let whole = serde_json::json!({"id": "a.1", "error": null, "sizes": {"request_bytes": 1, "response_bytes": 2}});
+        let fields = ["id", "sizes.response_bytes", "error.kind"];
+        let fields = Fields(fields.map(str::to_owned).to_vec());
+        assert_eq!(
+            fields.json(&whole).unwrap(),
+            r#"{"error":null,"id":"a.1","sizes":{"response_bytes":2}}"#
+        );
+    }
+
+    #[test]
+    fn unknown_fields_are_mistakes() {
+        assert!(check("error").is_ok() && check("error.kind").is_ok());
+        let problem = check("urll").unwrap_err();
+        assert_eq!(problem.why.as_deref(), Some("did you mean url?"));
+        assert!(check("err").is_err());
+    }
+}

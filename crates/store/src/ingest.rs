@@ -227,4 +227,4 @@ fn trouble(error: &StoreError) -> Trouble {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

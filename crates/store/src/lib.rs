@@ -45,6 +45,7 @@ mod record;
 mod recorder;
 mod row_number;
 mod run;
+mod shipper;
 mod store;
 
 pub mod json;
@@ -66,5 +67,6 @@ pub use record::{
 };
 pub use recorder::{Losses, Recorder};
 pub use run::{EndRun, FailureGroup, HostCount, NewRun, Percentiles, Run, RunKind, RunSummary};
+pub use shipper::{Shipper, ShipperOptions, ShipperState, ShipperStatus, ShipperWatch};
 pub use store::{Store, StoreOptions};
 pub use traffic::rules::redact::Redaction;

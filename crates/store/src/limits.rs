@@ -91,5 +91,19 @@ pub const CHANGES_ROWS_MAX: usize = 1000;
 /// Bytes of the records that one look gives, the last of them not counted: a few of these are in memory
 /// at once while they are copied.
 pub const RECORDS_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Flows that go to an archive at once: a batch costs it a commit, and is sent again if that fails.
+pub const SHIP_FLOWS_MAX: usize = 2000;
+/// Runs and gaps that go with them, others go with the next; also runs that are remembered meanwhile.
+pub const SHIP_RUNS_MAX: usize = 500;
+/// See [`SHIP_RUNS_MAX`].
+pub const SHIP_GAPS_MAX: usize = 500;
+/// How long copying to an archive pauses when there is nothing: what came meanwhile goes in one batch.
+pub const SHIP_PAUSE: Duration = Duration::from_millis(250);
+/// How often it is counted what waits for an archive.
+pub const SHIP_STATUS_PAUSE: Duration = Duration::from_secs(1);
+/// First pause after an archive could not be used; doubled each time.
+pub const SHIP_RETRY_PAUSE_MIN: Duration = Duration::from_millis(250);
+/// Longest pause until an archive is tried again.
+pub const SHIP_RETRY_PAUSE_MAX: Duration = Duration::from_secs(15);
 /// Largest program a regular expression of a filter may compile to.
 pub const REGEX_BYTES_MAX: usize = 1024 * 1024;

@@ -189,7 +189,9 @@ fn mark_interrupted(connection: &Connection) -> Result<(), StoreError> {
         }
     }
     connection.execute(
-        "DELETE FROM flow_changes WHERE change <= (SELECT max(change) FROM flow_changes) - ?1",
+        // What an archive has not got yet is kept for it.
+        "DELETE FROM flow_changes WHERE change <= (SELECT max(change) FROM flow_changes) - ?1
+           AND change <= coalesce((SELECT min(change) FROM archives), change)",
         [CHANGES_KEPT],
     )?;
     Ok(())

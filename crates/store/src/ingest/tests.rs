@@ -16,7 +16,7 @@ use crate::database;
 const BODY_BYTES: usize = 50_000;
 
 /// A flow with a body that does not compress.
-fn events(number: u64) -> Vec<Event> {
+pub(crate) fn events(number: u64) -> Vec<Event> {
     let flow = FlowId(number);
     let at = Timestamp(1);
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));

@@ -20,7 +20,7 @@ const ARRIVED: &str = "SELECT * FROM flows_shown
     ORDER BY id";
 
 /// Reads at most `limit` new and as many changed flows.
-pub(super) fn read(
+pub(crate) fn read(
     connection: &Connection,
     since: Marker,
     limit: usize,

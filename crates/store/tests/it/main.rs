@@ -15,4 +15,5 @@ mod pages;
 mod records;
 mod redaction;
 mod script;
+mod shipping;
 mod summary;

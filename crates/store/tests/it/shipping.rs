@@ -1,0 +1,224 @@
+//! What a machine records is copied to an archive, once each, whatever happens meanwhile. The archive
+//! here is another file; PostgreSQL and ClickHouse have tests of their own.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "it waits for another thread, with a deadline"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use oriel_store::{
+    EndRun, FlowRecord, FlowState, Location, Marker, Origin, Reader, Redaction, Shipper,
+    ShipperOptions, ShipperState, ShipperStatus, Store, StoreOptions,
+};
+use rusqlite::Connection;
+use traffic::Timestamp;
+
+use crate::script::{Place, START, Script};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn ship(place: &Place, archive: &Path) -> Shipper {
+    Shipper::start(ShipperOptions {
+        file: place.path(),
+        archive: Location::File(archive.to_owned()),
+        origin: Origin {
+            instance: Some("laptop".to_owned()),
+            user: Some("dana".to_owned()),
+            tags: vec!["team-a".to_owned()],
+        },
+    })
+    .unwrap()
+}
+
+fn wait_for(shipper: &Shipper, what: impl Fn(&ShipperStatus) -> bool) -> ShipperStatus {
+    let watch = shipper.watch();
+    let began = Instant::now();
+    loop {
+        let status = watch.status();
+        if what(&status) {
+            return status;
+        }
+        assert!(began.elapsed() < PATIENCE, "{status:?}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+fn all(path: &Path) -> Vec<FlowRecord> {
+    let records = Reader::open(path)
+        .unwrap()
+        .records(Marker::default(), 10_000);
+    records.unwrap().flows
+}
+
+fn archive_of(place: &Place) -> PathBuf {
+    place.folder.path().join("archive/oriel.db")
+}
+
+#[test]
+fn everything_goes_and_is_whose_the_settings_say() {
+    let place = Place::new();
+    let archive = archive_of(&place);
+    let shipper = ship(&place, &archive);
+    place.record(Script::new(1).events());
+    let mut events = Script::new(2).events();
+    let ending = events.split_off(4);
+    place.record(events);
+    place.flush();
+    wait_for(&shipper, |status| status.copied == 2);
+    let open = all(&archive);
+    assert_eq!(open[1].detail.row.state, FlowState::Open);
+    assert_eq!(open[0].run.origin.instance.as_deref(), Some("laptop"));
+
+    place.record(ending);
+    let end = EndRun {
+        ended_at: Timestamp(START + 9),
+        exit_code: Some(0),
+        signal: None,
+    };
+    place.store.end_run(place.run, end).unwrap();
+    let status = shipper.stop(PATIENCE);
+    assert_eq!(status.state, ShipperState::Stopped);
+    assert_eq!((status.copied, status.refused), (3, 0));
+    assert_eq!(status.last_error, None);
+    let copied = all(&archive);
+    let original = all(&place.path());
+    assert_eq!(copied.len(), 2);
+    for (copied, original) in copied.iter().zip(&original) {
+        assert_eq!(copied.detail, original.detail);
+        assert_eq!(copied.response_body, original.response_body);
+        assert_eq!(copied.run.ended_at, Some(Timestamp(START + 9)));
+        assert_eq!(copied.run.origin.tags, ["team-a"]);
+    }
+}
+
+#[test]
+fn an_archive_that_is_away_gets_everything_once_it_is_back() {
+    let place = Place::new();
+    let archive = archive_of(&place);
+    // A file where its folder should be.
+    let in_the_way = place.folder.path().join("archive");
+    fs::write(&in_the_way, "").unwrap();
+    let shipper = ship(&place, &archive);
+    for flow in 1..=50 {
+        place.record(Script::new(flow).events());
+    }
+    place.flush();
+    let status = wait_for(&shipper, |status| {
+        status.state == ShipperState::Failing && status.depth == 50
+    });
+    assert!(status.spool_bytes > 0 && status.copied == 0);
+    let (_, error) = status.last_error.unwrap();
+    assert!(error.contains("archive"), "{error}");
+
+    fs::remove_file(&in_the_way).unwrap();
+    place.record(Script::new(51).events());
+    place.flush();
+    let status = wait_for(&shipper, |status| status.depth == 0 && status.copied >= 51);
+    assert_eq!(status.copied, 51, "each once");
+    assert_eq!(all(&archive).len(), 51);
+    shipper.stop(PATIENCE);
+}
+
+#[test]
+fn what_was_copied_is_not_copied_again_by_the_next() {
+    let place = Place::new();
+    let archive = archive_of(&place);
+    place.record(Script::new(1).events());
+    place.flush();
+    let first = ship(&place, &archive).stop(PATIENCE);
+    assert_eq!(first.copied, 1);
+    for flow in 2..=4 {
+        place.record(Script::new(flow).events());
+    }
+    place.flush();
+    let second = ship(&place, &archive).stop(PATIENCE);
+    assert_eq!(second.copied, 3);
+    assert_eq!(all(&archive).len(), 4);
+}
+
+#[test]
+fn a_batch_whose_acknowledgement_was_lost_counts_once() {
+    let place = Place::new();
+    let archive = archive_of(&place);
+    for flow in 1..=10 {
+        place.record(Script::new(flow).events());
+    }
+    place.flush();
+    ship(&place, &archive).stop(PATIENCE);
+    // As after a crash between the archive's commit and ours.
+    let file = Connection::open(place.path()).unwrap();
+    file.execute("UPDATE archives SET arrival = 0, change = 0", ())
+        .unwrap();
+    file.execute("DELETE FROM archived_runs", ()).unwrap();
+    assert_eq!(ship(&place, &archive).stop(PATIENCE).copied, 10);
+    assert_eq!(all(&archive).len(), 10);
+}
+
+#[test]
+fn of_two_on_one_file_one_copies() {
+    let place = Place::new();
+    let archive = archive_of(&place);
+    place.record(Script::new(1).events());
+    place.flush();
+    let first = ship(&place, &archive);
+    wait_for(&first, |status| status.copied == 1);
+    let second = ship(&place, &archive);
+    wait_for(&second, |status| status.state == ShipperState::Elsewhere);
+    // It takes over when the other ends.
+    first.stop(PATIENCE);
+    place.record(Script::new(2).events());
+    place.flush();
+    wait_for(&second, |status| status.copied == 1);
+    second.stop(PATIENCE);
+    assert_eq!(all(&archive).len(), 2);
+}
+
+#[test]
+fn changes_wait_for_an_archive_when_others_are_forgotten() {
+    let place = Place::new();
+    let archive = archive_of(&place);
+    ship(&place, &archive).stop(PATIENCE);
+    place.record(Script::new(1).events());
+    place.flush();
+    let file = Connection::open(place.path()).unwrap();
+    file.execute_batch(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 11000)
+         INSERT INTO flow_changes (flow) SELECT flows.id FROM n, flows",
+    )
+    .unwrap();
+    let count = || {
+        let sql = "SELECT count(*) FROM flow_changes";
+        file.query_row(sql, (), |row| row.get::<_, i64>(0)).unwrap()
+    };
+    let path = place.path();
+    let reopen = || {
+        let store = Store::open(&path, StoreOptions::new(Redaction::Basic));
+        store.unwrap().close().unwrap();
+    };
+    reopen();
+    assert_eq!(count(), 11_000);
+    ship(&place, &archive).stop(PATIENCE);
+    reopen();
+    assert_eq!(count(), 10_000);
+}
+
+#[test]
+fn losses_are_told_to_the_archive() {
+    let place = Place::new();
+    let archive = archive_of(&place);
+    place.record(Script::new(1).events());
+    place.flush();
+    let file = Connection::open(place.path()).unwrap();
+    file.execute(
+        "INSERT INTO gaps (run_id, at, reason, events, body_bytes) VALUES (?1, 5, 'queue_full', 7, 70)",
+        [place.run.as_str()],
+    )
+    .unwrap();
+    ship(&place, &archive).stop(PATIENCE);
+    ship(&place, &archive).stop(PATIENCE);
+    let reader = Reader::open(&archive).unwrap();
+    assert_eq!(reader.summary(place.run).unwrap().lost_events, 7);
+}

@@ -1,5 +1,6 @@
 //! The admin port: `GET /healthz`, `GET /status`, `GET /metrics`, and the authority's certificate
-//! (`/ca.pem`, `/ca.der`, `/ca.mobileconfig`), for this machine only. A page in a browser cannot use it, since the Host field must name this very address.
+//! (`/ca.pem`, `/ca.der`, `/ca.mobileconfig`), for this machine only. It changes nothing. A page in
+//! a browser cannot use it, since the Host field must name this very address.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 
 use proxy::{Control, Metrics};
 use store::{Recorder, RunId};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use traffic::{ListenAddress, Timestamp};
@@ -31,7 +32,9 @@ pub(crate) struct Admin {
 #[derive(Debug)]
 pub(crate) struct Status {
     pub(crate) started_at: Timestamp,
-    pub(crate) proxy: Vec<ListenAddress>,
+    /// Where it listens, with the upstream of each place that stands in front of one.
+    pub(crate) proxy: Vec<(ListenAddress, Option<String>)>,
+    pub(crate) admin: Option<SocketAddr>,
     pub(crate) run: Option<RunId>,
     pub(crate) database: Option<PathBuf>,
     pub(crate) recorder: Option<Recorder>,
@@ -39,11 +42,23 @@ pub(crate) struct Status {
     pub(crate) downloads: Vec<Download>,
     /// What counts; `None` without a proxy.
     pub(crate) control: Option<Control>,
+    /// Where its log is, if it is a file of ours.
+    pub(crate) log: Option<PathBuf>,
+}
+
+/// The first line of a request, and whom it names.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) target: String,
+    /// What every Host field says.
+    hosts: Vec<String>,
 }
 
 /// An answer, ready to be written.
-struct Answer {
-    status: &'static str,
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: &'static str,
     content_type: &'static str,
     /// What the body is to be saved as.
     file_name: Option<&'static str>,
@@ -70,8 +85,7 @@ impl Admin {
     }
 
     /// Answers until it is dropped.
-    pub(crate) async fn serve(self, status: Status) {
-        let status = Arc::new(status);
+    pub(crate) async fn serve(self, status: Arc<Status>) {
         let mut connections = JoinSet::new();
         loop {
             while connections.len() >= ADMIN_CONNECTIONS_MAX {
@@ -100,51 +114,38 @@ async fn answer(
     address: SocketAddr,
     status: &Status,
 ) -> std::io::Result<()> {
+    let request = read_request(&mut stream).await?;
+    decide(&request, address, status).write(&mut stream).await
+}
+
+/// Reads the head of a request; what follows is not looked at.
+pub(crate) async fn read_request(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> std::io::Result<Request> {
     let mut head = Vec::with_capacity(1024);
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
         if head.len() > ADMIN_HEAD_BYTES_MAX || stream.read_buf(&mut head).await? == 0 {
             break;
         }
     }
-    let answer = decide(&String::from_utf8_lossy(&head), address, status);
-    let saved = answer.file_name.map_or_else(String::new, |name| {
-        format!("Content-Disposition: {}\r\n", attachment(name))
-    });
-    let head = format!(
-        "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{saved}Cache-Control: no-store\r\n\
-         X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n",
-        answer.status,
-        answer.content_type,
-        answer.body.len()
-    );
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(&answer.body).await?;
-    stream.shutdown().await
+    Ok(Request::parse(&String::from_utf8_lossy(&head)))
 }
 
-fn decide(head: &str, address: SocketAddr, status: &Status) -> Answer {
-    let mut lines = head.split("\r\n");
-    let mut words = lines.next().unwrap_or_default().split(' ');
-    let (method, target) = (
-        words.next().unwrap_or_default(),
-        words.next().unwrap_or_default(),
-    );
-    let mut hosts = lines
-        .filter_map(|line| line.split_once(':'))
-        .filter(|(name, _)| name.eq_ignore_ascii_case("host"))
-        .map(|(_, value)| value.trim());
-    let host = hosts.next().unwrap_or_default();
-    if hosts.next().is_some() || !names_us(host, address) {
-        return Answer::text(
+fn decide(request: &Request, address: SocketAddr, status: &Status) -> Answer {
+    match request.hosts.as_slice() {
+        [host] if names_us(host, address) => page(&request.method, &request.target, status),
+        _ => Answer::text(
             "421 Misdirected Request",
             "this is the admin port of oriel\n",
-        );
+        ),
     }
+}
+
+/// What there is to read.
+pub(crate) fn page(method: &str, target: &str, status: &Status) -> Answer {
     match (method, target) {
         ("GET", "/healthz") => Answer::text("200 OK", "ok\n"),
-        ("GET", "/status") => {
-            Answer::ok("application/json", format!("{}\n", status.to_json(address)))
-        }
+        ("GET", "/status") => Answer::json(&status.to_json()),
         ("GET", "/metrics") => Answer::ok(Metrics::CONTENT_TYPE, status.to_openmetrics()),
         ("GET", target) => match status.downloads.iter().find(|file| file.path == target) {
             Some(file) => Answer {
@@ -165,7 +166,48 @@ fn names_us(host: &str, address: SocketAddr) -> bool {
     host == address.to_string() || host == format!("localhost:{}", address.port())
 }
 
+impl Request {
+    fn parse(head: &str) -> Self {
+        let mut lines = head.split("\r\n");
+        let mut words = lines.next().unwrap_or_default().split(' ');
+        let mut word = || words.next().unwrap_or_default().to_owned();
+        Self {
+            method: word(),
+            target: word(),
+            hosts: lines
+                .filter_map(|line| line.split_once(':'))
+                .filter(|(name, _)| name.eq_ignore_ascii_case("host"))
+                .map(|(_, value)| value.trim().to_owned())
+                .collect(),
+        }
+    }
+}
+
 impl Answer {
+    /// Writes it, and ends the stream.
+    pub(crate) async fn write(
+        &self,
+        stream: &mut (impl AsyncWrite + Unpin),
+    ) -> std::io::Result<()> {
+        let saved = self.file_name.map_or_else(String::new, |name| {
+            format!("Content-Disposition: {}\r\n", attachment(name))
+        });
+        let head = format!(
+            "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{saved}\
+             Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n",
+            self.status,
+            self.content_type,
+            self.body.len()
+        );
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(&self.body).await?;
+        stream.shutdown().await
+    }
+
+    pub(crate) fn json(document: &serde_json::Value) -> Self {
+        Self::ok("application/json", format!("{document}\n"))
+    }
+
     fn ok(content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
         Self {
             status: "200 OK",
@@ -175,7 +217,7 @@ impl Answer {
         }
     }
 
-    fn text(status: &'static str, body: &str) -> Self {
+    pub(crate) fn text(status: &'static str, body: &str) -> Self {
         Self {
             status,
             ..Self::ok("text/plain; charset=utf-8", body)
@@ -199,27 +241,43 @@ impl Status {
         engine.to_openmetrics(&lost.unwrap_or_default())
     }
 
-    fn to_json(&self, admin: SocketAddr) -> serde_json::Value {
-        let losses = self.recorder.as_ref().map(Recorder::losses);
+    fn listeners(&self) -> Vec<serde_json::Value> {
+        let proxy = self.proxy.iter().map(|(address, to)| match to {
+            Some(to) => serde_json::json!({
+                "kind": "reverse", "addr": address.to_string(), "to": to,
+            }),
+            None => serde_json::json!({"kind": "proxy", "addr": address.to_string()}),
+        });
+        let admin = self
+            .admin
+            .iter()
+            .map(|address| serde_json::json!({"kind": "admin", "addr": address.to_string()}));
+        proxy.chain(admin).collect()
+    }
+
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        let recorder = self.recorder.as_ref();
+        let queued = recorder.map(Recorder::queued);
+        let trouble = recorder.and_then(Recorder::trouble);
         serde_json::json!({
             "schema": "oriel.status/1",
             "running": true,
             "pid": std::process::id(),
             "version": VERSION,
             "uptime_ms": now().micros_since(self.started_at) / 1000,
-            "listeners": self
-                .proxy
-                .iter()
-                .map(|address| ("proxy", address.to_string()))
-                .chain([("admin", admin.to_string())])
-                .map(|(kind, addr)| serde_json::json!({"kind": kind, "addr": addr}))
-                .collect::<Vec<_>>(),
+            "started_at": store::json::rfc3339(self.started_at),
+            "listeners": self.listeners(),
             "session": self.run.map(|run| run.to_string()),
             "store": self.database.as_ref().map(|path| serde_json::json!({
                 "backend": "sqlite",
                 "path": path,
-                "lost_events": losses.map(|losses| losses.events),
+                "lost_events": recorder.map(|recorder| recorder.losses().events),
+                "queued_events": queued.map(|queued| queued.events),
+                "queued_bytes": queued.map(|queued| queued.bytes),
+                "last_error": trouble.map(|trouble| trouble.to_string()),
             })),
+            "connections": self.control.as_ref().map(|control| control.metrics().active_connections),
+            "log": self.log,
         })
     }
 }
@@ -229,17 +287,20 @@ mod tests {
     use super::*;
 
     fn check(head: &str, expected: &str) {
-        let address = "127.0.0.1:6744".parse().unwrap();
+        let address: SocketAddr = "127.0.0.1:6744".parse().unwrap();
         let status = Status {
             started_at: now(),
-            proxy: vec![SocketAddr::from(([127, 0, 0, 1], 6743)).into()],
+            proxy: vec![(SocketAddr::from(([127, 0, 0, 1], 6743)).into(), None)],
+            admin: Some(address),
+            log: None,
             run: None,
             database: None,
             recorder: None,
             downloads: Vec::new(),
             control: None,
         };
-        assert_eq!(decide(head, address, &status).status, expected, "{head:?}");
+        let answer = decide(&Request::parse(head), address, &status);
+        assert_eq!(answer.status, expected, "{head:?}");
     }
 
     #[test]

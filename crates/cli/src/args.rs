@@ -12,6 +12,7 @@ mod given;
 mod proxy;
 mod run;
 mod serve;
+mod service;
 
 use std::path::PathBuf;
 
@@ -33,6 +34,7 @@ pub(crate) use flows::{
 pub(crate) use proxy::{AuthorityFlags, DataFlags};
 pub(crate) use run::{CaptureWhich, EnvMode, Run, SummaryForm};
 pub(crate) use serve::Serve;
+pub(crate) use service::{LogLevel, Logs, Start, Stop};
 
 use crate::terminal::When;
 
@@ -114,6 +116,20 @@ pub(crate) enum Command {
     /// Run a command with its traffic captured
     #[command(after_help = run::EXAMPLES)]
     Run(Box<Run>),
+    /// Run the proxy in the background
+    #[command(after_help = service::START_EXAMPLES)]
+    Start(Box<Start>),
+    /// Stop the proxy in the background; what it saw is stored
+    #[command(after_help = "Examples:\n  oriel stop\n  oriel stop --drain 2m")]
+    Stop(Stop),
+    /// Whether the proxy in the background runs, where, and how it does
+    #[command(
+        after_help = "Examples:\n  oriel status\n  oriel status --json; echo $?    3 if it does not run"
+    )]
+    Status,
+    /// What the proxy in the background says about itself
+    #[command(after_help = "Examples:\n  oriel logs -f\n  oriel logs --level warn --since 1h")]
+    Logs(Logs),
     /// Run the proxy in the foreground
     #[command(after_help = serve::EXAMPLES)]
     Serve(Box<Serve>),

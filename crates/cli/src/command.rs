@@ -9,9 +9,13 @@ pub(crate) mod doctor;
 pub(crate) mod env;
 pub(crate) mod explain;
 pub(crate) mod flows;
+pub(crate) mod logs;
 pub(crate) mod man;
 pub(crate) mod run;
 pub(crate) mod serve;
+pub(crate) mod start;
+pub(crate) mod status;
+pub(crate) mod stop;
 pub(crate) mod version;
 
 use crate::args::Command;
@@ -24,6 +28,10 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Prob
     match command {
         Command::Run(arguments) => run::run(context, &arguments),
         Command::Serve(arguments) => serve::run(context, &arguments),
+        Command::Start(arguments) => start::run(context, &arguments),
+        Command::Stop(arguments) => stop::run(context, &arguments),
+        Command::Status => status::run(context),
+        Command::Logs(arguments) => logs::run(context, &arguments),
         Command::Env(arguments) => env::run(context, &arguments),
         Command::Ca(arguments) => ca::run(context, &arguments.command),
         Command::Auth(arguments) => auth::run(&arguments.command),

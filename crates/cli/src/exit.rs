@@ -11,6 +11,8 @@ pub(crate) enum Exit {
     Negative,
     /// It was called wrongly, or a setting is wrong.
     Usage,
+    /// The service does not run.
+    NotRunning,
     /// It needs a permission or credentials.
     Permission,
     /// There is no such flow or run, or more than one.
@@ -39,6 +41,7 @@ impl Exit {
             Self::Success => 0,
             Self::Negative => 1,
             Self::Usage => 2,
+            Self::NotRunning => 3,
             Self::Permission => 4,
             Self::Unknown => 5,
             Self::Busy => 6,

@@ -71,3 +71,22 @@ pub(crate) const EXPIRES_SOON_DAYS: i64 = 30;
 pub(crate) const FREE_BYTES_WARN: u64 = 1024 * 1024 * 1024;
 /// Less free space than this fails: SQLite needs room to write its journal.
 pub(crate) const FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
+/// How often the lock of the service is looked at by who waits for its end: each look is a system
+/// call, and nobody notices less.
+pub(crate) const LOCK_LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long a lock may be held by somebody who only asks whether it is: some microseconds, and a busy
+/// machine takes its time.
+pub(crate) const LOCK_PATIENCE: Duration = Duration::from_millis(250);
+/// How long a service may take until it serves: it opens the database, which may have to be brought
+/// to this version first.
+pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a service may take to say how it is.
+pub(crate) const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a service that has drained may take to store what is queued, before it is killed.
+pub(crate) const STOP_FLUSH: Duration = Duration::from_secs(15);
+/// The largest answer of the service to a command.
+pub(crate) const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
+/// The largest log file: days of a busy service.
+pub(crate) const LOG_FILE_BYTES_MAX: u64 = 10 * 1024 * 1024;
+/// Log files that are kept, the one that is written to included.
+pub(crate) const LOG_FILES_MAX: usize = 5;

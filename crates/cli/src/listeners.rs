@@ -49,6 +49,15 @@ pub(crate) fn listeners(settings: &Settings) -> Result<Vec<Listener>, Problem> {
     Ok(listeners)
 }
 
+/// The upstream that each of the listeners stands in front of, in the same order; none for a proxy.
+pub(crate) fn upstreams(settings: &Settings) -> impl Iterator<Item = Option<String>> {
+    let unix = settings.unix.value.iter().map(|_path| None);
+    let reverse = settings.reverse.value.iter();
+    std::iter::once(None)
+        .chain(unix)
+        .chain(reverse.map(|reverse| Some(reverse.to.to_string())))
+}
+
 /// Off loopback nobody is served who does not say who they are, unless the settings name that
 /// danger. A reverse listener asks nobody.
 pub(crate) fn refuse_exposure(settings: &Settings) -> Result<(), Problem> {

@@ -37,6 +37,7 @@ mod quantity;
 mod run_folder;
 mod runtime;
 mod secret_file;
+mod service;
 mod session_authority;
 mod settings;
 mod signals;

@@ -17,6 +17,8 @@ pub(crate) struct Paths {
     pub(crate) user_config: PathBuf,
     pub(crate) data: PathBuf,
     pub(crate) cache: PathBuf,
+    /// For what may be lost without harm but outlives a restart: logs.
+    pub(crate) state: PathBuf,
     /// For files that live as long as a process.
     pub(crate) runtime: PathBuf,
 }
@@ -45,6 +47,7 @@ impl Paths {
             user_config: folder("XDG_CONFIG_HOME", ".config").join("config.toml"),
             data: folder("XDG_DATA_HOME", ".local/share"),
             cache,
+            state: folder("XDG_STATE_HOME", ".local/state"),
             runtime,
         }
     }
@@ -81,6 +84,7 @@ mod tests {
             paths.user_config,
             Path::new("/home/dana/.config/oriel/config.toml")
         );
+        assert_eq!(paths.state, Path::new("/home/dana/.local/state/oriel"));
         assert_eq!(paths.runtime, Path::new("/home/dana/.cache/oriel/runs"));
     }
 }

@@ -31,7 +31,7 @@ use crate::config::values::{
 use crate::downloads::{self, Download};
 use crate::exit::Exit;
 use crate::gateways::{self, gateways};
-use crate::listeners::{listeners, refuse_exposure};
+use crate::listeners::{listeners, refuse_exposure, upstreams};
 use crate::paths::database;
 use crate::port::port_in_use;
 use crate::problem::Problem;
@@ -276,10 +276,18 @@ pub(crate) fn own_addresses(admin: Option<&Admin>) -> Vec<SocketAddr> {
 
 impl Station {
     /// What the admin port tells.
-    pub(crate) fn status(&self) -> Status {
+    pub(crate) fn status(&self, settings: &Settings) -> Status {
         Status {
             started_at: now(),
-            proxy: self.proxy.addresses().to_vec(),
+            proxy: self
+                .proxy
+                .addresses()
+                .iter()
+                .cloned()
+                .zip(upstreams(settings))
+                .collect(),
+            admin: self.admin.as_ref().map(Admin::local_address),
+            log: None,
             run: self.recording.as_ref().map(Recording::run),
             database: self
                 .recording

@@ -234,10 +234,9 @@ impl Proxy {
     }
 
     /// The same; `stop` may bring a drain deadline of its own.
-    pub(crate) async fn serve_until(
-        self,
-        stop: impl Future<Output = Option<Duration>> + Send,
-    ) -> Drained {
+    ///
+    /// Dropping it cuts every connection at once.
+    pub async fn serve_until(self, stop: impl Future<Output = Option<Duration>> + Send) -> Drained {
         // In a task of its own. The caller may be on a thread that runs no tasks, which would have
         // to be woken for each connection, and to wake another to hand it over.
         let accepting = Tasks::default();

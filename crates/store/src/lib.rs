@@ -65,7 +65,7 @@ pub use record::{
     FlowState, GatewayView, HeadView, Message, MessageCounts, ProcessView, StreamMessage, TlsView,
     UpstreamView,
 };
-pub use recorder::{Losses, Recorder};
+pub use recorder::{Losses, Queued, Recorder};
 pub use run::{EndRun, FailureGroup, HostCount, NewRun, Percentiles, Run, RunKind, RunSummary};
 pub use shipper::{Shipper, ShipperOptions, ShipperState, ShipperStatus, ShipperWatch};
 pub use store::{Store, StoreOptions};

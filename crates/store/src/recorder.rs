@@ -24,6 +24,15 @@ pub struct Losses {
     pub body_bytes: u64,
 }
 
+/// What waits for the writer; what it is writing is not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queued {
+    /// Events.
+    pub events: u64,
+    /// Bytes of memory that they take.
+    pub bytes: u64,
+}
+
 impl Recorder {
     pub(crate) fn new(run: RunId, queue: Arc<Queue>) -> Self {
         Self { run, queue }
@@ -51,6 +60,12 @@ impl Recorder {
     #[must_use]
     pub fn trouble(&self) -> Option<StoreError> {
         self.queue.trouble()
+    }
+
+    /// What waits for the writer, over all runs of this store.
+    #[must_use]
+    pub fn queued(&self) -> Queued {
+        self.queue.queued()
     }
 
     /// What could not be recorded so far, over all runs of this store.

@@ -138,6 +138,12 @@ pub(crate) const ENTRIES: &[Entry] = &[
         "It will refuse it each time; the reason given is its own."),
     entry("ORL0801", "the network failed",
         "Something that this command needs from the network, on this machine or another, did not work."),
+    entry("ORL0901", "a file of the service cannot be used",
+        "The service keeps its process id and its control socket in $XDG_RUNTIME_DIR/oriel (without it in ~/.cache/oriel/runs), which must be yours alone, and its log in $XDG_STATE_HOME/oriel. The path of a socket has at most 107 octets."),
+    entry("ORL0902", "the service does not answer",
+        "It runs, since it holds its lock, but says nothing: it was stopped by a signal, or waits for a disk. `oriel stop` ends it, by force if need be."),
+    entry("ORL0903", "the service could not be started",
+        "It ended before it served, or did not serve in time. What it said stands above, or in `oriel logs`; `oriel serve` shows it in the foreground."),
     entry("ORL7000", "a mistake in oriel",
         "Please report it with the command and the message."),
 ];

@@ -2,6 +2,7 @@
 //! terminal: its streams, its process group and its exit code are as they would be without us.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proxy::{ConnectPorts, Proxy};
@@ -142,7 +143,7 @@ impl Job<'_> {
             .await
             .map_err(before_child)?;
         let address = station.address;
-        let status = station.status();
+        let status = Arc::new(station.status(self.settings));
         let Station {
             proxy,
             admin,

@@ -4,9 +4,10 @@
 mod reload;
 mod signals;
 
+use std::sync::Arc;
+
 use proxy::ConnectPorts;
 use store::{EndRun, NewRun, RunKind};
-use tokio::sync::{Notify, oneshot};
 use traffic::ListenAddress;
 use traffic::rules::pattern::HostPattern;
 
@@ -17,19 +18,81 @@ use crate::config::keys::unknown_variables;
 use crate::config::values::Redact;
 use crate::context::Context;
 use crate::exit::Exit;
+use crate::listeners::upstreams;
+use crate::output::print_json;
 use crate::problem::Problem;
+use crate::service::Place;
+use crate::service::control::ControlSocket;
+use crate::service::lock::ServiceLock;
+use crate::service::log_file::LogFile;
+use crate::service::notify::Notifier;
+use crate::service::orders::Orders;
 use crate::settings::{Purpose, Settings};
 use crate::wiring::{AuthorityPlan, EnginePlan, Plan, Station, start};
-use crate::{descriptors, logging, runtime};
+use crate::{authority, descriptors, logging, runtime};
 use reload::Reloader;
 use signals::ServiceSignals;
 
 /// Ports that a CONNECT request may always name.
 const CONNECT_PORTS: [u16; 2] = [443, 80];
 
+/// What surrounds a service.
+enum Stance {
+    /// A terminal or a service manager: it has our stderr, and our stdout means nothing.
+    Foreground,
+    /// Nobody: what we say goes into this log. Whoever started us waits at stdout for the line that
+    /// says how we are, and shows what we said on stderr until then.
+    Detached(Arc<LogFile>),
+}
+
+/// Serves in the foreground.
 pub(crate) fn run(context: &Context, arguments: &Serve) -> Result<Exit, Problem> {
     let settings = context.settings(Purpose::Serve, arguments.layer())?;
     logging::start(context, &settings)?;
+    let place = Place::of(&context.paths);
+    let lock = ServiceLock::take(&place).unwrap_or_else(|problem| {
+        tracing::warn!(
+            why = problem.why,
+            "{}: oriel status does not see this service",
+            problem.what
+        );
+        None
+    });
+    if lock.is_none() {
+        tracing::debug!("another service is the one that oriel status shows");
+    }
+    serve_on(context, arguments, settings, Stance::Foreground, lock)
+}
+
+/// Serves without a terminal. If another service runs, `null` is printed in place of a status.
+pub(crate) fn run_detached(context: &Context, arguments: &Serve) -> Result<Exit, Problem> {
+    // A child is no leader of its process group yet, so this cannot fail; and if it did, the service
+    // would end with the terminal.
+    let _session = rustix::process::setsid();
+    let settings = context.settings(Purpose::Serve, arguments.layer())?;
+    let place = Place::of(&context.paths);
+    let Some(lock) = ServiceLock::take(&place)? else {
+        print_json(&serde_json::Value::Null)?;
+        return Ok(Exit::Success);
+    };
+    let log =
+        LogFile::open(&place.log).map_err(|error| authority::unwritable(&place.log, &error))?;
+    let log = Arc::new(log);
+    logging::start_in_file(context, &settings, Arc::clone(&log))?;
+    let stance = Stance::Detached(log);
+    serve_on(context, arguments, settings, stance, Some(lock)).inspect_err(|problem| {
+        tracing::error!(code = problem.code, why = problem.why, "{}", problem.what);
+    })
+}
+
+/// Only who has the lock is the service that can be asked.
+fn serve_on(
+    context: &Context,
+    arguments: &Serve,
+    settings: Settings,
+    stance: Stance,
+    lock: Option<ServiceLock>,
+) -> Result<Exit, Problem> {
     for (name, meant) in unknown_variables(context.environment.names()) {
         tracing::warn!(
             name,
@@ -38,15 +101,32 @@ pub(crate) fn run(context: &Context, arguments: &Serve) -> Result<Exit, Problem>
         );
     }
     descriptors::raise_limit();
-    runtime::build()?.block_on(serve(context, arguments, settings))
+    let place = lock.as_ref().map(|_lock| Place::of(&context.paths));
+    let served = runtime::build()?.block_on(serve(context, arguments, settings, stance, place));
+    // Whoever waits for our end waits for what was queued as well.
+    drop(lock);
+    served
 }
 
-async fn serve(context: &Context, arguments: &Serve, settings: Settings) -> Result<Exit, Problem> {
+async fn serve(
+    context: &Context,
+    arguments: &Serve,
+    settings: Settings,
+    stance: Stance,
+    place: Option<Place>,
+) -> Result<Exit, Problem> {
     // Before anything is announced, so that a signal right after it is not lost.
-    let signals = ServiceSignals::listen()?;
+    let signals = ServiceSignals::listen(&stance)?;
+    let notifier = Notifier::of(&context.environment);
+    let orders = Orders::new();
     let station = start(&settings, plan(&settings)).await?;
+    let control = place.as_ref().map(ControlSocket::bind).transpose()?;
+    let mut status = station.status(&settings);
+    if let Stance::Detached(log) = &stance {
+        status.log = Some(log.path().to_owned());
+    }
+    let status = Arc::new(status);
     announce(&settings, &station);
-    let status = station.status();
     let reloader = Reloader::new(context, arguments, settings, &station);
     let Station {
         proxy,
@@ -54,25 +134,36 @@ async fn serve(context: &Context, arguments: &Serve, settings: Settings) -> Resu
         recording,
         ..
     } = station;
+    stance.tell_ready(&status.to_json())?;
+    notifier.ready();
     let admin = async {
         match admin {
-            Some(admin) => admin.serve(status).await,
+            Some(admin) => admin.serve(Arc::clone(&status)).await,
             None => std::future::pending().await,
         }
     };
-    let (stop, stopped) = oneshot::channel();
-    let serving = proxy.serve(async {
-        // Stops as well if the other end is dropped.
-        let _stopped = stopped.await;
-    });
-    let reload = Notify::new();
-    tokio::select! {
-        drained = serving => tell_cut(drained.connections_cut),
-        () = signals.stop_twice(stop, &reload) => {
-            tracing::warn!("cut what was open: a second signal came");
+    let controlled = async {
+        match &control {
+            Some(control) => control.serve(Arc::clone(&status), orders.clone()).await,
+            None => std::future::pending().await,
         }
+    };
+    let stopping = async {
+        let drain = orders.stopped().await;
+        tracing::info!("stopping: no new connections, open ones may end");
+        notifier.stopping();
+        drain
+    };
+    tokio::select! {
+        drained = proxy.serve_until(stopping) => tell_cut(drained.connections_cut),
+        () = orders.cut() => tracing::warn!("cut what was open: it was said twice"),
+        () = signals.pass_on(&orders) => return Err(Problem::bug("signals ended by themselves")),
         () = admin => return Err(Problem::bug("the admin port ended by itself")),
-        () = reloader.run(&reload) => return Err(Problem::bug("reloading ended by itself")),
+        () = controlled => return Err(Problem::bug("the control socket ended by itself")),
+        () = notifier.keep_alive() => return Err(Problem::bug("the watchdog ended by itself")),
+        () = reloader.run(&orders, &notifier) => {
+            return Err(Problem::bug("reloading ended by itself"));
+        }
     }
     if let Some(recording) = recording {
         recording.end(EndRun {
@@ -83,6 +174,21 @@ async fn serve(context: &Context, arguments: &Serve, settings: Settings) -> Resu
     }
     tracing::info!("stopped");
     Ok(Exit::Success)
+}
+
+impl Stance {
+    /// Tells whoever started us how we are, and lets go of them.
+    fn tell_ready(&self, status: &serde_json::Value) -> Result<(), Problem> {
+        let Self::Detached(log) = self else {
+            return Ok(());
+        };
+        let wrong = |error: std::io::Error| Problem::bug(format!("cannot detach: {error}"));
+        // They may have lost patience: we serve all the same.
+        let _gone = print_json(status);
+        let nowhere = std::fs::OpenOptions::new().write(true).open("/dev/null");
+        rustix::stdio::dup2_stdout(nowhere.map_err(wrong)?).map_err(|error| wrong(error.into()))?;
+        log.take_stderr().map_err(wrong)
+    }
 }
 
 fn tell_cut(connections: usize) {
@@ -134,10 +240,7 @@ fn announce(settings: &Settings, station: &Station) {
         "listening on {proxy}"
     );
     let further = station.proxy.addresses().iter().skip(1);
-    let reverse = settings.reverse.value.iter();
-    let unix = settings.unix.value.iter().map(|_path| None);
-    for (address, to) in further.zip(unix.chain(reverse.map(|reverse| Some(&reverse.to)))) {
-        let to = to.map(ToString::to_string);
+    for (address, to) in further.zip(upstreams(settings).skip(1)) {
         tracing::info!(to, "listening on {address}");
     }
     let is_open = |address: &ListenAddress| {

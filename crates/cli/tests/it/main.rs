@@ -17,6 +17,7 @@ mod redaction;
 mod reload;
 mod run;
 mod serve;
+mod service;
 mod site;
 mod squid;
 mod strict;

@@ -10,7 +10,7 @@ use traffic::wire::websocket::Observation;
 use traffic::{Event, Streamed};
 
 use crate::limits::{GATHER, GATHER_BYTES_MAX, GATHER_FULL_PART};
-use crate::recorder::Losses;
+use crate::recorder::{Losses, Queued};
 use crate::{EndRun, RunId, StoreError};
 
 /// What one event takes in the queue besides the body bytes it carries: itself, its head and its
@@ -148,6 +148,14 @@ impl Queue {
     /// Why the last try to write failed, until one succeeds.
     pub(crate) fn trouble(&self) -> Option<StoreError> {
         self.state.lock().trouble.map(Into::into)
+    }
+
+    pub(crate) fn queued(&self) -> Queued {
+        let state = self.state.lock();
+        Queued {
+            events: state.events as u64,
+            bytes: state.bytes as u64,
+        }
     }
 
     pub(crate) fn losses(&self) -> Losses {

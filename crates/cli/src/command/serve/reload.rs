@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use proxy::{Authority, Control};
-use tokio::sync::Notify;
 
 use super::engine_plan;
 use crate::args::Serve;
@@ -20,6 +19,8 @@ use crate::exit::Exit;
 use crate::limits::CONFIG_LOOK_EVERY;
 use crate::listeners::refuse_exposure;
 use crate::problem::{Excerpt, Problem};
+use crate::service::notify::Notifier;
+use crate::service::orders::Orders;
 use crate::settings::{Purpose, Row, Settings};
 use crate::wiring::{Station, engine_config, own_addresses, reload_problem};
 
@@ -75,12 +76,13 @@ impl<'a> Reloader<'a> {
     }
 
     /// Reloads whenever it is asked to and whenever a file changes.
-    pub(super) async fn run(mut self, asked: &Notify) {
+    pub(super) async fn run(mut self, orders: &Orders, notifier: &Notifier) {
         loop {
             tokio::select! {
-                () = asked.notified() => {}
+                () = orders.reload_asked() => {}
                 () = self.change() => {}
             }
+            notifier.reloading();
             // Before they are read: what changes meanwhile is seen next time.
             self.seen = stamps(files(self.context, &self.in_force));
             match self.reload() {
@@ -92,6 +94,7 @@ impl<'a> Reloader<'a> {
                 }
                 Err(problem) => tell(&problem),
             }
+            notifier.ready();
         }
     }
 

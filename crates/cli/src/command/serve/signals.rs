@@ -4,9 +4,10 @@
 use std::io::IsTerminal;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, oneshot};
 
+use super::Stance;
 use crate::problem::Problem;
+use crate::service::orders::Orders;
 
 /// The signals that a service listens for.
 pub(super) struct ServiceSignals {
@@ -17,7 +18,7 @@ pub(super) struct ServiceSignals {
 }
 
 impl ServiceSignals {
-    pub(super) fn listen() -> Result<Self, Problem> {
+    pub(super) fn listen(stance: &Stance) -> Result<Self, Problem> {
         let listen = |kind: SignalKind| {
             signal(kind)
                 .map_err(|error| Problem::bug(format!("cannot listen for signals: {error}")))
@@ -26,20 +27,19 @@ impl ServiceSignals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             hang_up: listen(SignalKind::hangup())?,
-            has_terminal: has_terminal(),
+            has_terminal: matches!(stance, Stance::Foreground) && has_terminal(),
         })
     }
 
-    /// Asks to stop at the first signal that says so, and is done at the second: then nobody wants
-    /// to wait.
-    pub(super) async fn stop_twice(mut self, stop: oneshot::Sender<()>, reload: &Notify) {
-        self.stop_once(reload).await;
-        tracing::info!("stopping: no new connections, open ones may end");
-        drop(stop);
-        self.stop_once(reload).await;
+    /// Passes on what signals mean. It does not end: a second one that says stop has to be heard.
+    pub(super) async fn pass_on(mut self, orders: &Orders) {
+        loop {
+            self.stop_once(orders).await;
+            orders.stop(None);
+        }
     }
 
-    async fn stop_once(&mut self, reload: &Notify) {
+    async fn stop_once(&mut self, orders: &Orders) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
@@ -51,7 +51,7 @@ impl ServiceSignals {
                 self.has_terminal = false;
                 return;
             }
-            reload.notify_one();
+            orders.reload();
         }
     }
 }

@@ -1,0 +1,171 @@
+//! `oriel status`: whether the service runs, where, and how it does.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use crate::context::Context;
+use crate::escape::escape_line;
+use crate::exit::Exit;
+use crate::limits::STATUS_TIMEOUT;
+use crate::output::{print, print_json};
+use crate::problem::Problem;
+use crate::quantity::{bytes, plural};
+use crate::service::{Place, ask};
+use crate::terminal::{Colour, Glyph, Pen};
+
+pub(crate) fn run(context: &Context) -> Result<Exit, Problem> {
+    let place = Place::of(&context.paths);
+    let status = ask::status(&place, STATUS_TIMEOUT)?;
+    let exit = match status {
+        Some(_) => Exit::Success,
+        None => Exit::NotRunning,
+    };
+    let pen = context.terminal.stdout.pen;
+    match status {
+        Some(status) if context.json() => print_json(&status)?,
+        Some(status) => print(&render(&status, pen))?,
+        None if context.json() => print_json(&serde_json::json!({
+            "schema": "oriel.status/1",
+            "running": false,
+        }))?,
+        None => print(&format!(
+            "{} not running      start it: oriel start      (oriel run works without it)\n",
+            if pen.ascii() { "o" } else { "○" }
+        ))?,
+    }
+    Ok(exit)
+}
+
+fn render(status: &Value, pen: Pen) -> String {
+    let dot = pen.dot();
+    let mut text = format!(
+        "{} running   pid {} {dot} up {} {dot} oriel {}\n",
+        pen.paint(Colour::Green, pen.glyph(Glyph::Live)),
+        pid_of(status),
+        up(status["uptime_ms"].as_u64().unwrap_or_default()),
+        escape_line(status["version"].as_str().unwrap_or_default()),
+    );
+    text.push_str(&places(status));
+    if let Some(connections) = status["connections"].as_u64() {
+        let _infallible = writeln!(
+            text,
+            "  traffic   {} open",
+            plural(connections, "connection")
+        );
+    }
+    text.push_str(&stored(status, pen));
+    text
+}
+
+/// What is kept, and what could not be.
+fn stored(status: &Value, pen: Pen) -> String {
+    let store = &status["store"];
+    let Some(path) = store["path"].as_str() else {
+        return "  store     nothing is stored\n".to_owned();
+    };
+    let dot = pen.dot();
+    let session = status["session"].as_str().unwrap_or_default();
+    let mut text = format!(
+        "  store     {} {dot} session {session}\n",
+        escape_line(path)
+    );
+    let count = |key: &str| store[key].as_u64().unwrap_or_default();
+    if count("queued_events") > 0 {
+        let events = plural(count("queued_events"), "event");
+        let size = bytes(count("queued_bytes"));
+        let _infallible = writeln!(text, "  queue     {events} {dot} {size}");
+    }
+    let warning = pen.paint(Colour::Yellow, pen.glyph(Glyph::Warning));
+    if count("lost_events") > 0 {
+        let events = plural(count("lost_events"), "event");
+        let _infallible = writeln!(text, "  {warning} {events} could not be stored");
+    }
+    if let Some(error) = store["last_error"].as_str() {
+        let _infallible = writeln!(text, "  {warning} cannot write now: {}", escape_line(error));
+    }
+    text
+}
+
+/// Where it listens and where its log is, a line each.
+pub(crate) fn places(status: &Value) -> String {
+    let mut text = String::new();
+    let listeners = status["listeners"].as_array();
+    for listener in listeners.into_iter().flatten() {
+        let word = |key: &str| escape_line(listener[key].as_str().unwrap_or_default());
+        let _infallible = match listener["to"].as_str() {
+            Some(to) => writeln!(
+                text,
+                "  {:9} {} -> {}",
+                word("kind"),
+                word("addr"),
+                escape_line(to)
+            ),
+            None => writeln!(text, "  {:9} {}", word("kind"), word("addr")),
+        };
+    }
+    if let Some(log) = status["log"].as_str() {
+        let _infallible = writeln!(text, "  log       {}", escape_line(log));
+    }
+    text
+}
+
+/// The process id in a status.
+pub(crate) fn pid_of(status: &Value) -> u64 {
+    status["pid"].as_u64().unwrap_or_default()
+}
+
+/// A time of days, hours and minutes, or of seconds if it is short.
+fn up(millis: u64) -> String {
+    let (seconds, minutes) = (millis / 1000, millis / 60_000);
+    let (hours, days) = (minutes / 60, minutes / (24 * 60));
+    match (days, minutes) {
+        (0, 0) => format!("{seconds} s"),
+        (0, _) => format!("{:02}:{:02}", hours, minutes % 60),
+        _ => format!("{days} d {:02}:{:02}", hours % 24, minutes % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_shown_with_what_is_wrong() {
+        let status = serde_json::json!({
+            "pid": 4021, "version": "0.1.0", "uptime_ms": 3 * 86_400_000 + 4 * 3_600_000 + 660_000,
+            "listeners": [
+                {"kind": "proxy", "addr": "127.0.0.1:6743"},
+                {"kind": "reverse", "addr": "127.0.0.1:6746", "to": "http://127.0.0.1:4000"},
+                {"kind": "admin", "addr": "127.0.0.1:6744"},
+            ],
+            "connections": 1, "session": "k7q2", "log": "/state/oriel.log",
+            "store": {"path": "/data/oriel.db", "lost_events": 2, "queued_events": 3,
+                "queued_bytes": 2048, "last_error": "the disk is full"},
+        });
+        insta::assert_snapshot!(render(&status, Pen::plain()), @r"
+        ● running   pid 4021 · up 3 d 04:11 · oriel 0.1.0
+          proxy     127.0.0.1:6743
+          reverse   127.0.0.1:6746 -> http://127.0.0.1:4000
+          admin     127.0.0.1:6744
+          log       /state/oriel.log
+          traffic   1 connection open
+          store     /data/oriel.db · session k7q2
+          queue     3 events · 2.0 KiB
+          ! 2 events could not be stored
+          ! cannot write now: the disk is full
+        ");
+    }
+
+    #[test]
+    fn times_are_read_at_a_glance() {
+        for (millis, expected) in [
+            (900, "0 s"),
+            (59_999, "59 s"),
+            (3_661_000, "01:01"),
+            (90_000_000, "1 d 01:00"),
+        ] {
+            assert_eq!(up(millis), expected);
+        }
+    }
+}

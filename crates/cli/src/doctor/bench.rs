@@ -121,6 +121,7 @@ pub(crate) fn examine(
     let reports = runtime.block_on(at_the_bench(
         context,
         authority,
+        settings.data_folder.value.clone(),
         &folder.path,
         files,
         choice,
@@ -132,6 +133,7 @@ pub(crate) fn examine(
 async fn at_the_bench(
     context: &Context,
     authority: Arc<Authority>,
+    data_folder: PathBuf,
     folder: &Path,
     files: TrustFiles,
     choice: &Choice,
@@ -144,6 +146,7 @@ async fn at_the_bench(
         files,
         environment: context.environment.clone(),
         home: context.paths.home.clone(),
+        data_folder,
         folder: folder.to_owned(),
         turns: Semaphore::new(PROBES_AT_ONCE),
     });
@@ -227,6 +230,7 @@ struct Bench {
     files: TrustFiles,
     environment: Environment,
     home: PathBuf,
+    data_folder: PathBuf,
     folder: PathBuf,
     turns: Semaphore,
 }
@@ -296,6 +300,7 @@ impl Bench {
             version: version.as_deref(),
             environment: &self.environment,
             overrides: &overrides,
+            data_folder: &self.data_folder,
         };
         let everything = self.observe(tool, &program, Given::Everything).await?;
         let alone = self.observe(tool, &program, Given::Proxy).await?;

@@ -164,12 +164,37 @@ pub(crate) fn matrix(tools: &[ToolReport], pen: Pen, width: Option<usize>) -> St
             push_fix(&mut text, &outcome.fix, pen);
         }
     }
+    push_not_installed(&mut text, tools, pen);
     let _infallible = writeln!(
         text,
         "Each {} is a real handshake made just now, on this machine.",
         pen.glyph(Glyph::Ok)
     );
     text
+}
+
+/// What has the tools trust oriel that refuse it where `oriel run` did not start them: those with the
+/// same fix together.
+fn push_not_installed(text: &mut String, tools: &[ToolReport], pen: Pen) {
+    let mut groups: Vec<(&[String], Vec<&str>)> = Vec::new();
+    for tool in tools {
+        let Some(outcome) = tool.tried.as_ref().map(|tried| &tried.system_wide) else {
+            continue;
+        };
+        if outcome.state != State::Note || outcome.fix.is_empty() {
+            continue;
+        }
+        match groups.iter_mut().find(|(fix, _)| *fix == outcome.fix) {
+            Some((_, names)) => names.push(tool.name),
+            None => groups.push((&outcome.fix, vec![tool.name])),
+        }
+    }
+    for (fix, names) in groups {
+        let names = names.join(", ");
+        let mark = mark(State::Note, pen);
+        let _infallible = writeln!(text, "  {mark} {names}: not trusted outside of oriel run");
+        push_fix(text, fix, pen);
+    }
 }
 
 fn row(tool: &ToolReport, pen: Pen) -> Vec<Cell> {

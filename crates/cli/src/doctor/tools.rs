@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::environment::Environment;
 use crate::limits::PROBE_TIMEOUT;
+use crate::trust_store::Store;
 
 /// What `--tools` takes: the names of all tools after two words for many.
 pub(crate) const NAMES: [&str; 18] = [
@@ -34,6 +35,9 @@ pub(super) struct Tool {
     pub(super) version: &'static [&'static str],
     /// What it goes by when it decides whom to trust.
     pub(super) decides: &'static str,
+    /// The store by which it trusts a certificate without a variable; some have none that is
+    /// installed into.
+    pub(super) store: Option<Store>,
     /// Makes it send one request.
     pub(super) ask: fn(&Errand<'_>) -> Invocation,
 }
@@ -63,40 +67,40 @@ pub(super) struct Invocation {
 #[rustfmt::skip]
 pub(super) const TOOLS: [Tool; 16] = [
     Tool { name: "curl", programs: &["curl"], version: &["--version"],
-        decides: "CURL_CA_BUNDLE", ask: curl },
+        decides: "CURL_CA_BUNDLE", store: Some(Store::System), ask: curl },
     Tool { name: "wget", programs: &["wget"], version: &["--version"],
-        decides: "its wgetrc, the system's roots", ask: wget },
+        decides: "its wgetrc, the system's roots", store: Some(Store::System), ask: wget },
     Tool { name: "git", programs: &["git"], version: &["--version"],
-        decides: "GIT_SSL_CAINFO, then http.sslCAInfo", ask: git },
+        decides: "GIT_SSL_CAINFO, then http.sslCAInfo", store: Some(Store::System), ask: git },
     Tool { name: "python", programs: &["python3", "python"], version: &["--version"],
-        decides: "SSL_CERT_FILE (ssl, urllib)", ask: python },
+        decides: "SSL_CERT_FILE (ssl, urllib)", store: Some(Store::System), ask: python },
     Tool { name: "requests", programs: &["python3", "python"],
         version: &["-c", "import requests; print(requests.__version__)"],
-        decides: "REQUESTS_CA_BUNDLE", ask: requests },
+        decides: "REQUESTS_CA_BUNDLE", store: None, ask: requests },
     Tool { name: "httpx", programs: &["python3", "python"],
         version: &["-c", IMPORT_HTTPX_AND_PRINT_VERSION],
-        decides: "SSL_CERT_FILE", ask: httpx },
+        decides: "SSL_CERT_FILE", store: None, ask: httpx },
     Tool { name: "pip", programs: &["pip", "pip3"], version: &["--version"],
-        decides: "PIP_CERT, REQUESTS_CA_BUNDLE", ask: pip },
+        decides: "PIP_CERT, REQUESTS_CA_BUNDLE", store: None, ask: pip },
     Tool { name: "uv", programs: &["uv"], version: &["--version"],
-        decides: "SSL_CERT_FILE", ask: uv },
+        decides: "SSL_CERT_FILE", store: None, ask: uv },
     Tool { name: "node", programs: &["node", "nodejs"], version: &["--version"],
-        decides: "NODE_EXTRA_CA_CERTS", ask: node },
+        decides: "NODE_EXTRA_CA_CERTS", store: None, ask: node },
     Tool { name: "npm", programs: &["npm"], version: &["--version"],
-        decides: "npm_config_cafile", ask: npm },
+        decides: "npm_config_cafile", store: None, ask: npm },
     Tool { name: "deno", programs: &["deno"], version: &["--version"],
-        decides: "DENO_CERT", ask: deno },
+        decides: "DENO_CERT", store: None, ask: deno },
     Tool { name: "bun", programs: &["bun"], version: &["--version"],
-        decides: "NODE_EXTRA_CA_CERTS", ask: bun },
+        decides: "NODE_EXTRA_CA_CERTS", store: None, ask: bun },
     Tool { name: "cargo", programs: &["cargo"], version: &["--version"],
-        decides: "CARGO_HTTP_CAINFO", ask: cargo },
+        decides: "CARGO_HTTP_CAINFO", store: Some(Store::System), ask: cargo },
     Tool { name: "go", programs: &["go"], version: &["version"],
-        decides: "SSL_CERT_FILE", ask: go },
+        decides: "SSL_CERT_FILE", store: Some(Store::System), ask: go },
     Tool { name: "java", programs: &["java"], version: &["-version"],
-        decides: "its own key store (cacerts)", ask: java },
+        decides: "its own key store (cacerts)", store: Some(Store::Java), ask: java },
     Tool { name: "chromium",
         programs: &["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"],
-        version: &["--version"], decides: "its own store (NSS)", ask: chromium },
+        version: &["--version"], decides: "its own store (NSS)", store: Some(Store::User), ask: chromium },
 ];
 
 impl Choice {

@@ -11,6 +11,7 @@ use super::tools::Tool;
 use crate::environment::Environment;
 use crate::escape::escape_line;
 use crate::limits::PROBE_WORDS_MAX;
+use crate::trust_store::Store;
 
 /// What one request showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +81,8 @@ pub(super) struct Circumstances<'a> {
     pub(super) version: Option<&'a str>,
     pub(super) environment: &'a Environment,
     pub(super) overrides: &'a [Override],
+    /// Where the authority lies.
+    pub(super) data_folder: &'a Path,
 }
 
 impl Verdict {
@@ -208,7 +211,7 @@ pub(super) fn system_wide(seen: &Observation, any: bool, about: &Circumstances<'
             let why = format!("without oriel's variables {} decides", found.text);
             (State::Warning, Some(why), vec![found.fix.clone()])
         }
-        (Verdict::Refused, None) => (State::Note, None, Vec::new()),
+        (Verdict::Refused, None) => (State::Note, None, vec![install_fix(about)]),
         _ => (State::Note, Some(seen.told()), Vec::new()),
     };
     Outcome {
@@ -216,6 +219,21 @@ pub(super) fn system_wide(seen: &Observation, any: bool, about: &Circumstances<'
         state,
         why,
         fix,
+    }
+}
+
+/// What has a tool trust the certificate that `oriel run` did not start.
+fn install_fix(about: &Circumstances<'_>) -> String {
+    match about.tool.store {
+        Some(Store::System) => {
+            let data = about.data_folder.display();
+            format!("sudo oriel ca install --store system --data {data}")
+        }
+        Some(Store::User) => "oriel ca install".to_owned(),
+        Some(store @ (Store::Java | Store::Firefox)) => {
+            format!("oriel ca install --store {}", store.name())
+        }
+        None => "eval \"$(oriel env)\"".to_owned(),
     }
 }
 

@@ -39,8 +39,35 @@ fn judge(name: &str, version: &str, seen: &Observation, overrides: &[Override]) 
         version: Some(version),
         environment: &Environment::default(),
         overrides,
+        data_folder: Path::new("/data"),
     };
     with_run(seen, &about)
+}
+
+#[test]
+fn what_is_not_installed_says_how_it_is() {
+    let refused = failure(Side::Client, Stage::Tls, FailureKind::ClientDistrusts);
+    let refused = seen(false, Some(refused), false);
+    for (name, fix) in [
+        ("curl", "sudo oriel ca install --store system --data /data"),
+        ("java", "oriel ca install --store java"),
+        ("chromium", "oriel ca install"),
+        ("node", "eval \"$(oriel env)\""),
+    ] {
+        let about = Circumstances {
+            tool: TOOLS.iter().find(|tool| tool.name == name).unwrap(),
+            program: Path::new("/usr/bin/tool"),
+            version: None,
+            environment: &Environment::default(),
+            overrides: &[],
+            data_folder: Path::new("/data"),
+        };
+        let outcome = system_wide(&refused, false, &about);
+        assert_eq!(
+            (outcome.state, outcome.fix),
+            (State::Note, vec![fix.to_owned()])
+        );
+    }
 }
 
 #[test]

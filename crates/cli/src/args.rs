@@ -21,7 +21,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use auth::{Auth, AuthCommand};
 pub(crate) use ca::{
     Ca, CaCommand, CaCrossSign, CaCsr, CaExport, CaImport, CaInit, CaInstall, CaRotate,
-    CaUninstall, CaVerify, ExportFormat, TrustStore,
+    CaUninstall, CaVerify, ChangeFlags, ExportFormat, TrustStore,
 };
 pub(crate) use config::{Config, ConfigCommand};
 pub(crate) use demo::Demo;

@@ -7,6 +7,11 @@ use std::time::Duration;
 pub(crate) const RUN_DRAIN: Duration = Duration::from_millis(100);
 /// How long the end of a run waits for the store.
 pub(crate) const STORE_FLUSH: Duration = Duration::from_secs(5);
+/// How long a change of what programs trust waits for another one: each key store and the system's
+/// own tool take some seconds.
+pub(crate) const TRUST_LOCK_WAIT: Duration = Duration::from_secs(60);
+/// How often it is looked whether that has ended.
+pub(crate) const TRUST_LOCK_LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Symbolic links that are followed on one path: as many as Linux does.
 pub(crate) const LINKS_FOLLOWED_MAX: usize = 40;
 /// How long a child may live after SIGTERM before it gets SIGKILL.

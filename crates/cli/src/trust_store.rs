@@ -12,6 +12,7 @@ mod java;
 pub(crate) mod journal;
 mod linux;
 mod nss;
+pub(crate) mod passwords;
 pub(crate) mod root;
 
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use self::change::{Change, Undone};
 use self::elsewhere::Platform;
 use self::journal::{Entry, Journal};
+use self::passwords::{Locked, Passwords};
 use self::root::Root;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -61,6 +63,8 @@ pub(crate) struct Certificate {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) steps: Vec<(Store, Change)>,
+    /// What is left out, as it takes a password.
+    pub(crate) locked: Vec<Locked>,
     /// What was looked for and not found.
     pub(crate) notes: Vec<String>,
 }
@@ -109,14 +113,22 @@ pub(crate) fn plan(
     root: &Root,
     stores: &[Store],
     certificate: &Certificate,
+    passwords: &Passwords,
     data_folder: &Path,
 ) -> Result<Plan, Problem> {
     let mut plan = Plan::default();
     for store in stores {
         let (changes, note) = changes(context, root, *store, certificate, data_folder)?;
         plan.notes.extend(note);
-        let missing = changes.into_iter().filter(|change| !change.is_done(root));
-        plan.steps.extend(missing.map(|change| (*store, change)));
+        for change in changes {
+            if change.is_done(root, passwords) {
+                continue;
+            }
+            match Locked::find(*store, &change, root, passwords) {
+                Some(locked) => plan.locked.push(locked),
+                None => plan.steps.push((*store, change)),
+            }
+        }
     }
     Ok(plan)
 }
@@ -235,6 +247,7 @@ pub(crate) fn install(
     root: &Root,
     plan: Plan,
     certificate: &Certificate,
+    passwords: &Passwords,
     journal: &mut Journal,
 ) -> Result<(), Problem> {
     let before = journal.entries.len();
@@ -248,11 +261,11 @@ pub(crate) fn install(
         };
         journal.entries.push(entry.clone());
         journal.save()?;
-        if let Err(error) = entry.change.apply(root) {
+        if let Err(error) = entry.change.apply(root, passwords) {
             let what = format!("could not {}", entry.change.description());
             let problem = Problem::new("ORL0315", Exit::Storage, what).why(error.to_string());
             let made = journal.entries.split_off(before);
-            let (_done, left) = undo_all(root, made);
+            let (_done, left) = undo_all(root, passwords, made);
             let problem = match left.is_empty() {
                 true => problem.fix("what had been changed was undone"),
                 false => problem.fix("oriel ca uninstall      undoes what is left"),
@@ -272,12 +285,12 @@ pub(crate) type UndoneAll = (Vec<(Entry, Undone)>, Vec<(Entry, std::io::Error)>)
 
 /// Undoes changes, the last first. The tools of the system run at the end: they make something of
 /// what is left.
-pub(crate) fn undo_all(root: &Root, entries: Vec<Entry>) -> UndoneAll {
+pub(crate) fn undo_all(root: &Root, passwords: &Passwords, entries: Vec<Entry>) -> UndoneAll {
     let is_refresh = |entry: &Entry| matches!(entry.change, Change::Refresh { .. });
     let (refreshes, others): (Vec<_>, Vec<_>) = entries.into_iter().rev().partition(is_refresh);
     let (mut done, mut left) = (Vec::new(), Vec::new());
     for entry in others.into_iter().chain(refreshes) {
-        match entry.change.undo(root) {
+        match entry.change.undo(root, passwords) {
             Ok(undone) => done.push((entry, undone)),
             Err(error) => left.push((entry, error)),
         }

@@ -158,6 +158,12 @@ pub(crate) struct ChangeFlags {
     /// Do it without asking
     #[arg(long)]
     pub(crate) yes: bool,
+    /// Whose first line is the password of Java's key stores, if it is not `changeit`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) java_password_file: Option<PathBuf>,
+    /// Whose first line is the password of a certificate database (Firefox: the primary password)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) nss_password_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

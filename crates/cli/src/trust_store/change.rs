@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 
+use super::passwords::Passwords;
 use super::root::Root;
 use super::{appended, java, nss};
 
@@ -147,7 +148,7 @@ impl Change {
     }
 
     /// Whether it is as it would be after it.
-    pub(crate) fn is_done(&self, root: &Root) -> bool {
+    pub(crate) fn is_done(&self, root: &Root, passwords: &Passwords) -> bool {
         let holds = |path: &Path, pem: &str| {
             let file = root.resolve(path).and_then(fs::read);
             file.is_ok_and(|file| appended::holds(&file, pem))
@@ -164,11 +165,36 @@ impl Change {
             Self::NssDatabase { folder } => folder.join("cert9.db").exists(),
             Self::Nss {
                 folder, nickname, ..
-            } => nss::has(folder, nickname),
+            } => nss::trusts(folder, nickname),
             Self::JavaKeystore { path, alias, .. } => {
-                root.resolve(path).is_ok_and(|path| java::has(&path, alias))
+                let java = passwords.java.as_deref();
+                let found = root.resolve(path);
+                found.is_ok_and(|path| java::has(&path, alias, java))
             }
             Self::Command { .. } => false,
+        }
+    }
+
+    /// Why its store does not open with these passwords.
+    pub(crate) fn locked(&self, root: &Root, passwords: &Passwords) -> Option<String> {
+        match self {
+            Self::Nss { folder, .. } => nss::locked(folder, passwords.nss.as_deref()),
+            Self::JavaKeystore { path, .. } => {
+                let path = root.resolve(path).ok()?;
+                java::locked(&path, passwords.java.as_deref())
+            }
+            _ => None,
+        }
+    }
+
+    /// The store that a password may protect.
+    pub(crate) fn place(&self) -> Option<String> {
+        match self {
+            Self::Nss { folder, .. } => {
+                Some(format!("the certificate database {}", folder.display()))
+            }
+            Self::JavaKeystore { path, .. } => Some(format!("the key store {}", path.display())),
+            _ => None,
         }
     }
 
@@ -197,7 +223,7 @@ impl Change {
         }
     }
 
-    pub(crate) fn apply(&self, root: &Root) -> io::Result<()> {
+    pub(crate) fn apply(&self, root: &Root, passwords: &Passwords) -> io::Result<()> {
         match self {
             Self::Folder { path } => fs::create_dir(root.resolve(path)?),
             Self::File { path, pem } => write_new(&root.resolve_name(path)?, pem.as_bytes()),
@@ -213,13 +239,16 @@ impl Change {
                 folder,
                 nickname,
                 pem,
-            } => nss::add(folder, nickname, pem),
-            Self::JavaKeystore { path, alias, pem } => java::add(&root.resolve(path)?, alias, pem),
+            } => nss::add(folder, nickname, pem, passwords.nss.as_deref()),
+            Self::JavaKeystore { path, alias, pem } => {
+                let java = passwords.java.as_deref();
+                java::add(&root.resolve(path)?, alias, pem, java)
+            }
             Self::Refresh {
                 command, bundle, ..
             } => {
                 run(command)?;
-                match self.is_done(root) {
+                match self.is_done(root, passwords) {
                     true => Ok(()),
                     false => Err(io::Error::other(format!(
                         "{} ran, and the certificate is not in {}",
@@ -232,7 +261,7 @@ impl Change {
         }
     }
 
-    pub(crate) fn undo(&self, root: &Root) -> io::Result<Undone> {
+    pub(crate) fn undo(&self, root: &Root, passwords: &Passwords) -> io::Result<Undone> {
         match self {
             Self::Folder { path } => match fs::remove_dir(root.resolve(path)?) {
                 Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(Undone::Kept),
@@ -271,7 +300,10 @@ impl Change {
             Self::Nss {
                 folder, nickname, ..
             } => nss::remove(folder, nickname),
-            Self::JavaKeystore { path, alias, .. } => java::remove(&root.resolve(path)?, alias),
+            Self::JavaKeystore { path, alias, .. } => {
+                let java = passwords.java.as_deref();
+                java::remove(&root.resolve(path)?, alias, java)
+            }
             Self::Refresh {
                 command,
                 linked,

@@ -1,5 +1,6 @@
 //! Java key stores (`cacerts`), changed by `keytool` alone.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use super::root::Root;
 use crate::environment::Environment;
 
 const KEYTOOL: &str = "keytool";
-/// What every Java has as the password of its `cacerts`.
+/// What every Java has as the password of its `cacerts`, unless somebody changed it.
 const PASSWORD: &str = "changeit";
 /// Where systems keep one for every Java.
 const SHARED: [&str; 3] = [
@@ -46,34 +47,55 @@ pub(super) fn keystores(root: &Root, environment: &Environment) -> Vec<PathBuf> 
     found.into_iter().map(|(path, _)| path).collect()
 }
 
-pub(super) fn has(keystore: &Path, alias: &str) -> bool {
-    run(&command("-list", keystore, alias)).is_ok()
+pub(super) fn has(keystore: &Path, alias: &str, password: Option<&Path>) -> bool {
+    run(&entry("-list", keystore, alias, password)).is_ok()
 }
 
-pub(super) fn add(keystore: &Path, alias: &str, pem: &str) -> io::Result<()> {
-    let mut command = command("-importcert", keystore, alias);
-    command.extend(["-noprompt".to_owned(), "-trustcacerts".to_owned()]);
+/// Why a key store does not open with the password in this file, or with Java's own.
+pub(super) fn locked(keystore: &Path, password: Option<&Path>) -> Option<String> {
+    let error = run(&command("-list", keystore, password)).err()?;
+    Some(match password {
+        Some(file) => format!("with the password in {}, {error}", file.display()),
+        None => format!("with Java's usual password, {error}"),
+    })
+}
+
+pub(super) fn add(
+    keystore: &Path,
+    alias: &str,
+    pem: &str,
+    password: Option<&Path>,
+) -> io::Result<()> {
+    let mut command = entry("-importcert", keystore, alias, password);
+    command.extend(["-noprompt", "-trustcacerts"].map(OsString::from));
     run_with_input(&command, pem)
 }
 
-pub(super) fn remove(keystore: &Path, alias: &str) -> io::Result<Undone> {
-    if !keystore.exists() || !has(keystore, alias) {
+pub(super) fn remove(keystore: &Path, alias: &str, password: Option<&Path>) -> io::Result<Undone> {
+    if !keystore.exists() {
         return Ok(Undone::Gone);
     }
-    run(&command("-delete", keystore, alias)).map(|_said| Undone::Removed)
+    if has(keystore, alias, password) {
+        return run(&entry("-delete", keystore, alias, password)).map(|_said| Undone::Removed);
+    }
+    match locked(keystore, password) {
+        Some(why) => Err(io::Error::other(why)),
+        None => Ok(Undone::Gone),
+    }
 }
 
-fn command(what: &str, keystore: &Path, alias: &str) -> Vec<String> {
-    let keystore = keystore.display().to_string();
-    let words = [
-        KEYTOOL,
-        what,
-        "-keystore",
-        &keystore,
-        "-storepass",
-        PASSWORD,
-        "-alias",
-        alias,
-    ];
-    words.map(str::to_owned).to_vec()
+fn entry(what: &str, keystore: &Path, alias: &str, password: Option<&Path>) -> Vec<OsString> {
+    let mut command = command(what, keystore, password);
+    command.extend(["-alias", alias].map(OsString::from));
+    command
+}
+
+fn command(what: &str, keystore: &Path, password: Option<&Path>) -> Vec<OsString> {
+    let mut command = [KEYTOOL, what, "-keystore"].map(OsString::from).to_vec();
+    command.push(keystore.into());
+    command.extend(match password {
+        Some(file) => ["-storepass:file".into(), file.into()],
+        None => ["-storepass".into(), PASSWORD.into()],
+    });
+    command
 }

@@ -1,6 +1,7 @@
 //! Certificate databases of NSS (`cert9.db`), which Chromium and its kin share one of, and Firefox has
 //! one of in each profile. They are changed by Mozilla's `certutil` alone: the format is NSS's own.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -39,17 +40,57 @@ pub(super) fn firefox_databases(home: &Path) -> Vec<PathBuf> {
     found
 }
 
-pub(super) fn has(folder: &Path, nickname: &str) -> bool {
+/// Whether the certificate is there and trusted to issue those of servers.
+pub(super) fn trusts(folder: &Path, nickname: &str) -> bool {
+    let listed = run(&[CERTUTIL, "-L", "-d", &database(folder)]).unwrap_or_default();
+    listed.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        let trust = words.next_back().unwrap_or_default();
+        words.eq([nickname]) && trust.split(',').next().is_some_and(|ssl| ssl.contains('C'))
+    })
+}
+
+fn has(folder: &Path, nickname: &str) -> bool {
     let database = database(folder);
     run(&[CERTUTIL, "-L", "-d", &database, "-n", nickname]).is_ok()
 }
 
-pub(super) fn add(folder: &Path, nickname: &str, pem: &str) -> io::Result<()> {
-    let database = database(folder);
-    let command = [
-        CERTUTIL, "-A", "-a", "-d", &database, "-n", nickname, "-t", TRUST,
+/// Why a database does not open with the password in this file, or without one. `certutil -A` is no
+/// way to find out: it adds the certificate and fails at trusting it.
+pub(super) fn locked(folder: &Path, password: Option<&Path>) -> Option<String> {
+    if !folder.join("cert9.db").exists() {
+        return None;
+    }
+    // It fails as well where there are no keys, and says so.
+    let error = run(&with_password(&[CERTUTIL, "-K"], folder, password)).err()?;
+    let is_locked = error.to_string().contains("SEC_ERROR_BAD_PASSWORD");
+    is_locked.then(|| match password {
+        Some(file) => format!("its password is not the one in {}", file.display()),
+        None => "a password protects it (in Firefox: the primary password)".to_owned(),
+    })
+}
+
+pub(super) fn add(
+    folder: &Path,
+    nickname: &str,
+    pem: &str,
+    password: Option<&Path>,
+) -> io::Result<()> {
+    let add = [CERTUTIL, "-A", "-a", "-n", nickname, "-t", TRUST];
+    run_with_input(&with_password(&add, folder, password), pem)
+}
+
+/// A command at a database. Without a file of a password it would ask at the terminal.
+fn with_password(command: &[&str], folder: &Path, password: Option<&Path>) -> Vec<OsString> {
+    let password = password.unwrap_or_else(|| Path::new("/dev/null"));
+    let database = OsString::from(database(folder));
+    let at = [
+        "-d".into(),
+        database,
+        "-f".into(),
+        password.as_os_str().to_owned(),
     ];
-    run_with_input(&command, pem)
+    command.iter().map(OsString::from).chain(at).collect()
 }
 
 pub(super) fn remove(folder: &Path, nickname: &str) -> io::Result<Undone> {

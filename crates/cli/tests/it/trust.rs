@@ -1,9 +1,11 @@
 //! `oriel ca install` and `uninstall`, in file systems made for it.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use testbed::authority::Authority;
 
@@ -440,4 +442,135 @@ if openssl verify -CApath /etc/ssl/certs {file} 2>/dev/null; then exit 9; fi
         "{}",
         printed.stdout
     );
+}
+
+#[test]
+fn two_at_once_lose_nothing_of_each_other() {
+    let world = World::new();
+    // The authority is there before: what is looked at is the journal.
+    done(&world, &["ca", "export", "--format", "chain"]);
+    let roots = [vec![debian(&world), red_hat(&world)], others(&world)].concat();
+    let before: Vec<_> = roots.iter().map(|root| tree(Path::new(root))).collect();
+    for verb in ["install", "uninstall"] {
+        let started = roots.iter().map(|root| {
+            let mut command = world.command(&["ca", verb, "--root", root, "--yes"]);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.spawn().unwrap()
+        });
+        let started: Vec<_> = started.collect();
+        for child in started {
+            let printed = Printed::of(child.wait_with_output().unwrap());
+            assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+        }
+    }
+    let after: Vec<_> = roots.iter().map(|root| tree(Path::new(root))).collect();
+    assert_eq!(after, before);
+}
+
+#[test]
+fn one_waits_for_the_other_and_says_so() {
+    let world = World::new();
+    done(&world, &["ca", "export", "--format", "chain"]);
+    let root = debian(&world);
+    let other = File::open(world.path(".local/share/oriel")).unwrap();
+    other.lock().unwrap();
+    let mut child = world
+        .command(&["ca", "install", "--root", &root, "--yes"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    let waits = said.any(|line| line.unwrap().contains("waiting for it"));
+    assert!(waits);
+    let anchors = world.path("debian/usr/local/share/ca-certificates");
+    assert_eq!(std::fs::read_dir(&anchors).unwrap().count(), 1);
+    other.unlock().unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(std::fs::read_dir(&anchors).unwrap().count(), 2);
+}
+
+#[test]
+fn a_database_with_a_password_is_left_out_and_the_rest_goes_on() {
+    let world = World::new();
+    let password = world.file("password", "secret\n");
+    std::fs::set_permissions(&password, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let password = password.to_str().unwrap();
+    let [closed, open] = ["a.closed", "b.open"].map(|name| {
+        let profile = world.path(&format!(".mozilla/firefox/{name}"));
+        std::fs::create_dir_all(&profile).unwrap();
+        format!("sql:{}", profile.display())
+    });
+    tool("certutil", &["-N", "-d", &closed, "-f", password]);
+    tool("certutil", &["-N", "-d", &open, "--empty-password"]);
+    let listed = |database: &str| tool("certutil", &["-L", "-d", database]);
+    let before = [&closed, &open].map(|database| listed(database));
+    let install = ["ca", "install", "--store", "firefox", "--yes"];
+    let printed = world.oriel(&install);
+    assert_eq!(printed.code, Some(4), "{}", printed.stderr);
+    for words in [
+        "ORL0316",
+        "a.closed",
+        "primary password",
+        "--nss-password-file FILE",
+    ] {
+        assert!(printed.stderr.contains(words), "{}", printed.stderr);
+    }
+    assert_eq!(listed(&closed), before[0], "nothing half done");
+    assert!(listed(&open).contains("oriel-"));
+    let with_password = [&install[..], &["--nss-password-file", password]].concat();
+    done(&world, &with_password);
+    assert!(
+        listed(&closed)
+            .lines()
+            .any(|line| line.starts_with("oriel-") && line.ends_with("C,,  "))
+    );
+    assert!(done(&world, &install).starts_with("nothing to do"));
+    // Taking out takes no password.
+    done(&world, &["ca", "uninstall", "--yes"]);
+    assert_eq!([&closed, &open].map(|database| listed(database)), before);
+}
+
+#[test]
+fn a_java_keystore_with_a_password_of_its_own_takes_it_from_a_file() {
+    let world = World::new();
+    let keystore = world.path("jdk/usr/lib/jvm/java-21/lib/security/cacerts");
+    std::fs::create_dir_all(keystore.parent().unwrap()).unwrap();
+    let other = world.file("other.pem", &other_certificate());
+    let own = [
+        "-keystore",
+        keystore.to_str().unwrap(),
+        "-storepass",
+        "another",
+    ];
+    let keytool = |arguments: &[&str]| tool("keytool", &[arguments, &own[..]].concat());
+    let file = other.to_str().unwrap();
+    keytool(&["-importcert", "-noprompt", "-alias", "other", "-file", file]);
+    let root = world.path("jdk").display().to_string();
+    let flags = ["--root", &root, "--store", "java", "--yes"];
+    let password = world.file("password", "another\n");
+    let with_password = ["--java-password-file", password.to_str().unwrap()];
+    for verb in ["install", "uninstall"] {
+        let command = [&["ca", verb], &flags[..]].concat();
+        let printed = world.oriel(&command);
+        assert_eq!(printed.code, Some(4), "{}", printed.stderr);
+        for words in [
+            "ORL0316",
+            "password was incorrect",
+            "--java-password-file FILE",
+        ] {
+            assert!(printed.stderr.contains(words), "{verb}: {}", printed.stderr);
+        }
+        let command = [&command[..], &with_password].concat();
+        let mode =
+            |mode| std::fs::set_permissions(&password, std::fs::Permissions::from_mode(mode));
+        mode(0o644).unwrap();
+        let printed = world.oriel(&command);
+        assert!(printed.stderr.contains("chmod 600"), "{}", printed.stderr);
+        mode(0o600).unwrap();
+        done(&world, &command);
+        let is_in = keytool(&["-list"]).contains("oriel-");
+        assert_eq!(is_in, verb == "install");
+    }
+    assert!(keytool(&["-list"]).contains("other"));
 }

@@ -7,12 +7,13 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::settings;
-use crate::args::{CaInstall, CaUninstall, TrustStore};
+use crate::args::{CaInstall, CaUninstall, ChangeFlags, TrustStore};
 use crate::authority::load_for_use;
 use crate::clock::now;
 use crate::context::Context;
 use crate::escape::escape_line;
 use crate::exit::Exit;
+use crate::limits::TRUST_LOCK_WAIT;
 use crate::output::{print, print_json, say, say_line};
 use crate::problem::Problem;
 use crate::session_authority;
@@ -20,6 +21,7 @@ use crate::settings::{Purpose, Settings};
 use crate::trust_store::change::{Change, Undone};
 use crate::trust_store::elsewhere::{Platform, commands};
 use crate::trust_store::journal::{Entry, Journal};
+use crate::trust_store::passwords::{Locked, Passwords, problem};
 use crate::trust_store::root::Root;
 use crate::trust_store::{self, Certificate, Plan, Store};
 
@@ -38,20 +40,22 @@ pub(super) fn install(context: &Context, arguments: &CaInstall) -> Result<Exit, 
     if let Some(platform) = arguments.print_for {
         return tell(platform, &stores, &certificate);
     }
-    let mut plan = trust_store::plan(context, &root, &stores, &certificate, data)?;
+    let passwords = passwords(&arguments.change)?;
+    let mut plan = trust_store::plan(context, &root, &stores, &certificate, &passwords, data)?;
     if let Some(own) = authority.links().first().filter(|own| !own.self_signed) {
         let note = "some programs built on OpenSSL trust it only beside that certificate";
         plan.notes
             .push(format!("{} signed this one; {note}", own.issuer));
     }
-    let mut journal = Journal::load(data)?;
-    let is_journaled = |change: &Change| {
-        let mut entries = journal.entries.iter();
-        entries.any(|entry| entry.root == root.name() && entry.change == *change)
-    };
-    // Whether a command was run before cannot be seen otherwise.
+    let journal = Journal::load(data)?;
     plan.steps
-        .retain(|(_, change)| !matches!(change, Change::Command { .. }) || !is_journaled(change));
+        .retain(|(_, change)| !journal.has_run(&root, change));
+    let left_out = problem("install", &plan.locked);
+    if plan.steps.is_empty()
+        && let Some(problem) = left_out
+    {
+        return Err(problem);
+    }
     if arguments.change.dry_run || plan.steps.is_empty() {
         show_plan(
             context,
@@ -69,8 +73,13 @@ pub(super) fn install(context: &Context, arguments: &CaInstall) -> Result<Exit, 
         say_line("nothing was changed");
         return Ok(Exit::Negative);
     }
+    let mut journal = Journal::open(data, TRUST_LOCK_WAIT)?;
+    // Another oriel may have done some of it while this one asked, or waited.
+    plan.steps.retain(|(_, change)| {
+        !journal.has_run(&root, change) && !change.is_done(&root, &passwords)
+    });
     let made = plan.clone();
-    trust_store::install(&root, plan, &certificate, &mut journal)?;
+    trust_store::install(&root, plan, &certificate, &passwords, &mut journal)?;
     match context.json() {
         true => print_json(&plan_document(&root, &made, &certificate, false))?,
         false => print(&format!(
@@ -80,21 +89,22 @@ pub(super) fn install(context: &Context, arguments: &CaInstall) -> Result<Exit, 
             root_flag(&root),
         ))?,
     }
-    Ok(Exit::Success)
+    left_out.map_or(Ok(Exit::Success), Err)
 }
 
 pub(super) fn uninstall(context: &Context, arguments: &CaUninstall) -> Result<Exit, Problem> {
     let settings: Settings = context.settings(Purpose::Serve, arguments.data.layer())?;
     let data = settings.data_folder.value.as_path();
     let root = root(arguments.change.root.as_deref())?;
-    let mut journal = Journal::load(data)?;
+    let passwords = passwords(&arguments.change)?;
     let wanted = |entry: &Entry| {
         entry.root == root.name()
             && arguments
                 .store
                 .is_none_or(|store| store.stores().contains(&entry.store))
     };
-    let (chosen, others): (Vec<_>, Vec<_>) = journal.entries.clone().into_iter().partition(wanted);
+    let mut chosen = Journal::load(data)?.entries;
+    chosen.retain(wanted);
     if arguments.change.dry_run || chosen.is_empty() {
         let done: Vec<_> = chosen
             .iter()
@@ -117,14 +127,24 @@ pub(super) fn uninstall(context: &Context, arguments: &CaUninstall) -> Result<Ex
         say_line("nothing was changed");
         return Ok(Exit::Negative);
     }
-    let (done, left) = trust_store::undo_all(&root, chosen);
+    let mut journal = Journal::open(data, TRUST_LOCK_WAIT)?;
+    // What another oriel wrote down meanwhile was not shown, and what it took out is gone.
+    let (chosen, others) = std::mem::take(&mut journal.entries)
+        .into_iter()
+        .partition(|entry| chosen.contains(entry));
+    let (done, left) = trust_store::undo_all(&root, &passwords, chosen);
     journal.entries = others;
-    let failed = left.first().map(|(entry, error)| {
+    let locked: Vec<_> = left
+        .iter()
+        .filter_map(|(entry, _)| Locked::find(entry.store, &entry.change, &root, &passwords))
+        .collect();
+    let first = left.first().map(|(entry, error)| {
         let what = format!("could not {}", entry.change.undo_description());
         Problem::new("ORL0315", Exit::Storage, what)
             .why(error.to_string())
             .fix("oriel ca uninstall      tries again what is left")
     });
+    let failed = problem("uninstall", &locked).or(first);
     journal
         .entries
         .extend(left.into_iter().map(|(entry, _error)| entry));
@@ -135,6 +155,11 @@ pub(super) fn uninstall(context: &Context, arguments: &CaUninstall) -> Result<Ex
         .collect();
     show_undone(context, &root, &done, false)?;
     failed.map_or(Ok(Exit::Success), Err)
+}
+
+fn passwords(flags: &ChangeFlags) -> Result<Passwords, Problem> {
+    let (java, nss) = (&flags.java_password_file, &flags.nss_password_file);
+    Passwords::of_files(java.clone(), nss.clone())
 }
 
 fn root(folder: Option<&Path>) -> Result<Root, Problem> {
@@ -257,6 +282,10 @@ fn plan_text(root: &Root, plan: &Plan, certificate: &Certificate) -> String {
         let line = change.description();
         let _infallible = writeln!(text, "  {:8} {}", store.name(), escape_line(&line));
     }
+    for locked in &plan.locked {
+        let line = format!("not: {}: {}", locked.change.description(), locked.why);
+        let _infallible = writeln!(text, "  {:8} {}", locked.store.name(), escape_line(&line));
+    }
     for note in &plan.notes {
         let _infallible = writeln!(text, "  note     {}", escape_line(note));
     }
@@ -297,6 +326,9 @@ fn plan_document(root: &Root, plan: &Plan, certificate: &Certificate, dry_run: b
     let changes = plan.steps.iter().map(
         |(store, change)| json!({"store": store, "does": change.description(), "change": change}),
     );
+    let left_out = plan.locked.iter().map(
+        |locked| json!({"store": locked.store, "does": locked.change.description(), "why": locked.why}),
+    );
     json!({
         "schema": "oriel.ca.install/1",
         "dry_run": dry_run,
@@ -304,6 +336,7 @@ fn plan_document(root: &Root, plan: &Plan, certificate: &Certificate, dry_run: b
         "subject": certificate.subject,
         "sha256": certificate.fingerprint(),
         "changes": changes.collect::<Vec<_>>(),
+        "left_out": left_out.collect::<Vec<_>>(),
         "notes": plan.notes,
     })
 }

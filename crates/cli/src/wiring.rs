@@ -35,7 +35,7 @@ use crate::listeners::{listeners, refuse_exposure, upstreams};
 use crate::paths::database;
 use crate::port::port_in_use;
 use crate::problem::Problem;
-use crate::session_authority::{self, SessionFiles};
+use crate::session_authority::{self, SessionAuthority};
 use crate::settings::Settings;
 use crate::store_problem::store_problem;
 use crate::trusted;
@@ -78,8 +78,8 @@ pub(crate) struct Station {
     pub(crate) authority: Arc<Authority>,
     /// Its certificate for clients; none of one that ends with the run.
     pub(crate) downloads: Vec<Download>,
-    /// The files of the authority, if it is one of this run alone.
-    pub(crate) session_files: Option<SessionFiles>,
+    /// The authority, if it is one of this run alone: its files are to be kept.
+    pub(crate) session: Option<SessionAuthority>,
     pub(crate) recording: Option<Recording>,
 }
 
@@ -142,7 +142,7 @@ fn warn_of(refused: &CertificateRefused) {
 /// the database, the ports, the run.
 pub(crate) async fn start(settings: &Settings, plan: Plan) -> Result<Station, Problem> {
     refuse_exposure(settings)?;
-    session_authority::sweep(&settings.data_folder.value);
+    session_authority::sweep(&settings.data_folder.value, now());
     let authority = Arc::new(match plan.authority {
         AuthorityPlan::Lasting => load_for_use(settings, now())?,
         AuthorityPlan::Session => session_authority::make(now())?,
@@ -171,14 +171,10 @@ pub(crate) async fn start(settings: &Settings, plan: Plan) -> Result<Station, Pr
         Some(store) => Some(Recording::begin(store, plan.run, &relay, settings)?),
         None => None,
     };
-    let session_files = match plan.authority {
-        AuthorityPlan::Lasting => None,
-        AuthorityPlan::Session => {
-            let run = recording.as_ref().map(Recording::run);
-            let data = &settings.data_folder.value;
-            Some(SessionFiles::write(data, run, &authority)?)
-        }
-    };
+    let session = (plan.authority == AuthorityPlan::Session).then(|| {
+        let run = recording.as_ref().map(Recording::run);
+        SessionAuthority::new(&settings.data_folder.value, run, Arc::clone(&authority))
+    });
     Ok(Station {
         proxy,
         address,
@@ -191,7 +187,7 @@ pub(crate) async fn start(settings: &Settings, plan: Plan) -> Result<Station, Pr
             AuthorityPlan::Session => Vec::new(),
         },
         authority,
-        session_files,
+        session,
         recording,
     })
 }

@@ -148,7 +148,7 @@ impl Job<'_> {
             proxy,
             admin,
             authority,
-            session_files: _session_files,
+            session,
             recording,
             ..
         } = station;
@@ -179,8 +179,15 @@ impl Job<'_> {
                     None => std::future::pending().await,
                 }
             };
+            let keeping = async {
+                match session {
+                    Some(session) => session.keep().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 outcome = serve_while(proxy, supervising) => outcome,
+                never = keeping => match never {},
                 () = admin => return Err(Problem::bug("the admin port ended by itself")),
             }
         };

@@ -614,12 +614,18 @@ fn left_by_runs(world: &World) -> Vec<std::path::PathBuf> {
     folders.map(|folder| folder.path().join("tls")).collect()
 }
 
+/// Waits until the files of a session's authority are there: they are written beside the traffic, the
+/// certificate last.
+const WRITTEN: &str =
+    "until test -e $HOME/.local/share/oriel/runs/*/tls/ca.crt; do sleep 0.01; done";
+
 #[test]
 fn a_run_has_an_authority_of_its_own_that_ends_with_it() {
     let world = World::new();
     let site = Site::https(&world, Protocols::Both);
     let ask = format!(
-        "curl -sS {} && cat $CURL_CA_BUNDLE && stat -c %a $HOME/.local/share/oriel/runs/*/tls/*",
+        "test ! -e $HOME/.local/share/oriel/runs && curl -sS {} && cat $CURL_CA_BUNDLE && {WRITTEN} \
+         && stat -c %a $HOME/.local/share/oriel/runs/*/tls/*",
         site.url("/bytes/5")
     );
     let session = ["--summary", "none", "--session-ca"];
@@ -654,11 +660,17 @@ fn a_run_has_an_authority_of_its_own_that_ends_with_it() {
     let run = only_flow(&world)["session"].as_str().unwrap().to_owned();
     assert!(left[0].ends_with(format!("{run}/tls")));
 
-    let mut again = site.command_with(
-        &world,
-        &[&session[..], &["--no-capture"]].concat(),
-        &["true"],
+    // One that opens nothing leaves nothing.
+    let unrecorded = [&session[..], &["--no-capture"]].concat();
+    let mut again = site.command_with(&world, &unrecorded, &["true"]);
+    assert!(again.status().unwrap().success());
+    assert_eq!(left_by_runs(&world), left);
+    let ask = format!(
+        "curl -sS {} && until test $(ls -d $HOME/.local/share/oriel/runs/*/tls/ca.crt | wc -l) = 2; \
+         do sleep 0.01; done",
+        site.url("/bytes/5")
     );
+    let mut again = site.command_with(&world, &unrecorded, &["sh", "-c", &ask]);
     assert!(again.status().unwrap().success());
     let second = left_by_runs(&world)
         .into_iter()
@@ -670,16 +682,13 @@ fn a_run_has_an_authority_of_its_own_that_ends_with_it() {
 #[test]
 fn the_key_of_a_run_that_was_killed_is_removed_by_the_next_start() {
     let world = World::new();
-    let mut child = world
-        .command(&[
-            "run",
-            "-q",
-            "--session-ca",
-            "--",
-            "sh",
-            "-c",
-            "echo up; read line",
-        ])
+    let site = Site::https(&world, Protocols::Both);
+    let script = format!(
+        "curl -sS -o /dev/null {} && {WRITTEN} && echo up; read line",
+        site.url("/bytes/5")
+    );
+    let mut child = site
+        .command_with(&world, &["-q", "--session-ca"], &["sh", "-c", &script])
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .spawn()

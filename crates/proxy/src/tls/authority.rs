@@ -8,6 +8,7 @@ use aws_lc_rs::digest;
 use rcgen::{KeyPair, PublicKeyData};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use tokio::sync::SetOnce;
 use traffic::{Host, Timestamp};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
@@ -49,6 +50,8 @@ pub struct Authority {
     chain_to_serve: Vec<CertificateDer<'static>>,
     not_before: Timestamp,
     not_after: Timestamp,
+    /// Set with the first leaf.
+    used: SetOnce<()>,
 }
 
 /// What a new authority is to be.
@@ -528,7 +531,20 @@ impl Authority {
             chain_to_serve,
             not_before,
             not_after,
+            used: SetOnce::new(),
         })
+    }
+
+    /// Waits until it has signed its first leaf. Any number may wait; dropping this changes nothing.
+    pub async fn used(&self) {
+        self.used.wait().await;
+    }
+
+    pub(super) fn note_use(&self) {
+        if !self.used.initialized() {
+            // Another leaf may have been the first meanwhile.
+            let _already = self.used.set(());
+        }
     }
 }
 

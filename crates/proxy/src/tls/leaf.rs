@@ -182,6 +182,7 @@ impl LeafCache {
         };
         let certificate = der::certificate(&template, self.authority.key())
             .map_err(|error| LeafError::Sign(error.into()))?;
+        self.authority.note_use();
         let mut chain = vec![CertificateDer::from(certificate)];
         chain.extend_from_slice(self.authority.chain_to_serve());
         Ok(Leaf {

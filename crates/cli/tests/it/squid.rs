@@ -1,12 +1,16 @@
 //! A chain of two proxies, with Squid as the upstream one: it opens TLS, and so does oriel. Clients
 //! trust the root of Squid and nothing else, since oriel's authority is signed by it.
 
+use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use testbed::authority::{certificates_from_pem, client_config};
+use testbed::client::Client;
 use testbed::upstream::{Protocols, UpstreamOptions};
+use testbed::websocket::{Frame, TEXT};
 use tokio::time::Instant;
 
 use crate::site::{Site, flows, only_flow, text};
@@ -87,6 +91,7 @@ impl Squid {
              http_access deny private\n\
              http_access allow localhost\n\
              http_access deny all\n\
+             http_upgrade_request_protocols websocket allow all\n\
              hosts_file {at}/hosts\n\
              cache deny all\n\
              cache_mem 8 MB\n\
@@ -239,9 +244,15 @@ fn oriel(world: &World, site: &Site, squid: &str, ca: &str, chain: &str) -> Serv
 
 /// What a client gets that trusts the root of Squid, and has no other proxy than oriel.
 fn curl(world: &World, service: &Service, arguments: &[&str], url: &str) -> Printed {
+    let output = curl_command(world, service, arguments, url).output();
+    Printed::of(output.unwrap())
+}
+
+fn curl_command(world: &World, service: &Service, arguments: &[&str], url: &str) -> Command {
     let proxy = format!("http://{}", service.proxy);
     let root = world.path("squid-ca.crt");
-    let output = Command::new("curl")
+    let mut command = Command::new("curl");
+    command
         .args([
             "-sS",
             "--noproxy",
@@ -252,9 +263,8 @@ fn curl(world: &World, service: &Service, arguments: &[&str], url: &str) -> Prin
             text(&root),
         ])
         .args(arguments)
-        .arg(url)
-        .output();
-    Printed::of(output.unwrap())
+        .arg(url);
+    command
 }
 
 fn url(site: &Site, host: &str, path: &str) -> String {
@@ -336,6 +346,74 @@ fn what_oriel_does_not_open_is_squids_to_open() {
     );
     assert_eq!(service.stop(), Some(0));
     assert_eq!(only_flow(&world)["route"]["action"], "tunnel");
+}
+
+#[test]
+fn events_come_through_both_proxies_as_they_happen() {
+    let world = World::new();
+    make_authorities(&world, "365");
+    let site = upstream(&world);
+    let squid = Squid::start(&world, &site.ca);
+    let unopened = format!("http://{}", squid.unopened);
+    // Squid speaks HTTP/1.1 where it opens TLS; where it does not, oriel and the upstream agree.
+    for (way, ca, version) in [
+        (squid.url(), "squid-ca.crt", "HTTP/1.1 200"),
+        (unopened, "upstream.pem", "HTTP/2 200"),
+    ] {
+        let service = oriel(&world, &site, &way, ca, "mitm-chain.crt");
+        // The second event comes when the test is long over.
+        let url = url(&site, HOST, "/sse?events=2&delay_ms=3600000");
+        let show = ["-N", "-i", "--suppress-connect-headers"];
+        let mut client = curl_command(&world, &service, &show, &url)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(client.stdout.take().unwrap()).lines();
+        let mut lines = lines.map(Result::unwrap);
+        let status = lines.next().unwrap_or_default();
+        assert!(status.starts_with(version), "{way}: {status}");
+        assert!(lines.any(|line| line.starts_with("data:")), "{way}");
+        client.kill().unwrap();
+        client.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_websocket_goes_through_both_proxies() {
+    let world = World::new();
+    make_authorities(&world, "365");
+    let site = upstream(&world);
+    let squid = Squid::start(&world, &site.ca);
+    let root = std::fs::read(world.path("squid-ca.crt")).unwrap();
+    let roots = certificates_from_pem(&root).unwrap();
+    let unopened = format!("http://{}", squid.unopened);
+    for (way, ca) in [(squid.url(), "squid-ca.crt"), (unopened, "upstream.pem")] {
+        let mut service = oriel(&world, &site, &way, ca, "mitm-chain.crt");
+        let authority = format!("{HOST}:{}", site.upstream.address().port());
+        let talk = async {
+            let mut client = Client::connect_through(service.proxy, &authority).await?;
+            let config = client_config(&roots, &["http/1.1"]);
+            client.start_tls(HOST, config).await?;
+            let host = [("Host", authority.as_str())];
+            let mut socket = client.start_websocket("/websocket", &host).await?;
+            for said in ["Hello", "again"] {
+                socket.send(&Frame::new(TEXT, said)).await?;
+                let echo = socket.read().await?.unwrap();
+                assert_eq!(echo.payload, said);
+            }
+            socket.send(&Frame::close(1000, "done")).await?;
+            while socket.read().await?.is_some() {}
+            std::io::Result::Ok(())
+        };
+        let talk = async { tokio::time::timeout(START, talk).await };
+        site.runtime.block_on(talk).unwrap().unwrap();
+        assert_eq!(service.stop(), Some(0));
+    }
+    let kinds = flows(&world)
+        .into_iter()
+        .map(|flow| (flow["kind"].clone(), flow["status"].clone()));
+    let expected = ("websocket".into(), 101.into());
+    assert_eq!(kinds.collect::<Vec<_>>(), [expected.clone(), expected]);
 }
 
 #[test]

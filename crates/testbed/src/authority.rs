@@ -69,6 +69,14 @@ impl Authority {
         self.sign(&params, &key)
     }
 
+    /// Issues a good server certificate with this common name, which verifiers have no use for and
+    /// people see.
+    pub fn issue_titled(&self, names: &[&str], common_name: &str) -> Identity {
+        let (mut params, key) = (server_params(names), fresh_key());
+        params.distinguished_name = distinguished_name(common_name);
+        self.sign(&params, &key)
+    }
+
     /// Issues a good certificate for a client.
     pub fn issue_client(&self, name: &str) -> Identity {
         self.issue_flawed(&[name], Flaw::WrongPurpose)

@@ -83,9 +83,16 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
     }
 }
 
+/// As RFC 4514 section 2.4 has it, and what controls a terminal in hexadecimal as well.
 fn escaped(value: &str) -> String {
     let mut written = String::with_capacity(value.len());
     for (index, character) in value.char_indices() {
+        if character.is_control() {
+            let mut octets = [0; 4];
+            let octets = character.encode_utf8(&mut octets).bytes();
+            written.extend(octets.map(|octet| format!("\\{octet:02x}")));
+            continue;
+        }
         let first = index == 0 && matches!(character, '#' | ' ');
         let last = index + 1 == value.len() && character == ' ';
         let special = matches!(character, ',' | '+' | '"' | '\\' | '<' | '>' | ';');

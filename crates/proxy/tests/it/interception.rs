@@ -8,9 +8,11 @@ use oriel_proxy::ProxyConfig;
 use oriel_proxy::tls::authority::NewAuthority;
 use testbed::authority::{Authority, Flaw, Identity, client_config};
 use testbed::client::{Client, Request, Response};
+use testbed::forward_proxy::{ForwardProxy, ForwardProxyOptions};
 use testbed::script::Step;
 use testbed::upstream::{Protocols, Upstream, UpstreamOptions};
 use traffic::rules::route::{RouteConfig, Rules, Unlisted};
+use traffic::rules::upstream_proxy::Via;
 use traffic::{Event, FailureKind, FlowKind, NoTls, Side, Timestamp};
 
 use crate::running::{
@@ -466,4 +468,73 @@ async fn the_facts_of_both_tls_connections_are_told() {
     );
     // What a test runs with opens everything.
     assert!(config().own_addresses.is_empty());
+}
+
+/// A name of the length that DNS bounds (RFC 1035 section 2.3.4): 253 characters.
+fn longest_name() -> String {
+    let label = "a".repeat(63);
+    format!("{label}.{label}.{label}.{}.test", "b".repeat(56))
+}
+
+#[tokio::test]
+async fn upstreams_with_certificates_of_every_kind_are_opened() {
+    let long = longest_name();
+    assert_eq!(long.len(), 253);
+    let wildcard = ["*.example.test"];
+    for (host, names, common_name, subject) in [
+        (
+            "deep.example.test",
+            &wildcard[..],
+            "*.example.test",
+            "CN=*.example.test",
+        ),
+        ("127.0.0.1", &["127.0.0.1"], "127.0.0.1", "CN=127.0.0.1"),
+        ("a.test", &["a.test"], "", "CN="),
+        ("a.test", &["a.test"], "b.test\0.evil", r"CN=b.test\00.evil"),
+        (
+            "a.test",
+            &["a.test"],
+            "\"; O=x\\, CN=\u{1b}[31m\r\n",
+            r#"CN=\"\; O=x\\\, CN=\1b[31m\0d\0a"#,
+        ),
+        ("a.test", &["b.test", "a.test"], &"c".repeat(300), "CN=cccc"),
+        (&long, &[&long], &long, "CN=aaaa"),
+    ] {
+        let identity = upstream_authority().issue_titled(names, common_name);
+        let options = UpstreamOptions::https(identity, Protocols::Both);
+        let upstream = Upstream::start(options).await.unwrap();
+        // Where a name leads only a proxy knows; this machine is reached without one.
+        let target = match host {
+            "127.0.0.1" => upstream.address().to_string(),
+            name => format!("{name}:443"),
+        };
+        let options = ForwardProxyOptions::default().leading(&target, upstream.address());
+        let way = ForwardProxy::start(options).await.unwrap();
+        let way = format!("http://{}", way.address()).parse().unwrap();
+        let running = Running::with(|config| {
+            config.upstream_proxies.otherwise = Via::Proxy(Arc::new(way));
+        })
+        .await;
+        let through = Client::connect_through(running.address, &target);
+        let mut client = soon(through).await.unwrap();
+        // The client takes the leaf for this name alone.
+        let config = running.client_config(&["http/1.1"]);
+        soon(client.start_tls(host, config)).await.unwrap();
+        let request = Request::get("/bytes/4").host(host);
+        let response = soon(client.request(&request)).await.unwrap();
+        assert_eq!(
+            (response.head.status, response.body.seen),
+            (200, 4),
+            "{host}"
+        );
+        let flow = running.recorder.only_flow().await;
+        assert_eq!(flow.started.target.host.to_string(), host);
+        let shown = flow.events.iter().find_map(|event| match event {
+            Event::UpstreamChosen { upstream, .. } => upstream.tls.as_ref()?.certificate.clone(),
+            _ => None,
+        });
+        let shown = shown.unwrap();
+        assert_eq!(shown.names, names);
+        assert!(shown.subject.starts_with(subject), "{}", shown.subject);
+    }
 }

@@ -31,7 +31,13 @@ fn must_succeed(output: &Output) {
 
 /// An authority with each kind of key.
 fn authorities() -> Vec<Arc<Authority>> {
-    let kinds = [KeyKind::P256, KeyKind::P384, KeyKind::Rsa2048];
+    let kinds = [
+        KeyKind::P256,
+        KeyKind::P384,
+        KeyKind::Rsa2048,
+        KeyKind::Rsa3072,
+        KeyKind::Rsa4096,
+    ];
     let made = kinds.map(|key| {
         let new = NewAuthority {
             key,
@@ -86,9 +92,19 @@ fn openssl_verifies_strictly() {
     }
 }
 
+/// Whether a program is here and works; some are tried only where they are.
+fn is_here(program: &str, version: &str) -> bool {
+    let output = Command::new(program).arg(version).output();
+    let here = output.is_ok_and(|output| output.status.success());
+    if !here {
+        eprintln!("skipped: there is no {program} here");
+    }
+    here
+}
+
 /// Has a client of another maker shake hands with us on loopback, for all these names, and for the
-/// first of them under authorities of every kind. It gets the port, the name and the file of the root as arguments, and says
-/// something of which the first five octets are these.
+/// first of them under authorities of every kind. It gets the port, the name and the file of the root
+/// as arguments, and says something of which the first five octets are these.
 fn check_client(command: &[&str], names: &[String], says: &[u8; 5]) {
     let (program, arguments) = command.split_first().unwrap();
     if Command::new(program).arg("--version").output().is_err() {
@@ -136,7 +152,7 @@ fn greet(listener: &TcpListener, config: Arc<rustls::ServerConfig>) -> std::io::
 
 #[test]
 fn python_verifies_strictly() {
-    // Strict is the default from Python 3.13 on.
+    // Strict is the default from Python 3.13 on, which has more to say.
     const CLIENT: &str = "
 import socket, ssl, sys
 port, name, root = sys.argv[1:]
@@ -147,6 +163,9 @@ tls.sendall(b'hello')
 assert tls.recv(5) == b'world'
 ";
     check_client(&["python3", "-c", CLIENT], &names(), b"hello");
+    if is_here("python3.13", "--version") {
+        check_client(&["python3.13", "-c", CLIENT], &names(), b"hello");
+    }
 }
 
 #[test]
@@ -187,23 +206,94 @@ fn gnutls_verifies() {
 printf hello | exec gnutls-cli --verify-hostname \"$2\" --sni-hostname \"$2\" --x509cafile \"$3\" \
     -p \"$1\" 127.0.0.1
 ";
-    if Command::new("gnutls-cli")
-        .arg("--version")
-        .output()
-        .is_err()
-    {
-        eprintln!("skipped: there is no gnutls-cli here");
+    if is_here("gnutls-cli", "--version") {
+        // It would name an address in the ClientHello, which is none to be named.
+        check_client(&["sh", "-c", CLIENT, "sh"], &names_of_hosts(), b"hello");
+    }
+}
+
+/// Those that are no addresses.
+fn names_of_hosts() -> Vec<String> {
+    let is_name = |name: &String| matches!(host(name), Host::Name(_));
+    names().into_iter().filter(is_name).collect()
+}
+
+#[test]
+fn curl_built_with_gnutls_verifies() {
+    // Debian's git is; what it gets is no repository, so that it fails after it has asked.
+    const LINKED: &str = "ldd \"$(git --exec-path)/git-remote-http\" | grep -q libcurl-gnutls";
+    const CLIENT: &str = "
+GIT_SSL_CAINFO=$3 git -c \"http.curloptResolve=$2:$1:127.0.0.1\" -c http.proxy= \
+    ls-remote \"https://$2:$1/canary.git\" || true
+";
+    let linked = Command::new("sh").args(["-c", LINKED]).status();
+    if !linked.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: git has no curl built with GnuTLS here");
         return;
     }
-    // It would name an address in the ClientHello, which is none to be named.
-    let names = names()
-        .into_iter()
-        .filter(|name| matches!(host(name), Host::Name(_)));
-    check_client(
-        &["sh", "-c", CLIENT, "sh"],
-        &names.collect::<Vec<_>>(),
-        b"hello",
-    );
+    check_client(&["sh", "-c", CLIENT, "sh"], &names_of_hosts(), b"GET /");
+}
+
+#[test]
+fn go_verifies() {
+    const CLIENT: &str = r#"
+package main
+
+import ("crypto/tls"; "crypto/x509"; "io"; "os")
+
+func main() {
+    root, err := os.ReadFile(os.Args[3])
+    if err != nil { panic(err) }
+    roots := x509.NewCertPool()
+    roots.AppendCertsFromPEM(root)
+    config := &tls.Config{RootCAs: roots, ServerName: os.Args[2]}
+    conn, err := tls.Dial("tcp", "127.0.0.1:"+os.Args[1], config)
+    if err != nil { panic(err) }
+    conn.Write([]byte("hello"))
+    answer := make([]byte, 5)
+    if _, err := io.ReadFull(conn, answer); err != nil || string(answer) != "world" { panic(err) }
+}
+"#;
+    if !is_here("go", "version") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    std::fs::write(path.join("client.go"), CLIENT).unwrap();
+    let built = Command::new("go")
+        .args(["build", "-o", "client", "client.go"])
+        .envs([("GOCACHE", path), ("GOPATH", path)])
+        .env("GO111MODULE", "off")
+        .current_dir(path)
+        .output();
+    must_succeed(&built.unwrap());
+    let client = path.join("client");
+    check_client(&[client.to_str().unwrap()], &names(), b"hello");
+}
+
+#[test]
+fn rustls_verifies() {
+    for authority in authorities() {
+        let side = client_side(&authority);
+        let root = authority.certificate_der().clone();
+        let config = testbed::authority::client_config(&[root], &[]);
+        for name in names() {
+            let server = side.server_config(&host(&name), ClientAlpn::Http11);
+            let name = name.try_into().unwrap();
+            let mut client = rustls::ClientConnection::new(Arc::clone(&config), name).unwrap();
+            let mut server = rustls::ServerConnection::new(server).unwrap();
+            while client.is_handshaking() || server.is_handshaking() {
+                let mut flight = Vec::new();
+                client.write_tls(&mut flight).unwrap();
+                server.read_tls(&mut flight.as_slice()).unwrap();
+                server.process_new_packets().unwrap();
+                flight.clear();
+                server.write_tls(&mut flight).unwrap();
+                client.read_tls(&mut flight.as_slice()).unwrap();
+                client.process_new_packets().unwrap();
+            }
+        }
+    }
 }
 
 #[test]
@@ -231,8 +321,7 @@ class Client {
   }
 }
 "#;
-    if Command::new("javac").arg("--version").output().is_err() {
-        eprintln!("skipped: there is no javac here");
+    if !is_here("javac", "--version") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

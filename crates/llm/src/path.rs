@@ -1,4 +1,8 @@
 //! What a path alone tells: the ways of model APIs, which gateways have on any host.
+//!
+//! Asked for every request: it looks at the last segment first, since that settles nearly all.
+
+use memchr::memchr_iter;
 
 /// What a path says about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,77 +19,72 @@ pub(crate) enum PathSays {
     Nothing,
 }
 
-/// Ends of paths that only model APIs have.
-const MODEL_ENDS: [&str; 22] = [
-    "/chat/completions",
-    "/codex/responses",
-    "/codex/responses/compact",
-    "/v1/audio/speech",
-    "/v1/audio/transcriptions",
-    "/v1/completions",
-    "/v1/embeddings",
-    "/v1/images/generations",
-    "/v1/messages/batches",
-    "/v1/messages/count_tokens",
-    "/v1/realtime",
-    "/v1/responses/compact",
-    "/v1/responses/input_tokens",
-    ":batchEmbedContents",
-    ":countTokens",
-    ":embedContent",
-    ":generateContent",
-    ":rawPredict",
-    ":streamGenerateContent",
-    ":streamRawPredict",
-    ".BidiGenerateContent",
-    "/LlmBidiService/BidiGenerateContent",
-];
-
-/// Ends of paths that others may have too.
-const LIKELY_ENDS: [&str; 5] = [
-    "/v1/complete",
-    "/v1/messages",
-    "/v1/models",
-    "/v1/responses",
-    "/v1/rerank",
-];
-
-/// Ends of paths that many have.
-const POSSIBLE_ENDS: [&str; 9] = [
-    "/api/chat",
-    "/api/embed",
-    "/api/generate",
-    "/completions",
-    "/interactions",
-    "/messages",
-    "/responses",
-    "/v1/chat",
-    "/v2/chat",
-];
-
-/// Ends behind `/model/<id>`, of Bedrock.
-const BEDROCK_ENDS: [&str; 5] = [
-    "/converse",
-    "/converse-stream",
-    "/count-tokens",
-    "/invoke",
-    "/invoke-with-response-stream",
-];
-
 impl PathSays {
     /// What a path without its query says.
     pub(crate) fn of(path: &str) -> Self {
-        let ends = |ends: &[&str]| ends.iter().any(|end| path.ends_with(end));
-        if ends(&MODEL_ENDS) || (ends(&BEDROCK_ENDS) && path.starts_with("/model/")) {
-            Self::Model
-        } else if ends(&LIKELY_ENDS) || path.contains("/v1/responses/") {
-            Self::LikelyModel
-        } else if ends(&POSSIBLE_ENDS) {
-            Self::PossiblyModel
-        } else if path.split('/').any(|segment| segment == "mcp") {
-            Self::Mcp
-        } else {
-            Self::Nothing
+        let (before, last) = path.rsplit_once('/').unwrap_or(("", path));
+        let is_v1 = before.ends_with("/v1");
+        let sure = |is_sure: bool, otherwise: Self| if is_sure { Self::Model } else { otherwise };
+        let says = match last {
+            // OpenAI's, and what is compatible with it.
+            "completions" => sure(is_v1 || before.ends_with("/chat"), Self::PossiblyModel),
+            "embeddings" | "realtime" => sure(is_v1, Self::Nothing),
+            "generations" => sure(before.ends_with("/v1/images"), Self::Nothing),
+            "speech" | "transcriptions" => sure(before.ends_with("/v1/audio"), Self::Nothing),
+            "models" | "rerank" | "complete" if is_v1 => Self::LikelyModel,
+            "responses" if before.ends_with("/codex") => Self::Model,
+            "responses" if is_v1 => Self::LikelyModel,
+            "compact" | "input_tokens" => sure(before.ends_with("/responses"), Self::Nothing),
+            "cancel" | "input_items" if before.contains("/v1/responses/") => Self::LikelyModel,
+            // Anthropic's.
+            "messages" if is_v1 => Self::LikelyModel,
+            "count_tokens" | "batches" => sure(before.ends_with("/v1/messages"), Self::Nothing),
+            // Others'.
+            "chat" if is_v1 || before.ends_with("/v2") || before.ends_with("/api") => {
+                Self::PossiblyModel
+            }
+            "generate" | "embed" if before.ends_with("/api") => Self::PossiblyModel,
+            "messages" | "responses" | "interactions" => Self::PossiblyModel,
+            // Bedrock's, behind the name of a model.
+            "converse"
+            | "converse-stream"
+            | "count-tokens"
+            | "invoke"
+            | "invoke-with-response-stream" => sure(before.starts_with("/model/"), Self::Nothing),
+            _ if before.ends_with("/v1/responses") => Self::LikelyModel,
+            _ => sure(is_verb_of_google(last), Self::Nothing),
+        };
+        match says {
+            Self::Nothing if has_mcp_segment(path) => Self::Mcp,
+            says => says,
         }
     }
+}
+
+/// `gemini-2.5-pro:streamGenerateContent`, and the methods of the socket that speaks.
+fn is_verb_of_google(segment: &str) -> bool {
+    let Some((_, verb)) = segment.rsplit_once([':', '.']) else {
+        return segment == "BidiGenerateContent";
+    };
+    matches!(
+        verb,
+        "batchEmbedContents"
+            | "BidiGenerateContent"
+            | "countTokens"
+            | "embedContent"
+            | "generateContent"
+            | "rawPredict"
+            | "streamGenerateContent"
+            | "streamRawPredict"
+    )
+}
+
+/// Whether a whole segment is `mcp`.
+fn has_mcp_segment(path: &str) -> bool {
+    let path = path.as_bytes();
+    memchr_iter(b'/', path).any(|at| {
+        let rest = path.get(at + 1..).unwrap_or_default();
+        let after = rest.strip_prefix(b"mcp");
+        after.is_some_and(|after| matches!(after.first(), None | Some(b'/')))
+    })
 }

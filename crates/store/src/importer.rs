@@ -19,13 +19,14 @@ use self::places::Places;
 use crate::flow_record::trace_bits;
 use crate::ingest::arrivals::Arrivals;
 use crate::ingest::bodies::{Bodies, read_body};
+use crate::ingest::meaning::{MarkRow, place_mark, place_session};
 use crate::limits::INLINE_MESSAGE_BYTES_MAX;
 use crate::reader::detail;
 use crate::reader::records::read_run;
 use crate::row_number::first_row_at;
 use crate::{
     Annotation, ArchiveBatch, FlowDetail, FlowKind, FlowRecord, FlowRef, FlowState, GapRecord,
-    RunId, RunRecord, StoreError, annotate, database,
+    RunId, RunRecord, SessionMark, StoreError, annotate, database,
 };
 
 /// Tries to find a run id that is free. There are a million of them.
@@ -240,9 +241,9 @@ impl Writing<'_, '_> {
             "INSERT INTO flows (id, run_id, seq, start_time, trace_bits, place, path, query, state,
                client_connection, upstream_connection, status_code, response_version,
                response_content_type, first_byte_us, request_body, request_body_size, response_body,
-               response_body_size, truncated, duration_us, detail)
+               response_body_size, truncated, duration_us, detail, session)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
-               ?19, ?20, ?21, ?22)",
+               ?19, ?20, ?21, ?22, ?23)",
         )?;
         loop {
             let inserted = statement.execute(rusqlite::params![
@@ -268,6 +269,7 @@ impl Writing<'_, '_> {
                 detail.row.truncated,
                 parts::duration_us(detail),
                 later.detail,
+                later.session,
             ]);
             match inserted {
                 Ok(_) => break,
@@ -292,7 +294,7 @@ impl Writing<'_, '_> {
                    upstream_connection = ?5, status_code = ?6, response_version = ?7,
                    response_content_type = ?8, first_byte_us = ?9, request_body = ?10,
                    request_body_size = ?11, response_body = ?12, response_body_size = ?13,
-                   truncated = ?14, duration_us = ?15, detail = ?16
+                   truncated = ?14, duration_us = ?15, detail = ?16, session = ?17
                  WHERE id = ?1",
             )?
             .execute(rusqlite::params![
@@ -312,6 +314,7 @@ impl Writing<'_, '_> {
                 detail.row.truncated,
                 parts::duration_us(detail),
                 later.detail,
+                later.session,
             ])?;
         // A body that was in parts is whole now.
         self.connection
@@ -361,7 +364,24 @@ impl Writing<'_, '_> {
             )?,
             response_size: size(detail.row.response_bytes),
             detail: parts::pack(detail),
+            session: self.session(detail.row.session.as_ref())?,
         })
+    }
+
+    /// The row that tells how a flow belongs to a session.
+    fn session(&self, mark: Option<&SessionMark>) -> Result<Option<i64>, StoreError> {
+        let Some(mark) = mark else {
+            return Ok(None);
+        };
+        let agent = mark.agent.as_deref();
+        let session = place_session(self.connection, &mark.id, agent)?;
+        let row = MarkRow {
+            method: mark.method,
+            agent,
+            agent_id: mark.agent_id.as_deref(),
+            parent_agent_id: mark.parent_agent_id.as_deref(),
+        };
+        Ok(Some(place_mark(self.connection, session, &row)?))
     }
 
     /// Stores a body, unless the flow has it already.
@@ -469,6 +489,7 @@ struct Later {
     response_body: Option<i64>,
     response_size: Option<i64>,
     detail: Vec<u8>,
+    session: Option<i64>,
 }
 
 /// Finds or makes the row of a run; answers its id here.

@@ -12,6 +12,7 @@ mod binder;
 pub(crate) mod bodies;
 mod connections;
 pub(crate) mod head;
+pub(crate) mod meaning;
 mod messages;
 mod number_hash;
 mod place;
@@ -22,6 +23,7 @@ mod trace_id;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use llm::Interpreter;
 use rusqlite::Connection;
 use tracing::{error, info, warn};
 use traffic::FlowId;
@@ -42,9 +44,10 @@ pub(crate) fn write_queue(
     connection: &Connection,
     queue: &Queue,
     redaction: Redaction,
+    interpreter: Interpreter,
 ) -> Result<(), StoreError> {
     let mut writer = Writer {
-        rows: Rows::prepare(connection, redaction)?,
+        rows: Rows::prepare(connection, redaction, interpreter)?,
         assembler: Assembler::default(),
         ends: Vec::new(),
     };

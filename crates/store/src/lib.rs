@@ -58,12 +58,13 @@ pub use error::StoreError;
 pub use flow_record::{FlowRecord, GapRecord, Origin, Records, RunRecord, flow_uuid};
 pub use id::{FlowRef, RunId, UnknownId};
 pub use importer::{Imported, Importer};
+pub use llm::{Confidence, Method as SessionMethod, TrafficType};
 pub use location::{Location, UnknownLocation};
 pub use reader::{Changes, Cursor, Marker, Order, Page, Query, Reader, SortKey};
 pub use record::{
     AncestorView, Body, CertificateView, ConnectionView, ErrorView, FlowDetail, FlowKind, FlowRow,
-    FlowState, GatewayView, HeadView, Message, MessageCounts, ProcessView, StreamMessage, TlsView,
-    UpstreamView,
+    FlowState, GatewayView, HeadView, Message, MessageCounts, ProcessView, SessionMark,
+    StreamMessage, TlsView, UpstreamView,
 };
 pub use recorder::{Losses, Queued, Recorder};
 pub use run::{EndRun, FailureGroup, HostCount, NewRun, Percentiles, Run, RunKind, RunSummary};

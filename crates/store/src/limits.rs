@@ -67,6 +67,15 @@ pub const REMEMBERED_HASHES_MAX: usize = 8192;
 pub const REMEMBERED_BODIES_MAX: usize = 512;
 /// Places that are remembered as stored already: hosts, with the methods and routes they are asked by.
 pub const REMEMBERED_PLACES_MAX: usize = 1024;
+/// Sessions that are remembered as stored already, with each of their agents.
+pub const REMEMBERED_SESSIONS_MAX: usize = 1024;
+/// Ids by which requests before and behind a gateway are known to be one that are remembered. The
+/// second comes milliseconds after the first.
+pub const REMEMBERED_LINKS_MAX: usize = 4096;
+/// Flows without a session that wait for one that has the same id. One request makes two or three.
+pub const LINKED_FLOWS_MAX: usize = 64;
+/// Time between two flows that have an id in common, beyond which it is taken for a coincidence.
+pub const LINK_AGE_MAX: Duration = Duration::from_secs(10 * 60);
 /// Connections of each side that are remembered as stored already, with up to three heads each: at
 /// most 48 MiB of heads, mostly a fifth of that.
 pub const REMEMBERED_CONNECTIONS_MAX: usize = 4096;

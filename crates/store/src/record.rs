@@ -3,7 +3,7 @@
 use traffic::rules::redact::Redaction;
 use traffic::{Front, Timestamp};
 
-use crate::FlowRef;
+use crate::{FlowRef, SessionMethod, TrafficType};
 
 /// What a flow is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,6 +73,10 @@ pub struct FlowRow {
     pub client_version: Option<String>,
     /// The HTTP version the upstream spoke.
     pub upstream_version: Option<String>,
+    /// What it is for.
+    pub traffic_type: TrafficType,
+    /// The session of an agent that it belongs to.
+    pub session: Option<SessionMark>,
     /// `intercept`, `tunnel` or `block`.
     pub route_action: String,
     /// The rule that decided.
@@ -95,6 +99,21 @@ pub struct FlowRow {
     pub tags: Vec<String>,
     /// What people noted about it.
     pub note: Option<String>,
+}
+
+/// How a flow belongs to the session of an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SessionMark {
+    /// The id of the session, as its program made it, or of the one that it was merged into.
+    pub id: String,
+    /// How that is known.
+    pub method: SessionMethod,
+    /// The program that sent it, for example `claude-code`, where that is known.
+    pub agent: Option<String>,
+    /// The agent within the session that asked; `None` is the one that the user talks to.
+    pub agent_id: Option<String>,
+    /// The agent that started it; `None` is the one that the user talks to.
+    pub parent_agent_id: Option<String>,
 }
 
 /// Why a flow failed. The names are those of [`traffic::Failure`].

@@ -4,8 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use llm::Interpreter;
 use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode};
+use traffic::rules::pattern::HostPatterns;
 use traffic::rules::redact::Redaction;
 use uuid::Uuid;
 
@@ -24,6 +26,8 @@ const RUN_ID_TRIES_MAX: usize = 1000;
 pub struct StoreOptions {
     /// Which credentials are masked before anything is stored.
     pub redaction: Redaction,
+    /// Hosts where models are asked, besides those that are known.
+    pub llm_hosts: HostPatterns,
     /// Bytes that may wait for the writer.
     pub queue_bytes_max: usize,
     /// Events that may wait for the writer.
@@ -46,6 +50,7 @@ impl StoreOptions {
     pub fn new(redaction: Redaction) -> Self {
         Self {
             redaction,
+            llm_hosts: HostPatterns::default(),
             queue_bytes_max: QUEUE_BYTES_MAX,
             queue_events_max: QUEUE_EVENTS_MAX,
         }
@@ -67,7 +72,8 @@ impl Store {
             .name("oriel-store".to_owned())
             .spawn({
                 let queue = Arc::clone(&queue);
-                move || write_queue(&writing, &queue, options.redaction)
+                let interpreter = Interpreter::new(options.llm_hosts);
+                move || write_queue(&writing, &queue, options.redaction, interpreter)
             });
         let writer = writer.map_err(|error| StoreError::Io {
             source: Box::new(error),

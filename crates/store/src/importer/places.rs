@@ -1,5 +1,6 @@
 //! Where flows from elsewhere went: one row for many flows.
 
+use llm::TrafficType;
 use rusqlite::Connection;
 use traffic::rules::redact::Redaction;
 
@@ -27,6 +28,7 @@ struct Place {
     port: u16,
     url_start: String,
     request_version: String,
+    traffic_type: TrafficType,
 }
 
 impl Default for Places {
@@ -62,6 +64,7 @@ impl Places {
             port: row.port,
             url_start: asked.url_start.to_owned(),
             request_version: row.client_version.clone().unwrap_or_default(),
+            traffic_type: row.traffic_type,
         };
         if let Some(row) = self.rows.find(&place) {
             return Ok(*row);
@@ -76,8 +79,8 @@ fn insert(connection: &Connection, place: &Place) -> rusqlite::Result<i64> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO places (
            kind, route_action, route_rule, redaction, method, scheme, host, port, url_start,
-           request_version
-         ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+           request_version, traffic_type
+         ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?;
     statement.insert((
         place.kind.as_str(),
@@ -90,5 +93,6 @@ fn insert(connection: &Connection, place: &Place) -> rusqlite::Result<i64> {
         place.port,
         &place.url_start,
         &place.request_version,
+        place.traffic_type.as_str(),
     ))
 }

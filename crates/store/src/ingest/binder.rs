@@ -58,7 +58,13 @@ impl<'c> Statements<'c> {
             "INSERT INTO flows ({}) VALUES ({places})",
             columns.join(", ")
         );
-        let update = format!("UPDATE flows SET {} = ? WHERE id = ?", later.join(" = ?, "));
+        // A session may be known from elsewhere.
+        let change = |column: &&str| match *column {
+            "session" => "session = coalesce(?, session)".to_owned(),
+            column => format!("{column} = ?"),
+        };
+        let changes: Vec<String> = later.iter().map(change).collect();
+        let update = format!("UPDATE flows SET {} WHERE id = ?", changes.join(", "));
         Ok(Self {
             insert: Remembering::prepare(connection, &insert)?,
             update: Remembering::prepare(connection, &update)?,

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use llm::TrafficType;
 use memchr::memchr2;
 use rusqlite::{Connection, Statement};
 use traffic::rules::redact::Redaction;
@@ -31,6 +32,7 @@ struct Place {
     target: Target,
     version: Version,
     method: String,
+    traffic_type: TrafficType,
 }
 
 /// The parts of a request line.
@@ -49,8 +51,8 @@ impl<'c> Places<'c> {
             insert: connection.prepare(
                 "INSERT INTO places (
                    kind, route_action, route_rule, redaction, method, scheme, host, port, url_start,
-                   request_version
-                 ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                   request_version, traffic_type
+                 ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             )?,
             redaction,
             last: None,
@@ -64,14 +66,20 @@ impl<'c> Places<'c> {
         self.rows.clear();
     }
 
-    /// The row of the place that a flow goes to with this method.
-    pub(crate) fn store(&mut self, started: &FlowStarted, method: &str) -> Result<i64, StoreError> {
+    /// The row of the place that a flow goes to with this method, for this kind of traffic.
+    pub(crate) fn store(
+        &mut self,
+        started: &FlowStarted,
+        method: &str,
+        traffic_type: TrafficType,
+    ) -> Result<i64, StoreError> {
         if let Some((last, row)) = &self.last
+            && last.traffic_type == traffic_type
             && last.is_of(started, method)
         {
             return Ok(*row);
         }
-        let place = Place::of(started, method);
+        let place = Place::of(started, method, traffic_type);
         let row = match self.rows.find(&place) {
             Some(row) => *row,
             None => {
@@ -104,12 +112,13 @@ impl<'c> Places<'c> {
             target.port,
             place.url_start(),
             place.version.as_str(),
+            place.traffic_type.as_str(),
         ))
     }
 }
 
 impl Place {
-    fn of(started: &FlowStarted, method: &str) -> Self {
+    fn of(started: &FlowStarted, method: &str, traffic_type: TrafficType) -> Self {
         Self {
             kind: started.kind,
             route: Arc::clone(&started.route),
@@ -117,10 +126,11 @@ impl Place {
             target: started.target.clone(),
             version: started.head.version,
             method: method.to_owned(),
+            traffic_type,
         }
     }
 
-    /// Whether a flow goes here. Asked for each flow, so nothing is copied for it.
+    /// Whether a flow goes here, whatever it is for. Asked for each flow, so nothing is copied for it.
     fn is_of(&self, started: &FlowStarted, method: &str) -> bool {
         self.kind == started.kind
             && (Arc::ptr_eq(&self.route, &started.route) || self.route == started.route)

@@ -1,5 +1,6 @@
 //! Writes flows as rows: prepared statements, one transaction at a time.
 
+use llm::Interpreter;
 use rusqlite::{Connection, ErrorCode, ffi};
 use traffic::Outcome;
 use traffic::rules::redact::Redaction;
@@ -10,6 +11,7 @@ use super::binder::{Into, Statements};
 use super::bodies::{Bodies, read_parts};
 use super::connections::Connections;
 use super::head::{Heads, ReadHead, mask};
+use super::meaning::{Known, Meanings};
 use super::messages::MessageRows;
 use super::place::{Asked, Places};
 use super::trace_id::TraceBits;
@@ -19,19 +21,20 @@ use crate::row_number::first_row_at;
 use crate::{EndRun, Message, RunId, StoreError};
 
 /// Columns that are known when a flow starts, in the order in which they are bound.
-const FIRST_COLUMNS: [&str; 8] = [
+const FIRST_COLUMNS: [&str; 7] = [
     "id",
     "run_id",
     "seq",
     "start_time",
     "trace_bits",
-    "place",
     "path",
     "query",
 ];
 
 /// Columns that may change until the flow ends, in the order in which they are bound.
-const LATER_COLUMNS: [&str; 14] = [
+const LATER_COLUMNS: [&str; 16] = [
+    "place",
+    "session",
     "state",
     "client_connection",
     "upstream_connection",
@@ -57,6 +60,7 @@ pub(crate) struct Rows<'c> {
     messages: MessageRows<'c>,
     connections: Connections<'c>,
     places: Places<'c>,
+    meanings: Meanings<'c>,
     trace_bits: TraceBits,
     arrivals: Arrivals,
     /// The last row of this batch.
@@ -73,6 +77,7 @@ impl<'c> Rows<'c> {
     pub(crate) fn prepare(
         connection: &'c Connection,
         redaction: Redaction,
+        interpreter: Interpreter,
     ) -> Result<Self, StoreError> {
         Ok(Self {
             connection,
@@ -82,6 +87,7 @@ impl<'c> Rows<'c> {
             messages: MessageRows::prepare(connection)?,
             connections: Connections::new(connection, redaction)?,
             places: Places::new(connection, redaction)?,
+            meanings: Meanings::new(connection, interpreter),
             trace_bits: TraceBits::new(),
             arrivals: Arrivals::default(),
             last_row: i64::MIN,
@@ -99,6 +105,7 @@ impl<'c> Rows<'c> {
             .query_row((), |row| row.get(0))?;
         if data_version != self.data_version {
             self.bodies.forget();
+            self.meanings.forget();
         }
         self.last_row = i64::MIN;
         self.data_version = data_version;
@@ -124,6 +131,7 @@ impl<'c> Rows<'c> {
         self.bodies.forget();
         self.connections.forget();
         self.places.forget();
+        self.meanings.forget();
         self.statements.forget();
     }
 
@@ -247,7 +255,7 @@ impl<'c> Rows<'c> {
     ) -> Result<i64, StoreError> {
         let mut row = first_row_at(flow.started.at).max(self.last_row.saturating_add(1));
         self.bind_first(row, flow)?;
-        self.bind_later(Into::New, FIRST_COLUMNS.len(), flow, bodies)?;
+        let known = self.bind_later(Into::New, FIRST_COLUMNS.len(), flow, bodies)?;
         while let Err(error) = self.statements.execute(Into::New) {
             // A flow of another batch or process started in the same microsecond.
             if !is_row_taken(&error) {
@@ -259,6 +267,7 @@ impl<'c> Rows<'c> {
         self.last_row = row;
         self.arrivals.note(flow.run, flow.seq, row);
         self.insert_ending(row, flow)?;
+        self.meanings.link(row, flow, &known)?;
         Ok(row)
     }
 
@@ -268,14 +277,14 @@ impl<'c> Rows<'c> {
         flow: &Flow,
         bodies: (Option<i64>, Option<i64>),
     ) -> Result<(), StoreError> {
-        self.bind_later(Into::Stored, 0, flow, bodies)?;
+        let known = self.bind_later(Into::Stored, 0, flow, bodies)?;
         let mut to = self.statements.binder(Into::Stored, LATER_COLUMNS.len());
         to.put_integer(row)?;
         self.statements.execute(Into::Stored)?;
         self.insert_ending(row, flow)?;
         self.cached("INSERT INTO flow_changes (flow) VALUES (?1)")?
             .execute([row])?;
-        Ok(())
+        self.meanings.link(row, flow, &known)
     }
 
     /// Stores what a tunnel and a failure tell at their end.
@@ -315,14 +324,12 @@ impl<'c> Rows<'c> {
         let heads = &mut client.heads;
         let head = heads.read(&started.head, self.redaction, &mut self.large_head);
         let asked = Asked::read(started.kind, &head.line);
-        let place = self.places.store(started, asked.method)?;
         let mut to = self.statements.binder(Into::New, 0);
         to.put_integer(row)?;
         to.put_text(flow.run.as_str())?;
         to.put_integer(integer(flow.seq))?;
         to.put_integer(started.at.0)?;
         to.put_integer(self.trace_bits.next())?;
-        to.put_integer(place)?;
         to.put_text(asked.path)?;
         to.put_text(asked.query)?;
         Ok(())
@@ -334,7 +341,7 @@ impl<'c> Rows<'c> {
         start: usize,
         flow: &Flow,
         (request_body, response_body): (Option<i64>, Option<i64>),
-    ) -> Result<(), StoreError> {
+    ) -> Result<Known, StoreError> {
         let detail = &mut self.detail;
         detail.clear();
         // One large head should not hold its memory for good.
@@ -350,8 +357,16 @@ impl<'c> Rows<'c> {
             size(started.head.text.len()),
         );
         put_bytes(detail, Field::RequestHead, &request.packed);
+        let asked = Asked::read(started.kind, &request.line);
+        let content_type = request.content_type.as_deref();
+        let known = self.meanings.read(flow, &asked, content_type)?;
+        let place = self
+            .places
+            .store(started, asked.method, known.traffic_type)?;
 
         let mut to = self.statements.binder(into, start);
+        to.put_integer(place)?;
+        to.put_some_integer(known.mark.map(|mark| mark.row))?;
         to.put_text(state_name(flow))?;
         to.put_integer(client.row)?;
         let response = flow.response_head.as_ref();
@@ -399,7 +414,7 @@ impl<'c> Rows<'c> {
         })?;
         pack_messages(flow, self.redaction, detail);
         to.put_bytes(detail)?;
-        Ok(())
+        Ok(known)
     }
 
     fn cached(&self, sql: &str) -> rusqlite::Result<rusqlite::CachedStatement<'c>> {

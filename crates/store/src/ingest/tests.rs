@@ -73,7 +73,7 @@ fn open() -> (TempDir, Connection) {
 
 fn writer(connection: &Connection) -> Writer<'_> {
     Writer {
-        rows: Rows::prepare(connection, Redaction::Basic).unwrap(),
+        rows: Rows::prepare(connection, Redaction::Basic, Interpreter::default()).unwrap(),
         assembler: Assembler::default(),
         ends: Vec::new(),
     }
@@ -133,7 +133,9 @@ fn a_locked_database_is_waited_for() {
     let queue = Queue::new(1_000_000, 1000);
     let queue = &queue;
     std::thread::scope(|scope| {
-        let writing = scope.spawn(move || write_queue(&connection, queue, Redaction::Basic));
+        let writing = scope.spawn(move || {
+            write_queue(&connection, queue, Redaction::Basic, Interpreter::default())
+        });
         // The writer has prepared its statements once it stored something.
         queue.push_events(run, events(0));
         queue.flush(Duration::from_secs(20)).unwrap();

@@ -1,19 +1,21 @@
 //! Reads a row of `flows` as a list shows it.
 
+use llm::{Method, TrafficType};
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
 use traffic::Timestamp;
 use traffic::rules::redact::Redaction;
 
 use crate::annotate::parse_tags;
-use crate::{ErrorView, FlowKind, FlowRef, FlowRow, FlowState, RunId, StoreError};
+use crate::{ErrorView, FlowKind, FlowRef, FlowRow, FlowState, RunId, SessionMark, StoreError};
 
 /// The columns that [`read_row`] needs.
 pub(super) const ROW_COLUMNS: &str = "id, run_id, seq, trace_id, kind, state, start_time, duration_us, \
     first_byte_us, method, url, host, port, path, status_code, request_version, response_version, \
     route_action, route_rule, request_body_size, response_body_size, truncated, tunnel_bytes_sent, \
     tunnel_bytes_received, response_content_type, error_side, error_stage, error_type, error_message, \
-    replied_status, danger_unverified, redaction, tags, note";
+    replied_status, danger_unverified, redaction, tags, note, traffic_type, session_id, session_method, \
+    agent, agent_id, parent_agent_id";
 
 /// Reads a row that has the columns of [`ROW_COLUMNS`].
 pub(super) fn read_row(row: &Row<'_>) -> Result<FlowRow, StoreError> {
@@ -42,6 +44,10 @@ pub(super) fn read_row(row: &Row<'_>) -> Result<FlowRow, StoreError> {
         status: row.get("status_code")?,
         client_version: row.get("request_version")?,
         upstream_version: row.get("response_version")?,
+        traffic_type: TrafficType::from_name(
+            row.get_ref("traffic_type")?.as_str().unwrap_or_default(),
+        ),
+        session: session(row)?,
         route_action: row.get("route_action")?,
         route_rule: row.get("route_rule")?,
         request_bytes: bytes(row, "tunnel_bytes_sent")?.or(request_size),
@@ -60,6 +66,24 @@ pub(super) fn read_row(row: &Row<'_>) -> Result<FlowRow, StoreError> {
         },
         note: row.get("note")?,
     })
+}
+
+fn session(row: &Row<'_>) -> Result<Option<SessionMark>, StoreError> {
+    let id: Option<String> = row.get("session_id")?;
+    let Some(id) = id else {
+        return Ok(None);
+    };
+    let method: String = row.get("session_method")?;
+    let method = Method::from_name(&method).ok_or_else(|| StoreError::Damaged {
+        detail: format!("a session is known by {method:?}"),
+    })?;
+    Ok(Some(SessionMark {
+        id,
+        method,
+        agent: row.get("agent")?,
+        agent_id: row.get("agent_id")?,
+        parent_agent_id: row.get("parent_agent_id")?,
+    }))
 }
 
 /// The run of a row.

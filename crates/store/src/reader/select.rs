@@ -170,8 +170,16 @@ impl Conditions {
                 ("error_type", Plain::Whole),
                 ("error_message", Plain::Part),
             ],
+            TextKey::TrafficType => &[("traffic_type", Plain::Whole)],
+            TextKey::Agent => &[("agent", Plain::Whole), ("agent_id", Plain::Whole)],
+            TextKey::Run => return self.write_run(pattern),
             TextKey::Session => {
-                self.write_session(pattern);
+                self.sql.push('(');
+                self.write_run(pattern);
+                self.sql.push_str(" OR ");
+                let columns = [("session_id", Plain::Whole), ("session_name", Plain::Whole)];
+                self.write_any(pattern, &columns);
+                self.sql.push(')');
                 return;
             }
             TextKey::Id => &[
@@ -229,7 +237,7 @@ impl Conditions {
     }
 
     /// A run by its id or name, or by its place from the end.
-    fn write_session(&mut self, pattern: &Pattern) {
+    fn write_run(&mut self, pattern: &Pattern) {
         if let Pattern::Plain(text) = pattern
             && let Some(back) = place_from_end(text)
         {

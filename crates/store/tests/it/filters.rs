@@ -108,7 +108,17 @@ fn passes(test: &Test, flow: &FlowDetail) -> bool {
                     .any(|text| is(pattern, text))
                     || has(pattern, &error.text)
             }),
-            TextKey::Session => is(pattern, row.id.run.as_str()),
+            TextKey::Run => is(pattern, row.id.run.as_str()),
+            TextKey::Session => {
+                let session = row.session.as_ref();
+                is(pattern, row.id.run.as_str())
+                    || session.is_some_and(|mark| is(pattern, &mark.id))
+            }
+            TextKey::TrafficType => is(pattern, row.traffic_type.as_str()),
+            TextKey::Agent => row.session.as_ref().is_some_and(|mark| {
+                let names = [&mark.agent, &mark.agent_id];
+                names.into_iter().flatten().any(|name| is(pattern, name))
+            }),
             TextKey::Process => {
                 let process = flow.client.as_ref().unwrap().process.as_ref();
                 process.is_some_and(|process| {
@@ -236,6 +246,8 @@ fn every_key_answers() {
         "path:/a.20B/",
         "url:*x=1",
         "method:GET,DELETE",
+        "type:llm",
+        "-type:llm,unknown",
         "-method:g*",
         "status:404",
         "-status:404",
@@ -280,6 +292,7 @@ fn every_key_answers() {
         ("proto:h1", 60),
         ("proto:h2", 0),
         (&format!("session:{run}"), 60),
+        (&format!("run:{run}"), 60),
         (&format!("id:{run}.7"), 1),
         (&format!("id:{}", flows[3].row.uuid), 1),
     ] {

@@ -15,5 +15,6 @@ mod pages;
 mod records;
 mod redaction;
 mod script;
+mod sessions;
 mod shipping;
 mod summary;

@@ -8,6 +8,7 @@
 //! path:/v1/* -method:GET       `*` stands for anything; `-` for "not"; a space for "and"
 //! status:>=400 dur:>1.5s       > >= < <= and a..b; sizes in k, KiB, MiB; times in ms, s, m, h
 //! kind:http,tunnel             any of several values
+//! type:llm agent:codex         what it is for, and the agent that sent it
 //! url:/v[12]\/chat/            a regular expression between slashes
 //! process:node pid:4711        the client's program, where it was found
 //! tag:gold note:hang marked:no what people said about flows
@@ -89,7 +90,13 @@ pub enum TextKey {
     /// Side, stage, kind or text of the error. A plain value is looked for anywhere in the text.
     Error,
     /// Id or name of the run, `@last`, `@-2`.
+    Run,
+    /// The same, or id or name of the session of an agent.
     Session,
+    /// `llm`, `mcp`, `web`, `other` or `unknown`.
+    TrafficType,
+    /// The program of a session, for example `claude-code`, or the id of an agent within it.
+    Agent,
     /// Id of the flow, or its UUID.
     Id,
     /// File name or path of the client's program.

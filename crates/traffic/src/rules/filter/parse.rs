@@ -11,7 +11,7 @@ use crate::Timestamp;
 use crate::spelling::nearest;
 
 /// What stands before a colon, and what it asks for.
-const KEYS: [(&str, Key); 29] = [
+const KEYS: [(&str, Key); 31] = [
     ("host", Key::Text(TextKey::Host)),
     ("path", Key::Text(TextKey::Path)),
     ("url", Key::Text(TextKey::Url)),
@@ -31,7 +31,15 @@ const KEYS: [(&str, Key); 29] = [
     ("route", Key::Text(TextKey::Route)),
     ("error", Key::Text(TextKey::Error)),
     ("session", Key::Text(TextKey::Session)),
-    ("run", Key::Text(TextKey::Session)),
+    ("run", Key::Text(TextKey::Run)),
+    ("agent", Key::Text(TextKey::Agent)),
+    (
+        "type",
+        Key::Word(
+            TextKey::TrafficType,
+            &["llm", "mcp", "web", "other", "unknown"],
+        ),
+    ),
     ("id", Key::Text(TextKey::Id)),
     ("process", Key::Text(TextKey::Process)),
     ("pid", Key::Number(NumberKey::Pid, Unit::Count)),

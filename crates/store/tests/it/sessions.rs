@@ -1,0 +1,354 @@
+//! Flows know what they are for, and whose: at once, later, and after they were stored.
+
+use bytes::Bytes;
+use oriel_store::{
+    FlowRow, Query, Reader, Redaction, SessionMark, SessionMethod, StoreOptions, TrafficType,
+};
+use traffic::rules::filter::Filter;
+use traffic::rules::pattern::HostPatterns;
+use traffic::{FlowKind, Target, Timestamp};
+
+use crate::script::{Place, START, Script};
+
+const SESSION: &str = "5cbd2f4a-7f0e-4f4c-8f35-4f1c2d1c9a10";
+const TRACE: &str = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n";
+
+/// A call of a model with these fields and this body.
+fn call(flow: u64, url: (&str, &str), fields: &str, body: &'static str) -> Script {
+    let (host, path) = url;
+    Script {
+        target: Target::parse(host, 443).unwrap(),
+        request: format!(
+            "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n{fields}\r\n"
+        )
+        .into_bytes(),
+        request_body: vec![Bytes::from_static(body.as_bytes())],
+        ..Script::new(flow)
+    }
+}
+
+const GATEWAY: (&str, &str) = ("localhost:4000", "/v1/messages");
+const PROVIDER: (&str, &str) = ("api.anthropic.com", "/v1/messages");
+const ASKED: &str = r#"{"model":"m","messages":[]}"#;
+const ASKED_BY_CLAUDE: &str = r#"{"model":"m","messages":[],"metadata":{"user_id":"user_0a_account_1b_session_5cbd2f4a-7f0e-4f4c-8f35-4f1c2d1c9a10"}}"#;
+
+fn rows(reader: &Reader, filter: &str) -> Vec<FlowRow> {
+    let mut rows = reader
+        .flows(&Query {
+            filter: Some(Filter::parse(filter, Timestamp(START)).unwrap()),
+            ..Query::default()
+        })
+        .unwrap()
+        .rows;
+    rows.reverse();
+    rows
+}
+
+fn sessions(place: &Place) -> Vec<Option<(String, SessionMethod)>> {
+    rows(&place.reader(), "")
+        .into_iter()
+        .map(|row| row.session.map(|mark| (mark.id, mark.method)))
+        .collect()
+}
+
+fn known(id: &str, method: SessionMethod) -> Option<(String, SessionMethod)> {
+    Some((id.to_owned(), method))
+}
+
+#[test]
+fn kinds_of_traffic_are_kept_and_found() {
+    let place = Place::new();
+    for script in [
+        call(1, PROVIDER, "", ASKED),
+        call(
+            2,
+            ("example.com", "/rpc"),
+            "",
+            r#"{"jsonrpc":"2.0","method":"tools/list","id":1}"#,
+        ),
+        call(3, ("example.com", "/rpc"), "", ASKED),
+        call(4, ("localhost:1", "/rpc"), "", ASKED),
+        Script {
+            kind: FlowKind::Tunnel,
+            request: b"CONNECT example.com:443 HTTP/1.1\r\n\r\n".to_vec(),
+            request_body: Vec::new(),
+            response: None,
+            tunnelled: Some((1, 2)),
+            ..Script::new(5)
+        },
+    ] {
+        place.record(script.events());
+    }
+    let reader = place.reader();
+    let types: Vec<_> = rows(&reader, "")
+        .iter()
+        .map(|row| row.traffic_type)
+        .collect();
+    assert_eq!(
+        types,
+        [
+            TrafficType::Llm,
+            TrafficType::Mcp,
+            TrafficType::Web,
+            TrafficType::Other,
+            TrafficType::Unknown,
+        ]
+    );
+    for (filter, expected) in [
+        ("type:llm", vec![1]),
+        ("type:mcp,web", vec![2, 3]),
+        ("-type:llm", vec![2, 3, 4, 5]),
+        ("type:un*", vec![5]),
+    ] {
+        let found: Vec<_> = rows(&reader, filter).iter().map(|row| row.id.seq).collect();
+        assert_eq!(found, expected, "{filter}");
+    }
+}
+
+#[test]
+fn configured_hosts_are_models() {
+    let options = StoreOptions {
+        llm_hosts: HostPatterns::parse(&["*.corp.example"]).unwrap(),
+        ..StoreOptions::new(Redaction::Basic)
+    };
+    let place = Place::with(options);
+    place.record(call(1, ("llm.corp.example", "/ask"), "", "{}").events());
+    assert_eq!(rows(&place.reader(), "")[0].traffic_type, TrafficType::Llm);
+}
+
+#[test]
+fn an_agent_and_its_children_are_one_session() {
+    let place = Place::new();
+    let claude = format!(
+        "User-Agent: claude-cli/2.1.329 (external, cli)\r\nX-Claude-Code-Session-Id: {SESSION}\r\n"
+    );
+    let child =
+        format!("{claude}x-claude-code-agent-id: a2\r\nx-claude-code-parent-agent-id: a1\r\n");
+    place.record(call(1, PROVIDER, &claude, ASKED).events());
+    place.record(call(2, PROVIDER, &child, ASKED).events());
+    place.record(call(3, PROVIDER, "", ASKED_BY_CLAUDE).events());
+    place.record(call(4, PROVIDER, "", ASKED).events());
+    let reader = place.reader();
+    let marks: Vec<_> = rows(&reader, "")
+        .into_iter()
+        .map(|row| row.session)
+        .collect();
+    let mark = |method, agent_id: Option<&str>, parent: Option<&str>| {
+        Some(SessionMark {
+            id: SESSION.to_owned(),
+            method,
+            agent: Some("claude-code".to_owned()),
+            agent_id: agent_id.map(str::to_owned),
+            parent_agent_id: parent.map(str::to_owned),
+        })
+    };
+    assert_eq!(
+        marks,
+        [
+            mark(SessionMethod::Header, None, None),
+            mark(SessionMethod::Header, Some("a2"), Some("a1")),
+            mark(SessionMethod::Body, None, None),
+            None,
+        ]
+    );
+    for (filter, expected) in [
+        (format!("session:{SESSION}"), vec![1, 2, 3]),
+        (format!("-session:{SESSION}"), vec![4]),
+        ("session:5cbd*".to_owned(), vec![1, 2, 3]),
+        (format!("session:{}", place.run), vec![1, 2, 3, 4]),
+        (format!("run:{SESSION}"), vec![]),
+        ("agent:claude-code".to_owned(), vec![1, 2, 3]),
+        ("agent:a2".to_owned(), vec![2]),
+        ("-agent:claude-code".to_owned(), vec![4]),
+    ] {
+        let found: Vec<_> = rows(&reader, &filter)
+            .iter()
+            .map(|row| row.id.seq)
+            .collect();
+        assert_eq!(found, expected, "{filter}");
+    }
+}
+
+#[test]
+fn both_sides_of_a_gateway_are_one_session() {
+    use SessionMethod::{Body, Header, RequestId, Traceparent};
+    let header = format!("X-Claude-Code-Session-Id: {SESSION}\r\n");
+    let id = "X-Request-Id: 7c9e6679-7425-40de-944b\r\n";
+    let claude = known(SESSION, Header);
+    for (client, provider, expected) in [
+        // The gateway passes the body on.
+        (
+            (header.clone(), ASKED_BY_CLAUDE),
+            (String::new(), ASKED_BY_CLAUDE),
+            [claude.clone(), known(SESSION, Body)],
+        ),
+        // It passes the trace on, or an id of the request, and one side says the session.
+        (
+            (format!("{header}{TRACE}"), ASKED),
+            (TRACE.to_owned(), ASKED),
+            [claude.clone(), known(SESSION, Traceparent)],
+        ),
+        (
+            (TRACE.to_owned(), ASKED),
+            (format!("{header}{TRACE}"), ASKED),
+            [known(SESSION, Traceparent), claude.clone()],
+        ),
+        (
+            (format!("{header}{id}"), ASKED),
+            (id.to_owned(), ASKED),
+            [claude.clone(), known(SESSION, RequestId)],
+        ),
+        // Neither says it: the two are a session of their own.
+        (
+            (TRACE.to_owned(), ASKED),
+            (TRACE.to_owned(), ASKED),
+            [
+                known("4bf92f3577b34da6a3ce929d0e0e4736", Traceparent),
+                known("4bf92f3577b34da6a3ce929d0e0e4736", Traceparent),
+            ],
+        ),
+        (
+            (id.to_owned(), ASKED),
+            (id.to_owned(), ASKED),
+            [
+                known("7c9e6679-7425-40de-944b", RequestId),
+                known("7c9e6679-7425-40de-944b", RequestId),
+            ],
+        ),
+        // Nothing is common.
+        (
+            (TRACE.to_owned(), ASKED),
+            (id.to_owned(), ASKED),
+            [None, None],
+        ),
+    ] {
+        let place = Place::new();
+        let outer = call(1, GATEWAY, &client.0, client.1).events();
+        let inner = call(2, PROVIDER, &provider.0, provider.1).events();
+        // The request goes on before it is answered; each step is stored by itself.
+        let (asked, answered) = outer.split_at(4);
+        place.record(asked.to_vec());
+        place.flush();
+        place.record(inner);
+        place.flush();
+        place.record(answered.to_vec());
+        assert_eq!(sessions(&place), expected, "{client:?} {provider:?}");
+
+        let place = Place::new();
+        place.record(
+            [
+                call(1, GATEWAY, &client.0, client.1).events(),
+                call(2, PROVIDER, &provider.0, provider.1).events(),
+            ]
+            .concat(),
+        );
+        assert_eq!(
+            sessions(&place),
+            expected,
+            "at once: {client:?} {provider:?}"
+        );
+    }
+}
+
+#[test]
+fn what_the_body_tells_is_known_when_it_has_come() {
+    let place = Place::new();
+    let url = ("corp.example", "/v1/messages");
+    let events = call(1, url, "", ASKED_BY_CLAUDE).events();
+    let other = call(2, url, "", r#"{"to":"+1","text":"hi"}"#).events();
+    let (begun, rest) = events.split_at(2);
+    let (other_begun, other_rest) = other.split_at(2);
+    place.record([begun, other_begun].concat());
+    assert_eq!(sessions(&place), [None, None]);
+    place.record([rest, other_rest].concat());
+    assert_eq!(
+        sessions(&place),
+        [known(SESSION, SessionMethod::Body), None]
+    );
+    let types: Vec<_> = rows(&place.reader(), "")
+        .iter()
+        .map(|row| row.traffic_type)
+        .collect();
+    assert_eq!(types, [TrafficType::Llm, TrafficType::Web]);
+}
+
+#[test]
+fn a_tool_server_begins_a_session_with_its_answer() {
+    let place = Place::new();
+    let url = ("tools.example", "/rpc");
+    let begin = Script {
+        response: Some(b"HTTP/1.1 200 OK\r\nMcp-Session-Id: m-1\r\n\r\n".to_vec()),
+        ..call(
+            1,
+            url,
+            "",
+            r#"{"jsonrpc":"2.0","method":"initialize","id":0}"#,
+        )
+    };
+    place.record(begin.events());
+    place.record(call(2, url, "Mcp-Session-Id: m-1\r\n", "{}").events());
+    let expected = known("m-1", SessionMethod::McpSession);
+    assert_eq!(sessions(&place), [expected.clone(), expected]);
+}
+
+#[test]
+fn odd_bodies_lose_nothing() {
+    let place = Place::new();
+    let bodies: [&'static [u8]; 6] = [
+        b"[1,2,{\"metadata\":{\"user_id\":\"user_a_session_b\"}}]",
+        b"\xff\xfe\x00{\"metadata\"",
+        b"{\"metadata\":{\"user_id\":\"a_session_b_session_c\"}}",
+        b"{{{{{{[[[[[[",
+        b"{\"metadata\":{\"user_id\":\"user_0_account_1_session_2\"",
+        b"",
+    ];
+    for (flow, body) in (1..).zip(bodies) {
+        let script = Script {
+            request_body: vec![Bytes::from_static(body)],
+            ..call(flow, PROVIDER, "Content-Encoding: gzip\r\n", "")
+        };
+        place.record(script.events());
+        let plain = Script {
+            request_body: vec![Bytes::from_static(body)],
+            ..call(flow + 100, PROVIDER, "", "")
+        };
+        place.record(plain.events());
+    }
+    let found = sessions(&place);
+    assert_eq!(found.len(), 12);
+    let known: Vec<_> = found.into_iter().flatten().collect();
+    assert_eq!(
+        known,
+        [("2".to_owned(), SessionMethod::Body)],
+        "it was cut behind the id"
+    );
+    for row in rows(&place.reader(), "") {
+        assert_eq!(row.traffic_type, TrafficType::Llm);
+        assert_eq!(row.state.as_str(), "completed");
+    }
+}
+
+#[test]
+fn a_session_is_the_same_in_another_file() {
+    let place = Place::new();
+    let header = format!("X-Claude-Code-Session-Id: {SESSION}\r\n{TRACE}");
+    place.record(call(1, GATEWAY, &header, ASKED).events());
+    place.record(call(2, PROVIDER, TRACE, ASKED).events());
+    let reader = place.reader();
+    let records = reader
+        .records(oriel_store::Marker::default(), 100)
+        .unwrap()
+        .flows;
+    let other = place.folder.path().join("other.db");
+    let mut importer = oriel_store::Importer::open(&other).unwrap();
+    assert_eq!(importer.insert(&records).unwrap().added, 2);
+    assert_eq!(importer.insert(&records).unwrap().unchanged, 2);
+    let copied = Reader::open(&other).unwrap();
+    let of = |reader: &Reader| -> Vec<_> {
+        let rows = rows(reader, "type:llm").into_iter();
+        rows.map(|row| (row.uuid, row.traffic_type, row.session))
+            .collect()
+    };
+    assert_eq!(of(&copied), of(&reader));
+    assert_eq!(of(&copied).len(), 2);
+}

@@ -98,6 +98,7 @@ pub(crate) struct Settings {
     pub(crate) capture_enabled: Setting<bool>,
     pub(crate) body_bytes_kept: Setting<Size>,
     pub(crate) redact: Setting<Redact>,
+    pub(crate) llm_hosts: Setting<Vec<String>>,
     pub(crate) data_folder: Setting<PathBuf>,
     pub(crate) log_level: Setting<String>,
     pub(crate) log_format: Setting<LogFormat>,
@@ -204,6 +205,7 @@ impl Settings {
             row("capture.enabled", &self.capture_enabled),
             row("capture.body_bytes_kept", &self.body_bytes_kept),
             row("capture.redact", &self.redact),
+            row("capture.llm_hosts", &self.llm_hosts),
             row("store.data_folder", &self.data_folder),
             row("log.level", &self.log_level),
             row("log.format", &self.log_format),
@@ -524,6 +526,11 @@ impl Merge {
                 BODY_BYTES_KEPT,
             ),
             redact: self.pick("capture.redact", |file| file.capture.redact, Redact::Basic),
+            llm_hosts: self.pick(
+                "capture.llm_hosts",
+                |file| file.capture.llm_hosts.clone(),
+                Vec::new(),
+            ),
             data_folder: self.pick(
                 "store.data_folder",
                 |file| file.store.data_folder.clone(),

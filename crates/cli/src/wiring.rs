@@ -345,7 +345,10 @@ fn open_store(settings: &Settings) -> Result<Option<Store>, Problem> {
     if !settings.capture_enabled.value {
         return Ok(None);
     }
-    let options = StoreOptions::new(settings.redact.value.into());
+    let options = StoreOptions {
+        llm_hosts: patterns("capture.llm_hosts", &settings.llm_hosts)?,
+        ..StoreOptions::new(settings.redact.value.into())
+    };
     Store::open(&database(&settings.data_folder.value), options)
         .map(Some)
         .map_err(|error| store_problem(&error))

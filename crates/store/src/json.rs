@@ -9,7 +9,8 @@ use traffic::Timestamp;
 
 use crate::{
     AncestorView, Body, CertificateView, ConnectionView, ErrorView, FlowDetail, FlowRow,
-    GatewayView, HeadView, MessageCounts, Page, ProcessView, StreamMessage, TlsView, UpstreamView,
+    GatewayView, HeadView, MessageCounts, Page, ProcessView, SessionMark, StreamMessage, TlsView,
+    UpstreamView,
 };
 
 /// Schema of a list of flows.
@@ -32,7 +33,10 @@ pub struct FlowItem {
     id: String,
     uuid: String,
     time: String,
+    /// The run.
     session: String,
+    traffic_type: &'static str,
+    agent_session: Option<SessionItem>,
     kind: &'static str,
     state: &'static str,
     method: String,
@@ -53,6 +57,17 @@ pub struct FlowItem {
     redaction: &'static str,
     tags: Vec<String>,
     note: Option<String>,
+}
+
+/// The session of an agent.
+#[derive(Debug, Serialize)]
+struct SessionItem {
+    id: String,
+    method: &'static str,
+    confidence: &'static str,
+    agent: Option<String>,
+    agent_id: Option<String>,
+    parent_agent_id: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -302,6 +317,8 @@ impl FlowItem {
             uuid: row.uuid.clone(),
             time: rfc3339(row.started_at),
             session: row.id.run.to_string(),
+            traffic_type: row.traffic_type.as_str(),
+            agent_session: row.session.as_ref().map(SessionItem::new),
             kind: row.kind.as_str(),
             state: row.state.as_str(),
             method: row.method.clone(),
@@ -328,6 +345,19 @@ impl FlowItem {
             redaction: row.redaction.as_str(),
             tags: row.tags.clone(),
             note: row.note.clone(),
+        }
+    }
+}
+
+impl SessionItem {
+    fn new(mark: &SessionMark) -> Self {
+        Self {
+            id: mark.id.clone(),
+            method: mark.method.as_str(),
+            confidence: mark.method.confidence().as_str(),
+            agent: mark.agent.clone(),
+            agent_id: mark.agent_id.clone(),
+            parent_agent_id: mark.parent_agent_id.clone(),
         }
     }
 }

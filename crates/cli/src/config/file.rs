@@ -361,6 +361,8 @@ pub(crate) struct Capture {
     pub(crate) body_bytes_kept: Option<Size>,
     /// Which credentials are masked before they are stored.
     pub(crate) redact: Option<Redact>,
+    /// Hosts where models are asked, besides those that oriel knows.
+    pub(crate) llm_hosts: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]

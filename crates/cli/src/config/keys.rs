@@ -158,6 +158,8 @@ pub(crate) const KEYS: &[Key] = &[
         "bytes kept of each body; the wire is never cut"),
     key("capture.redact", &["ORIEL_REDACT"], Some("--redact"), Form::Text,
         "basic or none: credentials that are masked before they are stored"),
+    key("capture.llm_hosts", &["ORIEL_LLM_HOSTS"], None, Form::Texts,
+        "hosts where models are asked, besides those that oriel knows"),
     key("store.data_folder", &["ORIEL_DATA"], Some("--data"), Form::Text,
         "folder of the database and of the certificate authority"),
     key("log.level", &["ORIEL_LOG"], None, Form::Text,

@@ -221,7 +221,7 @@ impl ConfigFile {
             timeouts: connect, tls, head, idle_client, idle_body, drain;
             pool: idle, idle_per_target_max, connections_per_target_max;
             limits: flows_max, connections_per_client_max;
-            capture: enabled, body_bytes_kept, redact;
+            capture: enabled, body_bytes_kept, redact, llm_hosts;
             store: data_folder;
             log: level, format;
         }

@@ -173,15 +173,7 @@ impl Conditions {
             TextKey::TrafficType => &[("traffic_type", Plain::Whole)],
             TextKey::Agent => &[("agent", Plain::Whole), ("agent_id", Plain::Whole)],
             TextKey::Run => return self.write_run(pattern),
-            TextKey::Session => {
-                self.sql.push('(');
-                self.write_run(pattern);
-                self.sql.push_str(" OR ");
-                let columns = [("session_id", Plain::Whole), ("session_name", Plain::Whole)];
-                self.write_any(pattern, &columns);
-                self.sql.push(')');
-                return;
-            }
+            TextKey::Session => return self.write_session(pattern),
             TextKey::Id => &[
                 (self.dialect.flow_id(), Plain::Whole),
                 ("trace_id", Plain::Whole),
@@ -234,6 +226,22 @@ impl Conditions {
         self.sql.push_str(before);
         self.write_any(pattern, &[("tag", Plain::Whole)]);
         self.sql.push_str(after);
+    }
+
+    /// A run, or the session of an agent. Names that people gave to sessions are in files only.
+    fn write_session(&mut self, pattern: &Pattern) {
+        if matches!(pattern, Pattern::Plain(text) if place_from_end(text).is_some()) {
+            return self.write_run(pattern);
+        }
+        self.sql.push('(');
+        self.write_run(pattern);
+        self.sql.push_str(" OR ");
+        let columns: &[(&str, Plain)] = match self.dialect {
+            Dialect::Sqlite => &[("session_id", Plain::Whole), ("session_name", Plain::Whole)],
+            Dialect::Postgres | Dialect::ClickHouse => &[("session_id", Plain::Whole)],
+        };
+        self.write_any(pattern, columns);
+        self.sql.push(')');
     }
 
     /// A run by its id or name, or by its place from the end.

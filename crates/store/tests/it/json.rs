@@ -37,6 +37,8 @@ fn a_list_has_its_shape() {
             "uuid": page.rows[0].uuid,
             "time": "2026-03-02T09:00:00.001Z",
             "session": run,
+            "traffic_type": "web",
+            "agent_session": null,
             "kind": "http",
             "state": "completed",
             "method": "POST",

@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 
 use store::json::FlowDocument;
 use store::{
-    Body, ConnectionView, FlowDetail, FlowKind, FlowRef, HeadView, Message, Reader, TlsView,
+    Body, ConnectionView, FlowDetail, FlowKind, FlowRef, HeadView, Message, Reader, SessionMark,
+    TlsView, TrafficType,
 };
 use traffic::Timestamp;
 
@@ -196,6 +197,12 @@ impl View<'_> {
                 escape_line(&row.route_rule)
             ),
         );
+        if matches!(row.traffic_type, TrafficType::Llm | TrafficType::Mcp) {
+            push_fact(text, "type", row.traffic_type.as_str());
+        }
+        if let Some(mark) = &row.session {
+            push_fact(text, "session", &session_line(mark, dot));
+        }
         let upstream = self.detail.upstream.as_ref();
         if let Some(proxy) = upstream.and_then(|upstream| upstream.proxy.as_deref()) {
             push_fact(text, "through", &escape_line(proxy));
@@ -486,6 +493,28 @@ impl View<'_> {
 
 fn push_fact(text: &mut String, name: &str, value: &str) {
     let _infallible = writeln!(text, "{name:8} {value}");
+}
+
+/// The session of a flow, which agent in it asked, and how that is known.
+fn session_line(mark: &SessionMark, dot: &str) -> String {
+    let mut line = escape_line(&mark.id).into_owned();
+    for (before, text) in [
+        ("", &mark.agent),
+        ("agent ", &mark.agent_id),
+        ("child of ", &mark.parent_agent_id),
+    ] {
+        if let Some(text) = text {
+            let _infallible = write!(line, " {dot} {before}{}", escape_line(text));
+        }
+    }
+    let method = mark.method;
+    let _infallible = write!(
+        line,
+        " {dot} {} by {}",
+        method.confidence().as_str(),
+        method.as_str()
+    );
+    line
 }
 
 fn push_tls_facts(text: &mut String, tls: &TlsView) {

@@ -31,6 +31,7 @@ const FIXED: &[&str] = &[
     "admin.listen",
     "capture.enabled",
     "capture.redact",
+    "capture.llm_hosts",
     "store.data_folder",
     "log.level",
     "log.format",

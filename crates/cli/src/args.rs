@@ -28,8 +28,8 @@ pub(crate) use demo::Demo;
 pub(crate) use doctor::{Doctor, probe_layer};
 pub(crate) use env::{Env, ShellName};
 pub(crate) use flows::{
-    Flows, FlowsCommand, FlowsList, FlowsMark, FlowsNote, FlowsShow, FlowsTail, ListForm, Part,
-    ShowAs, Sort,
+    ExportForm, Flows, FlowsCommand, FlowsExport, FlowsList, FlowsMark, FlowsNote, FlowsShow,
+    FlowsTail, ImportFiles, ListForm, Part, ShowAs, Sort,
 };
 pub(crate) use proxy::{AuthorityFlags, DataFlags};
 pub(crate) use run::{CaptureWhich, EnvMode, Run, SummaryForm};
@@ -144,6 +144,12 @@ pub(crate) enum Command {
     /// Look at what was captured
     #[command(args_conflicts_with_subcommands = true, after_help = flows::EXAMPLES)]
     Flows(Flows),
+    /// Write flows into a file for other tools: HAR, mitmproxy, JSON lines, curl
+    #[command(after_help = flows::EXPORT_EXAMPLES)]
+    Export(FlowsExport),
+    /// Take flows from files: HAR, mitmproxy, JSON lines
+    #[command(after_help = flows::IMPORT_EXAMPLES)]
+    Import(ImportFiles),
     /// The certificate authority whose leaves clients see
     #[command(
         after_help = "Examples:\n  oriel ca show\n  oriel ca export --format bundle -o bundle.pem"

@@ -9,6 +9,7 @@ pub(crate) mod doctor;
 pub(crate) mod env;
 pub(crate) mod explain;
 pub(crate) mod flows;
+pub(crate) mod import;
 pub(crate) mod logs;
 pub(crate) mod man;
 pub(crate) mod run;
@@ -43,5 +44,7 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Prob
         Command::Demo(arguments) => demo::run(context, &arguments),
         Command::Doctor(arguments) => doctor::run(context, &arguments),
         Command::Flows(arguments) => flows::run(context, &arguments),
+        Command::Export(arguments) => flows::export::run(context, &arguments),
+        Command::Import(arguments) => import::run(context, &arguments),
     }
 }

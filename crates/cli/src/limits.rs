@@ -95,3 +95,9 @@ pub(crate) const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 pub(crate) const LOG_FILE_BYTES_MAX: u64 = 10 * 1024 * 1024;
 /// Log files that are kept, the one that is written to included.
 pub(crate) const LOG_FILES_MAX: usize = 5;
+/// Flows of a file that is imported which are stored at a time: more would keep others that write waiting.
+pub(crate) const IMPORT_BATCH_FLOWS_MAX: usize = 500;
+/// Bytes of them.
+pub(crate) const IMPORT_BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Flows of a file that are named when they cannot be imported; the others are counted.
+pub(crate) const LEFT_OUT_TOLD_MAX: u64 = 20;

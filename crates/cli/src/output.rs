@@ -64,7 +64,7 @@ impl Problem {
     /// A reader that went away has what it wanted (`oriel flows | head`).
     const READER_GONE: &'static str = "";
 
-    fn from_stdout(error: &std::io::Error) -> Self {
+    pub(crate) fn from_stdout(error: &std::io::Error) -> Self {
         if error.kind() == std::io::ErrorKind::BrokenPipe {
             return Self::new(Self::READER_GONE, Exit::Success, "");
         }

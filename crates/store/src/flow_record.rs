@@ -6,7 +6,7 @@ use std::sync::Arc;
 use traffic::Timestamp;
 use uuid::{Builder, Uuid};
 
-use crate::{FlowDetail, Marker, RunId, RunKind, StreamMessage};
+use crate::{FlowDetail, Marker, Run, RunId, RunKind, StreamMessage};
 
 /// A flow with everything that is known of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +24,7 @@ pub struct FlowRecord {
 }
 
 /// A run, out of its database.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RunRecord {
     /// UUIDv7: names the run in all databases.
     pub uuid: String,
@@ -40,8 +40,10 @@ pub struct RunRecord {
     /// The process that wrote it.
     pub pid: u32,
     /// When it began.
+    #[serde(with = "crate::plain::time")]
     pub started_at: Timestamp,
     /// When it ended; `None` while it lasts, or if its process died.
+    #[serde(with = "crate::plain::some_time")]
     pub ended_at: Option<Timestamp>,
     /// The exit code of its command.
     pub exit_code: Option<i32>,
@@ -104,6 +106,44 @@ impl FlowRecord {
             + body(&self.request_body)
             + body(&self.response_body)
             + messages.sum::<usize>()
+    }
+}
+
+impl RunRecord {
+    /// A run of this machine.
+    pub(crate) fn of(run: Run) -> Self {
+        Self {
+            uuid: run.uuid,
+            id: run.id,
+            name: run.name,
+            argv: run.argv,
+            kind: run.kind,
+            pid: run.pid,
+            started_at: run.started_at,
+            ended_at: run.ended_at,
+            exit_code: run.exit_code,
+            signal: run.signal,
+            origin: Origin::default(),
+        }
+    }
+
+    /// A run of flows that come from a file, which is its name.
+    #[must_use]
+    pub fn of_import(name: String, now: Timestamp) -> Self {
+        let uuid = Uuid::now_v7();
+        Self {
+            id: RunId::from_random(uuid.as_u64_pair().1),
+            uuid: uuid.to_string(),
+            name: Some(name),
+            argv: Vec::new(),
+            kind: RunKind::Import,
+            pid: std::process::id(),
+            started_at: now,
+            ended_at: Some(now),
+            exit_code: None,
+            signal: None,
+            origin: Origin::default(),
+        }
     }
 }
 

@@ -64,6 +64,12 @@ impl Importer {
         })
     }
 
+    /// The id that a run with this UUID has here, once a flow of it was stored.
+    #[must_use]
+    pub fn run_id(&self, uuid: &str) -> Option<RunId> {
+        self.runs.get(uuid).copied()
+    }
+
     /// Stores flows, all or none; they are durable when this returns. Nothing of them is masked here.
     pub fn insert(&mut self, flows: &[FlowRecord]) -> Result<Imported, StoreError> {
         self.insert_parts(&[], flows, &[])

@@ -618,7 +618,7 @@ pub fn rfc3339(at: Timestamp) -> String {
 }
 
 /// A moment as RFC 3339 in UTC with microseconds.
-fn exact_rfc3339(at: Timestamp) -> String {
+pub(crate) fn exact_rfc3339(at: Timestamp) -> String {
     format!("{:.6}", moment(at))
 }
 

@@ -80,6 +80,12 @@ pub const LINK_AGE_MAX: Duration = Duration::from_secs(10 * 60);
 /// most 48 MiB of heads, mostly a fifth of that.
 pub const REMEMBERED_CONNECTIONS_MAX: usize = 4096;
 
+/// Bytes of a file that is imported which one flow may take: a HAR has bodies in base64.
+pub const IMPORTED_FLOW_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Bytes of a body in a HAR, its content coding undone: as much as is shown.
+pub const EXPORTED_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Lists within lists of a typed netstring; mitmproxy writes five.
+pub const TNETSTRING_DEPTH_MAX: usize = 32;
 /// Bytes of one tag: a word or a few.
 pub const TAG_BYTES_MAX: usize = 64;
 /// Tags of one flow: more is a list that nobody reads.

@@ -25,8 +25,8 @@ use self::file::FileBackend;
 pub use self::page::{Cursor, Order, Page, Query, SortKey};
 pub(crate) use self::resolve::row_of;
 use crate::{
-    Body, FlowDetail, FlowRef, Location, Message, Records, Run, RunId, RunSummary, StoreError,
-    StreamMessage, UnknownId,
+    Body, FlowDetail, FlowRecord, FlowRef, Location, Message, Records, Run, RunId, RunSummary,
+    StoreError, StreamMessage, UnknownId,
 };
 
 /// A database that is read.
@@ -133,6 +133,12 @@ impl Reader {
     /// again until there are none.
     pub fn records(&self, marker: Marker, limit: usize) -> Result<Records, StoreError> {
         self.backend.records(marker, limit)
+    }
+
+    /// One flow with everything that is known of it, its bodies and messages too: memory holds all of it.
+    pub fn record(&self, flow: FlowRef) -> Result<FlowRecord, StoreError> {
+        let found = self.backend.record(flow)?;
+        found.map_or_else(|| Err(self.unknown(flow)), Ok)
     }
 
     fn unknown(&self, flow: FlowRef) -> StoreError {

@@ -6,7 +6,8 @@ use traffic::{Front, Timestamp};
 use crate::{FlowRef, SessionMethod, TrafficType};
 
 /// What a flow is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum FlowKind {
     /// One HTTP request with its response.
     Http,
@@ -17,7 +18,8 @@ pub enum FlowKind {
 }
 
 /// How far a flow is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FlowState {
     /// It has not ended.
     Open,
@@ -39,7 +41,7 @@ pub enum Message {
 }
 
 /// A flow as a list shows it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct FlowRow {
     /// The id people type.
     pub id: FlowRef,
@@ -50,8 +52,10 @@ pub struct FlowRow {
     /// How far it is.
     pub state: FlowState,
     /// When its first byte was seen.
+    #[serde(with = "crate::plain::time")]
     pub started_at: Timestamp,
     /// When it ended.
+    #[serde(with = "crate::plain::some_time")]
     pub ended_at: Option<Timestamp>,
     /// From start to end; `None` while it is open.
     pub duration_ms: Option<f64>,
@@ -94,6 +98,7 @@ pub struct FlowRow {
     /// True if the upstream's certificate was not verified.
     pub danger_unverified: bool,
     /// True if credentials were stored as they came.
+    #[serde(with = "crate::plain::redaction")]
     pub redaction: Redaction,
     /// What people marked it with, sorted.
     pub tags: Vec<String>,
@@ -117,7 +122,7 @@ pub struct SessionMark {
 }
 
 /// Why a flow failed. The names are those of [`traffic::Failure`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ErrorView {
     /// On whose side.
     pub side: String,
@@ -132,7 +137,7 @@ pub struct ErrorView {
 }
 
 /// Where a request went in the place of the upstream that it was meant for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct GatewayView {
     /// The name of the route that decided.
     pub route: String,
@@ -143,7 +148,7 @@ pub struct GatewayView {
 }
 
 /// Everything that is known of a flow but its bodies.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct FlowDetail {
     /// What a list shows.
     pub row: FlowRow,
@@ -166,14 +171,18 @@ pub struct FlowDetail {
     /// Bytes of the response body that are stored.
     pub response_kept_bytes: Option<u64>,
     /// When the upstream connection was ready for this flow.
+    #[serde(with = "crate::plain::some_time")]
     pub upstream_ready_at: Option<Timestamp>,
     /// True if the upstream connection had served before.
     pub upstream_reused: Option<bool>,
     /// When the last byte of the request was sent on.
+    #[serde(with = "crate::plain::some_time")]
     pub request_sent_at: Option<Timestamp>,
     /// When the first byte of the response was seen.
+    #[serde(with = "crate::plain::some_time")]
     pub response_started_at: Option<Timestamp>,
     /// When the last byte of the response was sent on.
+    #[serde(with = "crate::plain::some_time")]
     pub response_ended_at: Option<Timestamp>,
     /// The client's connection.
     pub client: Option<ConnectionView>,
@@ -187,7 +196,7 @@ pub struct FlowDetail {
 }
 
 /// Messages of a WebSocket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct MessageCounts {
     /// That the client sent.
     pub from_client: u64,
@@ -196,13 +205,14 @@ pub struct MessageCounts {
 }
 
 /// What a WebSocket carried: a message, a control frame, or a rule that was broken.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct StreamMessage {
     /// From 1 on within the flow, in the order in which they were seen whole.
     pub sequence: u64,
     /// `client` or `upstream`.
     pub sender: String,
     /// When its last byte was seen.
+    #[serde(with = "crate::plain::time")]
     pub at: Timestamp,
     /// `text`, `binary`, `ping`, `pong`, `close`, or `problem` for a broken rule, which the payload
     /// names.
@@ -221,11 +231,12 @@ pub struct StreamMessage {
     /// False if its last frame never came.
     pub complete: bool,
     /// What was kept of the payload.
+    #[serde(with = "crate::plain::bytes")]
     pub payload: Vec<u8>,
 }
 
 /// The head of a message. A field value that is no UTF-8 is read as Latin-1.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct HeadView {
     /// The start line.
     pub start_line: String,
@@ -236,7 +247,7 @@ pub struct HeadView {
 }
 
 /// The client's connection.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct ConnectionView {
     /// How the client said whom it wants; a name of [`traffic::Front`].
     pub front: String,
@@ -245,8 +256,10 @@ pub struct ConnectionView {
     /// Where oriel was reached: `127.0.0.1:6743` or `unix:/run/oriel.sock`.
     pub proxy_address: String,
     /// When the connection was accepted.
+    #[serde(with = "crate::plain::time")]
     pub accepted_at: Timestamp,
     /// When the TLS handshake with the client was done.
+    #[serde(with = "crate::plain::some_time")]
     pub tls_done_at: Option<Timestamp>,
     /// TLS with the client.
     pub tls: Option<TlsView>,
@@ -281,7 +294,7 @@ impl ConnectionView {
 }
 
 /// The process at the client's end of a connection.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct ProcessView {
     /// Its number.
     pub pid: u32,
@@ -307,7 +320,7 @@ pub struct AncestorView {
 }
 
 /// The upstream's connection.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct UpstreamView {
     /// The address dialled: the upstream's, or the proxy's.
     pub address: String,
@@ -316,17 +329,20 @@ pub struct UpstreamView {
     /// The URL of the upstream proxy that it goes through, without credentials.
     pub proxy: Option<String>,
     /// When resolving and dialling began.
+    #[serde(with = "crate::plain::time")]
     pub dial_started_at: Timestamp,
     /// When the TCP connection stood.
+    #[serde(with = "crate::plain::time")]
     pub connected_at: Timestamp,
     /// When the TLS handshake was done.
+    #[serde(with = "crate::plain::some_time")]
     pub tls_done_at: Option<Timestamp>,
     /// TLS with the upstream.
     pub tls: Option<TlsView>,
 }
 
 /// What a TLS handshake settled.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct TlsView {
     /// For example `TLSv1.3`.
     pub version: String,

@@ -5,7 +5,8 @@ use traffic::Timestamp;
 use crate::{FlowRef, RunId};
 
 /// Which command made a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RunKind {
     /// `oriel run -- command`.
     Run,
@@ -13,6 +14,8 @@ pub enum RunKind {
     Serve,
     /// `oriel demo`.
     Demo,
+    /// `oriel import`: its flows come from a file.
+    Import,
 }
 
 /// A run that begins.
@@ -164,6 +167,7 @@ impl RunKind {
             Self::Run => "run",
             Self::Serve => "serve",
             Self::Demo => "demo",
+            Self::Import => "import",
         }
     }
     /// Reads the stable name; the schema guards against others.
@@ -171,6 +175,7 @@ impl RunKind {
         match name {
             "serve" => Self::Serve,
             "demo" => Self::Demo,
+            "import" => Self::Import,
             _ => Self::Run,
         }
     }

@@ -1,8 +1,11 @@
 //! `oriel flows` and its commands.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::proxy::DataFlags;
+use crate::config::values::Redact;
 use crate::quantity::Period;
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -42,6 +45,64 @@ pub(crate) enum FlowsCommand {
         after_help = "Examples:\n  oriel flows note @last.3 \"hangs after the second tool call\"\n  oriel flows note:hangs"
     )]
     Note(FlowsNote),
+    /// Write flows into a file for other tools
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export(FlowsExport),
+}
+
+pub(super) const EXPORT_EXAMPLES: &str = "Examples:
+  oriel export -o flows.har
+  oriel export 'host:api.openai.com since:1h' -o flows.mitm
+  oriel export @last --format jsonl | gzip > flows.jsonl.gz
+  oriel export k7q2.31 --format curl";
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FlowsExport {
+    /// Ids of flows, a run, or a filter; all flows if left out
+    #[arg(value_name = "ID|RUN|FILTER")]
+    pub(crate) what: Vec<String>,
+    /// What to write; else the name of the file says it, and JSON lines if it does not
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<ExportForm>,
+    /// The file; stdout if left out, or `-`
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace the file if it is there
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Only flows of this last time, for example 1h
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<Period>,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportForm {
+    /// One JSON object per flow with everything that is known of it
+    Jsonl,
+    /// HTTP Archive 1.2, for browsers and many tools
+    Har,
+    /// The flow file of mitmproxy
+    Mitmproxy,
+    /// A curl command per flow
+    Curl,
+}
+
+pub(super) const IMPORT_EXAMPLES: &str = "Examples:
+  oriel import capture.har
+  oriel import flows.mitm flows.jsonl";
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ImportFiles {
+    /// Files: HAR, JSON lines of `oriel export`, flow files of mitmproxy
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Which credentials are masked before anything is stored
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) redact: Option<Redact>,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -28,6 +28,8 @@ pub(crate) const ENTRIES: &[Entry] = &[
         "A filter is key:value terms with spaces between them, for example `host:api.openai.com status:>=400 -method:GET`. OR and ( ) combine them; bare words search the URL."),
     entry("ORL0008", "the output cannot be written",
         "stdout, or a file that was named for output, does not take what is written to it: the disk is full, or the folder is not there."),
+    entry("ORL0009", "a file cannot be imported",
+        "`oriel import` reads HAR 1.2, the JSON lines of `oriel export` and flow files of mitmproxy (format 7 and later). Where a file is damaged, what stands before is imported."),
     entry("ORL0101", "cannot listen on an address",
         "The address is not one of this machine, or the port needs a permission (ports below 1024 on most systems)."),
     entry("ORL0102", "listening off loopback without credentials",

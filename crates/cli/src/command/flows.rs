@@ -1,6 +1,7 @@
 //! `oriel flows`: what was captured, read from the database, with or without a service running.
 
 pub(crate) mod annotate;
+pub(crate) mod export;
 pub(crate) mod fields;
 pub(crate) mod list;
 pub(crate) mod show;
@@ -27,6 +28,7 @@ pub(crate) fn run(context: &Context, arguments: &Flows) -> Result<Exit, Problem>
         Some(FlowsCommand::Tail(tail)) => tail::run(context, tail),
         Some(FlowsCommand::Mark(mark)) => annotate::mark(context, mark),
         Some(FlowsCommand::Note(note)) => annotate::note(context, note),
+        Some(FlowsCommand::Export(export)) => export::run(context, export),
     }
 }
 

@@ -10,6 +10,7 @@ mod config;
 mod doctor;
 mod downloads;
 mod endings;
+mod exchange;
 mod flows;
 mod gateways;
 mod pages;

@@ -2,12 +2,15 @@
 //! becomes an error that says which ids there are.
 
 use std::fmt;
+use std::sync::Arc;
 
 use traffic::rules::filter::Filter;
 
 use super::{Changes, Marker, Page, Query};
+use crate::limits::PAGE_MESSAGES_MAX;
 use crate::{
-    Body, FlowDetail, FlowRef, Message, Records, Run, RunId, RunSummary, StoreError, StreamMessage,
+    Body, FlowDetail, FlowRecord, FlowRef, Message, Records, Run, RunId, RunRecord, RunSummary,
+    StoreError, StreamMessage,
 };
 
 /// A database that is read. Each answer is of one state of it.
@@ -52,6 +55,33 @@ pub(crate) trait Backend: fmt::Debug + Send {
     /// At most [`crate::limits::CHANGES_ROWS_MAX`] new and as many changed flows.
     fn changes_since(&self, marker: Marker, filter: Option<&Filter>)
     -> Result<Changes, StoreError>;
+
+    /// A flow with everything that is known of it; `None` if there is no such flow.
+    fn record(&self, flow: FlowRef) -> Result<Option<FlowRecord>, StoreError> {
+        let (Some(detail), Some(run)) = (self.flow(flow)?, self.run(flow.run)?) else {
+            return Ok(None);
+        };
+        let body = |message| {
+            let body = self.body(flow, message)?.flatten();
+            Ok::<_, StoreError>(body.map(|body| body.bytes))
+        };
+        let mut messages: Vec<StreamMessage> = Vec::new();
+        loop {
+            let after = messages.last().map_or(0, |message| message.sequence);
+            let page = self.messages(flow, after, PAGE_MESSAGES_MAX)?;
+            match page.filter(|page| !page.is_empty()) {
+                Some(page) => messages.extend(page),
+                None => break,
+            }
+        }
+        Ok(Some(FlowRecord {
+            run: Arc::new(RunRecord::of(run)),
+            detail,
+            request_body: body(Message::Request)?,
+            response_body: body(Message::Response)?,
+            messages,
+        }))
+    }
 
     /// At most `limit` new and as many changed flows, and not many more bytes than
     /// [`crate::limits::RECORDS_BYTES_MAX`], but always one if there is one.

@@ -360,7 +360,8 @@ pub(crate) fn seq(flow: FlowRef) -> i64 {
 }
 
 impl HeadView {
-    fn new(head: &[u8], bytes: u64) -> Self {
+    /// Reads the text of a head.
+    pub(crate) fn new(head: &[u8], bytes: u64) -> Self {
         Self {
             start_line: head_text::start_line(head).into_owned(),
             fields: owned_fields(head),

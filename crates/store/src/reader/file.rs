@@ -12,7 +12,8 @@ use super::{
 };
 use crate::database::open_for_reading;
 use crate::{
-    Body, FlowDetail, FlowRef, Message, Records, Run, RunId, RunSummary, StoreError, StreamMessage,
+    Body, FlowDetail, FlowRecord, FlowRef, Message, Records, Run, RunId, RunSummary, StoreError,
+    StreamMessage,
 };
 
 /// A SQLite file that is read; other processes may be writing to it.
@@ -90,6 +91,10 @@ impl Backend for FileBackend {
         filter: Option<&Filter>,
     ) -> Result<Changes, StoreError> {
         self.snapshot(|| changes::read(&self.connection, marker, filter))
+    }
+
+    fn record(&self, flow: FlowRef) -> Result<Option<FlowRecord>, StoreError> {
+        self.snapshot(|| records::read_one(&self.connection, flow))
     }
 
     fn records(&self, marker: Marker, limit: usize) -> Result<Records, StoreError> {

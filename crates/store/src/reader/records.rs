@@ -8,11 +8,13 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use traffic::Timestamp;
 
 use super::changes::Marker;
-use super::detail::{Connections, read_content, read_flow};
+use super::detail::{Connections, FLOW, read_content, read_flow, seq};
 use super::messages;
 use super::summary::json_of_run;
 use crate::limits::RECORDS_BYTES_MAX;
-use crate::{FlowKind, FlowRecord, Message, Records, RunId, RunKind, RunRecord, StoreError};
+use crate::{
+    FlowKind, FlowRecord, FlowRef, Message, Records, RunId, RunKind, RunRecord, StoreError,
+};
 
 /// Flows of one arrival behind the row where an earlier look ended.
 const ARRIVED: &str = "SELECT * FROM flows_shown
@@ -25,22 +27,28 @@ pub(crate) fn read(
     since: Marker,
     limit: usize,
 ) -> Result<Records, StoreError> {
-    let mut reading = Reading {
-        connection,
-        limit: limit.max(1),
-        marker: since,
-        flows: Vec::new(),
-        bytes: 0,
-        rows: HashSet::new(),
-        connections: Connections::default(),
-        runs: HashMap::new(),
-    };
+    let mut reading = Reading::new(connection, since, limit);
     reading.read_arrivals()?;
     reading.read_changes()?;
     Ok(Records {
         flows: reading.flows,
         marker: reading.marker,
     })
+}
+
+/// Reads one flow; `None` if there is none of that id.
+pub(super) fn read_one(
+    connection: &Connection,
+    flow: FlowRef,
+) -> Result<Option<FlowRecord>, StoreError> {
+    let mut statement = connection.prepare_cached(FLOW)?;
+    let mut rows = statement.query((flow.run.as_str(), seq(flow)))?;
+    let Some(row) = rows.next()? else {
+        return Ok(None);
+    };
+    let mut reading = Reading::new(connection, Marker::default(), 1);
+    reading.take(row)?;
+    Ok(reading.flows.pop())
 }
 
 /// One look.
@@ -65,7 +73,20 @@ struct Arrival {
     rows: (i64, i64),
 }
 
-impl Reading<'_> {
+impl<'c> Reading<'c> {
+    fn new(connection: &'c Connection, since: Marker, limit: usize) -> Self {
+        Self {
+            connection,
+            limit: limit.max(1),
+            marker: since,
+            flows: Vec::new(),
+            bytes: 0,
+            rows: HashSet::new(),
+            connections: Connections::default(),
+            runs: HashMap::new(),
+        }
+    }
+
     fn read_arrivals(&mut self) -> Result<(), StoreError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT number, run_id, first_seq, last_seq, first_id, last_id FROM arrivals

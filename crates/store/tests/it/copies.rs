@@ -21,7 +21,7 @@ use traffic::{
 use crate::script::{Place, START, Script, client, head, new_run, on_connections, upstream};
 
 /// All that there is, in looks of this many.
-fn records(path: &Path, limit: usize) -> Vec<FlowRecord> {
+pub(crate) fn records(path: &Path, limit: usize) -> Vec<FlowRecord> {
     let reader = Reader::open(path).unwrap();
     let mut marker = Marker::default();
     let mut all: Vec<FlowRecord> = Vec::new();
@@ -86,7 +86,7 @@ fn known_process() -> ProcessCell {
 }
 
 /// One flow of each sort.
-fn record_all_sorts(place: &Place) {
+pub(crate) fn record_all_sorts(place: &Place) {
     place.record(Script::new(1).events());
 
     let mut tunnel = Script::new(2);

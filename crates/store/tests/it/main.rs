@@ -7,6 +7,7 @@ mod copies;
 mod crash;
 mod files;
 mod filters;
+mod formats;
 mod ids;
 mod json;
 mod losses;

@@ -1,6 +1,6 @@
 //! `oriel flows show`: one flow, as much of it as was asked for.
 
-mod curl;
+pub(crate) mod curl;
 mod messages;
 
 use std::fmt::Write as _;

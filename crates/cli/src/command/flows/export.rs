@@ -1,0 +1,339 @@
+//! `oriel export` and `oriel flows export`: flows into a file for other tools. Memory holds one flow.
+
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use store::limits::PAGE_ROWS_MAX;
+use store::{
+    Body, FlowRecord, FlowRef, FlowWriter, Format, Order, Query, Reader, SortKey, StoreError,
+};
+
+use crate::args::{ExportForm, FlowsExport};
+use crate::command::flows::show::curl;
+use crate::command::flows::{filter, nothing_there, open};
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::flow_text::{has_secrets, secrets_warning};
+use crate::output::{say, say_line};
+use crate::output_file::{OutputFile, cannot_write};
+use crate::problem::Problem;
+use crate::progress::Progress;
+use crate::quantity::count;
+use crate::store_problem::store_problem;
+
+pub(crate) fn run(context: &Context, arguments: &FlowsExport) -> Result<Exit, Problem> {
+    let form = form(arguments);
+    let to_stdout = arguments
+        .output
+        .as_deref()
+        .is_none_or(|path| path == Path::new("-"));
+    if form == ExportForm::Mitmproxy && to_stdout && context.terminal.stdout.is_terminal {
+        return Err(Problem::new(
+            "ORL0001",
+            Exit::Usage,
+            "a flow file of mitmproxy is not for a terminal",
+        )
+        .fix("oriel export --format mitmproxy -o flows.mitm"));
+    }
+    let Some(reader) = open(context, &arguments.data)? else {
+        return Err(nothing_there(
+            arguments.what.first().map_or("", |word| word),
+        ));
+    };
+    let chosen = Chosen::read(&reader, arguments)?;
+    let done = match arguments.output.as_deref().filter(|_| !to_stdout) {
+        Some(path) => {
+            let mut file = OutputFile::create(path, arguments.force)?;
+            let out = Out::File(path, &mut file);
+            let done = export(context, &reader, &chosen, form, out)?;
+            file.finish()?;
+            done
+        }
+        None => {
+            let stdout = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
+            export(context, &reader, &chosen, form, Out::Stdout(stdout))?
+        }
+    };
+    if done.secrets {
+        say(&secrets_warning(context.terminal.stderr.pen));
+    }
+    if !context.global.quiet {
+        if done.left_out > 0 {
+            say_line(&format!(
+                "{} tunnels left out: a HAR has no place for them",
+                count(done.left_out)
+            ));
+        }
+        if let Some(path) = arguments.output.as_deref().filter(|_| !to_stdout) {
+            say_line(&format!(
+                "{} flows in {}",
+                count(done.written),
+                path.display()
+            ));
+        }
+    }
+    Ok(Exit::Success)
+}
+
+/// As asked for, else by the name of the file.
+fn form(arguments: &FlowsExport) -> ExportForm {
+    let extension = arguments.output.as_deref().and_then(Path::extension);
+    let by_name = match extension.and_then(std::ffi::OsStr::to_str) {
+        Some("har") => ExportForm::Har,
+        Some("mitm" | "flow" | "flows" | "mitmproxy") => ExportForm::Mitmproxy,
+        Some("sh") => ExportForm::Curl,
+        _ => ExportForm::Jsonl,
+    };
+    arguments.format.unwrap_or(by_name)
+}
+
+/// Which flows.
+enum Chosen {
+    Named(Vec<FlowRef>),
+    /// Those that a query finds, the oldest first.
+    Found(Box<Query>),
+}
+
+impl Chosen {
+    /// Words are ids if the first is one, a run if there is one word that is, and else a filter.
+    fn read(reader: &Reader, arguments: &FlowsExport) -> Result<Self, Problem> {
+        let words = &arguments.what;
+        let mut query = Query {
+            order: Order {
+                by: SortKey::Time,
+                ascending: true,
+            },
+            limit: PAGE_ROWS_MAX,
+            ..Query::default()
+        };
+        if words.first().is_some_and(|word| is_flow_id(word)) {
+            let flows: Result<Vec<FlowRef>, StoreError> =
+                words.iter().map(|word| reader.resolve(word)).collect();
+            return flows
+                .map(Self::Named)
+                .map_err(|error| store_problem(&error));
+        }
+        let run = match words.as_slice() {
+            [word] if word.starts_with('@') => Some(
+                reader
+                    .resolve_run(word)
+                    .map_err(|error| store_problem(&error))?,
+            ),
+            // Four letters may be a word as well.
+            [word] if word.len() == 4 => reader.resolve_run(word).ok(),
+            _ => None,
+        };
+        query.run = run;
+        let words = if run.is_some() { &[] } else { words.as_slice() };
+        query.filter = filter(words, arguments.since)?;
+        Ok(Self::Found(Box::new(query)))
+    }
+}
+
+/// `k7q2.31`, `@last.31` or a UUID. A host name has letters behind its last dot.
+fn is_flow_id(word: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let numbered = word.rsplit_once('.');
+    let is_run = |run: &str| {
+        run.starts_with('@') || (run.len() == 4 && !run.contains(['.', ':']) && !is_number(run))
+    };
+    let is_uuid = word.len() == 36
+        && word
+            .bytes()
+            .all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+        && word.matches('-').count() == 4;
+    is_uuid || numbered.is_some_and(|(run, number)| is_run(run) && is_number(number))
+}
+
+/// Where the bytes go.
+enum Out<'a> {
+    File(&'a Path, &'a mut OutputFile),
+    Stdout(BufWriter<io::StdoutLock<'a>>),
+}
+
+impl Out<'_> {
+    fn problem(path: Option<&Path>, error: &io::Error) -> Problem {
+        match path {
+            Some(path) => cannot_write(path, error),
+            None => Problem::from_stdout(error),
+        }
+    }
+}
+
+impl Write for Out<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File(_, file) => file.write(bytes),
+            Self::Stdout(stdout) => stdout.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(_, file) => file.flush(),
+            Self::Stdout(stdout) => stdout.flush(),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Done {
+    written: u64,
+    left_out: u64,
+    /// Credentials are among them.
+    secrets: bool,
+}
+
+fn export(
+    context: &Context,
+    reader: &Reader,
+    chosen: &Chosen,
+    form: ExportForm,
+    out: Out<'_>,
+) -> Result<Done, Problem> {
+    let path = match &out {
+        Out::File(path, _) => Some(*path),
+        Out::Stdout(_) => None,
+    };
+    let problem = |error: io::Error| Out::problem(path, &error);
+    let mut sink = Sink::begin(form, out).map_err(problem)?;
+    let mut done = Done::default();
+    let mut read = 0;
+    let mut each = |flow: FlowRef, progress: &mut Progress| -> Result<(), Problem> {
+        let record = match reader.record(flow) {
+            Ok(record) => record,
+            // It was removed since it was found.
+            Err(StoreError::UnknownId(_)) if matches!(chosen, Chosen::Found(_)) => return Ok(()),
+            Err(error) => return Err(store_problem(&error)),
+        };
+        done.secrets |= has_secrets(&record.detail.row);
+        match sink.write(&record).map_err(problem)? {
+            true => done.written += 1,
+            false => done.left_out += 1,
+        }
+        read += 1;
+        progress.tell(read);
+        Ok(())
+    };
+    match chosen {
+        Chosen::Named(flows) => {
+            let mut progress =
+                Progress::begin(context, "exporting", "flows", Some(flows.len() as u64));
+            for flow in flows {
+                each(*flow, &mut progress)?;
+            }
+            progress.finish();
+        }
+        Chosen::Found(query) => find(context, reader, query, &mut each)?,
+    }
+    sink.finish().map_err(problem)?;
+    Ok(done)
+}
+
+fn find(
+    context: &Context,
+    reader: &Reader,
+    query: &Query,
+    each: &mut dyn FnMut(FlowRef, &mut Progress) -> Result<(), Problem>,
+) -> Result<(), Problem> {
+    let mut query = Query {
+        with_total: true,
+        ..query.clone()
+    };
+    let mut progress = None;
+    loop {
+        let page = reader
+            .flows(&query)
+            .map_err(|error| store_problem(&error))?;
+        let progress = progress
+            .get_or_insert_with(|| Progress::begin(context, "exporting", "flows", page.total));
+        for row in &page.rows {
+            each(row.id, progress)?;
+        }
+        query.with_total = false;
+        query.after = page.next;
+        if query.after.is_none() {
+            break;
+        }
+    }
+    if let Some(progress) = progress {
+        progress.finish();
+    }
+    Ok(())
+}
+
+/// A format that is written.
+enum Sink<'a> {
+    File(FlowWriter<Out<'a>>),
+    Curl(Out<'a>),
+}
+
+impl<'a> Sink<'a> {
+    fn begin(form: ExportForm, out: Out<'a>) -> io::Result<Self> {
+        let format = match form {
+            ExportForm::Jsonl => Format::Jsonl,
+            ExportForm::Har => Format::Har,
+            ExportForm::Mitmproxy => Format::Mitmproxy,
+            ExportForm::Curl => return Ok(Self::Curl(out)),
+        };
+        FlowWriter::begin(format, out).map(Self::File)
+    }
+
+    fn write(&mut self, record: &FlowRecord) -> io::Result<bool> {
+        let out = match self {
+            Self::File(writer) => return writer.write(record),
+            Self::Curl(out) => out,
+        };
+        let head = &record.detail.request;
+        let field = |name: &str| {
+            let mut fields = head.fields.iter();
+            let found = fields.find(|(known, _)| known.eq_ignore_ascii_case(name));
+            found.map(|(_, value)| value.clone())
+        };
+        let body = record.request_body.as_ref().map(|bytes| Body {
+            bytes: bytes.clone(),
+            seen: record.detail.row.request_bytes,
+            truncated: record.detail.row.request_bytes > Some(bytes.len() as u64),
+            content_encoding: field("content-encoding"),
+            content_type: field("content-type"),
+        });
+        out.write_all(curl::command(&record.detail, body.as_ref()).as_bytes())?;
+        Ok(true)
+    }
+
+    fn finish(self) -> io::Result<()> {
+        match self {
+            Self::File(writer) => writer.finish().map(drop),
+            Self::Curl(mut out) => out.flush(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_told_from_words() {
+        for word in [
+            "k7q2.31",
+            "@last.1",
+            "@-2.4",
+            "01a20057-d5e7-74c3-beb4-b87008db7e0b",
+        ] {
+            assert!(is_flow_id(word), "{word}");
+        }
+        for word in [
+            "host:a.b",
+            "10.0.0.1",
+            "127.0.0.1",
+            "api.example.com",
+            "status:200",
+            "",
+            "a.1",
+            "k7q2.",
+        ] {
+            assert!(!is_flow_id(word), "{word}");
+        }
+    }
+}

@@ -276,11 +276,21 @@ impl FlowList {
 
 impl FlowItem {
     /// The fields, those of objects behind a dot, with what they hold.
-    pub const FIELDS: [(&'static str, &'static str); 30] = [
+    pub const FIELDS: [(&'static str, &'static str); 37] = [
         ("id", "text"),
         ("uuid", "text"),
         ("time", "time"),
         ("session", "text"),
+        ("traffic_type", "llm | mcp | web | other | unknown"),
+        ("agent_session.id", "text | null"),
+        (
+            "agent_session.method",
+            "header | body | mcp_session | baggage | traceparent | request_id | null",
+        ),
+        ("agent_session.confidence", "certain | likely | null"),
+        ("agent_session.agent", "text | null"),
+        ("agent_session.agent_id", "text | null"),
+        ("agent_session.parent_agent_id", "text | null"),
         ("kind", "http | websocket | tunnel"),
         ("state", "open | completed | failed | interrupted"),
         ("method", "text"),

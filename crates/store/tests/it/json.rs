@@ -136,6 +136,8 @@ fn a_flow_has_its_bodies_only_when_asked() {
 fn every_field_of_a_list_is_named() {
     let place = Place::new();
     let mut script = Script::new(1);
+    script.request =
+        b"POST /v1/chat/completions HTTP/1.1\r\nX-Claude-Code-Session-Id: s\r\n\r\n".to_vec();
     script.failure = Some((
         Failure {
             side: Side::Upstream,

@@ -11,7 +11,7 @@ use traffic::Timestamp;
 use traffic::rules::redact::Redaction;
 
 use crate::json::exact_rfc3339;
-use crate::{FlowRef, RunId};
+use crate::{FlowRef, RunId, SessionMethod, TrafficType};
 
 /// Bytes in JSON.
 #[derive(Serialize, Deserialize)]
@@ -104,6 +104,36 @@ pub(crate) mod redaction {
                 "{other:?} says not what is masked"
             ))),
         }
+    }
+}
+
+/// What a flow is for.
+pub(crate) mod traffic_type {
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(of: &TrafficType, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(of.as_str())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<TrafficType, D::Error> {
+        Ok(TrafficType::from_name(&Cow::<'de, str>::deserialize(from)?))
+    }
+}
+
+/// How a session is known.
+pub(crate) mod session_method {
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(of: &SessionMethod, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(of.as_str())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<SessionMethod, D::Error> {
+        let name = Cow::<'de, str>::deserialize(from)?;
+        let unknown = || D::Error::custom(format!("{name:?} says not how a session is known"));
+        SessionMethod::from_name(&name).ok_or_else(unknown)
     }
 }
 

@@ -78,6 +78,7 @@ pub struct FlowRow {
     /// The HTTP version the upstream spoke.
     pub upstream_version: Option<String>,
     /// What it is for.
+    #[serde(with = "crate::plain::traffic_type")]
     pub traffic_type: TrafficType,
     /// The session of an agent that it belongs to.
     pub session: Option<SessionMark>,
@@ -107,11 +108,12 @@ pub struct FlowRow {
 }
 
 /// How a flow belongs to the session of an agent.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct SessionMark {
     /// The id of the session, as its program made it, or of the one that it was merged into.
     pub id: String,
     /// How that is known.
+    #[serde(with = "crate::plain::session_method")]
     pub method: SessionMethod,
     /// The program that sent it, for example `claude-code`, where that is known.
     pub agent: Option<String>,

@@ -7,7 +7,7 @@ use traffic::rules::redact::Redaction;
 use super::Import;
 use crate::{
     ConnectionView, ErrorView, FlowDetail, FlowKind, FlowRecord, FlowRef, FlowRow, FlowState,
-    HeadView, MessageCounts, StreamMessage, UpstreamView, flow_uuid, head_text,
+    HeadView, MessageCounts, StreamMessage, TrafficType, UpstreamView, flow_uuid, head_text,
 };
 
 /// What a foreign file tells of a flow.
@@ -209,6 +209,8 @@ impl Draft {
             response_content_type: content_type,
             truncated: self.request.is_cut || response.is_some_and(|message| message.is_cut),
             error,
+            traffic_type: TrafficType::Web,
+            session: None,
             danger_unverified: false,
             redaction: import.redaction,
             tags: self.tags.clone(),

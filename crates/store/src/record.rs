@@ -394,6 +394,18 @@ pub struct Body {
     pub content_type: Option<String>,
 }
 
+impl SessionMark {
+    pub(crate) fn of(identity: llm::Identity) -> Self {
+        Self {
+            id: identity.session,
+            method: identity.method,
+            agent: identity.agent.map(str::to_owned),
+            agent_id: identity.agent_id,
+            parent_agent_id: identity.parent_agent_id,
+        }
+    }
+}
+
 impl FlowKind {
     /// The stable name.
     #[must_use]

@@ -1,13 +1,16 @@
 //! A flow as a foreign file tells it, on its way to become a record: masked like live traffic, with the
 //! same words for the same things.
 
-use traffic::Timestamp;
+use bytes::Bytes;
+use llm::Interpreter;
 use traffic::rules::redact::Redaction;
+use traffic::{Head, Host, Target, Timestamp, Version};
 
 use super::Import;
 use crate::{
     ConnectionView, ErrorView, FlowDetail, FlowKind, FlowRecord, FlowRef, FlowRow, FlowState,
-    HeadView, MessageCounts, StreamMessage, TrafficType, UpstreamView, flow_uuid, head_text,
+    HeadView, MessageCounts, SessionMark, StreamMessage, TrafficType, UpstreamView, flow_uuid,
+    head_text,
 };
 
 /// What a foreign file tells of a flow.
@@ -174,6 +177,7 @@ impl Draft {
             replied_status: None,
         });
         let content_type = response.and_then(|message| message.field("content-type"));
+        let (traffic_type, session) = self.meaning();
         FlowRow {
             id: FlowRef {
                 run: import.run.id,
@@ -202,6 +206,8 @@ impl Draft {
             status: self.response.as_ref().map(|(status, _, _)| *status),
             client_version: Some(self.request.version.clone()),
             upstream_version: response.map(|message| message.version.clone()),
+            traffic_type,
+            session,
             route_action: "intercept".to_owned(),
             route_rule: "imported".to_owned(),
             request_bytes: Some(self.request.bytes_passed()),
@@ -209,13 +215,53 @@ impl Draft {
             response_content_type: content_type,
             truncated: self.request.is_cut || response.is_some_and(|message| message.is_cut),
             error,
-            traffic_type: TrafficType::Web,
-            session: None,
             danger_unverified: false,
             redaction: import.redaction,
             tags: self.tags.clone(),
             note: self.note.clone(),
         }
+    }
+
+    /// What it is for, and which session of an agent it belongs to.
+    fn meaning(&self) -> (TrafficType, Option<SessionMark>) {
+        let Ok(host) = Host::parse(&self.url.host) else {
+            return (TrafficType::Unknown, None);
+        };
+        let target = Target {
+            host,
+            port: self.url.port,
+        };
+        let (path, _query) = self
+            .url
+            .path
+            .split_once('?')
+            .unwrap_or((&self.url.path, ""));
+        let mut text = format!("{} {path} HTTP/1.1\r\n", self.method).into_bytes();
+        put_fields(&mut text, &self.request.fields);
+        text.extend_from_slice(b"\r\n");
+        let head = Head {
+            version: Version::Http11,
+            text: text.into(),
+        };
+        let body = self.request.body.as_deref().map(Bytes::copy_from_slice);
+        let content_type = self.request.field("content-type");
+        let interpreter = Interpreter::default();
+        let request = llm::Request {
+            kind: match self.is_websocket {
+                true => traffic::FlowKind::WebSocket,
+                false => traffic::FlowKind::Http,
+            },
+            method: &self.method,
+            path,
+            content_type: content_type.as_deref(),
+            head: &head,
+            body: llm::Body {
+                pieces: body.as_slice(),
+                cut: self.request.is_cut,
+            },
+        };
+        let meaning = interpreter.interpret(interpreter.host_class(&target), &request);
+        (meaning.traffic_type, meaning.identity.map(SessionMark::of))
     }
 
     /// Messages of a WebSocket that the client and the upstream sent.

@@ -46,13 +46,21 @@ pub const INFORMATIONAL_MAX: usize = 64;
 pub const FIRST_BYTES_MAX: usize = 72 * 1024;
 
 /// Octets asked from a socket in one read where the reader itself asks for little.
-pub const READ_AHEAD_BYTES: usize = 32 * 1024;
+pub const READ_AHEAD_BYTES: usize = 64 * 1024;
+
+/// Room for such reads that a thread keeps between two of them. One is in use at a time, two where
+/// TLS lies within TLS; clients that read slowly hold one each.
+pub const READ_ROOMS_MAX: usize = 4;
 
 /// A reader that asks for at least this much is handed to the socket directly.
 pub const READ_AHEAD_BYTES_MIN: usize = 8 * 1024;
 
 /// Room that a connection offers for one read of a message: one TLS record of plaintext.
 pub const READ_BYTES: usize = 16 * 1024;
+
+/// Octets of a body that leave in one write: a body of 64 KiB with its head, five TLS records. A
+/// connection that passes a large body holds as much, and twice as much while it writes.
+pub const GATHERED_BYTES: usize = 64 * 1024 + READ_BYTES;
 
 /// Octets that one direction of a tunnel holds between reading and writing.
 pub const TUNNEL_BYTES: usize = 64 * 1024;

@@ -3,16 +3,16 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
 use crate::http2::tunnel::Http2Tunnel;
-use crate::limits::{READ_AHEAD_BYTES, READ_AHEAD_BYTES_MIN};
+use crate::limits::{READ_AHEAD_BYTES, READ_AHEAD_BYTES_MIN, READ_ROOMS_MAX};
 use crate::listen::UnixStream;
 
 /// What carries the bytes beneath everything else.
@@ -61,6 +61,17 @@ impl Transport {
         };
         replay.reset_on_drop(armed);
     }
+
+    /// TLS takes so many octets in one write, instead of 64 KiB.
+    pub(crate) fn set_write_bytes_max(&mut self, bytes: usize) {
+        match self {
+            Self::Plain(_) => {}
+            Self::Tls(tls) => match &mut **tls {
+                TlsStream::Client(tls) => tls.get_mut().1.set_buffer_limit(Some(bytes)),
+                TlsStream::Server(tls) => tls.get_mut().1.set_buffer_limit(Some(bytes)),
+            },
+        }
+    }
 }
 
 /// While armed, a socket ends with a reset when it is dropped.
@@ -71,18 +82,28 @@ pub(crate) fn reset_on_drop(stream: &TcpStream, armed: bool) {
 }
 
 thread_local! {
-    /// Where small reads land first, so that an idle connection holds no buffer. As many as reads
-    /// stand within each other: TLS on the listener is read through a wire of its own.
-    static SCRATCH: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    /// Room that reads land in first, so that an idle connection holds no buffer. As many as reads
+    /// stand within each other (TLS on the listener is read through a wire of its own), and as came
+    /// back from connections that had read ahead.
+    static ROOMS: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Reads into room that is this thread's.
-fn with_scratch<T>(read: impl FnOnce(&mut ReadBuf<'_>) -> T) -> T {
-    let free = SCRATCH.with_borrow_mut(Vec::pop);
-    let mut scratch = free.unwrap_or_else(|| vec![0; READ_AHEAD_BYTES]);
-    let result = read(&mut ReadBuf::new(&mut scratch));
-    SCRATCH.with_borrow_mut(|scratches| scratches.push(scratch));
-    result
+/// Room for one read from a wire.
+fn take_room() -> BytesMut {
+    let free = ROOMS.with_borrow_mut(Vec::pop);
+    free.unwrap_or_else(|| BytesMut::with_capacity(READ_AHEAD_BYTES))
+}
+
+/// Keeps room for the next read, if it is what [`take_room`] gave.
+fn give_back_room(mut room: BytesMut) {
+    room.clear();
+    if room.try_reclaim(READ_AHEAD_BYTES) {
+        ROOMS.with_borrow_mut(|rooms| {
+            if rooms.len() < READ_ROOMS_MAX {
+                rooms.push(room);
+            }
+        });
+    }
 }
 
 impl Wire {
@@ -136,11 +157,31 @@ impl Replay {
     }
 
     fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        with_scratch(|room| {
-            ready!(Pin::new(&mut self.wire).poll_read(cx, room))?;
-            self.ahead.extend_from_slice(room.filled());
-            Poll::Ready(Ok(room.filled().len()))
-        })
+        let mut room = take_room();
+        let read = pin!(self.wire.read_buf(&mut room)).poll(cx);
+        self.ahead.extend_from_slice(&room);
+        give_back_room(room);
+        read
+    }
+
+    /// Reads more than is asked for and keeps the rest.
+    fn poll_read_more(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut room = take_room();
+        let read = pin!(self.wire.read_buf(&mut room)).poll(cx);
+        let now = room.len().min(buf.remaining());
+        buf.put_slice(&room[..now]);
+        room.advance(now);
+        if room.len() >= READ_AHEAD_BYTES_MIN {
+            self.ahead = room;
+        } else {
+            self.ahead.extend_from_slice(&room);
+            give_back_room(room);
+        }
+        read.map_ok(drop)
     }
 
     /// The wire and what was read ahead of it.
@@ -160,21 +201,13 @@ impl AsyncRead for Replay {
             if buf.remaining() >= READ_AHEAD_BYTES_MIN {
                 return Pin::new(&mut this.wire).poll_read(cx, buf);
             }
-            return with_scratch(|room| {
-                ready!(Pin::new(&mut this.wire).poll_read(cx, room))?;
-                let filled = room.filled();
-                let (now, later) = filled.split_at(filled.len().min(buf.remaining()));
-                buf.put_slice(now);
-                this.ahead.extend_from_slice(later);
-                Poll::Ready(Ok(()))
-            });
+            return this.poll_read_more(cx, buf);
         }
         let length = this.ahead.len().min(buf.remaining());
         buf.put_slice(&this.ahead[..length]);
         this.ahead.advance(length);
         if this.ahead.is_empty() {
-            // An idle connection holds no buffer.
-            this.ahead = BytesMut::new();
+            give_back_room(std::mem::take(&mut this.ahead));
         }
         Poll::Ready(Ok(()))
     }

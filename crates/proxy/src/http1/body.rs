@@ -107,6 +107,16 @@ impl Framing {
         self.state == State::Done
     }
 
+    /// Octets that are still to come, at most as far as is known.
+    #[must_use]
+    pub fn left_max(&self) -> u64 {
+        match self.state {
+            State::Done => 0,
+            State::Exactly(left) => left,
+            _ => u64::MAX,
+        }
+    }
+
     /// Tells that the peer has ended its side; true if the body is whole with that.
     #[must_use]
     pub fn handle_end(&mut self) -> bool {

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use crate::deadline::Deadline;
 use crate::http1::head::{self, HeadError, Line, LineEnd};
-use crate::limits::{EMPTY_LINES_MAX, HEAD_ROOM_BYTES_KEPT, READ_BYTES};
+use crate::limits::{EMPTY_LINES_MAX, GATHERED_BYTES, HEAD_ROOM_BYTES_KEPT, READ_BYTES};
 use crate::stream::Transport;
 
 thread_local! {
@@ -29,6 +29,10 @@ pub(crate) struct Http1 {
     pub(crate) input: BytesMut,
     /// Nothing of the next message was read yet, and `input` has no room.
     rests: bool,
+    /// Octets that the last read gave.
+    last_read: usize,
+    /// A read that failed after others of the same [`Http1::gather`]; the next one tells it.
+    fault: Option<io::Error>,
     /// Octets of `input` in which no end of a head was found.
     scanned: usize,
     /// Empty lines skipped before it.
@@ -62,10 +66,13 @@ pub(crate) enum ReadError {
 }
 
 impl Http1 {
-    pub(crate) fn new(io: Transport, input: BytesMut) -> Self {
+    pub(crate) fn new(mut io: Transport, input: BytesMut) -> Self {
+        io.set_write_bytes_max(GATHERED_BYTES);
         Self {
             io,
             rests: input.is_empty(),
+            last_read: input.len(),
+            fault: None,
             input,
             scanned: 0,
             empty_lines: 0,
@@ -170,6 +177,9 @@ impl Http1 {
 
     /// Reads once; 0 means that the peer has ended its side, which is remembered.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if let Some(fault) = self.fault.take() {
+            return Poll::Ready(Err(fault));
+        }
         if self.read_ended {
             return Poll::Ready(Ok(0));
         }
@@ -178,7 +188,10 @@ impl Http1 {
                 self.read_ended = true;
                 Poll::Ready(Ok(0))
             }
-            Poll::Ready(Ok(length)) => Poll::Ready(Ok(length)),
+            Poll::Ready(Ok(length)) => {
+                self.last_read = length;
+                Poll::Ready(Ok(length))
+            }
             // A TLS peer that leaves out close_notify. Where the framing says that the message is
             // whole nothing is lost.
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -188,6 +201,25 @@ impl Http1 {
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Reads on while a body comes in large pieces, until `input` has all that is `wanted` or
+    /// [`GATHERED_BYTES`], so that they leave in one write. Waits for nothing. A small piece is held
+    /// up by nothing either: it may be an event.
+    pub(crate) fn gather(&mut self, cx: &mut Context<'_>, wanted: u64) {
+        let wanted = usize::try_from(wanted).map_or(GATHERED_BYTES, |all| all.min(GATHERED_BYTES));
+        while self.last_read >= READ_BYTES / 2 && self.input.len() < wanted {
+            self.input
+                .reserve(READ_BYTES.max(wanted - self.input.len()));
+            match self.poll_fill(cx) {
+                Poll::Ready(Ok(0)) | Poll::Pending => return,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => {
+                    self.fault = Some(error);
+                    return;
+                }
+            }
         }
     }
 
@@ -203,9 +235,14 @@ impl Http1 {
         FIRST.with_borrow_mut(|first| {
             let mut room = ReadBuf::new(first);
             ready!(Pin::new(&mut self.io).poll_read(cx, &mut room))?;
+            let length = room.filled().len();
+            if length >= READ_BYTES / 2 {
+                // More is likely to come; see `gather`.
+                self.input.reserve(GATHERED_BYTES);
+            }
             self.input.extend_from_slice(room.filled());
             self.rests = false;
-            Poll::Ready(Ok(room.filled().len()))
+            Poll::Ready(Ok(length))
         })
     }
 
@@ -315,7 +352,7 @@ impl Http1 {
     /// True if the connection is as an idle one should be: open, and the peer silent. One that
     /// is not quiet may have lost an octet and serves no more.
     pub(crate) fn is_quiet(&mut self) -> bool {
-        if self.read_ended || !self.input.is_empty() {
+        if self.read_ended || self.fault.is_some() || !self.input.is_empty() {
             return false;
         }
         let mut octet = [0];
@@ -327,3 +364,6 @@ impl Http1 {
         read.poll(&mut cx).is_pending()
     }
 }
+
+#[cfg(test)]
+mod tests;

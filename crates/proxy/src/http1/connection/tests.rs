@@ -1,0 +1,81 @@
+//! What is read at once, and what is not waited for.
+
+use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::stream::{Replay, Wire, reset_on_drop};
+
+fn in_memory() -> (DuplexStream, Http1) {
+    let (peer, end) = duplex(1024 * 1024);
+    let transport = Transport::Plain(Replay::new(Wire::Memory(end)));
+    (peer, Http1::new(transport, BytesMut::new()))
+}
+
+async fn fill(http1: &mut Http1) -> io::Result<usize> {
+    std::future::poll_fn(|cx| http1.poll_fill(cx)).await
+}
+
+async fn gather(http1: &mut Http1, wanted: u64) {
+    std::future::poll_fn(|cx| {
+        http1.gather(cx, wanted);
+        Poll::Ready(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_large_body_is_gathered_as_far_as_it_has_come_and_is_wanted() {
+    for (come, wanted, gathered) in [
+        (40 * 1024, u64::MAX, 40 * 1024),
+        (40 * 1024, 40 * 1024, 40 * 1024),
+        (60 * 1024, 20 * 1024, 20 * 1024),
+        (300 * 1024, u64::MAX, GATHERED_BYTES),
+    ] {
+        let (mut peer, mut http1) = in_memory();
+        peer.write_all(&vec![b'x'; come]).await.unwrap();
+        assert_eq!(fill(&mut http1).await.unwrap(), READ_BYTES);
+        gather(&mut http1, wanted).await;
+        let length = http1.input.len();
+        // Only the last read may give more than is wanted.
+        let expected = gathered..=(gathered + READ_BYTES).max(GATHERED_BYTES).min(come);
+        assert!(expected.contains(&length), "{length} of {come}, {wanted}");
+    }
+}
+
+#[tokio::test]
+async fn a_small_piece_leaves_alone() {
+    let (mut peer, mut http1) = in_memory();
+    peer.write_all(b"data: 1\n\n").await.unwrap();
+    fill(&mut http1).await.unwrap();
+    peer.write_all(b"data: 2\n\n").await.unwrap();
+    gather(&mut http1, u64::MAX).await;
+    assert_eq!(&http1.input[..], b"data: 1\n\n");
+}
+
+#[tokio::test]
+async fn an_end_and_a_fault_come_after_what_was_gathered() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    for resets in [false, true] {
+        #[expect(clippy::disallowed_methods, reason = "a peer of the test")]
+        let (peer, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (mut peer, (end, _)) = (peer.unwrap(), accepted.unwrap());
+        let transport = Transport::Plain(Replay::new(Wire::Tcp(end)));
+        let mut http1 = Http1::new(transport, BytesMut::new());
+        let body = vec![b'x'; 40 * 1024];
+        peer.write_all(&body).await.unwrap();
+        reset_on_drop(&peer, resets);
+        drop(peer);
+        let mut end = fill(&mut http1).await;
+        while let Ok(1..) = end {
+            gather(&mut http1, u64::MAX).await;
+            end = fill(&mut http1).await;
+        }
+        assert_eq!(http1.input, body);
+        match end {
+            Ok(_) => assert!(!resets && http1.read_ended),
+            Err(error) => assert!(resets && error.kind() == io::ErrorKind::ConnectionReset),
+        }
+    }
+}

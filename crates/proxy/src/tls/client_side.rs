@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
 use rustls::sign::CertifiedKey;
-use rustls::{AlertDescription, CipherSuite, ServerConfig};
+use rustls::{AlertDescription, ServerConfig};
 use tokio::io::AsyncWriteExt as _;
 use traffic::wire::client_hello::ClientHello as ReadHello;
 use traffic::{FailureKind, Host, Timestamp};
@@ -142,30 +141,11 @@ impl ClientAlpn {
     }
 }
 
-/// The common one with AES-128 first, which is what clients get that take it. Its hash is SHA-256,
-/// for which processors have instructions. They have none for SHA-384, of AES-256: it makes a new
-/// connection cost a sixth more.
-fn provider() -> Arc<CryptoProvider> {
-    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
-        let mut provider = CryptoProvider::clone(&super::provider());
-        provider.cipher_suites.sort_by_key(|suite| {
-            !matches!(
-                suite.suite(),
-                CipherSuite::TLS13_AES_128_GCM_SHA256
-                    | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
-                    | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
-            )
-        });
-        Arc::new(provider)
-    });
-    Arc::clone(&PROVIDER)
-}
-
 pub(super) fn base_config(
     resolver: Arc<dyn ResolvesServerCert>,
     min: MinTlsVersion,
 ) -> ServerConfig {
-    let mut config = ServerConfig::builder_with_provider(provider())
+    let mut config = ServerConfig::builder_with_provider(super::provider())
         .with_protocol_versions(min.versions())
         .expect("the provider has suites for TLS 1.2 and 1.3")
         .with_no_client_auth()

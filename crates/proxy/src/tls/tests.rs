@@ -50,7 +50,9 @@ pub(crate) fn server(authority: &Arc<Authority>, alpn: ClientAlpn) -> Arc<Server
 pub(crate) fn client(authority: &Authority, alpn: &[&[u8]]) -> Arc<ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(authority.certificate_der().clone()).unwrap();
-    let mut config = ClientConfig::builder_with_provider(super::provider())
+    // As others have it, not as we set it up.
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)

@@ -1,6 +1,6 @@
 //! Handshakes with clients in memory.
 
-use rustls::HandshakeKind;
+use rustls::{CipherSuite, HandshakeKind};
 
 use super::*;
 use crate::tls::tests::{Handshake, authority, client, client_side, handshake, host, stranger};

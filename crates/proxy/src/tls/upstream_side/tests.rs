@@ -416,6 +416,7 @@ fn our_reader_reads_the_hello_we_send() {
     assert_eq!(hello.sni.as_deref(), Some("api.openai.com"));
     assert_eq!(hello.alpn, [b"h2"]);
     assert_eq!(hello.versions, [0x0304, 0x0303]);
+    assert_eq!(hello.ciphers[0], 0x1301, "TLS_AES_128_GCM_SHA256");
     assert_eq!(
         hello.groups[0], 0x11ec,
         "X25519MLKEM768, a hello of more than 1 kB"

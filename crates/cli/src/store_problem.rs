@@ -30,6 +30,9 @@ pub(crate) fn store_problem(error: &StoreError) -> Problem {
         StoreError::Unavailable { source, .. } => Problem::new("ORL0708", Exit::Storage, what)
             .why(source.to_string())
             .fix("look at database.url, or read what this machine has:  --data DIR"),
+        StoreError::BadUrl { .. } => {
+            Problem::new("ORL0710", Exit::Usage, what).fix("look at database.url")
+        }
         StoreError::NotStorable { .. } => Problem::new("ORL0709", Exit::Storage, what),
         StoreError::Io { source } => {
             Problem::new("ORL0707", Exit::Storage, what).why(source.to_string())

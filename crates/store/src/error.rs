@@ -59,6 +59,14 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A URL is not one of an archive, or of one that cannot be used.
+    #[error("{place} cannot be used: {detail}")]
+    BadUrl {
+        /// The URL, without the password.
+        place: String,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// A database refuses this content, and will again.
     #[error("this cannot be stored: {detail}")]
     NotStorable {

@@ -42,6 +42,7 @@ mod importer;
 mod ingest;
 mod location;
 mod plain;
+mod postgres;
 mod process;
 mod record;
 mod recorder;
@@ -63,6 +64,7 @@ pub use id::{FlowRef, RunId, UnknownId};
 pub use importer::{Imported, Importer};
 pub use llm::{Confidence, Method as SessionMethod, TrafficType};
 pub use location::{Location, UnknownLocation};
+pub use postgres::{PostgresArchive, READONLY_ROLE};
 pub use reader::{Changes, Cursor, Marker, Order, Page, Query, Reader, SortKey};
 pub use record::{
     AncestorView, Body, CertificateView, ConnectionView, ErrorView, FlowDetail, FlowKind, FlowRow,

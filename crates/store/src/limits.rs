@@ -122,3 +122,24 @@ pub const SHIP_RETRY_PAUSE_MIN: Duration = Duration::from_millis(250);
 pub const SHIP_RETRY_PAUSE_MAX: Duration = Duration::from_secs(15);
 /// Largest program a regular expression of a filter may compile to.
 pub const REGEX_BYTES_MAX: usize = 1024 * 1024;
+
+/// Connecting to PostgreSQL, each address of a name on its own.
+pub const POSTGRES_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Waiting for a lock that another holds, for example who changes a table.
+pub const POSTGRES_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// One statement, and the silence of a server in the middle of a connection.
+pub const POSTGRES_STATEMENT_TIMEOUT: Duration = Duration::from_secs(120);
+/// Bytes of rows that are sent to PostgreSQL at once.
+pub const POSTGRES_COPY_BYTES: usize = 1024 * 1024;
+/// Flows with their bodies that are asked for at once; a body may have tens of megabytes.
+pub const POSTGRES_RECORDS_AT_ONCE: usize = 50;
+/// A body up to this lies in its own row: one in chunks costs a lookup for each.
+pub const POSTGRES_INLINE_BODY_BYTES_MAX: usize = 4096;
+/// Least and largest length of a chunk but the last. Each takes about a hundred bytes besides, so that
+/// shorter ones save nothing.
+pub const POSTGRES_CHUNK_BYTES_MIN: usize = 4096;
+/// The largest.
+pub const POSTGRES_CHUNK_BYTES_MAX: usize = 64 * 1024;
+/// Characters of the host and the session id that are stored in columns with an index, which takes at
+/// most 2700 bytes. A name of DNS has at most 253.
+pub const POSTGRES_INDEXED_CHARS_MAX: usize = 512;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::archive::FileArchive;
+use crate::postgres::PostgresArchive;
 use crate::{Archive, StoreError};
 
 /// Where a record is.
@@ -41,7 +42,8 @@ impl Location {
     pub fn open_archive(&self) -> Result<Box<dyn Archive>, StoreError> {
         match self {
             Self::File(path) => Ok(Box::new(FileArchive::open(path)?)),
-            Self::Postgres(_) | Self::ClickHouse(_) => Err(self.has_no_client()),
+            Self::Postgres(url) => Ok(Box::new(PostgresArchive::connect(url)?)),
+            Self::ClickHouse(_) => Err(self.has_no_client()),
         }
     }
 

@@ -11,9 +11,9 @@ mod packed;
 mod page;
 pub(crate) mod records;
 mod resolve;
-mod row;
-mod select;
-mod summary;
+pub(crate) mod row;
+pub(crate) mod select;
+pub(crate) mod summary;
 
 use std::path::Path;
 
@@ -24,6 +24,7 @@ pub use self::changes::{Changes, Marker};
 use self::file::FileBackend;
 pub use self::page::{Cursor, Order, Page, Query, SortKey};
 pub(crate) use self::resolve::row_of;
+use crate::postgres::PostgresBackend;
 use crate::{
     Body, FlowDetail, FlowRecord, FlowRef, Location, Message, Records, Run, RunId, RunSummary,
     StoreError, StreamMessage, UnknownId,
@@ -47,7 +48,10 @@ impl Reader {
     pub fn open_at(location: &Location) -> Result<Self, StoreError> {
         match location {
             Location::File(path) => Self::open(path),
-            Location::Postgres(_) | Location::ClickHouse(_) => Err(location.has_no_client()),
+            Location::Postgres(url) => Ok(Self {
+                backend: Box::new(PostgresBackend::connect(url)?),
+            }),
+            Location::ClickHouse(_) => Err(location.has_no_client()),
         }
     }
 

@@ -142,6 +142,8 @@ pub(crate) const ENTRIES: &[Entry] = &[
         "The database that `database.url` names cannot be reached or takes nothing at present; the reason given is its own. What is captured waits in the file of this machine meanwhile, and --data DIR reads that."),
     entry("ORL0709", "a database refuses this content",
         "It will refuse it each time; the reason given is its own."),
+    entry("ORL0710", "the URL of a database cannot be used",
+        "It says something that is not known, or the server that it names is too old or not in UTF-8. The message says which."),
     entry("ORL0801", "the network failed",
         "Something that this command needs from the network, on this machine or another, did not work."),
     entry("ORL0901", "a file of the service cannot be used",

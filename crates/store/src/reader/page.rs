@@ -52,9 +52,9 @@ pub enum SortKey {
 /// A place in a list. Its text form is opaque and starts with `c_`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
-    order: Order,
-    key: i64,
-    row: i64,
+    pub(crate) order: Order,
+    pub(crate) key: i64,
+    pub(crate) row: i64,
 }
 
 /// One page of a list.

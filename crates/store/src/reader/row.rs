@@ -116,7 +116,7 @@ pub(super) fn after(start: Timestamp, micros: i64) -> Timestamp {
     clippy::cast_precision_loss,
     reason = "2^53 microseconds are 285 years"
 )]
-pub(super) fn milliseconds(micros: i64) -> f64 {
+pub(crate) fn milliseconds(micros: i64) -> f64 {
     micros as f64 / 1000.0
 }
 
@@ -134,7 +134,8 @@ fn error(row: &Row<'_>) -> Result<Option<ErrorView>, StoreError> {
     }))
 }
 
-fn kind(name: &str) -> FlowKind {
+/// The kind of this name.
+pub(crate) fn kind(name: &str) -> FlowKind {
     match name {
         "tunnel" => FlowKind::Tunnel,
         "websocket" => FlowKind::WebSocket,
@@ -142,7 +143,8 @@ fn kind(name: &str) -> FlowKind {
     }
 }
 
-fn state(name: &str) -> FlowState {
+/// The state of this name.
+pub(crate) fn state(name: &str) -> FlowState {
     match name {
         "open" => FlowState::Open,
         "completed" => FlowState::Completed,

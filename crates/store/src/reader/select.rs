@@ -22,7 +22,7 @@ use crate::row_number::{first_row_at, last_row_at};
 use crate::{RunId, StoreError, head_delta, head_text};
 
 /// Bytes of both bodies, or of the tunnel; what is not known counts as zero.
-pub(super) const SIZE: &str = "(coalesce(tunnel_bytes_sent, request_body_size, 0) \
+pub(crate) const SIZE: &str = "(coalesce(tunnel_bytes_sent, request_body_size, 0) \
     + coalesce(tunnel_bytes_received, response_body_size, 0))";
 
 /// Conditions that all hold, with their values in order.
@@ -46,10 +46,6 @@ enum Plain {
 
 impl Conditions {
     /// None, for a database of this kind.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "readers of archives begin here")
-    )]
     pub(crate) fn new(dialect: Dialect) -> Self {
         Self {
             dialect,

@@ -17,11 +17,11 @@ const RUN_COLUMNS: &str = "id, uuid, kind, name, argv, pid, started_at, ended_at
     (SELECT last_seq FROM arrivals WHERE run_id = runs.id ORDER BY first_seq DESC LIMIT 1) AS flows";
 
 /// Hosts that a summary names.
-const HOSTS_MAX: usize = 100;
+pub(crate) const HOSTS_MAX: usize = 100;
 /// Groups of failures that it names.
-const FAILURES_MAX: usize = 50;
+pub(crate) const FAILURES_MAX: usize = 50;
 /// Slow flows that it names.
-const SLOWEST_MAX: usize = 5;
+pub(crate) const SLOWEST_MAX: usize = 5;
 
 /// Reads a run.
 pub(super) fn read_run(connection: &Connection, run: RunId) -> Result<Option<Run>, StoreError> {

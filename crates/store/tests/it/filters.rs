@@ -7,9 +7,14 @@ use traffic::{Action, Failure, FailureKind, FlowKind, Side, Stage, Target, Times
 
 use crate::script::{Place, START, Script};
 
-/// Sixty flows of every kind.
 fn place() -> Place {
     let place = Place::new();
+    record_sixty(&place);
+    place
+}
+
+/// Sixty flows of every kind.
+pub(crate) fn record_sixty(place: &Place) {
     for flow in 0..60_u64 {
         let mut script = Script::new(flow);
         script.micros = i64::try_from(flow % 7).unwrap() * 100_000;
@@ -46,6 +51,8 @@ fn place() -> Place {
             script.kind = FlowKind::Tunnel;
             script.action = Action::Tunnel;
             script.tunnelled = Some((flow, flow * 10));
+            script.response_body.clear();
+            script.response_cut = 0;
         }
         let mut events = script.events();
         if flow % 15 == 14 {
@@ -67,7 +74,6 @@ fn place() -> Place {
         };
         annotator.annotate(place.flow(seq), &change).unwrap();
     }
-    place
 }
 
 fn matches(expression: &Expression, flow: &FlowDetail) -> bool {
@@ -381,7 +387,7 @@ fn atom() -> impl Strategy<Value = String> {
     ]
 }
 
-fn filter() -> impl Strategy<Value = String> {
+pub(crate) fn filter() -> impl Strategy<Value = String> {
     atom().prop_recursive(4, 12, 3, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 1..3).prop_map(|parts| parts.join(" ")),

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
 mod annotations;
+mod backends;
 mod changes;
 mod copies;
 mod crash;
@@ -13,6 +14,7 @@ mod json;
 mod losses;
 mod messages;
 mod pages;
+mod postgres;
 mod records;
 mod redaction;
 mod script;

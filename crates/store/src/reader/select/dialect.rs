@@ -2,10 +2,12 @@
 
 use rusqlite::types::Value;
 
+use crate::postgres::regex::translated;
+
 /// A kind of database.
 #[cfg_attr(
     not(test),
-    expect(dead_code, reason = "readers of archives say theirs")
+    expect(dead_code, reason = "the reader of ClickHouse says its own")
 )]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Dialect {
@@ -82,14 +84,7 @@ impl Dialect {
     pub(super) fn regex(self, regex: &str) -> String {
         match self {
             Self::Sqlite => regex.to_owned(),
-            // Options stand at the beginning only: `p` keeps the dot from matching line feeds.
-            Self::Postgres => match regex.strip_prefix("(?i)") {
-                Some(rest) => format!("(?ip){rest}"),
-                None => match regex.strip_prefix("(?s)") {
-                    Some(rest) => format!("(?i){rest}"),
-                    None => format!("(?ip){regex}"),
-                },
-            },
+            Self::Postgres => translated(regex),
             // RE2, whose dot matches line feeds in ClickHouse.
             Self::ClickHouse => format!("(?i-s){regex}"),
         }
@@ -142,7 +137,7 @@ impl Dialect {
     }
 
     /// A point in time from a number of microseconds.
-    pub(super) fn time(self) -> &'static str {
+    pub(crate) fn time(self) -> &'static str {
         match self {
             Self::Sqlite => "?",
             Self::Postgres => "(timestamp 'epoch' + ? * interval '1 microsecond')",

@@ -75,9 +75,12 @@ fn each_database_is_asked_in_its_words() {
 #[test]
 fn regular_expressions_mean_the_same() {
     for (filter, postgres, clickhouse) in [
-        ("url:/v[12]\\/c.t/", "(?ip)v[12]\\/c.t", "(?i-s)v[12]\\/c.t"),
-        ("url:/(?i)a/", "(?ip)a", "(?i-s)(?i)a"),
-        ("url:/(?s)a.b/", "(?i)a.b", "(?i-s)(?s)a.b"),
+        (
+            "url:/v[12]\\/1/",
+            "[Vv][1-2]\\U0000002f1",
+            "(?i-s)v[12]\\/1",
+        ),
+        ("url:/(?i)1/", "1", "(?i-s)(?i)1"),
     ] {
         let written = |dialect| written(dialect, filter);
         assert_eq!(

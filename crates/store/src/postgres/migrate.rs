@@ -1,0 +1,133 @@
+//! Brings the schema of an archive to what this program knows.
+
+use postgres::{Client, GenericClient};
+
+use super::connect::Server;
+use crate::StoreError;
+use crate::archive::Migrated;
+
+/// Advisory locks that oriels hold against each other: this number, `oril` in ASCII, and one of
+/// [`Lock`]. Those of other programs in the same database have other numbers.
+pub(super) const LOCKS: i32 = 0x6f72_696c;
+
+/// What an advisory lock is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lock {
+    /// Changing the schema.
+    Schema = 1,
+    /// Held shared while chunks that are there already are relied on; alone to remove some.
+    Chunks = 2,
+    /// Numbering a batch, until it is visible.
+    Batches = 3,
+}
+
+/// All steps of the schema, in order. A step that was released is never edited.
+const MIGRATIONS: [Migration; 1] = [Migration {
+    name: "0001_flows",
+    sql: include_str!("../../migrations/postgres/0001_flows.sql"),
+}];
+
+struct Migration {
+    name: &'static str,
+    sql: &'static str,
+}
+
+impl Migration {
+    fn checksum(&self) -> String {
+        blake3::hash(self.sql.as_bytes()).to_hex().to_string()
+    }
+}
+
+/// Applies the steps that are missing, all of them or none. Others wait meanwhile.
+pub(super) fn migrate(client: &mut Client, server: &Server) -> Result<Migrated, StoreError> {
+    let failed = |error| server.failed(error);
+    let from = applied(client, server)?;
+    if from == known() {
+        return Ok(Migrated { from, to: from });
+    }
+    let mut transaction = client.transaction().map_err(failed)?;
+    transaction
+        .execute(
+            "SELECT pg_advisory_xact_lock($1, $2)",
+            &[&LOCKS, &(Lock::Schema as i32)],
+        )
+        .map_err(failed)?;
+    // Whoever had the lock before may have done it all.
+    let from = applied(&mut transaction, server)?;
+    transaction
+        .batch_execute(
+            "CREATE TABLE IF NOT EXISTS oriel_migrations (
+               number int PRIMARY KEY, name text NOT NULL, checksum text NOT NULL,
+               applied_at timestamptz NOT NULL DEFAULT now()
+             )",
+        )
+        .map_err(failed)?;
+    for (number, migration) in (1..).zip(&MIGRATIONS) {
+        if number <= from {
+            continue;
+        }
+        transaction.batch_execute(migration.sql).map_err(failed)?;
+        transaction
+            .execute(
+                "INSERT INTO oriel_migrations (number, name, checksum) VALUES ($1, $2, $3)",
+                &[
+                    &number.cast_signed(),
+                    &migration.name,
+                    &migration.checksum(),
+                ],
+            )
+            .map_err(failed)?;
+    }
+    transaction.commit().map_err(failed)?;
+    Ok(Migrated { from, to: known() })
+}
+
+/// How many steps this program knows.
+pub(super) fn known() -> u32 {
+    u32::try_from(MIGRATIONS.len()).expect("a handful of migrations")
+}
+
+/// How many steps are applied, 0 where there is nothing of ours; an error if they are not those that
+/// this program knows.
+pub(super) fn applied(client: &mut impl GenericClient, server: &Server) -> Result<u32, StoreError> {
+    let failed = |error| server.failed(error);
+    // Not `to_regclass`: within a transaction it may answer from what was true before.
+    let exists: bool = client
+        .query_one(
+            "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'oriel_migrations'
+               AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema()))",
+            &[],
+        )
+        .map_err(failed)?
+        .get(0);
+    if !exists {
+        return Ok(0);
+    }
+    let rows = client
+        .query(
+            "SELECT number, name, checksum FROM oriel_migrations ORDER BY number",
+            &[],
+        )
+        .map_err(failed)?;
+    let found = rows
+        .last()
+        .map_or(0, |row| row.get::<_, i32>(0))
+        .cast_unsigned();
+    for (row, migration) in rows.iter().zip(&MIGRATIONS) {
+        if row.get::<_, &str>(2) != migration.checksum() {
+            return Err(StoreError::Damaged {
+                detail: format!(
+                    "its schema step {} is not the one this program knows",
+                    row.get::<_, &str>(1)
+                ),
+            });
+        }
+    }
+    match found <= known() {
+        true => Ok(found),
+        false => Err(StoreError::NewerSchema {
+            found,
+            known: known(),
+        }),
+    }
+}

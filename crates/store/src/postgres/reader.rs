@@ -1,0 +1,596 @@
+//! Answers questions about an archive.
+
+use std::cell::{RefCell, RefMut};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use postgres::types::ToSql;
+use postgres::{Client, IsolationLevel, Row, Transaction};
+use rusqlite::types::Value;
+use traffic::rules::filter::Filter;
+use uuid::Uuid;
+
+use super::connect::{Purpose, Server};
+use super::row::{
+    ROW_COLUMNS, RUN_COLUMNS, bytes, get, read_detail, read_message, read_row, read_run,
+    read_run_record, run_id, time,
+};
+use super::{migrate, summary};
+use crate::limits::{
+    CHANGES_ROWS_MAX, PAGE_MESSAGES_MAX, PAGE_ROWS_MAX, POSTGRES_RECORDS_AT_ONCE, RECORDS_BYTES_MAX,
+};
+use crate::reader::backend::Backend;
+use crate::reader::select::{Conditions, Dialect, SIZE};
+use crate::reader::{Changes, Cursor, Marker, Page, Query, SortKey};
+use crate::{
+    Body, FlowDetail, FlowKind, FlowRecord, FlowRef, FlowState, HeadView, Message, Records, Run,
+    RunId, RunRecord, RunSummary, StoreError, StreamMessage, UnknownId,
+};
+
+/// How many runs are named when an id may mean several.
+const CANDIDATES_MAX: i64 = 8;
+
+/// A body as one column, whole.
+const BODIES: &str = "coalesce(request_body, oriel_body(request_chunks)) AS request_content, \
+    coalesce(response_body, oriel_body(response_chunks)) AS response_content";
+
+/// An archive that is read; oriels may be writing to it.
+pub(crate) struct PostgresBackend {
+    server: Server,
+    client: RefCell<Client>,
+}
+
+impl PostgresBackend {
+    /// Connects to the database that a URL names; it has to have our schema.
+    pub(crate) fn connect(url: &str) -> Result<Self, StoreError> {
+        let server = Server::parse(url)?;
+        let mut client = server.connect(Purpose::Read)?;
+        if migrate::applied(&mut client, &server)? == 0 {
+            return Err(StoreError::NotFound {
+                path: server.place().into(),
+            });
+        }
+        Ok(Self {
+            server,
+            client: RefCell::new(client),
+        })
+    }
+
+    fn failed(&self, error: postgres::Error) -> StoreError {
+        match self.server.failed(error) {
+            // Here it was the question.
+            StoreError::NotStorable { detail } => StoreError::Io {
+                source: detail.into(),
+            },
+            error => error,
+        }
+    }
+
+    fn client(&self) -> RefMut<'_, Client> {
+        self.client.borrow_mut()
+    }
+
+    fn query(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, StoreError> {
+        let rows = self.client().query(sql, values);
+        rows.map_err(|error| self.failed(error))
+    }
+
+    fn query_opt(
+        &self,
+        sql: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Option<Row>, StoreError> {
+        let row = self.client().query_opt(sql, values);
+        row.map_err(|error| self.failed(error))
+    }
+
+    /// Runs several statements on one state of the database.
+    fn snapshot<T>(
+        &self,
+        read: impl FnOnce(&mut Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut client = self.client();
+        let mut transaction = client
+            .build_transaction()
+            .isolation_level(IsolationLevel::RepeatableRead)
+            .read_only(true)
+            .start()
+            .map_err(|error| self.failed(error))?;
+        let answer = read(&mut transaction)?;
+        transaction.commit().map_err(|error| self.failed(error))?;
+        Ok(answer)
+    }
+
+    fn select(
+        &self,
+        transaction: &mut Transaction<'_>,
+        sql: &str,
+        conditions: &Conditions,
+    ) -> Result<Vec<Row>, StoreError> {
+        let values = values(conditions);
+        let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| &**value as _).collect();
+        let rows = transaction.query(sql, &values);
+        rows.map_err(|error| self.failed(error))
+    }
+
+    /// A flow with these columns; `None` if there is none of that id.
+    fn flow_row(&self, columns: &str, flow: FlowRef) -> Result<Option<Row>, StoreError> {
+        let sql = format!("SELECT {columns} FROM flows WHERE run_id = $1 AND seq = $2 LIMIT 1");
+        self.query_opt(&sql, &[&flow.run.as_str(), &seq(flow)])
+    }
+
+    /// How many flows a run has. They are numbered from 1 on.
+    fn flows_of(&self, run: RunId) -> Result<u64, StoreError> {
+        let sql = "SELECT max(seq) AS flows FROM flows WHERE run_id = $1";
+        let row = self.query_opt(sql, &[&run.as_str()])?;
+        let flows = row.map(|row| bytes(&row, "flows")).transpose()?;
+        Ok(flows.flatten().unwrap_or(0))
+    }
+
+    /// `last` is the last run, `-1` too, `-2` the one before.
+    fn run_of_place(&self, place: &str, text: &str) -> Result<RunId, StoreError> {
+        let not_an_id = || UnknownId::NotAnId {
+            text: text.to_owned(),
+        };
+        let back: u32 = match place {
+            "last" => 1,
+            place => {
+                let digits = place.strip_prefix('-').ok_or_else(not_an_id)?;
+                digits.parse().map_err(|_error| not_an_id())?
+            }
+        };
+        let offset = back.checked_sub(1).ok_or_else(not_an_id)?;
+        let sql = "SELECT id FROM runs ORDER BY number DESC LIMIT 1 OFFSET $1";
+        match self.query_opt(sql, &[&i64::from(offset)])? {
+            Some(row) => run_id(&row, "id"),
+            None => Err(no_run(text)),
+        }
+    }
+
+    fn runs_where(&self, condition: &str, text: &str) -> Result<Vec<RunId>, StoreError> {
+        let sql = format!(
+            "SELECT id FROM runs WHERE {condition} ORDER BY number DESC LIMIT {CANDIDATES_MAX}"
+        );
+        let rows = self.query(&sql, &[&text])?;
+        rows.iter().map(|row| run_id(row, "id")).collect()
+    }
+}
+
+impl Backend for PostgresBackend {
+    fn flows(&self, query: &Query) -> Result<Page, StoreError> {
+        self.snapshot(|transaction| self.read_page(transaction, query))
+    }
+
+    fn flow(&self, flow: FlowRef) -> Result<Option<FlowDetail>, StoreError> {
+        let row = self.flow_row(&format!("{ROW_COLUMNS}, detail"), flow)?;
+        row.map(|row| read_detail(&row)).transpose()
+    }
+
+    fn body(&self, flow: FlowRef, message: Message) -> Result<Option<Option<Body>>, StoreError> {
+        let row = self.flow_row(&format!("{ROW_COLUMNS}, detail, {BODIES}"), flow)?;
+        row.map(|row| read_body(&row, message)).transpose()
+    }
+
+    fn messages(
+        &self,
+        flow: FlowRef,
+        after: u64,
+        limit: usize,
+    ) -> Result<Option<Vec<StreamMessage>>, StoreError> {
+        let Some(row) = self.flow_row("trace_id", flow)? else {
+            return Ok(None);
+        };
+        let flow: &str = get(&row, "trace_id")?;
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        let limit = i64::try_from(limit.min(PAGE_MESSAGES_MAX)).unwrap_or(i64::MAX);
+        let sql = "SELECT * FROM messages WHERE trace_id = $1 AND sequence > $2
+            ORDER BY sequence LIMIT $3";
+        let rows = self.query(sql, &[&flow, &after, &limit])?;
+        rows.iter()
+            .map(read_message)
+            .collect::<Result<_, _>>()
+            .map(Some)
+    }
+
+    fn run(&self, run: RunId) -> Result<Option<Run>, StoreError> {
+        let sql = format!("SELECT {RUN_COLUMNS} FROM runs WHERE id = $1");
+        let row = self.query_opt(&sql, &[&run.as_str()])?;
+        row.map(|row| read_run(&row)).transpose()
+    }
+
+    fn runs(&self, limit: usize) -> Result<Vec<Run>, StoreError> {
+        let sql = format!("SELECT {RUN_COLUMNS} FROM runs ORDER BY number DESC LIMIT $1");
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.query(&sql, &[&limit])?.iter().map(read_run).collect()
+    }
+
+    fn summary(&self, run: Run) -> Result<RunSummary, StoreError> {
+        self.snapshot(|transaction| summary::read(transaction, run, |error| self.failed(error)))
+    }
+
+    fn resolve(&self, id: &str) -> Result<FlowRef, StoreError> {
+        if let Ok(uuid) = Uuid::try_parse(id) {
+            let sql = "SELECT run_id, seq FROM flows WHERE trace_id = $1";
+            let row = self.query_opt(sql, &[&uuid.hyphenated().to_string()])?;
+            let row = row.ok_or_else(|| no_run(id))?;
+            return Ok(FlowRef {
+                run: run_id(&row, "run_id")?,
+                seq: bytes(&row, "seq")?.unwrap_or(0),
+            });
+        }
+        let numbered = id.rsplit_once('.');
+        let numbered = numbered.and_then(|(run, seq)| Some((run, seq.parse::<u64>().ok()?)));
+        let Some((run, seq)) = numbered else {
+            let run = self.resolve_run(id)?;
+            let flows = self.flows_of(run)?;
+            return Err(UnknownId::RunNotFlow { run, flows }.into());
+        };
+        let run = self.resolve_run(run)?;
+        let flow = FlowRef { run, seq };
+        match self.flow_row("seq", flow)? {
+            Some(_) => Ok(flow),
+            None => {
+                let flows = self.flows_of(run)?;
+                Err(UnknownId::NoFlow { run, flows }.into())
+            }
+        }
+    }
+
+    fn resolve_run(&self, id: &str) -> Result<RunId, StoreError> {
+        if let Some(place) = id.strip_prefix('@') {
+            return self.run_of_place(place, id);
+        }
+        // No text of the server has it, and no parameter may.
+        if id.contains('\0') {
+            return Err(no_run(id));
+        }
+        let mut found = self.runs_where("id = lower($1)", id)?;
+        if found.is_empty() {
+            found = self.runs_where("name = $1", id)?;
+        }
+        if found.is_empty() && !id.is_empty() {
+            found = self.runs_where("left(id, length($1)) = lower($1)", id)?;
+        }
+        match found.as_slice() {
+            [] => Err(no_run(id)),
+            [run] => Ok(*run),
+            _ => Err(UnknownId::Ambiguous {
+                text: id.to_owned(),
+                candidates: found,
+            }
+            .into()),
+        }
+    }
+
+    fn marker(&self) -> Result<Marker, StoreError> {
+        let sql = "SELECT coalesce(max(number), 0) AS number FROM batches";
+        let row = self.query_opt(sql, &[])?;
+        Ok(Marker {
+            arrival: row.map_or(Ok(0), |row| get(&row, "number"))?,
+            ..Marker::default()
+        })
+    }
+
+    fn changes_since(
+        &self,
+        marker: Marker,
+        filter: Option<&Filter>,
+    ) -> Result<Changes, StoreError> {
+        self.snapshot(|transaction| self.read_changes(transaction, marker, filter))
+    }
+
+    fn records(&self, marker: Marker, limit: usize) -> Result<Records, StoreError> {
+        self.snapshot(|transaction| {
+            let mut reading = Reading {
+                backend: self,
+                transaction,
+                limit: limit.max(1),
+                bytes: 0,
+                runs: HashMap::new(),
+                records: Records {
+                    flows: Vec::new(),
+                    marker,
+                },
+            };
+            reading.read()?;
+            Ok(reading.records)
+        })
+    }
+}
+
+impl PostgresBackend {
+    fn read_page(
+        &self,
+        transaction: &mut Transaction<'_>,
+        query: &Query,
+    ) -> Result<Page, StoreError> {
+        let mut conditions = Conditions::new(Dialect::Postgres);
+        if let Some(run) = query.run {
+            conditions.add_run(run);
+        }
+        if let Some(filter) = &query.filter {
+            conditions.add_filter(filter);
+        }
+        let total = match query.with_total {
+            true => {
+                let sql = format!(
+                    "SELECT count(*) AS flows FROM flows WHERE {}",
+                    conditions.sql()
+                );
+                let rows = self.select(transaction, &sql, &conditions)?;
+                rows.first()
+                    .map(|row| bytes(row, "flows"))
+                    .transpose()?
+                    .flatten()
+            }
+            false => None,
+        };
+        let (key, place) = match query.order.by {
+            SortKey::Time => ("start_time", Dialect::Postgres.time()),
+            SortKey::Duration => ("coalesce(duration_us, 0)", "?"),
+            SortKey::Size => (SIZE, "?"),
+        };
+        let (direction, beyond) = match query.order.ascending {
+            true => ("ASC", '>'),
+            false => ("DESC", '<'),
+        };
+        if let Some(after) = query.after {
+            if after.order != query.order {
+                return Err(StoreError::BadCursor);
+            }
+            let values = [after.key, after.row].map(Value::from);
+            conditions.add(&format!("({key}, number) {beyond} ({place}, ?)"), values);
+        }
+        let limit = query.limit.clamp(1, PAGE_ROWS_MAX);
+        // One more than asked for tells whether there is a next page.
+        let sql = format!(
+            "SELECT {ROW_COLUMNS}, {SIZE} AS size FROM flows WHERE {}
+             ORDER BY {key} {direction}, number {direction} LIMIT {}",
+            conditions.sql(),
+            limit + 1,
+        );
+        let found = self.select(transaction, &sql, &conditions)?;
+        let shown = found.get(..limit).unwrap_or(&found);
+        let last = shown.last().filter(|_| found.len() > limit);
+        let next = last.map(|row| {
+            Ok::<_, StoreError>(Cursor {
+                order: query.order,
+                key: match query.order.by {
+                    SortKey::Time => time(row, "start_time")?.0,
+                    SortKey::Duration => get::<Option<i64>>(row, "duration_us")?.unwrap_or(0),
+                    SortKey::Size => get(row, "size")?,
+                },
+                row: get(row, "number")?,
+            })
+        });
+        Ok(Page {
+            rows: shown.iter().map(read_row).collect::<Result<_, _>>()?,
+            next: next.transpose()?,
+            total,
+        })
+    }
+
+    fn read_changes(
+        &self,
+        transaction: &mut Transaction<'_>,
+        since: Marker,
+        filter: Option<&Filter>,
+    ) -> Result<Changes, StoreError> {
+        // Counted together with those before it, a batch is taken while they fit. One always is.
+        let sql = format!(
+            "SELECT max(number) AS number FROM (
+               SELECT number, sum(flows) OVER earlier AS flows, row_number() OVER earlier AS place
+               FROM (SELECT * FROM batches WHERE number > $1 ORDER BY number LIMIT {CHANGES_ROWS_MAX}) AS next
+               WINDOW earlier AS (ORDER BY number)
+             ) AS counted WHERE flows <= {CHANGES_ROWS_MAX} OR place = 1"
+        );
+        let until = transaction.query_one(&sql, &[&since.arrival]);
+        let until = until.map_err(|error| self.failed(error))?;
+        let Some(until) = get::<Option<i64>>(&until, "number")? else {
+            return Ok(Changes {
+                rows: Vec::new(),
+                marker: since,
+            });
+        };
+        let mut conditions = Conditions::new(Dialect::Postgres);
+        conditions.add(
+            "batch IN (SELECT batch FROM batches WHERE number > ? AND number <= ?)",
+            [since.arrival, until].map(Value::from),
+        );
+        if let Some(filter) = filter {
+            conditions.add_filter(filter);
+        }
+        let sql = format!(
+            "SELECT {ROW_COLUMNS} FROM flows WHERE {} ORDER BY start_time, number",
+            conditions.sql()
+        );
+        let rows = self.select(transaction, &sql, &conditions)?;
+        Ok(Changes {
+            rows: rows.iter().map(read_row).collect::<Result<_, _>>()?,
+            marker: Marker {
+                arrival: until,
+                ..Marker::default()
+            },
+        })
+    }
+}
+
+/// One look for flows with everything.
+struct Reading<'b, 't, 'c> {
+    backend: &'b PostgresBackend,
+    transaction: &'t mut Transaction<'c>,
+    limit: usize,
+    /// Of the flows so far.
+    bytes: usize,
+    runs: HashMap<RunId, Arc<RunRecord>>,
+    records: Records,
+}
+
+impl Reading<'_, '_, '_> {
+    fn read(&mut self) -> Result<(), StoreError> {
+        let sql = format!(
+            "SELECT number, batch FROM batches WHERE number > $1 ORDER BY number LIMIT {CHANGES_ROWS_MAX}"
+        );
+        let arrival = self.records.marker.arrival;
+        let batches = self.query(&sql, &[&arrival])?;
+        for row in &batches {
+            let (number, batch) = (get(row, "number")?, get(row, "batch")?);
+            if self.is_full() || !self.read_batch(number, batch)? {
+                break;
+            }
+            self.records.marker = Marker {
+                arrival: number,
+                ..Marker::default()
+            };
+        }
+        Ok(())
+    }
+
+    /// Reads the flows of a batch, a few at once since their bodies may be large; answers whether
+    /// those were all.
+    fn read_batch(&mut self, number: i64, batch: i64) -> Result<bool, StoreError> {
+        let sql = format!(
+            "SELECT {ROW_COLUMNS}, detail, {BODIES} FROM flows
+             WHERE batch = $1 AND number > $2 ORDER BY number LIMIT $3"
+        );
+        loop {
+            let marker = &self.records.marker;
+            let after = match marker.begun == number {
+                true => marker.begun_row,
+                false => i64::MIN,
+            };
+            let at_once = (self.limit - self.records.flows.len()).min(POSTGRES_RECORDS_AT_ONCE);
+            let at_once = i64::try_from(at_once).unwrap_or(i64::MAX);
+            let rows = self.query(&sql, &[&batch, &after, &at_once])?;
+            if rows.is_empty() {
+                return Ok(true);
+            }
+            for row in &rows {
+                if self.is_full() {
+                    return Ok(false);
+                }
+                self.take(row)?;
+                self.records.marker.begun = number;
+                self.records.marker.begun_row = get(row, "number")?;
+            }
+            if self.is_full() {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.records.flows.len() >= self.limit || self.bytes >= RECORDS_BYTES_MAX
+    }
+
+    fn take(&mut self, row: &Row) -> Result<(), StoreError> {
+        let detail = read_detail(row)?;
+        let messages = match detail.row.kind {
+            FlowKind::WebSocket => {
+                let sql = "SELECT * FROM messages WHERE trace_id = $1 ORDER BY sequence";
+                let rows = self.query(sql, &[&detail.row.uuid])?;
+                rows.iter().map(read_message).collect::<Result<_, _>>()?
+            }
+            FlowKind::Http | FlowKind::Tunnel => Vec::new(),
+        };
+        let record = FlowRecord {
+            run: self.run(detail.row.id.run)?,
+            request_body: get(row, "request_content")?,
+            response_body: get(row, "response_content")?,
+            messages,
+            detail,
+        };
+        self.bytes = self.bytes.saturating_add(record.bytes());
+        self.records.flows.push(record);
+        Ok(())
+    }
+
+    fn run(&mut self, id: RunId) -> Result<Arc<RunRecord>, StoreError> {
+        if let Some(run) = self.runs.get(&id) {
+            return Ok(Arc::clone(run));
+        }
+        let sql = format!("SELECT {RUN_COLUMNS} FROM runs WHERE id = $1");
+        let found = self.query(&sql, &[&id.as_str()])?;
+        let run = found.first().ok_or_else(|| StoreError::Damaged {
+            detail: format!("run {id} is missing"),
+        })?;
+        let run = read_run_record(run)?;
+        self.runs.insert(id, Arc::clone(&run));
+        Ok(run)
+    }
+
+    fn query(&mut self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, StoreError> {
+        let rows = self.transaction.query(sql, values);
+        rows.map_err(|error| self.backend.failed(error))
+    }
+}
+
+fn read_body(row: &Row, message: Message) -> Result<Option<Body>, StoreError> {
+    let name = message.as_str();
+    let content: Option<Vec<u8>> = get(row, &format!("{name}_content"))?;
+    let content = content.unwrap_or_default();
+    let seen = bytes(row, &format!("{name}_body_size"))?;
+    let flow = read_detail(row)?;
+    // What a WebSocket carried is kept as messages.
+    let is_socket = flow.row.kind == FlowKind::WebSocket;
+    if content.is_empty() && (seen.unwrap_or(0) == 0 || is_socket) {
+        return Ok(None);
+    }
+    let kept = u64::try_from(content.len()).unwrap_or(u64::MAX);
+    let head = match message {
+        Message::Request => Some(&flow.request),
+        Message::Response => flow.response.as_ref(),
+    };
+    Ok(Some(Body {
+        bytes: content,
+        seen,
+        truncated: match seen {
+            Some(seen) => kept < seen,
+            None => matches!(flow.row.state, FlowState::Open | FlowState::Interrupted),
+        },
+        content_encoding: head.and_then(|head| field(head, "content-encoding")),
+        content_type: head.and_then(|head| field(head, "content-type")),
+    }))
+}
+
+/// The first value of a field.
+fn field(head: &HeadView, name: &str) -> Option<String> {
+    let mut fields = head.fields.iter();
+    let found = fields.find(|(known, _)| known.eq_ignore_ascii_case(name));
+    found.map(|(_, value)| value.clone())
+}
+
+/// The values of conditions. U+0000, which no parameter may have, becomes what it is stored as.
+fn values(conditions: &Conditions) -> Vec<Box<dyn ToSql + Sync>> {
+    let values = conditions.values().iter();
+    values
+        .map(|value| -> Box<dyn ToSql + Sync> {
+            match value {
+                Value::Integer(number) => Box::new(*number),
+                Value::Text(text) => Box::new(super::copy::storable(text).into_owned()),
+                Value::Null | Value::Real(_) | Value::Blob(_) => Box::new(None::<i64>),
+            }
+        })
+        .collect()
+}
+
+fn seq(flow: FlowRef) -> i64 {
+    i64::try_from(flow.seq).unwrap_or(i64::MAX)
+}
+
+fn no_run(text: &str) -> StoreError {
+    UnknownId::NoRun {
+        text: text.to_owned(),
+    }
+    .into()
+}
+
+/// Without the password.
+impl fmt::Debug for PostgresBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PostgresBackend")
+            .field(&self.server.place())
+            .finish()
+    }
+}

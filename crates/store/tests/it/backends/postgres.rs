@@ -1,0 +1,30 @@
+//! PostgreSQL answers as SQLite does.
+
+use oriel_store::{Archive, Location, PostgresArchive, Reader, StoreError};
+use testbed::postgres::PostgresCluster;
+
+use super::Original;
+
+fn copied(original: &Original, cluster: &PostgresCluster) -> Reader {
+    let url = cluster.url("postgres");
+    let location = Location::Postgres(url.clone());
+    // There is nothing before the schema is made.
+    let missing = Reader::open_at(&location);
+    assert!(
+        matches!(missing, Err(StoreError::NotFound { .. })),
+        "{missing:?}"
+    );
+    let mut archive = PostgresArchive::connect(&url).unwrap();
+    archive.migrate().unwrap();
+    original.copy_to(&mut archive);
+    Reader::open_at(&location).unwrap()
+}
+
+#[test]
+fn postgresql_gives_the_same_answers() {
+    let cluster = PostgresCluster::start().unwrap();
+    let original = Original::new();
+    let reader = copied(&original, &cluster);
+    original.compare(&reader);
+    original.compare_filters(&reader);
+}

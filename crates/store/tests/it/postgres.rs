@@ -1,0 +1,507 @@
+//! An archive in PostgreSQL, seen with `psql`.
+
+use std::sync::Arc;
+use std::thread;
+
+use oriel_store::{
+    Archive, ArchiveBatch, FlowRecord, GapRecord, Migrated, Origin, PostgresArchive, READONLY_ROLE,
+    RunRecord, StoreError,
+};
+use testbed::postgres::PostgresCluster;
+use traffic::{Front, Timestamp};
+
+use crate::copies::{record_all_sorts, records};
+use crate::script::{Place, START, Script, client, on_connections, upstream};
+
+fn archive(cluster: &PostgresCluster) -> PostgresArchive {
+    let mut archive = PostgresArchive::connect(&cluster.url("postgres")).unwrap();
+    archive.migrate().unwrap();
+    archive
+}
+
+fn batch(flows: Vec<FlowRecord>) -> ArchiveBatch {
+    ArchiveBatch {
+        flows,
+        ..ArchiveBatch::default()
+    }
+}
+
+/// One flow of each sort, of an oriel of a team.
+fn all_sorts() -> Vec<FlowRecord> {
+    let place = Place::new();
+    record_all_sorts(&place);
+    let mut flows = records(&place.path(), 100);
+    for flow in &mut flows {
+        flow.run = Arc::new(RunRecord {
+            origin: Origin {
+                instance: Some("build-7".to_owned()),
+                user: Some("alice".to_owned()),
+                tags: vec!["a b".to_owned(), "c".to_owned()],
+            },
+            ..RunRecord::clone(&flow.run)
+        });
+    }
+    flows
+}
+
+fn ask(cluster: &PostgresCluster, sql: &str) -> String {
+    cluster.psql("postgres", sql).unwrap().trim_end().to_owned()
+}
+
+#[test]
+fn every_column_is_filled() {
+    let cluster = PostgresCluster::start().unwrap();
+    let flows = all_sorts();
+    archive(&cluster).write(&batch(flows.clone())).unwrap();
+    // The columns of ccproxy's docs/mitm.md (commit 5f5a91c, "CCProxy_HttpTraces Table"), in its order.
+    let columns = "trace_id:text proxy_direction:integer session_id:text method:text url:text host:text \
+        path:text request_headers:jsonb request_body:bytea request_body_size:integer \
+        request_content_type:text status_code:integer response_headers:jsonb response_body:bytea \
+        response_body_size:integer response_content_type:text \
+        start_time:timestamp without time zone end_time:timestamp without time zone \
+        duration_ms:double precision client_ip:text server_ip:text server_port:integer \
+        is_https:boolean error_message:text error_type:text traffic_type:text \
+        created_at:timestamp without time zone";
+    let found = "SELECT string_agg(column_name || ':' || data_type, ' ' ORDER BY ordinal_position)
+        FROM information_schema.columns WHERE table_name = 'CCProxy_HttpTraces'";
+    assert_eq!(ask(&cluster, found), columns);
+
+    let uuid = |seq: usize| &flows[seq - 1].detail.row.uuid;
+    let traced = |seq: usize, columns: &str| {
+        let from = "FROM \"CCProxy_HttpTraces\" WHERE trace_id";
+        ask(
+            &cluster,
+            &format!("SELECT {columns} {from} = '{}'", uuid(seq)),
+        )
+    };
+    assert_eq!(
+        traced(
+            1,
+            "proxy_direction, method, url, host, path, request_content_type, status_code"
+        ),
+        "1|POST|https://api.example.com/v1/messages?a=1|api.example.com|/v1/messages|application/json|200"
+    );
+    assert_eq!(
+        traced(1, "request_headers, response_headers"),
+        "{\"host\": \"api.example.com\", \"content-type\": \"application/json\"}\
+         |{\"x-two\": [\"1\", \"2\"], \"content-type\": \"text/plain\"}"
+    );
+    assert_eq!(
+        traced(
+            1,
+            "convert_from(request_body, 'UTF8'), request_body_size,
+             convert_from(response_body, 'UTF8'), response_body_size, response_content_type"
+        ),
+        "{\"ask\":1}|9|hello world|11|text/plain"
+    );
+    assert_eq!(
+        traced(
+            1,
+            "start_time, end_time, duration_ms, client_ip, server_ip, server_port, is_https"
+        ),
+        "2026-03-02 09:00:00.001|2026-03-02 09:00:00.0018|0.8|127.0.0.1|192.0.2.7|443|t"
+    );
+    assert_eq!(
+        traced(
+            1,
+            "error_type IS NULL, error_message IS NULL, now() at time zone 'UTC' - created_at < '1 hour'"
+        ),
+        "t|t|t"
+    );
+    // A flow that failed has no status; one whose body was cut has its size; a large one is put together.
+    assert_eq!(
+        traced(
+            3,
+            "status_code IS NULL, error_type, error_message, response_headers"
+        ),
+        "t|refused|it refused|{}"
+    );
+    assert_eq!(
+        traced(
+            4,
+            "response_body_size, length(response_body), md5(response_body) = md5(repeat('body ', 10000))"
+        ),
+        "50007|50000|t"
+    );
+    // Ours beside them.
+    let ours = format!(
+        "SELECT run_id, seq, kind, state, instance, \"user\", tags, front, pid, process_name, process_path
+         FROM flows WHERE trace_id = '{}'",
+        uuid(4)
+    );
+    let expected = format!(
+        "{}|4|http|completed|build-7|alice|{{\"a b\",c}}|connect|4711|node|/usr/bin/node",
+        flows[0].run.id
+    );
+    assert_eq!(ask(&cluster, &ours), expected);
+    let messages = "SELECT count(*), sum(size) FROM messages";
+    assert_eq!(ask(&cluster, messages), "2|7003");
+    let indexes = "SELECT count(*) FROM pg_indexes WHERE tablename = 'flows' AND indexdef ~
+        '\\((trace_id|start_time|host|traffic_type|created_at|status_code|proxy_direction|session_id|session_id, start_time)\\)$'";
+    assert_eq!(ask(&cluster, indexes), "9");
+}
+
+/// The queries of ccproxy's docs/mitm.md (commit 5f5a91c), as they are printed there.
+const PRINTED: [&str; 8] = [
+    "SELECT * FROM \"CCProxy_HttpTraces\" ORDER BY start_time DESC LIMIT 10;",
+    "
+  SELECT method, url, status_code, duration_ms
+  FROM \"CCProxy_HttpTraces\"
+  WHERE traffic_type = 'llm'
+  ORDER BY start_time DESC
+  LIMIT 5;
+",
+    "SELECT trace_id, proxy_direction, session_id, method, url, start_time
+FROM \"CCProxy_HttpTraces\"
+ORDER BY start_time DESC
+LIMIT 10;",
+    "SELECT
+  proxy_direction,
+  method,
+  url,
+  status_code,
+  duration_ms,
+  start_time
+FROM \"CCProxy_HttpTraces\"
+WHERE session_id = 'your-session-uuid'
+ORDER BY start_time;",
+    "SELECT url, duration_ms, status_code, proxy_direction
+FROM \"CCProxy_HttpTraces\"
+ORDER BY duration_ms DESC NULLS LAST
+LIMIT 10;",
+    "SELECT
+  host,
+  COUNT(*) FILTER (WHERE status_code >= 400) AS errors,
+  COUNT(*) AS total,
+  ROUND(100.0 * COUNT(*) FILTER (WHERE status_code >= 400) / COUNT(*), 2) AS error_rate
+FROM \"CCProxy_HttpTraces\"
+GROUP BY host
+ORDER BY error_rate DESC;",
+    "SELECT
+  CASE proxy_direction
+    WHEN 0 THEN 'reverse (client→LiteLLM)'
+    WHEN 1 THEN 'forward (LiteLLM→provider)'
+  END AS direction,
+  traffic_type,
+  COUNT(*) AS requests,
+  ROUND(AVG(duration_ms)::numeric, 2) AS avg_duration_ms
+FROM \"CCProxy_HttpTraces\"
+GROUP BY proxy_direction, traffic_type
+ORDER BY proxy_direction, requests DESC;",
+    "SELECT
+  host,
+  method,
+  status_code,
+  duration_ms,
+  session_id,
+  proxy_direction,
+  start_time
+FROM \"CCProxy_HttpTraces\"
+WHERE traffic_type = 'llm'
+ORDER BY start_time DESC
+LIMIT 20;",
+];
+
+#[test]
+fn the_printed_queries_are_answered() {
+    let cluster = PostgresCluster::start().unwrap();
+    let place = Place::new();
+    // A gateway in front, and what it sends out.
+    for flow in 1..=6 {
+        let mut script = Script::new(flow);
+        script.micros = i64::try_from(flow).unwrap() * 1000;
+        if flow == 3 {
+            script.response = Some(b"HTTP/1.1 500 X\r\n\r\n".to_vec());
+        }
+        let mut facts = (*client()).clone();
+        if flow % 2 == 0 {
+            facts.front = Front::Reverse;
+        }
+        place.record(on_connections(
+            script.events(),
+            &Arc::new(facts),
+            &upstream(),
+        ));
+    }
+    place.flush();
+    let flows = records(&place.path(), 100);
+    archive(&cluster).write(&batch(flows.clone())).unwrap();
+    let answer = |query: usize| ask(&cluster, PRINTED[query]);
+    let lines = |query: usize| answer(query).lines().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(lines(0).len(), 6);
+    assert!(lines(0)[0].starts_with(&flows[5].detail.row.uuid));
+    assert_eq!(lines(2).len(), 6);
+    assert!(lines(2)[1].contains("|1||POST|https://api.example.com/v1/messages?a=1|2026-03-02 "));
+    assert_eq!(answer(3), "");
+    assert_eq!(
+        lines(4)[0],
+        "https://api.example.com/v1/messages?a=1|6|200|0"
+    );
+    assert_eq!(answer(5), "api.example.com|1|6|16.67");
+    let types: Vec<_> = lines(6);
+    assert!(
+        types[0].starts_with("reverse (client→LiteLLM)|"),
+        "{types:?}"
+    );
+    assert!(
+        types[1].starts_with("forward (LiteLLM→provider)|"),
+        "{types:?}"
+    );
+    assert!(
+        types[0].ends_with("|3|4.00") && types[1].ends_with("|3|3.00"),
+        "{types:?}"
+    );
+    // The statement that cleans up, which works on the view as on a table.
+    let clean = "DELETE FROM \"CCProxy_HttpTraces\" WHERE created_at < NOW() - INTERVAL '30 days';";
+    ask(&cluster, clean);
+    assert_eq!(lines(0).len(), 6);
+    ask(
+        &cluster,
+        "UPDATE flows SET created_at = created_at - interval '31 days' WHERE seq <= 2",
+    );
+    ask(&cluster, clean);
+    assert_eq!(lines(0).len(), 4);
+}
+
+#[test]
+fn the_schema_is_made_once_and_a_newer_one_refused() {
+    let cluster = PostgresCluster::start().unwrap();
+    let url = cluster.url("postgres");
+    let mut steps: Vec<Migrated> = thread::scope(|scope| {
+        let migrate = || PostgresArchive::connect(&url).unwrap().migrate().unwrap();
+        let others: Vec<_> = (0..4).map(|_| scope.spawn(migrate)).collect();
+        let steps = others.into_iter().map(|other| other.join().unwrap());
+        steps.collect()
+    });
+    steps.sort_by_key(|step| step.from);
+    assert_eq!(steps.iter().filter(|step| step.from < step.to).count(), 1);
+    let known = steps[0].to;
+    assert!(steps.iter().all(|step| step.to == known));
+    let count = "SELECT count(*) FROM oriel_migrations WHERE length(checksum) = 64";
+    assert_eq!(ask(&cluster, count), known.to_string());
+
+    let mut archive = PostgresArchive::connect(&url).unwrap();
+    let status = archive.status().unwrap();
+    assert_eq!(
+        (status.schema, status.known, status.flows),
+        (known, known, 0)
+    );
+    assert!(
+        status.server.starts_with("PostgreSQL 1"),
+        "{}",
+        status.server
+    );
+    ask(
+        &cluster,
+        "INSERT INTO oriel_migrations VALUES (99, 'later', 'x')",
+    );
+    match archive.migrate() {
+        Err(StoreError::NewerSchema { found: 99, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    ask(&cluster, "DELETE FROM oriel_migrations WHERE number = 99");
+    ask(
+        &cluster,
+        "UPDATE oriel_migrations SET checksum = 'x' WHERE number = 1",
+    );
+    let error = archive.migrate().unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+}
+
+#[test]
+fn what_comes_again_replaces_what_was_there() {
+    let cluster = PostgresCluster::start().unwrap();
+    let mut archive = archive(&cluster);
+    let mut flows = all_sorts();
+    let open = flows.iter_mut().find(|flow| flow.detail.row.id.seq == 7);
+    let open = open.unwrap();
+    let early = open.clone();
+    open.detail.row.state = oriel_store::FlowState::Completed;
+    open.detail.row.status = Some(201);
+    archive.write(&batch(vec![early.clone()])).unwrap();
+    // Twice in one batch, and the same batch twice: each flow is there once, as it was last.
+    let twice = [vec![early.clone()], flows.clone(), flows.clone()].concat();
+    archive.write(&batch(twice.clone())).unwrap();
+    archive.write(&batch(twice)).unwrap();
+    let all = "SELECT count(*), count(DISTINCT trace_id), max(status_code) FROM flows";
+    assert_eq!(ask(&cluster, all), "7|7|201");
+    assert_eq!(ask(&cluster, "SELECT count(*) FROM messages"), "2");
+    assert_eq!(
+        ask(
+            &cluster,
+            "SELECT string_agg(flows::text, ' ' ORDER BY number) FROM batches"
+        ),
+        "1 7 7"
+    );
+    // Late, and less: a flow that has ended is not open again.
+    archive.write(&batch(vec![early])).unwrap();
+    assert_eq!(ask(&cluster, all), "7|7|201");
+    // The same place in the run, known by another UUID: it is replaced as well.
+    let mut other = flows[0].clone();
+    other.detail.row.uuid = "01900000-0000-7000-8000-000000000001".to_owned();
+    archive.write(&batch(vec![other])).unwrap();
+    assert_eq!(ask(&cluster, all), "7|7|201");
+}
+
+#[test]
+fn runs_of_many_oriels_have_ids_of_their_own() {
+    let cluster = PostgresCluster::start().unwrap();
+    let mut archive = archive(&cluster);
+    let flows = all_sorts();
+    let others: Vec<FlowRecord> = all_sorts()
+        .into_iter()
+        .map(|mut flow| {
+            flow.run = Arc::new(RunRecord {
+                id: flows[0].run.id,
+                ..RunRecord::clone(&flow.run)
+            });
+            flow
+        })
+        .collect();
+    archive.write(&batch(flows.clone())).unwrap();
+    archive.write(&batch(others.clone())).unwrap();
+    archive.write(&batch(others.clone())).unwrap();
+    assert_eq!(
+        ask(
+            &cluster,
+            "SELECT count(*), count(DISTINCT run_id) FROM flows"
+        ),
+        "14|2"
+    );
+    let ended = Arc::new(RunRecord {
+        ended_at: Some(Timestamp(START + 5)),
+        exit_code: Some(3),
+        ..RunRecord::clone(&others[0].run)
+    });
+    let gap = GapRecord {
+        number: 4,
+        run: Arc::clone(&ended),
+        at: Timestamp(START),
+        reason: "queue_full".to_owned(),
+        events: 7,
+        body_bytes: 9,
+    };
+    let end = ArchiveBatch {
+        runs: vec![ended],
+        gaps: vec![gap],
+        flows: Vec::new(),
+    };
+    archive.write(&end).unwrap();
+    archive.write(&end).unwrap();
+    let run = format!(
+        "SELECT id <> '{}', ended_at, exit_code, instance, (SELECT sum(events) FROM gaps WHERE run_id = id)
+         FROM runs WHERE uuid = '{}'",
+        flows[0].run.id, others[0].run.uuid
+    );
+    assert_eq!(
+        ask(&cluster, &run),
+        "t|2026-03-02 09:00:00.000005|3|build-7|7"
+    );
+}
+
+#[test]
+fn texts_that_postgresql_has_no_place_for_lose_no_flow() {
+    let cluster = PostgresCluster::start().unwrap();
+    let mut archive = archive(&cluster);
+    let mut flow = all_sorts().swap_remove(0);
+    let row = &mut flow.detail.row;
+    row.host = "h\0".repeat(5000);
+    row.url = "https://a/\0\u{1f600}".to_owned();
+    row.started_at = Timestamp(i64::MIN);
+    row.request_bytes = Some(u64::MAX);
+    flow.detail.request.fields = vec![("a\0".to_owned(), "b\0\"\\\u{1}".to_owned()); 3];
+    flow.request_body = Some(vec![0; 5000]);
+    archive.write(&batch(vec![flow])).unwrap();
+    let found =
+        "SELECT left(host, 4), url, request_headers, request_body_size, length(request_body)
+        FROM \"CCProxy_HttpTraces\"";
+    assert_eq!(
+        ask(&cluster, found),
+        "h\u{fffd}h\u{fffd}|https://a/\u{fffd}\u{1f600}|{\"a\u{fffd}\": [\"b\u{fffd}\\\"\\\\\\u0001\", \
+         \"b\u{fffd}\\\"\\\\\\u0001\", \"b\u{fffd}\\\"\\\\\\u0001\"]}|2147483647|5000"
+    );
+}
+
+#[test]
+fn a_conversation_costs_what_is_new_in_it() {
+    let cluster = PostgresCluster::start().unwrap();
+    let mut archive = archive(&cluster);
+    let template = all_sorts().swap_remove(0);
+    let (mut conversation, mut flows, mut raw) = (Vec::new(), Vec::new(), 0);
+    for turn in 0..200_u64 {
+        let words = (turn * 100_000..).flat_map(|word| format!("{} ", word * 7919).into_bytes());
+        conversation.extend(words.take(3000));
+        let mut flow = template.clone();
+        flow.detail.row.id.seq = turn + 1;
+        flow.detail.row.uuid = format!("01900000-0000-7000-8000-{turn:012}");
+        raw += conversation.len();
+        flow.request_body = Some(conversation.clone());
+        flows.push(flow);
+    }
+    for part in flows.chunks(20) {
+        archive.write(&batch(part.to_vec())).unwrap();
+    }
+    let stored: usize = ask(&cluster, "SELECT sum(length(data) + 32) FROM chunks")
+        .parse()
+        .unwrap();
+    let lists: usize = ask(
+        &cluster,
+        "SELECT sum(pg_column_size(request_chunks)) FROM flows",
+    )
+    .parse()
+    .unwrap();
+    assert!(
+        (stored + lists) * 20 < raw,
+        "{stored} and {lists} bytes for {raw}"
+    );
+    let last = "SELECT md5(oriel_body(request_chunks)) FROM flows WHERE seq = 200";
+    let whole = "SELECT length(request_body) FROM \"CCProxy_HttpTraces\" ORDER BY 1 DESC LIMIT 1";
+    assert_eq!(ask(&cluster, whole), conversation.len().to_string());
+    let before = ask(&cluster, last);
+    // What no flow has any more is removed, and nothing else.
+    ask(
+        &cluster,
+        "UPDATE flows SET created_at = created_at - interval '2 days' WHERE seq < 200",
+    );
+    assert_eq!(
+        ask(
+            &cluster,
+            "SELECT oriel_prune(now()::timestamp - interval '1 day')"
+        ),
+        "199"
+    );
+    assert_eq!(ask(&cluster, last), before);
+    let left: usize = ask(&cluster, "SELECT sum(length(data)) FROM chunks")
+        .parse()
+        .unwrap();
+    assert_eq!(left, conversation.len());
+    // A chunk that is missing is told.
+    ask(
+        &cluster,
+        "DELETE FROM chunks WHERE hash = (SELECT hash FROM chunks LIMIT 1)",
+    );
+    let error = cluster.psql("postgres", last).unwrap_err().to_string();
+    assert!(error.contains("chunks, of which"), "{error}");
+}
+
+#[test]
+fn the_readonly_role_reads_and_changes_nothing() {
+    let cluster = PostgresCluster::start().unwrap();
+    archive(&cluster).write(&batch(all_sorts())).unwrap();
+    ask(&cluster, READONLY_ROLE);
+    // Twice is once.
+    ask(&cluster, READONLY_ROLE);
+    let as_reader = |sql: &str| cluster.psql("postgres", &format!("SET ROLE oriel_reader; {sql}"));
+    let count = as_reader("SELECT count(response_body) FROM \"CCProxy_HttpTraces\"").unwrap();
+    assert_eq!(count.trim_end(), "3");
+    for sql in [
+        "DELETE FROM \"CCProxy_HttpTraces\"",
+        "UPDATE flows SET host = ''",
+        "INSERT INTO chunks VALUES ('', '')",
+        "SELECT oriel_prune('infinity')",
+        "CREATE TABLE mine (n int)",
+    ] {
+        assert!(as_reader(sql).is_err(), "{sql}");
+    }
+    assert_eq!(ask(&cluster, "SELECT count(*) FROM flows"), "7");
+}

@@ -3,6 +3,7 @@
 //! a browser cannot use it, since the Host field must name this very address.
 
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -25,6 +26,8 @@ use crate::wiring::listen_problem;
 #[derive(Debug)]
 pub(crate) struct Admin {
     listener: TcpListener,
+    /// What the settings said: port 0 may have become another.
+    asked: SocketAddr,
     address: SocketAddr,
 }
 
@@ -66,18 +69,38 @@ pub(crate) struct Answer {
 }
 
 impl Admin {
-    pub(crate) async fn bind(address: SocketAddr) -> Result<Self, Problem> {
-        if !address.ip().is_loopback() {
-            let what = format!("the admin address {address} is not a loopback address");
+    /// Listens, on one of `handed` if it has one for this address.
+    pub(crate) async fn bind(
+        asked: SocketAddr,
+        handed: Vec<(SocketAddr, std::net::TcpListener)>,
+    ) -> Result<Self, Problem> {
+        if !asked.ip().is_loopback() {
+            let what = format!("the admin address {asked} is not a loopback address");
             return Err(Problem::new("ORL0104", Exit::Permission, what)
                 .why("the admin port has no credentials, so it is for this machine only")
-                .fix(format!("--admin 127.0.0.1:{}", address.port()))
+                .fix(format!("--admin 127.0.0.1:{}", asked.port()))
                 .fix("--admin off"));
         }
-        let failed = |error: std::io::Error| listen_problem(&error, address, "--admin");
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let failed = |error: std::io::Error| listen_problem(&error, asked, "--admin");
+        let handed = handed.into_iter().find(|(address, _)| *address == asked);
+        let listener = match handed {
+            Some((_, socket)) => {
+                socket.set_nonblocking(true).map_err(failed)?;
+                TcpListener::from_std(socket).map_err(failed)?
+            }
+            None => TcpListener::bind(asked).await.map_err(failed)?,
+        };
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address })
+        Ok(Self {
+            listener,
+            asked,
+            address,
+        })
+    }
+
+    /// The address that was asked for.
+    pub(crate) fn asked(&self) -> SocketAddr {
+        self.asked
     }
 
     pub(crate) fn local_address(&self) -> SocketAddr {
@@ -85,7 +108,7 @@ impl Admin {
     }
 
     /// Answers until it is dropped.
-    pub(crate) async fn serve(self, status: Arc<Status>) {
+    pub(crate) async fn serve(&self, status: Arc<Status>) {
         let mut connections = JoinSet::new();
         loop {
             while connections.len() >= ADMIN_CONNECTIONS_MAX {
@@ -106,6 +129,12 @@ impl Admin {
                 }
             });
         }
+    }
+}
+
+impl AsFd for Admin {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
     }
 }
 
@@ -202,6 +231,11 @@ impl Answer {
         stream.write_all(head.as_bytes()).await?;
         stream.write_all(&self.body).await?;
         stream.shutdown().await
+    }
+
+    pub(crate) fn with_status(mut self, status: &'static str) -> Self {
+        self.status = status;
+        self
     }
 
     pub(crate) fn json(document: &serde_json::Value) -> Self {

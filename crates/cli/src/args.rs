@@ -34,7 +34,7 @@ pub(crate) use flows::{
 pub(crate) use proxy::{AuthorityFlags, DataFlags};
 pub(crate) use run::{CaptureWhich, EnvMode, Run, SummaryForm};
 pub(crate) use serve::Serve;
-pub(crate) use service::{LogLevel, Logs, Start, Stop};
+pub(crate) use service::{LogLevel, Logs, Restart, Start, Stop};
 
 use crate::terminal::When;
 
@@ -122,6 +122,11 @@ pub(crate) enum Command {
     /// Stop the proxy in the background; what it saw is stored
     #[command(after_help = "Examples:\n  oriel stop\n  oriel stop --drain 2m")]
     Stop(Stop),
+    /// Have another process take the place of the one in the background; nothing is cut
+    #[command(
+        after_help = "Example:\n  oriel restart      after an update, or a change that needs it"
+    )]
+    Restart(Restart),
     /// Whether the proxy in the background runs, where, and how it does
     #[command(
         after_help = "Examples:\n  oriel status\n  oriel status --json; echo $?    3 if it does not run"

@@ -12,6 +12,7 @@ pub(crate) mod flows;
 pub(crate) mod import;
 pub(crate) mod logs;
 pub(crate) mod man;
+pub(crate) mod restart;
 pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod start;
@@ -31,6 +32,7 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Prob
         Command::Serve(arguments) => serve::run(context, &arguments),
         Command::Start(arguments) => start::run(context, &arguments),
         Command::Stop(arguments) => stop::run(context, &arguments),
+        Command::Restart(arguments) => restart::run(context, &arguments),
         Command::Status => status::run(context),
         Command::Logs(arguments) => logs::run(context, &arguments),
         Command::Env(arguments) => env::run(context, &arguments),

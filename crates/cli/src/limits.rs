@@ -101,3 +101,11 @@ pub(crate) const IMPORT_BATCH_FLOWS_MAX: usize = 500;
 pub(crate) const IMPORT_BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Flows of a file that are named when they cannot be imported; the others are counted.
 pub(crate) const LEFT_OUT_TOLD_MAX: u64 = 20;
+/// Sockets that are handed on by a service: the kernel takes 253 descriptors in one message
+/// (`SCM_MAX_FD`).
+pub(crate) const HANDED_MAX: usize = 253;
+/// Bytes of their names: paths of sockets have at most 107 octets.
+pub(crate) const HANDED_BYTES_MAX: usize = 64 * 1024;
+/// How long what is open may go on in a service that was replaced: an answer of a model takes minutes,
+/// and nobody waits for the process.
+pub(crate) const RESTART_DRAIN: Duration = Duration::from_secs(60 * 60);

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use crate::command::explain::ENTRIES;
 use crate::escape::escape_line;
 use crate::exit::Exit;
 use crate::terminal::{Colour, Pen};
@@ -47,6 +48,26 @@ impl Problem {
             fix: Vec::new(),
             exit,
         }))
+    }
+
+    /// What [`Self::to_json`] wrote, perhaps in another process; `None` if its code is not known here.
+    pub(crate) fn of_json(document: &serde_json::Value) -> Option<Self> {
+        let text = |key: &str| document[key].as_str();
+        let code = text("code")?;
+        let entry = ENTRIES.iter().find(|entry| entry.code == code)?;
+        let exit = document["exit_code"].as_u64()?;
+        let exit = Exit::Child(u8::try_from(exit).ok()?);
+        let what = match text("place") {
+            Some(place) => format!("{} ({place})", text("message")?),
+            None => text("message")?.to_owned(),
+        };
+        let mut problem = Self::new(entry.code, exit, what);
+        problem.0.why = text("why").map(str::to_owned);
+        let fixes = document["fix"].as_array();
+        for fix in fixes.into_iter().flatten().filter_map(|fix| fix.as_str()) {
+            problem = problem.fix(fix);
+        }
+        Some(problem)
     }
 
     /// Something that cannot be, unless oriel is wrong.
@@ -215,6 +236,18 @@ mod tests {
           fix   one
                 two
         "#);
+    }
+
+    #[test]
+    fn a_problem_of_another_process_is_told_as_there() {
+        let problem = Problem::new("ORL0103", Exit::Busy, "port 1 is in use")
+            .why("because")
+            .fix("one");
+        let told: serde_json::Value = serde_json::from_str(&problem.to_json()).unwrap();
+        let heard = Problem::of_json(&told).unwrap();
+        assert_eq!(heard.render(Pen::plain()), problem.render(Pen::plain()));
+        assert_eq!(heard.exit.code(), 6);
+        assert!(Problem::of_json(&serde_json::json!({"code": "none of ours"})).is_none());
     }
 
     #[test]

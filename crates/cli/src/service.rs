@@ -3,10 +3,13 @@
 
 pub(crate) mod ask;
 pub(crate) mod control;
+pub(crate) mod handover;
+pub(crate) mod inherited;
 pub(crate) mod lock;
 pub(crate) mod log_file;
 pub(crate) mod notify;
 pub(crate) mod orders;
+pub(crate) mod succession;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};

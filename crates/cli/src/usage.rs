@@ -155,7 +155,7 @@ Start here
   oriel flows                       look at what it sent
   oriel demo                        see it work, offline
 
-Capture   run  start  stop  status  logs  serve  env  demo
+Capture   run  start  stop  restart  status  logs  serve  env  demo
 Look      flows list  flows show  flows tail
 Govern    ca
 Operate   config

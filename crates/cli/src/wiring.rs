@@ -35,6 +35,7 @@ use crate::listeners::{listeners, refuse_exposure, upstreams};
 use crate::paths::database;
 use crate::port::port_in_use;
 use crate::problem::Problem;
+use crate::service::handover::Sockets;
 use crate::session_authority::{self, SessionAuthority};
 use crate::settings::Settings;
 use crate::store_problem::store_problem;
@@ -47,6 +48,8 @@ pub(crate) struct Plan {
     pub(crate) run: NewRun,
     pub(crate) authority: AuthorityPlan,
     pub(crate) engine: EnginePlan,
+    /// Sockets that listen already.
+    pub(crate) sockets: Sockets,
 }
 
 /// Whose leaves clients see.
@@ -151,7 +154,7 @@ pub(crate) async fn start(settings: &Settings, plan: Plan) -> Result<Station, Pr
     let store = open_store(settings)?;
     let admin = match settings.admin.value {
         AdminListen::Off => None,
-        AdminListen::At(address) => Some(Admin::bind(address).await?),
+        AdminListen::At(address) => Some(Admin::bind(address, plan.sockets.admin).await?),
     };
     if plan.authority == AuthorityPlan::Session {
         // It ends with the run, and nobody is to install it.
@@ -162,7 +165,8 @@ pub(crate) async fn start(settings: &Settings, plan: Plan) -> Result<Station, Pr
         records: store.is_some(),
         recorder: OnceLock::new(),
     });
-    let proxy = Proxy::bind(config, Some(Arc::clone(&relay) as Arc<dyn Watcher>))
+    let watcher = Arc::clone(&relay) as Arc<dyn Watcher>;
+    let proxy = Proxy::bind_to(config, Some(watcher), plan.sockets.engine)
         .await
         .map_err(|error| bind_problem(&error))?;
     let address = proxy.local_address();

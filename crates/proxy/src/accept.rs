@@ -20,7 +20,7 @@ use crate::entrance::Entrance;
 use crate::governor::Clients;
 use crate::handler::{Gate, HandlerCounts, InterceptHandler, Observer};
 use crate::limits::{CONNECTIONS_MAX, LEAVES_MAX, POOL_SWEEP, PROCESS_LOOKUPS_DRAIN};
-use crate::listen::{Accepted, Listening};
+use crate::listen::{Accepted, Listening, ListeningSocket, Sockets};
 use crate::metrics::{Counters, Metrics};
 use crate::process::Attribution;
 use crate::rejections::Rejections;
@@ -57,6 +57,7 @@ struct Lasting {
     /// What was asked for, and what it became.
     listen: Vec<ListenAddress>,
     bound: Vec<ListenAddress>,
+    sockets: Sockets,
     watcher: Option<Arc<dyn Watcher>>,
     gate: Option<Arc<Gate>>,
     flows: Arc<FlowCount>,
@@ -139,7 +140,20 @@ impl Proxy {
         config: ProxyConfig,
         watcher: Option<Arc<dyn Watcher>>,
     ) -> Result<Self, BindError> {
-        Self::bind_with(config, watcher, None).await
+        Self::bind_with(config, watcher, None, Vec::new()).await
+    }
+
+    /// As [`Proxy::bind`], on sockets that listen already: each of `handed` is used for the listener
+    /// whose address it has, and closed if there is none.
+    ///
+    /// # Errors
+    /// As [`Proxy::bind`].
+    pub async fn bind_to(
+        config: ProxyConfig,
+        watcher: Option<Arc<dyn Watcher>>,
+        handed: Vec<ListeningSocket>,
+    ) -> Result<Self, BindError> {
+        Self::bind_with(config, watcher, None, handed).await
     }
 
     /// As [`Proxy::bind`], with a handler that decides about requests and is told of what passes.
@@ -154,19 +168,20 @@ impl Proxy {
         let counts = Arc::new(HandlerCounts::default());
         let gate = Gate::new(handler, config.handler.clone(), counts);
         let observer = Observer::new(Arc::clone(&gate), watcher);
-        Self::bind_with(config, Some(Arc::new(observer)), Some(gate)).await
+        Self::bind_with(config, Some(Arc::new(observer)), Some(gate), Vec::new()).await
     }
 
     async fn bind_with(
         config: ProxyConfig,
         watcher: Option<Arc<dyn Watcher>>,
         gate: Option<Arc<Gate>>,
+        handed: Vec<ListeningSocket>,
     ) -> Result<Self, BindError> {
         if config.listeners.is_empty() {
             return Err(BindError::NoListener);
         }
         let listen = addresses(&config);
-        let listening = Listening::bind(listen.iter()).await;
+        let listening = Listening::bind(listen.iter(), handed).await;
         let listening = listening.map_err(|(address, source)| BindError::Listen {
             address: address.clone(),
             source,
@@ -178,6 +193,7 @@ impl Proxy {
             own_addresses,
             listen,
             bound,
+            sockets: listening.sockets(),
             watcher,
             gate,
             flows: Arc::default(),
@@ -295,6 +311,21 @@ impl Control {
     #[must_use]
     pub fn addresses(&self) -> &[ListenAddress] {
         &self.lasting.bound
+    }
+
+    /// A duplicate of each socket that the proxy listens on, for [`Proxy::bind_to`] of a process that
+    /// takes its place. Both accept from then on. None once the proxy has stopped.
+    ///
+    /// # Errors
+    /// If there are no descriptors left.
+    pub fn sockets(&self) -> io::Result<Vec<ListeningSocket>> {
+        self.lasting.sockets.duplicate()
+    }
+
+    /// Leaves the files of Unix-domain sockets where they are when the proxy ends: they are another
+    /// process's now.
+    pub fn leave_socket_files(&self) {
+        self.lasting.sockets.leave_files();
     }
 
     /// What the proxy has done so far, and what it is doing. It looks at every upstream host that is

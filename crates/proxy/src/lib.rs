@@ -117,6 +117,7 @@ pub use handler::{
     SocketFamily, StreamChunk, TlsInfo,
 };
 pub use http1::head::frames_or_routes;
+pub use listen::{ListeningSocket, SocketFile};
 pub use local_site::LocalSite;
 pub use metrics::Metrics;
 pub use mitm::{

@@ -2,6 +2,7 @@
 //! nothing from a client.
 
 use std::io;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use tokio::net::TcpListener;
@@ -9,6 +10,10 @@ use traffic::{ClientAddress, ListenAddress};
 
 use crate::limits::ACCEPT_PAUSE;
 use crate::stream::Wire;
+
+mod handed;
+use handed::Handed;
+pub use handed::{ListeningSocket, SocketFile};
 
 #[cfg(unix)]
 mod unix;
@@ -27,7 +32,7 @@ pub(crate) use elsewhere::UnixStream;
 /// All places where clients are accepted.
 #[derive(Debug)]
 pub(crate) struct Listening {
-    bound: Vec<Bound>,
+    bound: Arc<Vec<Bound>>,
     /// Which is looked at first the next time, so that a busy one does not keep others waiting.
     first: usize,
 }
@@ -43,9 +48,14 @@ pub(crate) struct Accepted {
     pub(crate) proxy_address: ListenAddress,
 }
 
+/// The sockets of a [`Listening`], as long as it lives.
+#[derive(Clone, Debug)]
+pub(crate) struct Sockets(Weak<Vec<Bound>>);
+
 #[derive(Debug)]
 struct Bound {
     socket: Socket,
+    asked: ListenAddress,
     /// With the port that the system chose.
     address: ListenAddress,
 }
@@ -57,19 +67,28 @@ enum Socket {
 }
 
 impl Listening {
-    /// Listens on all addresses, or on none.
+    /// Listens on all addresses, or on none. Where one of `handed` is for an address it is used, and
+    /// those that are for none are closed.
     pub(crate) async fn bind<'a>(
         addresses: impl Iterator<Item = &'a ListenAddress>,
+        mut handed: Vec<ListeningSocket>,
     ) -> Result<Self, (&'a ListenAddress, io::Error)> {
         let mut bound = Vec::new();
         for address in addresses {
-            bound.push(
-                Bound::new(address)
-                    .await
-                    .map_err(|error| (address, error))?,
-            );
+            let one = handed.iter().position(|one| one.address == *address);
+            let one = match one {
+                Some(number) => Bound::take_over(handed.remove(number)),
+                None => Bound::new(address).await,
+            };
+            bound.push(one.map_err(|error| (address, error))?);
         }
+        let bound = Arc::new(bound);
         Ok(Self { bound, first: 0 })
+    }
+
+    /// The sockets, for handing them on.
+    pub(crate) fn sockets(&self) -> Sockets {
+        Sockets(Arc::downgrade(&self.bound))
     }
 
     /// In the order in which they were asked for.
@@ -107,17 +126,67 @@ impl Listening {
     }
 }
 
+impl Sockets {
+    /// A duplicate of each, which goes on listening when the proxy does not; none once it stopped.
+    pub(crate) fn duplicate(&self) -> io::Result<Vec<ListeningSocket>> {
+        let bound = self.0.upgrade().unwrap_or_default();
+        bound.iter().map(Bound::duplicate).collect()
+    }
+
+    /// Leaves the files of Unix-domain sockets where they are.
+    pub(crate) fn leave_files(&self) {
+        for bound in self.0.upgrade().unwrap_or_default().iter() {
+            if let Socket::Unix(socket) = &bound.socket {
+                socket.leave_file();
+            }
+        }
+    }
+}
+
 impl Bound {
+    fn take_over(handed: ListeningSocket) -> io::Result<Self> {
+        let asked = handed.address;
+        match handed.socket {
+            Handed::Tcp(socket) => {
+                socket.set_nonblocking(true)?;
+                Ok(Self {
+                    address: socket.local_addr()?.into(),
+                    socket: Socket::Tcp(TcpListener::from_std(socket)?),
+                    asked,
+                })
+            }
+            #[cfg(unix)]
+            Handed::Unix { socket, file } => Ok(Self {
+                address: asked.clone(),
+                socket: Socket::Unix(UnixSocket::take_over(&asked, socket, file)?),
+                asked,
+            }),
+        }
+    }
+
+    fn duplicate(&self) -> io::Result<ListeningSocket> {
+        let socket = match &self.socket {
+            Socket::Tcp(socket) => Handed::Tcp(duplicate(socket)?.into()),
+            Socket::Unix(socket) => socket.duplicate()?,
+        };
+        Ok(ListeningSocket {
+            address: self.asked.clone(),
+            socket,
+        })
+    }
+
     async fn new(address: &ListenAddress) -> io::Result<Self> {
         match address {
             ListenAddress::Tcp(address) => {
                 let listener = TcpListener::bind(address).await?;
                 Ok(Self {
+                    asked: (*address).into(),
                     address: listener.local_addr()?.into(),
                     socket: Socket::Tcp(listener),
                 })
             }
             ListenAddress::Unix(path) => Ok(Self {
+                asked: address.clone(),
                 address: address.clone(),
                 socket: Socket::Unix(UnixSocket::bind(path)?),
             }),
@@ -148,6 +217,19 @@ impl Bound {
             }),
         }
     }
+}
+
+/// Another descriptor of the same socket.
+#[cfg(unix)]
+fn duplicate(socket: &TcpListener) -> io::Result<std::os::fd::OwnedFd> {
+    use std::os::fd::AsFd;
+    socket.as_fd().try_clone_to_owned()
+}
+
+#[cfg(windows)]
+fn duplicate(socket: &TcpListener) -> io::Result<std::os::windows::io::OwnedSocket> {
+    use std::os::windows::io::AsSocket;
+    socket.as_socket().try_clone_to_owned()
 }
 
 /// What fails on an accepted socket fails because its client has gone.

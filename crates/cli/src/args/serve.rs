@@ -24,6 +24,9 @@ pub(crate) struct Serve {
     pub(crate) log_format: Option<LogFormat>,
     #[command(flatten)]
     pub(crate) proxy: ProxyFlags,
+    /// Take the place of the service that starts this process.
+    #[arg(long, hide = true)]
+    pub(crate) take_over: bool,
 }
 
 impl Serve {

@@ -29,6 +29,13 @@ pub(crate) struct Stop {
 }
 
 #[derive(Clone, Debug, Args)]
+pub(crate) struct Restart {
+    /// How long open connections may go on in the process that is replaced
+    #[arg(long, value_name = "TIME")]
+    pub(crate) drain: Option<Period>,
+}
+
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Logs {
     /// Go on as they come
     #[arg(short, long)]

@@ -20,6 +20,7 @@ use crate::limits::RUN_DRAIN;
 use crate::output::{print, print_json};
 use crate::problem::Problem;
 use crate::runtime;
+use crate::service::handover::Sockets;
 use crate::settings::{Purpose, Settings};
 use crate::store_problem::store_problem;
 use crate::summary::Summary;
@@ -84,6 +85,7 @@ fn plan(root: CertificateDer<'static>) -> Plan {
             drain: Some(RUN_DRAIN),
             extra_roots: vec![root],
         },
+        sockets: Sockets::default(),
     }
 }
 

@@ -152,6 +152,10 @@ pub(crate) const ENTRIES: &[Entry] = &[
         "It runs, since it holds its lock, but says nothing: it was stopped by a signal, or waits for a disk. `oriel stop` ends it, by force if need be."),
     entry("ORL0903", "the service could not be started",
         "It ended before it served, or did not serve in time. What it said stands above, or in `oriel logs`; `oriel serve` shows it in the foreground."),
+    entry("ORL0904", "the service cannot be restarted",
+        "A service in the foreground belongs to whoever waits for its end, so no other process can take its place; and one restart has to end before the next. Under a service manager that is told how it goes (Type=notify), and after `oriel start`, it can."),
+    entry("ORL0905", "the service does not run",
+        "What was asked for needs a service that runs: oriel start."),
     entry("ORL7000", "a mistake in oriel",
         "Please report it with the command and the message."),
 ];

@@ -29,6 +29,7 @@ use crate::output::{report, say, say_line};
 use crate::problem::Problem;
 use crate::quantity::plural;
 use crate::run_folder::RunFolder;
+use crate::service::handover::Sockets;
 use crate::settings::{Purpose, Settings};
 use crate::signals::{Came, Signals};
 use crate::store_problem::store_problem;
@@ -212,6 +213,7 @@ impl Job<'_> {
                 drain: Some(RUN_DRAIN.min(self.settings.timeout_drain.value.0)),
                 extra_roots: Vec::new(),
             },
+            sockets: Sockets::default(),
         }
     }
 

@@ -4,8 +4,10 @@
 mod reload;
 mod signals;
 
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use proxy::ConnectPorts;
 use store::{EndRun, NewRun, RunKind};
 use traffic::ListenAddress;
@@ -18,15 +20,18 @@ use crate::config::keys::unknown_variables;
 use crate::config::values::Redact;
 use crate::context::Context;
 use crate::exit::Exit;
+use crate::limits::KILL_AFTER;
 use crate::listeners::upstreams;
 use crate::output::print_json;
 use crate::problem::Problem;
-use crate::service::Place;
-use crate::service::control::ControlSocket;
+use crate::service::control::{ControlSocket, Desk};
+use crate::service::handover::{self, Other, Sockets, Word};
 use crate::service::lock::ServiceLock;
 use crate::service::log_file::LogFile;
 use crate::service::notify::Notifier;
 use crate::service::orders::Orders;
+use crate::service::succession::{Launch, Succession};
+use crate::service::{Place, inherited};
 use crate::settings::{Purpose, Settings};
 use crate::wiring::{AuthorityPlan, EnginePlan, Plan, Station, start};
 use crate::{authority, descriptors, logging, runtime};
@@ -45,23 +50,21 @@ enum Stance {
     Detached(Arc<LogFile>),
 }
 
+/// What a service has from before it serves.
+struct Standing {
+    /// Only who has it is the service that can be asked.
+    lock: Option<ServiceLock>,
+    control: Option<UnixListener>,
+    sockets: Sockets,
+    /// The process whose place is taken.
+    before: Option<Arc<Other>>,
+}
+
 /// Serves in the foreground.
 pub(crate) fn run(context: &Context, arguments: &Serve) -> Result<Exit, Problem> {
-    let settings = context.settings(Purpose::Serve, arguments.layer())?;
-    logging::start(context, &settings)?;
-    let place = Place::of(&context.paths);
-    let lock = ServiceLock::take(&place).unwrap_or_else(|problem| {
-        tracing::warn!(
-            why = problem.why,
-            "{}: oriel status does not see this service",
-            problem.what
-        );
-        None
-    });
-    if lock.is_none() {
-        tracing::debug!("another service is the one that oriel status shows");
-    }
-    serve_on(context, arguments, settings, Stance::Foreground, lock)
+    let before = predecessor(arguments)?;
+    let served = serve_in_foreground(context, arguments, before.clone());
+    tell_failure(before.as_deref(), served)
 }
 
 /// Serves without a terminal. If another service runs, `null` is printed in place of a status.
@@ -69,29 +72,112 @@ pub(crate) fn run_detached(context: &Context, arguments: &Serve) -> Result<Exit,
     // A child is no leader of its process group yet, so this cannot fail; and if it did, the service
     // would end with the terminal.
     let _session = rustix::process::setsid();
+    let before = predecessor(arguments)?;
+    let served = serve_detached(context, arguments, before.clone());
+    tell_failure(before.as_deref(), served)
+}
+
+fn predecessor(arguments: &Serve) -> Result<Option<Arc<Other>>, Problem> {
+    let other = arguments.take_over.then(Other::at_stdin).transpose();
+    let other = other.map_err(|error| Problem::bug(format!("stdin is no service: {error}")))?;
+    Ok(other.map(Arc::new))
+}
+
+/// The process whose place was to be taken goes on, and says why.
+fn tell_failure(before: Option<&Other>, served: Result<Exit, Problem>) -> Result<Exit, Problem> {
+    if let (Some(before), Err(problem)) = (before, &served) {
+        let document = serde_json::from_str(&problem.to_json()).unwrap_or_default();
+        // It has gone, or we served before and it has what it waited for.
+        let _gone = before.say(&Word::Failed(document));
+    }
+    served
+}
+
+fn serve_in_foreground(
+    context: &Context,
+    arguments: &Serve,
+    before: Option<Arc<Other>>,
+) -> Result<Exit, Problem> {
+    let settings = context.settings(Purpose::Serve, arguments.layer())?;
+    logging::start(context, &settings)?;
+    let standing = match before {
+        Some(before) => Standing::take_over(before)?,
+        None => {
+            let lock = ServiceLock::take(&Place::of(&context.paths)).unwrap_or_else(|problem| {
+                tracing::warn!(
+                    why = problem.why,
+                    "{}: oriel status does not see this service",
+                    problem.what
+                );
+                None
+            });
+            if lock.is_none() {
+                tracing::debug!("another service is the one that oriel status shows");
+            }
+            Standing::new(lock, &settings)
+        }
+    };
+    serve_on(context, arguments, settings, Stance::Foreground, standing)
+}
+
+fn serve_detached(
+    context: &Context,
+    arguments: &Serve,
+    before: Option<Arc<Other>>,
+) -> Result<Exit, Problem> {
     let settings = context.settings(Purpose::Serve, arguments.layer())?;
     let place = Place::of(&context.paths);
-    let Some(lock) = ServiceLock::take(&place)? else {
-        print_json(&serde_json::Value::Null)?;
-        return Ok(Exit::Success);
+    let standing = match before {
+        Some(before) => Standing::take_over(before)?,
+        None => match ServiceLock::take(&place)? {
+            Some(lock) => Standing::new(Some(lock), &settings),
+            None => {
+                print_json(&serde_json::Value::Null)?;
+                return Ok(Exit::Success);
+            }
+        },
     };
     let log =
         LogFile::open(&place.log).map_err(|error| authority::unwritable(&place.log, &error))?;
     let log = Arc::new(log);
     logging::start_in_file(context, &settings, Arc::clone(&log))?;
     let stance = Stance::Detached(log);
-    serve_on(context, arguments, settings, stance, Some(lock)).inspect_err(|problem| {
+    serve_on(context, arguments, settings, stance, standing).inspect_err(|problem| {
         tracing::error!(code = problem.code, why = problem.why, "{}", problem.what);
     })
 }
 
-/// Only who has the lock is the service that can be asked.
+impl Standing {
+    fn new(lock: Option<ServiceLock>, settings: &Settings) -> Self {
+        Self {
+            lock,
+            control: None,
+            sockets: inherited::sockets(settings),
+            before: None,
+        }
+    }
+
+    fn take_over(before: Arc<Other>) -> Result<Self, Problem> {
+        let (office, sockets) = handover::take(before.stream()).map_err(|error| {
+            Problem::bug(format!(
+                "cannot take over from the running service: {error}"
+            ))
+        })?;
+        Ok(Self {
+            lock: Some(ServiceLock::handed(office.lock)),
+            control: Some(office.control),
+            sockets,
+            before: Some(before),
+        })
+    }
+}
+
 fn serve_on(
     context: &Context,
     arguments: &Serve,
     settings: Settings,
     stance: Stance,
-    lock: Option<ServiceLock>,
+    standing: Standing,
 ) -> Result<Exit, Problem> {
     for (name, meant) in unknown_variables(context.environment.names()) {
         tracing::warn!(
@@ -101,11 +187,7 @@ fn serve_on(
         );
     }
     descriptors::raise_limit();
-    let place = lock.as_ref().map(|_lock| Place::of(&context.paths));
-    let served = runtime::build()?.block_on(serve(context, arguments, settings, stance, place));
-    // Whoever waits for our end waits for what was queued as well.
-    drop(lock);
-    served
+    runtime::build()?.block_on(serve(context, arguments, settings, stance, standing))
 }
 
 async fn serve(
@@ -113,14 +195,19 @@ async fn serve(
     arguments: &Serve,
     settings: Settings,
     stance: Stance,
-    place: Option<Place>,
+    standing: Standing,
 ) -> Result<Exit, Problem> {
     // Before anything is announced, so that a signal right after it is not lost.
     let signals = ServiceSignals::listen(&stance)?;
-    let notifier = Notifier::of(&context.environment);
+    let notifier = Arc::new(Notifier::of(&context.environment));
     let orders = Orders::new();
-    let station = start(&settings, plan(&settings)).await?;
-    let control = place.as_ref().map(ControlSocket::bind).transpose()?;
+    let Standing {
+        lock,
+        control,
+        sockets,
+        before,
+    } = standing;
+    let station = start(&settings, plan(&settings, sockets)).await?;
     let mut status = station.status(&settings);
     if let Stance::Detached(log) = &stance {
         status.log = Some(log.path().to_owned());
@@ -134,35 +221,76 @@ async fn serve(
         recording,
         ..
     } = station;
-    stance.tell_ready(&status.to_json())?;
-    notifier.ready();
+    let admin = admin.map(Arc::new);
+    let succession = match lock {
+        Some(lock) => {
+            let place = Place::of(&context.paths);
+            Some(Arc::new(Succession {
+                launch: Launch::of_process().map_err(|error| {
+                    Problem::bug(format!("cannot tell which program this is: {error}"))
+                })?,
+                engine: proxy.control(),
+                admin: admin.clone(),
+                control: Arc::new(match control {
+                    Some(socket) => ControlSocket::handed(&place, socket)?,
+                    None => ControlSocket::bind(&place)?,
+                }),
+                lock: Mutex::new(Some(lock)),
+            }))
+        }
+        None => None,
+    };
+    let can_be_replaced = matches!(stance, Stance::Detached(_)) || notifier.is_managed();
+    let desk = Desk {
+        status: Arc::clone(&status),
+        orders: orders.clone(),
+        notifier: Arc::clone(&notifier),
+        succession: succession.clone().filter(|_| can_be_replaced),
+    };
+    stance.tell_ready(&status.to_json(), before.as_deref(), succession.as_deref())?;
+    if before.is_none() {
+        notifier.ready();
+    }
     let admin = async {
-        match admin {
+        match &admin {
             Some(admin) => admin.serve(Arc::clone(&status)).await,
             None => std::future::pending().await,
         }
     };
     let controlled = async {
-        match &control {
-            Some(control) => control.serve(Arc::clone(&status), orders.clone()).await,
+        match &succession {
+            Some(succession) => succession.control.serve(&desk).await,
             None => std::future::pending().await,
         }
     };
     let stopping = async {
         let drain = orders.stopped().await;
-        tracing::info!("stopping: no new connections, open ones may end");
-        notifier.stopping();
+        if !orders.is_replaced() {
+            tracing::info!("stopping: no new connections, open ones may end");
+            notifier.stopping();
+        }
         drain
+    };
+    let beside = async {
+        tokio::select! {
+            () = admin => "the admin port",
+            () = controlled => "the control socket",
+            () = notifier.keep_alive() => "the watchdog",
+            () = reloader.run(&orders, &notifier) => "reloading",
+            // Another process does all that from now on.
+            () = orders.replaced() => std::future::pending().await,
+        }
     };
     tokio::select! {
         drained = proxy.serve_until(stopping) => tell_cut(drained.connections_cut),
         () = orders.cut() => tracing::warn!("cut what was open: it was said twice"),
         () = signals.pass_on(&orders) => return Err(Problem::bug("signals ended by themselves")),
-        () = admin => return Err(Problem::bug("the admin port ended by itself")),
-        () = controlled => return Err(Problem::bug("the control socket ended by itself")),
-        () = notifier.keep_alive() => return Err(Problem::bug("the watchdog ended by itself")),
-        () = reloader.run(&orders, &notifier) => {
-            return Err(Problem::bug("reloading ended by itself"));
+        ended = beside => return Err(Problem::bug(format!("{ended} ended by itself"))),
+    }
+    if let Some(before) = before.filter(|_| !orders.is_replaced()) {
+        let ending = tokio::task::spawn_blocking(move || before.end(KILL_AFTER));
+        if let Ok(Err(error)) = ending.await {
+            tracing::debug!(%error, "the process before this one has ended, or does not");
         }
     }
     if let Some(recording) = recording {
@@ -173,18 +301,31 @@ async fn serve(
         })?;
     }
     tracing::info!("stopped");
+    // Whoever waits for our end waits for what was queued as well.
+    drop(succession);
     Ok(Exit::Success)
 }
 
 impl Stance {
-    /// Tells whoever started us how we are, and lets go of them.
-    fn tell_ready(&self, status: &serde_json::Value) -> Result<(), Problem> {
+    /// Tells whoever waits for it how we are, and lets go of them.
+    fn tell_ready(
+        &self,
+        status: &serde_json::Value,
+        before: Option<&Other>,
+        succession: Option<&Succession>,
+    ) -> Result<(), Problem> {
+        let wrong = |error: std::io::Error| Problem::bug(format!("cannot detach: {error}"));
+        if let (Some(before), Some(succession)) = (before, succession) {
+            succession.assume_office().map_err(wrong)?;
+            before.say(&Word::Serves(status.clone())).map_err(wrong)?;
+        }
         let Self::Detached(log) = self else {
             return Ok(());
         };
-        let wrong = |error: std::io::Error| Problem::bug(format!("cannot detach: {error}"));
-        // They may have lost patience: we serve all the same.
-        let _gone = print_json(status);
+        if before.is_none() {
+            // They may have lost patience: we serve all the same.
+            let _gone = print_json(status);
+        }
         let nowhere = std::fs::OpenOptions::new().write(true).open("/dev/null");
         rustix::stdio::dup2_stdout(nowhere.map_err(wrong)?).map_err(|error| wrong(error.into()))?;
         log.take_stderr().map_err(wrong)
@@ -197,7 +338,7 @@ fn tell_cut(connections: usize) {
     }
 }
 
-fn plan(settings: &Settings) -> Plan {
+fn plan(settings: &Settings, sockets: Sockets) -> Plan {
     Plan {
         run: NewRun {
             name: None,
@@ -207,6 +348,7 @@ fn plan(settings: &Settings) -> Plan {
         },
         authority: AuthorityPlan::Lasting,
         engine: engine_plan(settings),
+        sockets,
     }
 }
 

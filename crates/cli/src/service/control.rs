@@ -1,18 +1,23 @@
 //! The control socket: what the admin port answers, and orders. The folder that it lies in is for
 //! its owner only, and so is it; a peer of another user is not heard all the same.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
+use super::notify::Notifier;
 use super::orders::Orders;
+use super::succession::Succession;
 use super::{Place, unusable};
 use crate::admin::{Answer, Status, page, read_request};
-use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_TIMEOUT};
+use crate::exit::Exit;
+use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_TIMEOUT, RESTART_DRAIN};
 use crate::problem::Problem;
 
 /// The socket, and its file, which goes with it.
@@ -20,6 +25,18 @@ use crate::problem::Problem;
 pub(crate) struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
+    /// Whether the file is another process's by now.
+    leaves_file: AtomicBool,
+}
+
+/// What requests are answered with.
+#[derive(Clone, Debug)]
+pub(crate) struct Desk {
+    pub(crate) status: Arc<Status>,
+    pub(crate) orders: Orders,
+    pub(crate) notifier: Arc<Notifier>,
+    /// What may take our place; none where somebody waits for the end of this very process.
+    pub(crate) succession: Option<Arc<Succession>>,
 }
 
 impl ControlSocket {
@@ -36,11 +53,37 @@ impl ControlSocket {
         Ok(Self {
             listener,
             path: place.control.clone(),
+            leaves_file: AtomicBool::new(false),
         })
     }
 
+    /// Goes on listening on a socket that was handed on.
+    pub(crate) fn handed(
+        place: &Place,
+        socket: std::os::unix::net::UnixListener,
+    ) -> Result<Self, Problem> {
+        let wrong = |error: std::io::Error| unusable(&place.control, error);
+        socket.set_nonblocking(true).map_err(wrong)?;
+        Ok(Self {
+            listener: UnixListener::from_std(socket).map_err(wrong)?,
+            path: place.control.clone(),
+            // Until we serve it is still the file of the process before us.
+            leaves_file: AtomicBool::new(true),
+        })
+    }
+
+    /// Has the file stay when this goes.
+    pub(crate) fn leave_file(&self) {
+        self.leaves_file.store(true, Ordering::Relaxed);
+    }
+
+    /// Has the file go with this.
+    pub(crate) fn own_file(&self) {
+        self.leaves_file.store(false, Ordering::Relaxed);
+    }
+
     /// Answers until it is dropped.
-    pub(crate) async fn serve(&self, status: Arc<Status>, orders: Orders) {
+    pub(crate) async fn serve(&self, desk: &Desk) {
         let mut connections = JoinSet::new();
         loop {
             while connections.len() >= ADMIN_CONNECTIONS_MAX {
@@ -52,11 +95,9 @@ impl ControlSocket {
                 continue;
             };
             while connections.try_join_next().is_some() {}
-            let (status, orders) = (Arc::clone(&status), orders.clone());
+            let desk = desk.clone();
             connections.spawn(async move {
-                let answered =
-                    tokio::time::timeout(ADMIN_TIMEOUT, answer(stream, &status, &orders));
-                if let Ok(Err(error)) = answered.await {
+                if let Err(error) = answer(stream, &desk).await {
                     tracing::debug!(%error, "a control request was not answered");
                 }
             });
@@ -64,29 +105,91 @@ impl ControlSocket {
     }
 }
 
-impl Drop for ControlSocket {
-    fn drop(&mut self) {
-        // The next service removes what is left.
-        let _removed = std::fs::remove_file(&self.path);
+impl AsFd for ControlSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
     }
 }
 
-async fn answer(mut stream: UnixStream, status: &Status, orders: &Orders) -> std::io::Result<()> {
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        if !self.leaves_file.load(Ordering::Relaxed) {
+            // The next service removes what is left.
+            let _removed = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+async fn answer(mut stream: UnixStream, desk: &Desk) -> std::io::Result<()> {
     let uid = stream.peer_cred()?.uid();
     if uid != rustix::process::geteuid().as_raw() && uid != 0 {
         return Ok(());
     }
-    let request = read_request(&mut stream).await?;
-    let answer = match (request.method.as_str(), request.target.as_str()) {
-        ("POST", target) => obey(target, orders),
-        (method, target) => page(method, target, status),
+    let request = tokio::time::timeout(ADMIN_TIMEOUT, read_request(&mut stream)).await??;
+    let (path, query) = match request.target.split_once('?') {
+        Some((path, query)) => (path, query),
+        None => (request.target.as_str(), ""),
     };
-    answer.write(&mut stream).await
+    if (request.method.as_str(), path) == ("POST", "/restart") {
+        return match drain(query) {
+            Ok(drain) => restart(&mut stream, desk, drain.unwrap_or(RESTART_DRAIN)).await,
+            Err(text) => write(&mut stream, &Answer::text("400 Bad Request", &text)).await,
+        };
+    }
+    let answer = match request.method.as_str() {
+        "POST" => obey(path, query, &desk.orders),
+        method => page(method, &request.target, &desk.status),
+    };
+    write(&mut stream, &answer).await
+}
+
+async fn write(stream: &mut UnixStream, answer: &Answer) -> std::io::Result<()> {
+    tokio::time::timeout(ADMIN_TIMEOUT, answer.write(stream)).await?
+}
+
+/// Has another process take our place, says how that went, and goes if it went well.
+async fn restart(stream: &mut UnixStream, desk: &Desk, drain: Duration) -> std::io::Result<()> {
+    let begun = match &desk.succession {
+        Some(succession) => {
+            let beginning = Arc::clone(succession);
+            let begun = tokio::task::spawn_blocking(move || beginning.begin()).await;
+            begun.map_err(std::io::Error::other)?
+        }
+        None => Err(foreground()),
+    };
+    let successor = match begun {
+        Ok(successor) => successor,
+        Err(problem) => {
+            tracing::error!(code = problem.code, why = problem.why, "{}", problem.what);
+            let document = serde_json::from_str(&problem.to_json())?;
+            let answer = Answer::json(&document).with_status("409 Conflict");
+            return write(stream, &answer).await;
+        }
+    };
+    tracing::info!(pid = successor.pid, "another process has taken over");
+    if let Some(succession) = &desk.succession {
+        succession.let_go();
+    }
+    desk.notifier.replaced_by(successor.pid);
+    let written = write(stream, &Answer::json(&successor.status)).await;
+    desk.orders.replace(drain);
+    let orders = desk.orders.clone();
+    // It lives as long as this process, which may have to wait for hours.
+    let listening = std::thread::Builder::new().name("oriel successor".to_owned());
+    let listening = listening.spawn(move || successor.end.wait_until_asked(|| orders.stop(None)));
+    listening.map(drop).and(written)
+}
+
+fn foreground() -> Problem {
+    let what = "this service runs in the foreground, for somebody who waits for its end";
+    Problem::new("ORL0904", Exit::Busy, what)
+        .why("another process in its place would be nobody's")
+        .fix("end it and start it again where it runs")
+        .fix("kill -HUP PID      takes a changed configuration, without a restart")
 }
 
 /// Does what is asked for, or says that it cannot be done.
-fn obey(target: &str, orders: &Orders) -> Answer {
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+fn obey(path: &str, query: &str, orders: &Orders) -> Answer {
     match path {
         "/stop" => match drain(query) {
             Ok(drain) => {
@@ -99,7 +202,10 @@ fn obey(target: &str, orders: &Orders) -> Answer {
             orders.reload();
             Answer::json(&serde_json::json!({"reloading": true}))
         }
-        _ => Answer::text("404 Not Found", "POST /stop and /reload are here\n"),
+        _ => Answer::text(
+            "404 Not Found",
+            "POST /stop, /restart and /reload are here\n",
+        ),
     }
 }
 
@@ -123,7 +229,8 @@ mod tests {
     async fn orders_are_obeyed() {
         let check = |target: &str, expected: &str| {
             let orders = Orders::new();
-            assert_eq!(obey(target, &orders).status, expected, "{target}");
+            let (path, query) = target.split_once('?').unwrap_or((target, ""));
+            assert_eq!(obey(path, query, &orders).status, expected, "{target}");
             orders
         };
         let orders = check("/stop?drain_ms=1500", "200 OK");

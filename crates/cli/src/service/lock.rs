@@ -4,6 +4,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
@@ -51,11 +52,22 @@ impl ServiceLock {
         Ok(Some(lock))
     }
 
+    /// A lock that was handed on. The file names the process before us until [`Self::name_us`].
+    pub(crate) fn handed(file: File) -> Self {
+        Self { file }
+    }
+
     /// Writes our process id.
-    fn name_us(&mut self) -> std::io::Result<()> {
+    pub(crate) fn name_us(&mut self) -> std::io::Result<()> {
         self.file.set_len(0)?;
         self.file.seek(SeekFrom::Start(0))?;
         writeln!(self.file, "{}", std::process::id())
+    }
+}
+
+impl AsFd for ServiceLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

@@ -37,6 +37,16 @@ impl Notifier {
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
     }
 
+    /// Another process is the service from now on, and is ready.
+    pub(crate) fn replaced_by(&self, pid: u32) {
+        self.tell(&format!("MAINPID={pid}\nREADY=1"));
+    }
+
+    /// Whether a service manager waits to hear from us.
+    pub(crate) fn is_managed(&self) -> bool {
+        self.manager.is_some()
+    }
+
     pub(crate) fn stopping(&self) {
         self.tell("STOPPING=1");
     }

@@ -11,6 +11,8 @@ enum Ending {
     Not,
     /// No new connections; open ones may end within this time, or that of the settings.
     Drain(Option<Duration>),
+    /// Another process has its place; open connections may end within this time.
+    Replaced(Duration),
     /// Nobody wants to wait for what is open.
     Cut,
 }
@@ -35,9 +37,30 @@ impl Orders {
         self.ending.send_modify(|ending| {
             *ending = match ending {
                 Ending::Not => Ending::Drain(drain),
-                Ending::Drain(_) | Ending::Cut => Ending::Cut,
+                Ending::Drain(_) | Ending::Replaced(_) | Ending::Cut => Ending::Cut,
             }
         });
+    }
+
+    /// Has it end, since another process has its place.
+    pub(crate) fn replace(&self, drain: Duration) {
+        self.ending.send_replace(Ending::Replaced(drain));
+    }
+
+    /// Done when another process has its place.
+    pub(crate) async fn replaced(&self) {
+        self.wait_for(|ending| matches!(ending, Ending::Replaced(_)))
+            .await;
+    }
+
+    pub(crate) fn is_replaced(&self) -> bool {
+        matches!(*self.ending.borrow(), Ending::Replaced(_))
+    }
+
+    async fn wait_for(&self, wanted: impl FnMut(&Ending) -> bool) {
+        let mut ending = self.ending.subscribe();
+        // `self` keeps the other end, so the wait does not fail.
+        let _came = ending.wait_for(wanted).await;
     }
 
     /// Has it take its configuration anew.
@@ -47,22 +70,17 @@ impl Orders {
 
     /// Done when it is to stop, with the time that open connections have.
     pub(crate) async fn stopped(&self) -> Option<Duration> {
-        let mut ending = self.ending.subscribe();
-        // `self` keeps the other end, so the wait does not fail.
-        match ending.wait_for(|ending| *ending != Ending::Not).await {
-            Ok(ending) => match *ending {
-                Ending::Drain(drain) => drain,
-                Ending::Not | Ending::Cut => Some(Duration::ZERO),
-            },
-            Err(_) => None,
+        self.wait_for(|ending| *ending != Ending::Not).await;
+        match *self.ending.borrow() {
+            Ending::Drain(drain) => drain,
+            Ending::Replaced(drain) => Some(drain),
+            Ending::Not | Ending::Cut => Some(Duration::ZERO),
         }
     }
 
     /// Done when what is open is to be cut.
     pub(crate) async fn cut(&self) {
-        let mut ending = self.ending.subscribe();
-        // As above.
-        let _cut = ending.wait_for(|ending| *ending == Ending::Cut).await;
+        self.wait_for(|ending| *ending == Ending::Cut).await;
     }
 
     /// Done when the configuration is to be taken anew.

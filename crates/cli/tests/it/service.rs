@@ -328,3 +328,196 @@ fn the_watchdog_of_a_service_manager_is_fed() {
     assert!(lines.contains(&"READY=1".to_owned()), "{lines:?}");
     assert!(lines.contains(&"WATCHDOG=1".to_owned()), "{lines:?}");
 }
+
+/// Answers with a body that comes in pieces, until the last of which it waits for a word.
+fn slow_upstream(word: std::sync::mpsc::Receiver<()>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = [0; 4096];
+        assert_ne!(stream.read(&mut head).unwrap(), 0);
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")
+            .unwrap();
+        word.recv().unwrap();
+        stream.write_all(b"-last").unwrap();
+    });
+    address
+}
+
+fn curl(proxy: SocketAddr, url: &str) -> std::process::Command {
+    let mut command = std::process::Command::new("curl");
+    command
+        .args([
+            "-sS",
+            "--noproxy",
+            "",
+            "-x",
+            &format!("http://{proxy}"),
+            url,
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+#[test]
+fn a_restart_cuts_nothing_and_refuses_nobody() {
+    let world = World::new();
+    let service = Background::start(&world, &[]);
+    let (word, heard) = std::sync::mpsc::channel();
+    let slow = format!("http://{}/slow", slow_upstream(heard));
+    let mut download = curl(service.proxy(), &slow).arg("-N").spawn().unwrap();
+    let mut began = [0; 5];
+    let mut body = download.stdout.take().unwrap();
+    body.read_exact(&mut began).unwrap();
+
+    // Meanwhile others come and go.
+    let upstream = format!("http://{}/", answering(HELLO));
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let proxy = service.proxy();
+    let served = std::thread::scope(|scope| {
+        let others = scope.spawn(|| {
+            let mut served = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let output = curl(proxy, &upstream).output().unwrap();
+                let told = String::from_utf8_lossy(&output.stderr).into_owned();
+                assert_eq!(output.stdout, b"hello\n", "{told}");
+                served += 1;
+            }
+            served
+        });
+        let restarted = world.oriel(&["restart", "--json"]);
+        let again = world.oriel(&["restart", "--json"]);
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        let served: u64 = others.join().unwrap();
+        let told: Value = serde_json::from_str(&restarted.stdout).expect(&restarted.stderr);
+        assert_ne!(told["pid"], service.pid());
+        assert_eq!(told["listeners"], service.status["listeners"]);
+        assert_ne!(told["session"], service.status["session"]);
+        let again: Value = serde_json::from_str(&again.stdout).expect(&again.stderr);
+        assert_ne!(again["pid"], told["pid"]);
+        assert_eq!(world.json(&["status", "--json"])["pid"], again["pid"]);
+        served
+    });
+    assert!(served > 0);
+
+    word.send(()).unwrap();
+    let mut rest = String::new();
+    body.read_to_string(&mut rest).unwrap();
+    assert_eq!((&began, rest.as_str()), (b"first", "-last"));
+    assert_eq!(download.wait().unwrap().code(), Some(0));
+    assert_eq!(world.oriel(&["stop"]).code, Some(0));
+    assert_eq!(status_code(&world), Some(3));
+    let flows = world.json(&["flows", "--json", "state:completed", "-n", "1"]);
+    assert_eq!(flows["total"], served + 1);
+}
+
+#[test]
+fn a_stop_ends_what_a_restart_left() {
+    let world = World::new();
+    let service = Background::start(&world, &[]);
+    let (_word, heard) = std::sync::mpsc::channel();
+    let slow = format!("http://{}/slow", slow_upstream(heard));
+    let mut download = curl(service.proxy(), &slow).arg("-N").spawn().unwrap();
+    let mut began = [0; 5];
+    let mut body = download.stdout.take().unwrap();
+    body.read_exact(&mut began).unwrap();
+    assert_eq!(world.oriel(&["restart"]).code, Some(0));
+    // It is in the process that was replaced, which nobody waits for any more.
+    assert_eq!(world.oriel(&["stop", "--now"]).code, Some(0));
+    assert_eq!(body.read_to_end(&mut Vec::new()).unwrap(), 0);
+    assert_ne!(download.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_restart_that_fails_leaves_the_service_as_it_was() {
+    let world = World::new();
+    let missing = world.oriel(&["restart", "--json"]);
+    assert_eq!(missing.code, Some(3));
+    assert_eq!(missing.error()["code"], "ORL0905");
+    let service = Background::start(&world, &[]);
+    let config = world.file(".config/oriel/config.toml", "[proxy]\nlistn = 1\n");
+    let refused = world.oriel(&["restart", "--json"]);
+    assert_eq!(refused.code, Some(2));
+    assert_eq!(refused.error()["code"], "ORL0402", "{}", refused.stderr);
+    assert_eq!(world.json(&["status", "--json"])["pid"], service.pid());
+    ask(service.proxy(), answering(HELLO), 1);
+    std::fs::remove_file(config).unwrap();
+    assert_eq!(world.oriel(&["restart"]).code, Some(0));
+}
+
+#[test]
+fn one_in_the_foreground_is_not_replaced() {
+    let world = World::new();
+    let service = world.serve(&["--admin", "off"]);
+    let refused = world.oriel(&["restart", "--json"]);
+    assert_eq!(refused.code, Some(6));
+    assert_eq!(refused.error()["code"], "ORL0904");
+    assert_eq!(world.json(&["status", "--json"])["pid"], service.child.id());
+}
+
+#[test]
+fn a_service_manager_is_told_who_took_over() {
+    let world = World::new();
+    let path = world.path("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    let mut command = world.serve_command(&["--admin", "off"]);
+    command.env("NOTIFY_SOCKET", &path);
+    let mut service = crate::world::Service::start(command);
+    assert_eq!(told(&manager), "READY=1");
+    let restarted = world.oriel(&["restart", "--json"]);
+    let status: Value = serde_json::from_str(&restarted.stdout).expect(&restarted.stderr);
+    let pid = status["pid"].as_u64().unwrap();
+    assert_eq!(told(&manager), format!("MAINPID={pid}\nREADY=1"));
+    assert_eq!(service.child.wait().unwrap().code(), Some(0));
+    assert_eq!(world.oriel(&["stop"]).code, Some(0));
+    assert_eq!(told(&manager), "STOPPING=1");
+}
+
+#[test]
+fn a_socket_that_a_service_manager_opened_is_used() {
+    let world = World::new();
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    // A client may come before the service does.
+    let mut early = TcpStream::connect(address).unwrap();
+    write!(
+        early,
+        "GET http://{0}/ HTTP/1.1\r\nHost: {0}\r\n\r\n",
+        answering(HELLO)
+    )
+    .unwrap();
+    // The shell puts the socket at descriptor 3, as systemd does.
+    let mut command = world.command(&[]);
+    let program = command.get_program().to_owned();
+    command = {
+        let mut shell = std::process::Command::new("sh");
+        shell
+            .env_clear()
+            .env("HOME", world.path(""))
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("LISTEN_FDS", "1")
+            .current_dir(world.path(""))
+            .args(["-c", "LISTEN_PID=$$ exec \"$@\" 3<&0 0</dev/null", "sh"])
+            .arg(program)
+            .args([
+                "serve",
+                "--log-format",
+                "json",
+                "--admin",
+                "off",
+                "--listen",
+            ])
+            .arg(address.to_string())
+            .stdin(Stdio::from(std::os::fd::OwnedFd::from(socket)));
+        shell
+    };
+    let mut service = crate::world::Service::start(command);
+    assert_eq!(service.proxy, address);
+    let mut answer = vec![0; 12];
+    early.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, b"HTTP/1.1 200");
+    assert_eq!(service.stop(), Some(0));
+}

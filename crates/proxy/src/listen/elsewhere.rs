@@ -24,6 +24,14 @@ impl UnixSocket {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    pub(super) fn duplicate(&self) -> io::Result<super::Handed> {
+        match *self {}
+    }
+
+    pub(super) fn leave_file(&self) {
+        match *self {}
+    }
+
     pub(super) fn poll_accept(
         &self,
         _cx: &mut Context<'_>,

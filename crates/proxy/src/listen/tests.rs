@@ -13,7 +13,7 @@ fn tcp() -> ListenAddress {
 
 async fn on(path: &Path) -> Result<Listening, io::ErrorKind> {
     let address = ListenAddress::Unix(path.to_owned());
-    Listening::bind([&address].into_iter())
+    Listening::bind([&address].into_iter(), Vec::new())
         .await
         .map_err(|(_, error)| error.kind())
 }
@@ -33,7 +33,7 @@ fn files(folder: &Path) -> usize {
 async fn every_listener_is_taken_from() {
     let (_folder, path) = place();
     let asked = [tcp(), ListenAddress::Unix(path.clone()), tcp()];
-    let mut listening = Listening::bind(asked.iter()).await.unwrap();
+    let mut listening = Listening::bind(asked.iter(), Vec::new()).await.unwrap();
     let bound: Vec<ListenAddress> = listening.addresses().cloned().collect();
     let first = std::net::TcpStream::connect(bound[0].tcp().unwrap()).unwrap();
     let _second = std::net::TcpStream::connect(bound[0].tcp().unwrap()).unwrap();
@@ -92,4 +92,44 @@ async fn what_is_not_ours_is_left_alone() {
 
     let nowhere = path.with_file_name("missing").join("oriel.sock");
     assert_eq!(on(&nowhere).await.unwrap_err(), io::ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn what_is_handed_on_goes_on_listening() {
+    let (_folder, path) = place();
+    let asked = [tcp(), ListenAddress::Unix(path.clone()), tcp()];
+    let before = Listening::bind(asked.iter(), Vec::new()).await.unwrap();
+    let bound: Vec<ListenAddress> = before.addresses().cloned().collect();
+    let sockets = before.sockets();
+    let mut handed = sockets.duplicate().unwrap();
+    // Their order means nothing but among those of one address.
+    handed.rotate_left(1);
+    handed.swap(0, 1);
+    let mut after = Listening::bind(asked.iter(), handed).await.unwrap();
+    let mut ports: Vec<_> = after.addresses().cloned().collect();
+    ports.sort_by_key(|address| address.tcp());
+    let mut expected = bound.clone();
+    expected.sort_by_key(|address| address.tcp());
+    assert_eq!(ports, expected);
+
+    // It waits in the one queue that both have.
+    let _waiting = std::net::TcpStream::connect(bound[0].tcp().unwrap()).unwrap();
+    sockets.leave_files();
+    drop(before);
+    assert!(sockets.duplicate().unwrap().is_empty());
+    assert_eq!(after.accept().await.proxy_address, bound[0]);
+    let _client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    assert_eq!(after.accept().await.proxy_address, bound[1]);
+    drop(after);
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn what_is_handed_for_nobody_is_closed() {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let handed = vec![ListeningSocket::tcp(address, socket)];
+    let asked = tcp();
+    let _listening = Listening::bind([&asked].into_iter(), handed).await.unwrap();
+    assert!(std::net::TcpStream::connect(address).is_err());
 }

@@ -2,17 +2,19 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use socket2::{Domain, SockAddr, Type};
 use tokio::net::UnixListener;
 pub(crate) use tokio::net::UnixStream;
-use traffic::PeerCredentials;
+use traffic::{ListenAddress, PeerCredentials};
 use uuid::Uuid;
 
-use super::gone;
+use super::{Handed, SocketFile, gone};
 
 /// A socket and its file, which is removed with it.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub(super) struct UnixSocket {
     listener: UnixListener,
     path: PathBuf,
     file: FileId,
+    /// Whether the file outlives the socket.
+    leaves_file: AtomicBool,
 }
 
 /// What a file is, whatever name it has: device and number of the inode.
@@ -52,7 +56,41 @@ impl UnixSocket {
             listener: UnixListener::from_std(listener)?,
             path: path.to_owned(),
             file,
+            leaves_file: AtomicBool::new(false),
         })
+    }
+
+    /// Goes on listening on a socket that was made elsewhere.
+    pub(super) fn take_over(
+        address: &ListenAddress,
+        socket: std::os::unix::net::UnixListener,
+        file: SocketFile,
+    ) -> io::Result<Self> {
+        let ListenAddress::Unix(path) = address else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            file: FileId::of(path)?,
+            listener: UnixListener::from_std(socket)?,
+            path: path.clone(),
+            leaves_file: AtomicBool::new(file == SocketFile::Foreign),
+        })
+    }
+
+    pub(super) fn duplicate(&self) -> io::Result<Handed> {
+        let socket = self.listener.as_fd().try_clone_to_owned()?;
+        Ok(Handed::Unix {
+            socket: socket.into(),
+            file: match self.leaves_file.load(Ordering::Relaxed) {
+                true => SocketFile::Foreign,
+                false => SocketFile::Ours,
+            },
+        })
+    }
+
+    pub(super) fn leave_file(&self) {
+        self.leaves_file.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn poll_accept(
@@ -72,7 +110,8 @@ impl UnixSocket {
 /// Also when a proxy is dropped without having been served to its end.
 impl Drop for UnixSocket {
     fn drop(&mut self) {
-        if FileId::of(&self.path).is_ok_and(|file| file == self.file) {
+        let leaves_file = self.leaves_file.load(Ordering::Relaxed);
+        if !leaves_file && FileId::of(&self.path).is_ok_and(|file| file == self.file) {
             // If it cannot be removed, the next one to listen there does so.
             let _removed = fs::remove_file(&self.path);
         }

@@ -30,6 +30,7 @@
 
 mod annotate;
 mod archive;
+mod clickhouse;
 mod database;
 mod detail;
 mod error;
@@ -57,6 +58,7 @@ pub mod reader;
 
 pub use annotate::{Annotate, AnnotateError, Annotation, Annotator};
 pub use archive::{Archive, ArchiveBatch, ArchiveStatus, Migrated};
+pub use clickhouse::{ClickHouseArchive, cluster_schema};
 pub use error::StoreError;
 pub use flow_record::{FlowRecord, GapRecord, Origin, Records, RunRecord, flow_uuid};
 pub use formats::{FlowWriter, Format, Found, Import, Place, ReadError};

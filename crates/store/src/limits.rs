@@ -129,6 +129,21 @@ pub const POSTGRES_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const POSTGRES_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// One statement, and the silence of a server in the middle of a connection.
 pub const POSTGRES_STATEMENT_TIMEOUT: Duration = Duration::from_secs(120);
+/// Connecting to ClickHouse.
+pub const CLICKHOUSE_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A request to ClickHouse with its answer.
+pub const CLICKHOUSE_REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+/// Bytes of rows that are sent to ClickHouse at once, and the bytes of one more row.
+pub const CLICKHOUSE_INSERT_BYTES: usize = 8 * 1024 * 1024;
+/// The largest answer of ClickHouse: as many flows as are asked for at once, with large bodies in base64.
+pub const CLICKHOUSE_ANSWER_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// What is read of an error of ClickHouse, which repeats the statement.
+pub const CLICKHOUSE_ERROR_BYTES_MAX: u64 = 4096;
+/// Flows with their bodies that are asked for at once.
+pub const CLICKHOUSE_RECORDS_AT_ONCE: usize = 50;
+/// How old a row is before those who follow are told of it: by then an insert is visible, and what the
+/// clocks of servers differ by does not count.
+pub const CLICKHOUSE_SETTLING: Duration = Duration::from_secs(2);
 /// Bytes of rows that are sent to PostgreSQL at once.
 pub const POSTGRES_COPY_BYTES: usize = 1024 * 1024;
 /// Flows with their bodies that are asked for at once; a body may have tens of megabytes.

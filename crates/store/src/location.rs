@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::archive::FileArchive;
+use crate::clickhouse::ClickHouseArchive;
 use crate::postgres::PostgresArchive;
 use crate::{Archive, StoreError};
 
@@ -43,15 +44,7 @@ impl Location {
         match self {
             Self::File(path) => Ok(Box::new(FileArchive::open(path)?)),
             Self::Postgres(url) => Ok(Box::new(PostgresArchive::connect(url)?)),
-            Self::ClickHouse(_) => Err(self.has_no_client()),
-        }
-    }
-
-    /// This program was built without what speaks to it.
-    pub(crate) fn has_no_client(&self) -> StoreError {
-        StoreError::Unavailable {
-            place: self.to_string(),
-            source: "this oriel was built without a client for it".into(),
+            Self::ClickHouse(url) => Ok(Box::new(ClickHouseArchive::connect(url)?)),
         }
     }
 

@@ -10,7 +10,7 @@ mod messages;
 mod packed;
 mod page;
 pub(crate) mod records;
-mod resolve;
+pub(crate) mod resolve;
 pub(crate) mod row;
 pub(crate) mod select;
 pub(crate) mod summary;
@@ -24,6 +24,7 @@ pub use self::changes::{Changes, Marker};
 use self::file::FileBackend;
 pub use self::page::{Cursor, Order, Page, Query, SortKey};
 pub(crate) use self::resolve::row_of;
+use crate::clickhouse::ClickHouseBackend;
 use crate::postgres::PostgresBackend;
 use crate::{
     Body, FlowDetail, FlowRecord, FlowRef, Location, Message, Records, Run, RunId, RunSummary,
@@ -51,7 +52,9 @@ impl Reader {
             Location::Postgres(url) => Ok(Self {
                 backend: Box::new(PostgresBackend::connect(url)?),
             }),
-            Location::ClickHouse(_) => Err(location.has_no_client()),
+            Location::ClickHouse(url) => Ok(Self {
+                backend: Box::new(ClickHouseBackend::connect(url)?),
+            }),
         }
     }
 

@@ -450,3 +450,44 @@ impl FlowState {
         }
     }
 }
+
+impl FlowDetail {
+    /// The body of a message, of which this was kept and so many bytes passed; `None` if it had none.
+    pub(crate) fn body(
+        &self,
+        message: Message,
+        content: Vec<u8>,
+        seen: Option<u64>,
+    ) -> Option<Body> {
+        // What a WebSocket carried is kept as messages.
+        let is_socket = self.row.kind == FlowKind::WebSocket;
+        if content.is_empty() && (seen.unwrap_or(0) == 0 || is_socket) {
+            return None;
+        }
+        let kept = u64::try_from(content.len()).unwrap_or(u64::MAX);
+        let head = match message {
+            Message::Request => Some(&self.request),
+            Message::Response => self.response.as_ref(),
+        };
+        let field = |name| head.and_then(|head| head.field(name)).map(str::to_owned);
+        Some(Body {
+            bytes: content,
+            seen,
+            truncated: match seen {
+                Some(seen) => kept < seen,
+                None => matches!(self.row.state, FlowState::Open | FlowState::Interrupted),
+            },
+            content_encoding: field("content-encoding"),
+            content_type: field("content-type"),
+        })
+    }
+}
+
+impl HeadView {
+    /// The first value of a field, whatever the case of its name.
+    fn field(&self, name: &str) -> Option<&str> {
+        let mut fields = self.fields.iter();
+        let found = fields.find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| &**value)
+    }
+}

@@ -28,6 +28,7 @@
 //! ```
 
 pub mod authority;
+pub mod clickhouse;
 pub mod client;
 pub mod faults;
 pub mod forward_proxy;

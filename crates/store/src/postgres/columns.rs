@@ -1,12 +1,12 @@
 //! A flow as a row of `flows`: the columns that are written, and what goes into each.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::chunks::Hash;
 use super::copy::{CopyRows, storable};
+use crate::archive::fields_object;
 use crate::limits::POSTGRES_INDEXED_CHARS_MAX;
-use crate::{FlowKind, FlowRecord, HeadView, SessionMark, StoreError};
+use crate::{FlowKind, FlowRecord, SessionMark, StoreError};
 
 /// The columns in the order in which [`write_row`] writes them.
 pub(super) const COLUMNS: [&str; 66] = [
@@ -176,13 +176,13 @@ fn write_messages(
     let is_tunnel = row.kind == FlowKind::Tunnel;
     let of_body = |bytes: Option<u64>| bytes.filter(|_| !is_tunnel).map(signed);
     let of_tunnel = |bytes: Option<u64>| bytes.filter(|_| is_tunnel).map(signed);
-    rows.jsonb(&fields(&detail.request)?);
+    rows.jsonb(&json(&fields_object(&detail.request, storable))?);
     write_body(rows, &placed.request_body);
     rows.optional(of_body(row.request_bytes), CopyRows::int8);
     rows.optional(detail.request_content_type.as_deref(), CopyRows::text);
     rows.optional(row.status, |rows, status| rows.int4(status.into()));
     match &detail.response {
-        Some(head) => rows.jsonb(&fields(head)?),
+        Some(head) => rows.jsonb(&json(&fields_object(head, storable))?),
         None => rows.null(),
     }
     write_body(rows, &placed.response_body);
@@ -256,34 +256,6 @@ fn write_error(rows: &mut CopyRows, record: &FlowRecord) {
     rows.optional(error.map(|error| &*error.text), CopyRows::text);
     let replied = error.and_then(|error| error.replied_status);
     rows.optional(replied, |rows, status| rows.int4(status.into()));
-}
-
-/// The values of a field of a head: one, or in order.
-#[derive(serde::Serialize)]
-#[serde(untagged)]
-enum Values {
-    One(String),
-    More(Vec<String>),
-}
-
-/// The fields of a head as a JSON object, their names in lower case.
-fn fields(head: &HeadView) -> Result<Vec<u8>, StoreError> {
-    let mut object: BTreeMap<String, Values> = BTreeMap::new();
-    for (name, value) in &head.fields {
-        let value = storable(value).into_owned();
-        let name = storable(name).to_ascii_lowercase();
-        match object.get_mut(&name) {
-            None => drop(object.insert(name, Values::One(value))),
-            Some(Values::More(values)) => values.push(value),
-            Some(one) => {
-                let Values::One(first) = std::mem::replace(one, Values::More(Vec::new())) else {
-                    continue;
-                };
-                *one = Values::More(vec![first, value]);
-            }
-        }
-    }
-    json(&object)
 }
 
 fn json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {

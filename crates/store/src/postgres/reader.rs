@@ -21,15 +21,13 @@ use crate::limits::{
     CHANGES_ROWS_MAX, PAGE_MESSAGES_MAX, PAGE_ROWS_MAX, POSTGRES_RECORDS_AT_ONCE, RECORDS_BYTES_MAX,
 };
 use crate::reader::backend::Backend;
+use crate::reader::resolve::{self, CANDIDATES_MAX, Ids, Naming};
 use crate::reader::select::{Conditions, Dialect, SIZE};
 use crate::reader::{Changes, Cursor, Marker, Page, Query, SortKey};
 use crate::{
-    Body, FlowDetail, FlowKind, FlowRecord, FlowRef, FlowState, HeadView, Message, Records, Run,
-    RunId, RunRecord, RunSummary, StoreError, StreamMessage, UnknownId,
+    Body, FlowDetail, FlowKind, FlowRecord, FlowRef, Message, Records, Run, RunId, RunRecord,
+    RunSummary, StoreError, StreamMessage,
 };
-
-/// How many runs are named when an id may mean several.
-const CANDIDATES_MAX: i64 = 8;
 
 /// A body as one column, whole.
 const BODIES: &str = "coalesce(request_body, oriel_body(request_chunks)) AS request_content, \
@@ -119,42 +117,6 @@ impl PostgresBackend {
         let sql = format!("SELECT {columns} FROM flows WHERE run_id = $1 AND seq = $2 LIMIT 1");
         self.query_opt(&sql, &[&flow.run.as_str(), &seq(flow)])
     }
-
-    /// How many flows a run has. They are numbered from 1 on.
-    fn flows_of(&self, run: RunId) -> Result<u64, StoreError> {
-        let sql = "SELECT max(seq) AS flows FROM flows WHERE run_id = $1";
-        let row = self.query_opt(sql, &[&run.as_str()])?;
-        let flows = row.map(|row| bytes(&row, "flows")).transpose()?;
-        Ok(flows.flatten().unwrap_or(0))
-    }
-
-    /// `last` is the last run, `-1` too, `-2` the one before.
-    fn run_of_place(&self, place: &str, text: &str) -> Result<RunId, StoreError> {
-        let not_an_id = || UnknownId::NotAnId {
-            text: text.to_owned(),
-        };
-        let back: u32 = match place {
-            "last" => 1,
-            place => {
-                let digits = place.strip_prefix('-').ok_or_else(not_an_id)?;
-                digits.parse().map_err(|_error| not_an_id())?
-            }
-        };
-        let offset = back.checked_sub(1).ok_or_else(not_an_id)?;
-        let sql = "SELECT id FROM runs ORDER BY number DESC LIMIT 1 OFFSET $1";
-        match self.query_opt(sql, &[&i64::from(offset)])? {
-            Some(row) => run_id(&row, "id"),
-            None => Err(no_run(text)),
-        }
-    }
-
-    fn runs_where(&self, condition: &str, text: &str) -> Result<Vec<RunId>, StoreError> {
-        let sql = format!(
-            "SELECT id FROM runs WHERE {condition} ORDER BY number DESC LIMIT {CANDIDATES_MAX}"
-        );
-        let rows = self.query(&sql, &[&text])?;
-        rows.iter().map(|row| run_id(row, "id")).collect()
-    }
 }
 
 impl Backend for PostgresBackend {
@@ -210,57 +172,11 @@ impl Backend for PostgresBackend {
     }
 
     fn resolve(&self, id: &str) -> Result<FlowRef, StoreError> {
-        if let Ok(uuid) = Uuid::try_parse(id) {
-            let sql = "SELECT run_id, seq FROM flows WHERE trace_id = $1";
-            let row = self.query_opt(sql, &[&uuid.hyphenated().to_string()])?;
-            let row = row.ok_or_else(|| no_run(id))?;
-            return Ok(FlowRef {
-                run: run_id(&row, "run_id")?,
-                seq: bytes(&row, "seq")?.unwrap_or(0),
-            });
-        }
-        let numbered = id.rsplit_once('.');
-        let numbered = numbered.and_then(|(run, seq)| Some((run, seq.parse::<u64>().ok()?)));
-        let Some((run, seq)) = numbered else {
-            let run = self.resolve_run(id)?;
-            let flows = self.flows_of(run)?;
-            return Err(UnknownId::RunNotFlow { run, flows }.into());
-        };
-        let run = self.resolve_run(run)?;
-        let flow = FlowRef { run, seq };
-        match self.flow_row("seq", flow)? {
-            Some(_) => Ok(flow),
-            None => {
-                let flows = self.flows_of(run)?;
-                Err(UnknownId::NoFlow { run, flows }.into())
-            }
-        }
+        resolve::flow(self, id)
     }
 
     fn resolve_run(&self, id: &str) -> Result<RunId, StoreError> {
-        if let Some(place) = id.strip_prefix('@') {
-            return self.run_of_place(place, id);
-        }
-        // No text of the server has it, and no parameter may.
-        if id.contains('\0') {
-            return Err(no_run(id));
-        }
-        let mut found = self.runs_where("id = lower($1)", id)?;
-        if found.is_empty() {
-            found = self.runs_where("name = $1", id)?;
-        }
-        if found.is_empty() && !id.is_empty() {
-            found = self.runs_where("left(id, length($1)) = lower($1)", id)?;
-        }
-        match found.as_slice() {
-            [] => Err(no_run(id)),
-            [run] => Ok(*run),
-            _ => Err(UnknownId::Ambiguous {
-                text: id.to_owned(),
-                candidates: found,
-            }
-            .into()),
-        }
+        resolve::run(self, id)
     }
 
     fn marker(&self) -> Result<Marker, StoreError> {
@@ -296,6 +212,54 @@ impl Backend for PostgresBackend {
             reading.read()?;
             Ok(reading.records)
         })
+    }
+}
+
+impl Ids for PostgresBackend {
+    fn runs(&self, naming: Naming, text: &str) -> Result<Vec<RunId>, StoreError> {
+        // No text of the server has it, and no parameter may.
+        if text.contains('\0') {
+            return Ok(Vec::new());
+        }
+        let condition = match naming {
+            Naming::Id => "id = lower($1)",
+            Naming::Name => "name = $1",
+            Naming::Beginning => "left(id, length($1)) = lower($1)",
+        };
+        let sql = format!(
+            "SELECT id FROM runs WHERE {condition} ORDER BY number DESC LIMIT {CANDIDATES_MAX}"
+        );
+        let rows = self.query(&sql, &[&text])?;
+        rows.iter().map(|row| run_id(row, "id")).collect()
+    }
+
+    fn run_before(&self, newer: u32) -> Result<Option<RunId>, StoreError> {
+        let sql = "SELECT id FROM runs ORDER BY number DESC LIMIT 1 OFFSET $1";
+        let row = self.query_opt(sql, &[&i64::from(newer)])?;
+        row.map(|row| run_id(&row, "id")).transpose()
+    }
+
+    fn flows_of(&self, run: RunId) -> Result<u64, StoreError> {
+        let sql = "SELECT max(seq) AS flows FROM flows WHERE run_id = $1";
+        let row = self.query_opt(sql, &[&run.as_str()])?;
+        let flows = row.map(|row| bytes(&row, "flows")).transpose()?;
+        Ok(flows.flatten().unwrap_or(0))
+    }
+
+    fn has_flow(&self, flow: FlowRef) -> Result<bool, StoreError> {
+        Ok(self.flow_row("seq", flow)?.is_some())
+    }
+
+    fn flow_of_uuid(&self, uuid: Uuid) -> Result<Option<FlowRef>, StoreError> {
+        let sql = "SELECT run_id, seq FROM flows WHERE trace_id = $1";
+        let row = self.query_opt(sql, &[&uuid.hyphenated().to_string()])?;
+        let flow = |row: Row| {
+            Ok(FlowRef {
+                run: run_id(&row, "run_id")?,
+                seq: bytes(&row, "seq")?.unwrap_or(0),
+            })
+        };
+        row.map(flow).transpose()
     }
 }
 
@@ -529,36 +493,8 @@ impl Reading<'_, '_, '_> {
 fn read_body(row: &Row, message: Message) -> Result<Option<Body>, StoreError> {
     let name = message.as_str();
     let content: Option<Vec<u8>> = get(row, &format!("{name}_content"))?;
-    let content = content.unwrap_or_default();
     let seen = bytes(row, &format!("{name}_body_size"))?;
-    let flow = read_detail(row)?;
-    // What a WebSocket carried is kept as messages.
-    let is_socket = flow.row.kind == FlowKind::WebSocket;
-    if content.is_empty() && (seen.unwrap_or(0) == 0 || is_socket) {
-        return Ok(None);
-    }
-    let kept = u64::try_from(content.len()).unwrap_or(u64::MAX);
-    let head = match message {
-        Message::Request => Some(&flow.request),
-        Message::Response => flow.response.as_ref(),
-    };
-    Ok(Some(Body {
-        bytes: content,
-        seen,
-        truncated: match seen {
-            Some(seen) => kept < seen,
-            None => matches!(flow.row.state, FlowState::Open | FlowState::Interrupted),
-        },
-        content_encoding: head.and_then(|head| field(head, "content-encoding")),
-        content_type: head.and_then(|head| field(head, "content-type")),
-    }))
-}
-
-/// The first value of a field.
-fn field(head: &HeadView, name: &str) -> Option<String> {
-    let mut fields = head.fields.iter();
-    let found = fields.find(|(known, _)| known.eq_ignore_ascii_case(name));
-    found.map(|(_, value)| value.clone())
+    Ok(read_detail(row)?.body(message, content.unwrap_or_default(), seen))
 }
 
 /// The values of conditions. U+0000, which no parameter may have, becomes what it is stored as.
@@ -577,13 +513,6 @@ fn values(conditions: &Conditions) -> Vec<Box<dyn ToSql + Sync>> {
 
 fn seq(flow: FlowRef) -> i64 {
     i64::try_from(flow.seq).unwrap_or(i64::MAX)
-}
-
-fn no_run(text: &str) -> StoreError {
-    UnknownId::NoRun {
-        text: text.to_owned(),
-    }
-    .into()
 }
 
 /// Without the password.

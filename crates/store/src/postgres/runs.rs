@@ -8,8 +8,8 @@ use postgres::types::Json;
 use super::connect::Server;
 use super::copy::storable;
 use super::time::Time;
-use crate::archive::ArchiveBatch;
-use crate::{RunId, RunRecord, StoreError};
+use crate::archive::{ArchiveBatch, run_id_candidate};
+use crate::{RunRecord, StoreError};
 
 /// Tries to find a run id that is free. There are a million of them.
 const ID_TRIES_MAX: u32 = 1000;
@@ -57,7 +57,7 @@ fn insert(
     let failed = |error| server.failed(error);
     let argv: Vec<_> = run.argv.iter().map(|argument| storable(argument)).collect();
     for attempt in 0..ID_TRIES_MAX {
-        let id = candidate(run, attempt);
+        let id = run_id_candidate(run, attempt);
         let inserted = transaction
             .query_opt(
                 "INSERT INTO runs (uuid, id, kind, name, argv, pid, started_at, ended_at, exit_code, signal,
@@ -95,16 +95,6 @@ fn insert(
     Err(StoreError::NotStorable {
         detail: "there are too many runs".to_owned(),
     })
-}
-
-/// The id of a run, and what is tried where it is taken: the same for the same run.
-fn candidate(run: &RunRecord, attempt: u32) -> RunId {
-    if attempt == 0 {
-        return run.id;
-    }
-    let hash = blake3::hash(format!("{}.{attempt}", run.uuid).as_bytes());
-    let bits = hash.as_bytes().first_chunk::<8>();
-    RunId::from_random(bits.map_or(0, |bits| u64::from_le_bytes(*bits)))
 }
 
 /// An end that is known is never forgotten.

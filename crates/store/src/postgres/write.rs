@@ -13,7 +13,7 @@ use super::copy::{CopyRows, storable};
 use super::migrate::{LOCKS, Lock};
 use super::runs::place_runs;
 use super::time::Time;
-use crate::archive::ArchiveBatch;
+use crate::archive::{ArchiveBatch, latest};
 use crate::limits::{POSTGRES_COPY_BYTES, POSTGRES_INLINE_BODY_BYTES_MAX};
 use crate::{FlowRecord, GapRecord, StoreError, StreamMessage};
 
@@ -60,18 +60,6 @@ pub(super) fn write(
         write_flows(&mut transaction, server, &flows, &runs)?;
     }
     transaction.commit().map_err(failed)
-}
-
-/// Each flow once, as it came last.
-fn latest(flows: &[FlowRecord]) -> Vec<&FlowRecord> {
-    let mut seen = HashSet::new();
-    let mut latest: Vec<&FlowRecord> = flows
-        .iter()
-        .rev()
-        .filter(|flow| seen.insert(&*flow.detail.row.uuid))
-        .collect();
-    latest.reverse();
-    latest
 }
 
 fn write_gaps(

@@ -6,6 +6,7 @@ use rusqlite::Connection;
 use traffic::rules::filter::Filter;
 
 use super::backend::Backend;
+use super::resolve::FileIds;
 use super::{
     Changes, Marker, Page, Query, changes, detail, messages, page, records, resolve, select,
     summary,
@@ -74,11 +75,11 @@ impl Backend for FileBackend {
     }
 
     fn resolve(&self, id: &str) -> Result<FlowRef, StoreError> {
-        resolve::flow(&self.connection, id)
+        resolve::flow(&FileIds(&self.connection), id)
     }
 
     fn resolve_run(&self, id: &str) -> Result<RunId, StoreError> {
-        resolve::run(&self.connection, id)
+        resolve::run(&FileIds(&self.connection), id)
     }
 
     fn marker(&self) -> Result<Marker, StoreError> {

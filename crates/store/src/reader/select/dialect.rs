@@ -5,10 +5,6 @@ use rusqlite::types::Value;
 use crate::postgres::regex::translated;
 
 /// A kind of database.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the reader of ClickHouse says its own")
-)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Dialect {
     #[default]
@@ -44,7 +40,7 @@ impl Dialect {
     }
 
     /// The order of runs.
-    pub(super) fn newest_run_first(self) -> &'static str {
+    pub(crate) fn newest_run_first(self) -> &'static str {
         match self {
             Self::Sqlite | Self::Postgres => "number DESC",
             Self::ClickHouse => "started_at DESC, uuid DESC",

@@ -1,0 +1,104 @@
+//! Brings the schema of an archive to what this program knows.
+
+use serde::Deserialize;
+
+use super::schema::{FLOWS, statements};
+use super::server::{Server, Value};
+use crate::StoreError;
+use crate::archive::Migrated;
+
+/// All steps of the schema, in order. A step that was released is never edited.
+const MIGRATIONS: [Migration; 1] = [Migration {
+    name: "0001_flows",
+    sql: FLOWS,
+}];
+
+struct Migration {
+    name: &'static str,
+    sql: &'static str,
+}
+
+/// A step that was applied.
+#[derive(Deserialize)]
+struct Applied {
+    number: u32,
+    name: String,
+    checksum: String,
+}
+
+impl Migration {
+    fn checksum(&self) -> String {
+        blake3::hash(self.sql.as_bytes()).to_hex().to_string()
+    }
+}
+
+/// Applies the steps that are missing. There is no lock to take: each statement does nothing where it
+/// was done already, so that two who do it at once come to the same.
+pub(super) fn migrate(server: &Server) -> Result<Migrated, StoreError> {
+    let from = applied(server)?;
+    if from == known() {
+        return Ok(Migrated { from, to: from });
+    }
+    server.execute(
+        "CREATE TABLE IF NOT EXISTS oriel_migrations (
+           number UInt32, name String, checksum String, applied_at DateTime DEFAULT now()
+         ) ENGINE = ReplacingMergeTree ORDER BY number",
+        &[],
+    )?;
+    for (number, migration) in (1_u32..).zip(&MIGRATIONS) {
+        if number <= from {
+            continue;
+        }
+        for statement in statements(migration.sql) {
+            server.execute(statement, &[])?;
+        }
+        server.execute(
+            "INSERT INTO oriel_migrations (number, name, checksum)
+             SELECT {p1:Int64}, {p2:String}, {p3:String}",
+            &[
+                Value::Number(number.into()),
+                Value::Text(migration.name),
+                Value::Text(&migration.checksum()),
+            ],
+        )?;
+    }
+    Ok(Migrated { from, to: known() })
+}
+
+/// How many steps this program knows.
+pub(super) fn known() -> u32 {
+    u32::try_from(MIGRATIONS.len()).expect("a handful of migrations")
+}
+
+/// How many steps are applied, 0 where there is nothing of ours; an error if they are not those that
+/// this program knows.
+pub(super) fn applied(server: &Server) -> Result<u32, StoreError> {
+    #[derive(Deserialize)]
+    struct Exists {
+        result: u8,
+    }
+    let exists: Exists = server.one("EXISTS TABLE oriel_migrations", &[])?;
+    if exists.result == 0 {
+        return Ok(0);
+    }
+    let sql = "SELECT number, name, checksum FROM oriel_migrations ORDER BY number";
+    let applied: Vec<Applied> = server.rows(sql, &[])?;
+    for (position, step) in applied.iter().enumerate() {
+        let Some(migration) = MIGRATIONS.get(position) else {
+            let found = applied.last().map_or(step.number, |last| last.number);
+            return Err(StoreError::NewerSchema {
+                found,
+                known: known(),
+            });
+        };
+        if step.checksum != migration.checksum() {
+            return Err(StoreError::Damaged {
+                detail: format!(
+                    "its schema step {} is not the one this program knows",
+                    step.name
+                ),
+            });
+        }
+    }
+    Ok(u32::try_from(applied.len()).unwrap_or(u32::MAX))
+}

@@ -1,0 +1,468 @@
+//! Answers questions about an archive.
+//!
+//! What is new is known by when it was written. Who follows is told of it with a delay: the clocks of
+//! servers differ a little, and rows become visible a moment after they got their time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::types::Value as Stored;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use traffic::rules::filter::Filter;
+use uuid::Uuid;
+
+use super::row::{
+    MESSAGE_COLUMNS, ROW_COLUMNS, RUN_COLUMNS, ReadDetail, ReadFlow, ReadMessage, ReadRun, bytes,
+    run_id,
+};
+use super::server::{Server, Value};
+use super::{migrate, summary};
+use crate::limits::{
+    CHANGES_ROWS_MAX, CLICKHOUSE_RECORDS_AT_ONCE, CLICKHOUSE_SETTLING, PAGE_MESSAGES_MAX,
+    PAGE_ROWS_MAX, RECORDS_BYTES_MAX,
+};
+use crate::reader::backend::Backend;
+use crate::reader::resolve::{self, CANDIDATES_MAX, Ids, Naming};
+use crate::reader::select::{Conditions, Dialect, SIZE};
+use crate::reader::{Changes, Cursor, Marker, Page, Query, SortKey};
+use crate::{
+    Body, FlowDetail, FlowRecord, FlowRef, Message, Records, Run, RunId, RunRecord, RunSummary,
+    StoreError, StreamMessage,
+};
+
+/// The bodies of a flow, in base64.
+const BODIES: &str = "base64Encode(request_body) AS request_content, base64Encode(response_body) AS response_content";
+
+/// An archive that is read; oriels may be writing to it.
+#[derive(Debug)]
+pub(crate) struct ClickHouseBackend {
+    server: Server,
+}
+
+#[derive(Deserialize)]
+struct Count {
+    count: u64,
+}
+
+#[derive(Deserialize)]
+struct OfRun {
+    run_id: String,
+    seq: u64,
+}
+
+/// The last flow that is told of, and when it was written.
+#[derive(Deserialize)]
+struct End {
+    written: i64,
+    number: i64,
+}
+
+impl End {
+    fn marker(&self) -> Marker {
+        Marker {
+            arrival: self.written,
+            begun_row: self.number,
+            ..Marker::default()
+        }
+    }
+}
+
+/// A flow and when it was written.
+#[derive(Deserialize)]
+struct Written<T> {
+    written: i64,
+    #[serde(flatten)]
+    read: T,
+}
+
+impl ClickHouseBackend {
+    /// Connects to the database that a URL names; it has to have our schema.
+    pub(crate) fn connect(url: &str) -> Result<Self, StoreError> {
+        let server = Server::parse(url)?;
+        server.check_version()?;
+        if migrate::applied(&server)? == 0 {
+            return Err(StoreError::NotFound {
+                path: server.place().into(),
+            });
+        }
+        Ok(Self { server })
+    }
+
+    fn select<T: DeserializeOwned>(
+        &self,
+        sql: &str,
+        conditions: &Conditions,
+    ) -> Result<Vec<T>, StoreError> {
+        let values: Vec<Value<'_>> = conditions.values().iter().map(value).collect();
+        self.server.rows(sql, &values)
+    }
+
+    /// A flow with these columns besides those of a list; `None` if there is none of that id.
+    fn detail(&self, columns: &str, flow: FlowRef) -> Result<Option<ReadDetail>, StoreError> {
+        let sql = format!(
+            "SELECT {ROW_COLUMNS}, {columns} FROM flows
+             WHERE run_id = {{p1:String}} AND seq = {{p2:Int64}} LIMIT 1"
+        );
+        let values = [Value::Text(flow.run.as_str()), Value::Number(seq(flow))];
+        Ok(self.server.rows(&sql, &values)?.pop())
+    }
+
+    /// The runs with how many flows they have.
+    fn with_flows(&self, runs: Vec<ReadRun>) -> Result<Vec<Run>, StoreError> {
+        let mut found = Vec::with_capacity(runs.len());
+        for run in runs {
+            let flows = self.flows_of(run.id()?)?;
+            found.push(run.into_run(flows)?);
+        }
+        Ok(found)
+    }
+
+    /// What was written behind a marker and has settled, in order: conditions, and the order.
+    fn since(marker: Marker) -> (Conditions, &'static str) {
+        let mut conditions = Conditions::new(Dialect::ClickHouse);
+        conditions.add(
+            "(toUnixTimestamp64Micro(created_at), number) > (?, ?)",
+            [marker.arrival, marker.begun_row].map(Stored::from),
+        );
+        let settling = CLICKHOUSE_SETTLING.as_millis();
+        conditions.add(
+            &format!("created_at <= now64(6) - toIntervalMillisecond({settling})"),
+            [],
+        );
+        (conditions, "created_at, number")
+    }
+
+    /// The messages of WebSockets, by the UUIDs of those.
+    fn messages_of(
+        &self,
+        flows: &[Written<ReadDetail>],
+    ) -> Result<HashMap<String, Vec<StreamMessage>>, StoreError> {
+        let mut found: HashMap<String, Vec<StreamMessage>> = HashMap::new();
+        for flow in flows.iter().filter(|flow| flow.read.flow.is_socket()) {
+            let sql = format!(
+                "SELECT {MESSAGE_COLUMNS} FROM messages WHERE trace_id = {{p1:String}} ORDER BY sequence"
+            );
+            let uuid = flow.read.flow.uuid();
+            let rows: Vec<ReadMessage> = self.server.rows(&sql, &[Value::Text(uuid)])?;
+            let messages = rows.into_iter().map(ReadMessage::into_message);
+            found.insert(uuid.to_owned(), messages.collect::<Result<_, _>>()?);
+        }
+        Ok(found)
+    }
+
+    fn run_record(&self, run: RunId) -> Result<Arc<RunRecord>, StoreError> {
+        let run: ReadRun = self.server.one(
+            &format!("SELECT {RUN_COLUMNS} FROM runs WHERE id = {{p1:String}} LIMIT 1"),
+            &[Value::Text(run.as_str())],
+        )?;
+        run.into_record().map(Arc::new)
+    }
+}
+
+impl Backend for ClickHouseBackend {
+    fn flows(&self, query: &Query) -> Result<Page, StoreError> {
+        let mut conditions = Conditions::new(Dialect::ClickHouse);
+        if let Some(run) = query.run {
+            conditions.add_run(run);
+        }
+        if let Some(filter) = &query.filter {
+            conditions.add_filter(filter);
+        }
+        let total = match query.with_total {
+            true => {
+                let sql = format!(
+                    "SELECT count() AS count FROM flows WHERE {}",
+                    conditions.sql()
+                );
+                let counts: Vec<Count> = self.select(&sql, &conditions)?;
+                counts.first().map(|counts| counts.count)
+            }
+            false => None,
+        };
+        let key = match query.order.by {
+            SortKey::Time => "toUnixTimestamp64Micro(start_time)",
+            SortKey::Duration => "coalesce(duration_us, 0)",
+            SortKey::Size => SIZE,
+        };
+        let (direction, beyond) = match query.order.ascending {
+            true => ("ASC", '>'),
+            false => ("DESC", '<'),
+        };
+        if let Some(after) = query.after {
+            if after.order != query.order {
+                return Err(StoreError::BadCursor);
+            }
+            let values = [after.key, after.row].map(Stored::from);
+            conditions.add(&format!("({key}, number) {beyond} (?, ?)"), values);
+        }
+        let limit = query.limit.clamp(1, PAGE_ROWS_MAX);
+        // One more than asked for tells whether there is a next page.
+        let sql = format!(
+            "SELECT {ROW_COLUMNS} FROM flows WHERE {}
+             ORDER BY {key} {direction}, number {direction} LIMIT {}",
+            conditions.sql(),
+            limit + 1,
+        );
+        let mut found: Vec<ReadFlow> = self.select(&sql, &conditions)?;
+        let has_more = found.len() > limit;
+        found.truncate(limit);
+        let next = found.last().filter(|_| has_more).map(|row| Cursor {
+            order: query.order,
+            key: match query.order.by {
+                SortKey::Time => row.started,
+                SortKey::Duration => row.duration_us.unwrap_or(0),
+                SortKey::Size => row.size(),
+            },
+            row: row.number,
+        });
+        Ok(Page {
+            rows: found
+                .into_iter()
+                .map(ReadFlow::into_row)
+                .collect::<Result<_, _>>()?,
+            next,
+            total,
+        })
+    }
+
+    fn flow(&self, flow: FlowRef) -> Result<Option<FlowDetail>, StoreError> {
+        self.detail("detail", flow)?
+            .map(ReadDetail::into_detail)
+            .transpose()
+    }
+
+    fn body(&self, flow: FlowRef, message: Message) -> Result<Option<Option<Body>>, StoreError> {
+        let Some(read) = self.detail(&format!("detail, {BODIES}"), flow)? else {
+            return Ok(None);
+        };
+        let (content, seen) = match message {
+            Message::Request => (&read.request_content, read.flow.request_body_size),
+            Message::Response => (&read.response_content, read.flow.response_body_size),
+        };
+        let content = content.as_deref().map(bytes).transpose()?;
+        let content = content.unwrap_or_default();
+        Ok(Some(read.into_detail()?.body(message, content, seen)))
+    }
+
+    fn messages(
+        &self,
+        flow: FlowRef,
+        after: u64,
+        limit: usize,
+    ) -> Result<Option<Vec<StreamMessage>>, StoreError> {
+        let Some(flow) = self.detail("detail", flow)? else {
+            return Ok(None);
+        };
+        let sql = format!(
+            "SELECT {MESSAGE_COLUMNS} FROM messages
+             WHERE trace_id = {{p1:String}} AND sequence > {{p2:Int64}}
+             ORDER BY sequence LIMIT {}",
+            limit.min(PAGE_MESSAGES_MAX)
+        );
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        let values = [Value::Text(flow.flow.uuid()), Value::Number(after)];
+        let rows: Vec<ReadMessage> = self.server.rows(&sql, &values)?;
+        let messages = rows.into_iter().map(ReadMessage::into_message);
+        messages.collect::<Result<_, _>>().map(Some)
+    }
+
+    fn run(&self, run: RunId) -> Result<Option<Run>, StoreError> {
+        let sql = format!("SELECT {RUN_COLUMNS} FROM runs WHERE id = {{p1:String}} LIMIT 1");
+        let found = self.server.rows(&sql, &[Value::Text(run.as_str())])?;
+        Ok(self.with_flows(found)?.pop())
+    }
+
+    fn runs(&self, limit: usize) -> Result<Vec<Run>, StoreError> {
+        let sql = format!(
+            "SELECT {RUN_COLUMNS} FROM runs ORDER BY {} LIMIT {limit}",
+            Dialect::ClickHouse.newest_run_first()
+        );
+        self.with_flows(self.server.rows(&sql, &[])?)
+    }
+
+    fn summary(&self, run: Run) -> Result<RunSummary, StoreError> {
+        summary::read(&self.server, run)
+    }
+
+    fn resolve(&self, id: &str) -> Result<FlowRef, StoreError> {
+        resolve::flow(self, id)
+    }
+
+    fn resolve_run(&self, id: &str) -> Result<RunId, StoreError> {
+        resolve::run(self, id)
+    }
+
+    fn marker(&self) -> Result<Marker, StoreError> {
+        let (conditions, _) = Self::since(Marker::default());
+        let sql = format!(
+            "SELECT toUnixTimestamp64Micro(created_at) AS written, number FROM flows WHERE {}
+             ORDER BY created_at DESC, number DESC LIMIT 1",
+            conditions.sql()
+        );
+        let end: Vec<End> = self.select(&sql, &conditions)?;
+        Ok(end.first().map(End::marker).unwrap_or_default())
+    }
+
+    fn changes_since(
+        &self,
+        marker: Marker,
+        filter: Option<&Filter>,
+    ) -> Result<Changes, StoreError> {
+        // How far it goes is settled first, without regard to the filter, so that the marker moves on.
+        let (conditions, order) = Self::since(marker);
+        let sql = format!(
+            "SELECT written, number FROM (
+               SELECT toUnixTimestamp64Micro(created_at) AS written, number FROM flows WHERE {}
+               ORDER BY {order} LIMIT {CHANGES_ROWS_MAX}
+             ) ORDER BY written DESC, number DESC LIMIT 1",
+            conditions.sql()
+        );
+        let end: Vec<End> = self.select(&sql, &conditions)?;
+        let Some(end) = end.first() else {
+            return Ok(Changes {
+                rows: Vec::new(),
+                marker,
+            });
+        };
+        let (mut conditions, _) = Self::since(marker);
+        conditions.add(
+            "(toUnixTimestamp64Micro(created_at), number) <= (?, ?)",
+            [end.written, end.number].map(Stored::from),
+        );
+        if let Some(filter) = filter {
+            conditions.add_filter(filter);
+        }
+        let sql = format!(
+            "SELECT {ROW_COLUMNS} FROM flows WHERE {} ORDER BY start_time, number",
+            conditions.sql()
+        );
+        let rows: Vec<ReadFlow> = self.select(&sql, &conditions)?;
+        Ok(Changes {
+            rows: rows
+                .into_iter()
+                .map(ReadFlow::into_row)
+                .collect::<Result<_, _>>()?,
+            marker: end.marker(),
+        })
+    }
+
+    fn records(&self, marker: Marker, limit: usize) -> Result<Records, StoreError> {
+        let mut records = Records {
+            flows: Vec::new(),
+            marker,
+        };
+        let mut runs: HashMap<RunId, Arc<RunRecord>> = HashMap::new();
+        let mut held = 0_usize;
+        while records.flows.len() < limit.max(1) && held < RECORDS_BYTES_MAX {
+            let (conditions, order) = Self::since(records.marker);
+            let at_once = (limit.max(1) - records.flows.len()).min(CLICKHOUSE_RECORDS_AT_ONCE);
+            let sql = format!(
+                "SELECT toUnixTimestamp64Micro(created_at) AS written, {ROW_COLUMNS}, detail, {BODIES}
+                 FROM flows WHERE {} ORDER BY {order} LIMIT {at_once}",
+                conditions.sql()
+            );
+            let read: Vec<Written<ReadDetail>> = self.select(&sql, &conditions)?;
+            if read.is_empty() {
+                break;
+            }
+            let mut messages = self.messages_of(&read)?;
+            for Written { written, mut read } in read {
+                if held >= RECORDS_BYTES_MAX {
+                    break;
+                }
+                records.marker.arrival = written;
+                records.marker.begun_row = read.flow.number;
+                let body = |content: Option<String>| content.as_deref().map(bytes).transpose();
+                let request_body = body(read.request_content.take())?;
+                let response_body = body(read.response_content.take())?;
+                let detail = read.into_detail()?;
+                let run = match runs.get(&detail.row.id.run) {
+                    Some(run) => Arc::clone(run),
+                    None => {
+                        let run = self.run_record(detail.row.id.run)?;
+                        runs.insert(run.id, Arc::clone(&run));
+                        run
+                    }
+                };
+                let record = FlowRecord {
+                    run,
+                    request_body,
+                    response_body,
+                    messages: messages.remove(&detail.row.uuid).unwrap_or_default(),
+                    detail,
+                };
+                held = held.saturating_add(record.bytes());
+                records.flows.push(record);
+            }
+        }
+        Ok(records)
+    }
+}
+
+impl Ids for ClickHouseBackend {
+    fn runs(&self, naming: Naming, text: &str) -> Result<Vec<RunId>, StoreError> {
+        let condition = match naming {
+            Naming::Id => "id = lower({p1:String})",
+            Naming::Name => "name = {p1:String}",
+            Naming::Beginning => "startsWith(id, lower({p1:String}))",
+        };
+        let sql = format!(
+            "SELECT {RUN_COLUMNS} FROM runs WHERE {condition} ORDER BY {} LIMIT {CANDIDATES_MAX}",
+            Dialect::ClickHouse.newest_run_first()
+        );
+        let found: Vec<ReadRun> = self.server.rows(&sql, &[Value::Text(text)])?;
+        found.iter().map(ReadRun::id).collect()
+    }
+
+    fn run_before(&self, newer: u32) -> Result<Option<RunId>, StoreError> {
+        let sql = format!(
+            "SELECT {RUN_COLUMNS} FROM runs ORDER BY {} LIMIT 1 OFFSET {newer}",
+            Dialect::ClickHouse.newest_run_first()
+        );
+        let found: Vec<ReadRun> = self.server.rows(&sql, &[])?;
+        found.first().map(ReadRun::id).transpose()
+    }
+
+    fn flows_of(&self, run: RunId) -> Result<u64, StoreError> {
+        // Of no rows the largest is 0.
+        let sql = "SELECT max(seq) AS count FROM flows WHERE run_id = {p1:String}";
+        let Count { count } = self.server.one(sql, &[Value::Text(run.as_str())])?;
+        Ok(count)
+    }
+
+    fn has_flow(&self, flow: FlowRef) -> Result<bool, StoreError> {
+        let sql = "SELECT count() AS count FROM flows
+            WHERE run_id = {p1:String} AND seq = {p2:Int64}";
+        let values = [Value::Text(flow.run.as_str()), Value::Number(seq(flow))];
+        let Count { count } = self.server.one(sql, &values)?;
+        Ok(count > 0)
+    }
+
+    fn flow_of_uuid(&self, uuid: Uuid) -> Result<Option<FlowRef>, StoreError> {
+        let sql = "SELECT run_id, seq FROM flows WHERE trace_id = {p1:String} LIMIT 1";
+        let uuid = uuid.hyphenated().to_string();
+        let found: Vec<OfRun> = self.server.rows(sql, &[Value::Text(&uuid)])?;
+        let flow = |found: &OfRun| {
+            Ok(FlowRef {
+                run: run_id(&found.run_id)?,
+                seq: found.seq,
+            })
+        };
+        found.first().map(flow).transpose()
+    }
+}
+
+/// A value of conditions.
+fn value(stored: &Stored) -> Value<'_> {
+    match stored {
+        Stored::Integer(number) => Value::Number(*number),
+        Stored::Text(text) => Value::Text(text),
+        // Conditions have none of these.
+        Stored::Null | Stored::Real(_) | Stored::Blob(_) => Value::Number(0),
+    }
+}
+
+fn seq(flow: FlowRef) -> i64 {
+    i64::try_from(flow.seq).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,95 @@
+//! ClickHouse answers as SQLite does.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use oriel_store::{
+    Archive, ArchiveBatch, ClickHouseArchive, Location, Marker, Migrated, Reader, StoreError,
+};
+use testbed::clickhouse::ClickHouse;
+
+use super::Original;
+use crate::copies::{record_all_sorts, records};
+use crate::script::Place;
+
+fn server() -> ClickHouse {
+    ClickHouse::start(clients()).unwrap()
+}
+
+fn clients() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/clients"))
+}
+
+/// Waits until rows are old enough to be told to those who follow.
+fn settle(reader: &Reader, flows: usize) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while reader
+        .changes_since(Marker::default(), None)
+        .unwrap()
+        .rows
+        .len()
+        < flows
+    {
+        assert!(Instant::now() < deadline, "the flows do not settle");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn clickhouse_gives_the_same_answers() {
+    let server = server();
+    let original = Original::new();
+    let location = Location::ClickHouse(server.url("default"));
+    // There is nothing before the schema is made.
+    let missing = Reader::open_at(&location);
+    assert!(
+        matches!(missing, Err(StoreError::NotFound { .. })),
+        "{missing:?}"
+    );
+    let mut archive = ClickHouseArchive::connect(&server.url("default")).unwrap();
+    archive.migrate().unwrap();
+    original.copy_to(&mut archive);
+    // Sent a second time, as after a failure, nothing is there twice.
+    original.copy_to(&mut archive);
+    let reader = Reader::open_at(&location).unwrap();
+    settle(&reader, 67);
+    original.compare(&reader);
+    // Each question takes the engine some milliseconds.
+    original.compare_filters(&reader, 40);
+}
+
+#[test]
+fn a_schema_is_made_once_and_a_newer_one_refused() {
+    let server = server();
+    let url = server.url("default");
+    let mut archive = ClickHouseArchive::connect(&url).unwrap();
+    assert_eq!(archive.status().unwrap().schema, 0);
+    assert_eq!(archive.migrate().unwrap(), Migrated { from: 0, to: 1 });
+    assert_eq!(archive.migrate().unwrap(), Migrated { from: 1, to: 1 });
+    let place = Place::new();
+    record_all_sorts(&place);
+    let flows = records(&place.path(), 100);
+    let count = flows.len() as u64;
+    let batch = ArchiveBatch {
+        flows,
+        ..ArchiveBatch::default()
+    };
+    archive.write(&batch).unwrap();
+    let status = archive.status().unwrap();
+    assert!(status.server.starts_with("ClickHouse 2"), "{status:?}");
+    assert_eq!((status.runs, status.flows), (1, count));
+    assert!(status.bytes.unwrap() > 0);
+}
+
+#[test]
+fn who_may_not_is_told_so_and_who_may_is_let_in() {
+    let server = ClickHouse::start_for(clients(), "alice", "s3cret").unwrap();
+    let url = server.url("default");
+    ClickHouseArchive::connect(&url).unwrap();
+    let refused = ClickHouseArchive::connect(&url.replace("s3cret", "guess")).unwrap_err();
+    let StoreError::Unavailable { place, source } = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(source.to_string().contains("AUTHENTICATION_FAILED"));
+    assert!(!place.contains("guess"));
+}

@@ -107,13 +107,13 @@ impl Framing {
         self.state == State::Done
     }
 
-    /// Octets that are still to come, at most as far as is known.
+    /// Octets that are still to come, where that is known.
     #[must_use]
-    pub fn left_max(&self) -> u64 {
+    pub fn left(&self) -> Option<u64> {
         match self.state {
-            State::Done => 0,
-            State::Exactly(left) => left,
-            _ => u64::MAX,
+            State::Done => Some(0),
+            State::Exactly(left) => Some(left),
+            _ => None,
         }
     }
 

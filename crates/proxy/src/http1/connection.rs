@@ -204,14 +204,21 @@ impl Http1 {
         }
     }
 
-    /// Reads on while a body comes in large pieces, until `input` has all that is `wanted` or
+    /// Reads on while a body comes in large pieces, until `input` has all that is left of the body or
     /// [`GATHERED_BYTES`], so that they leave in one write. Waits for nothing. A small piece is held
     /// up by nothing either: it may be an event.
-    pub(crate) fn gather(&mut self, cx: &mut Context<'_>, wanted: u64) {
-        let wanted = usize::try_from(wanted).map_or(GATHERED_BYTES, |all| all.min(GATHERED_BYTES));
+    ///
+    /// Where it is not known how much is left, room grows with what has come: a watcher holds the
+    /// whole of it for as long as it holds a part.
+    pub(crate) fn gather(&mut self, cx: &mut Context<'_>, left: Option<u64>) {
+        let most =
+            |left| usize::try_from(left).map_or(GATHERED_BYTES, |all| all.min(GATHERED_BYTES));
+        let known = left.map(most);
+        let wanted = known.unwrap_or(GATHERED_BYTES);
         while self.last_read >= READ_BYTES / 2 && self.input.len() < wanted {
-            self.input
-                .reserve(READ_BYTES.max(wanted - self.input.len()));
+            let expected = known.map_or(0, |all| all.saturating_sub(self.input.len()));
+            let room = expected + READ_BYTES / 2;
+            self.input.reserve(room);
             match self.poll_fill(cx) {
                 Poll::Ready(Ok(0)) | Poll::Pending => return,
                 Poll::Ready(Ok(_)) => {}
@@ -235,14 +242,9 @@ impl Http1 {
         FIRST.with_borrow_mut(|first| {
             let mut room = ReadBuf::new(first);
             ready!(Pin::new(&mut self.io).poll_read(cx, &mut room))?;
-            let length = room.filled().len();
-            if length >= READ_BYTES / 2 {
-                // More is likely to come; see `gather`.
-                self.input.reserve(GATHERED_BYTES);
-            }
             self.input.extend_from_slice(room.filled());
             self.rests = false;
-            Poll::Ready(Ok(length))
+            Poll::Ready(Ok(room.filled().len()))
         })
     }
 

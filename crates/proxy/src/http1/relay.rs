@@ -274,7 +274,7 @@ impl<'a, 'r> Relay<'a, 'r> {
             }
             if !self.client.input.is_empty() {
                 self.request_begun = true;
-                self.client.gather(cx, self.request.framing.left_max());
+                self.client.gather(cx, self.request.framing.left());
                 let flow = &mut *self.flow;
                 self.request
                     .accept(&mut self.client.input, |payload| {
@@ -490,7 +490,7 @@ impl<'a, 'r> Relay<'a, 'r> {
                 return Poll::Ready(Ok(()));
             }
             if !self.upstream.input.is_empty() {
-                self.upstream.gather(cx, pump.framing.left_max());
+                self.upstream.gather(cx, pump.framing.left());
                 let flow = &mut *self.flow;
                 pump.accept(&mut self.upstream.input, |payload| {
                     flow.response_bytes(payload);

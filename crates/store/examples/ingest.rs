@@ -19,8 +19,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use oriel_store::limits::SHIP_FLOWS_MAX;
 use oriel_store::{
-    Importer, Marker, NewRun, Query, Reader, Recorder, Redaction, RunKind, Store, StoreOptions,
+    Archive, ArchiveBatch, Importer, Marker, NewRun, PostgresArchive, Query, Reader, Recorder,
+    Redaction, RunKind, Store, StoreOptions,
 };
 use traffic::rules::filter::Filter;
 use traffic::{
@@ -114,7 +116,45 @@ fn main() {
     reader.changes_since(marker, None).unwrap();
     println!("no change    {} us", began.elapsed().as_micros());
     copy(&reader, &folder.path().join("copy.db"));
+    archive(&reader);
 }
+
+/// Copies everything to PostgreSQL, which writes it through to the disk.
+#[cfg(unix)]
+fn archive(reader: &Reader) {
+    let settings = ["fsync=on", "full_page_writes=on"];
+    let cluster = match testbed::postgres::PostgresCluster::start_with(&settings) {
+        Ok(cluster) => cluster,
+        Err(error) => return println!("archive      not measured: {error}"),
+    };
+    let mut archive = PostgresArchive::connect(&cluster.url("postgres")).unwrap();
+    archive.migrate().unwrap();
+    let (mut marker, mut writing, mut flows) = (Marker::default(), Duration::ZERO, 0);
+    loop {
+        let found = reader.records(marker, SHIP_FLOWS_MAX).unwrap();
+        if found.flows.is_empty() {
+            break;
+        }
+        marker = found.marker;
+        flows += found.flows.len();
+        let batch = ArchiveBatch {
+            flows: found.flows,
+            ..ArchiveBatch::default()
+        };
+        let began = Instant::now();
+        archive.write(&batch).unwrap();
+        writing += began.elapsed();
+    }
+    let bytes = archive.status().unwrap().bytes.unwrap_or(0);
+    println!(
+        "archive      {:.0} flows a second into PostgreSQL, {} bytes each",
+        flows as f64 / writing.as_secs_f64(),
+        bytes / flows as u64
+    );
+}
+
+#[cfg(not(unix))]
+fn archive(_: &Reader) {}
 
 /// Copies everything to another file, as to an archive.
 fn copy(reader: &Reader, path: &std::path::Path) {

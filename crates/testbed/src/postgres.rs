@@ -2,7 +2,7 @@
 //! socket, gone with its owner.
 //!
 //! PostgreSQL refuses to run as root, so that root starts it as the user `postgres`. It writes
-//! nothing through to the disk. What a test that was killed left behind is swept by the next one.
+//! nothing through to the disk, but to the system, so that what was committed outlives the server. What a test that was killed left behind is swept by the next one.
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
@@ -150,7 +150,6 @@ impl PostgresCluster {
             format!("port={}", self.port),
             format!("unix_socket_directories={}", self.sockets().display()),
             "fsync=off".to_owned(),
-            "synchronous_commit=off".to_owned(),
             "full_page_writes=off".to_owned(),
         ];
         settings.extend_from_slice(&self.settings);

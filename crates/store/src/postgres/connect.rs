@@ -216,9 +216,14 @@ impl Server {
              SET lock_timeout = {}; SET TimeZone = 'UTC'; SET client_min_messages = warning;",
             POSTGRES_LOCK_TIMEOUT.as_millis(),
         );
-        if purpose == Purpose::Read {
-            sql.push_str("SET default_transaction_read_only = on;");
-        }
+        sql.push_str(match purpose {
+            Purpose::Read => "SET default_transaction_read_only = on;",
+            // What is acknowledged is durable, whatever the server does for others.
+            Purpose::Write => {
+                "SELECT set_config('synchronous_commit', 'on', false)
+                   WHERE current_setting('synchronous_commit') = 'off';"
+            }
+        });
         if let Some(schema) = &self.schema {
             let quoted = schema.replace('"', "\"\"");
             sql.push_str(&format!("SET search_path = \"{quoted}\";"));

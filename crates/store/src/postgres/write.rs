@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write;
+use std::iter::repeat_n;
 
 use postgres::{Client, Transaction};
 
@@ -14,7 +15,7 @@ use super::migrate::{LOCKS, Lock};
 use super::runs::place_runs;
 use super::time::Time;
 use crate::archive::{ArchiveBatch, latest};
-use crate::limits::{POSTGRES_COPY_BYTES, POSTGRES_INLINE_BODY_BYTES_MAX};
+use crate::limits::{CHANGES_ROWS_MAX, POSTGRES_COPY_BYTES, POSTGRES_INLINE_BODY_BYTES_MAX};
 use crate::{FlowRecord, GapRecord, StoreError, StreamMessage};
 
 const MESSAGE_COLUMNS: [&str; 12] = [
@@ -94,13 +95,13 @@ fn write_flows(
 ) -> Result<(), StoreError> {
     let failed = |error| server.failed(error);
     // The chunks that are there stay until this transaction has ended.
-    let batch: i64 = transaction
-        .query_one(
-            "SELECT nextval('batch_ids'), pg_advisory_xact_lock_shared($1, $2)::text",
+    transaction
+        .execute(
+            "SELECT pg_advisory_xact_lock_shared($1, $2)",
             &[&LOCKS, &(Lock::Chunks as i32)],
         )
-        .map_err(failed)?
-        .get(0);
+        .map_err(failed)?;
+    let batches = batch_ids(transaction, flows.len()).map_err(failed)?;
     let mut wanted = BTreeMap::new();
     let mut bodies = Vec::with_capacity(flows.len());
     for flow in flows {
@@ -109,14 +110,17 @@ fn write_flows(
         bodies.push((request, response));
     }
     write_chunks(transaction, &wanted).map_err(failed)?;
-    let placed = flows.iter().zip(bodies);
+    let of_batches = batches
+        .iter()
+        .flat_map(|batch| repeat_n(*batch, CHANGES_ROWS_MAX));
+    let placed = flows.iter().zip(bodies).zip(of_batches);
     copy(
         transaction,
         server,
         "staged_flows",
         &COLUMNS,
         placed,
-        |rows, (flow, bodies)| {
+        |rows, ((flow, bodies), batch)| {
             let (request_body, response_body) = bodies;
             let placed = Placed {
                 run_id: runs.get(&*flow.run.uuid).map_or("", String::as_str),
@@ -131,7 +135,7 @@ fn write_flows(
         .batch_execute(&take_over_flows())
         .map_err(failed)?;
     write_messages(transaction, server, flows)?;
-    number(transaction, batch, flows.len()).map_err(failed)
+    number(transaction, &batches, flows.len()).map_err(failed)
 }
 
 /// Where a body goes; adds its chunks to those that are wanted.
@@ -279,21 +283,32 @@ fn write_message(rows: &mut CopyRows, flow: &str, message: &StreamMessage) {
     rows.bytea(&message.payload);
 }
 
-/// Gives the batch its number, for whoever follows. Until the transaction has ended, others wait.
+/// Ids for so many flows: who follows reads a batch at once.
+fn batch_ids(transaction: &mut Transaction<'_>, flows: usize) -> Result<Vec<i64>, postgres::Error> {
+    let batches = i64::try_from(flows.div_ceil(CHANGES_ROWS_MAX)).unwrap_or(i64::MAX);
+    let sql = "SELECT nextval('batch_ids') FROM generate_series(1, $1::bigint)";
+    let rows = transaction.query(sql, &[&batches])?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Gives the batches their numbers, for whoever follows. Until the transaction has ended, others wait.
 fn number(
     transaction: &mut Transaction<'_>,
-    batch: i64,
-    flows: usize,
+    batches: &[i64],
+    mut flows: usize,
 ) -> Result<(), postgres::Error> {
     transaction.execute(
         "SELECT pg_advisory_xact_lock($1, $2)",
         &[&LOCKS, &(Lock::Batches as i32)],
     )?;
-    let flows = i64::try_from(flows).unwrap_or(i64::MAX);
-    transaction.execute(
-        "INSERT INTO batches (number, batch, flows)
-         SELECT coalesce(max(number), 0) + 1, $1, $2 FROM batches",
-        &[&batch, &flows],
-    )?;
+    for batch in batches {
+        let here = flows.min(CHANGES_ROWS_MAX);
+        flows -= here;
+        transaction.execute(
+            "INSERT INTO batches (number, batch, flows)
+             SELECT coalesce(max(number), 0) + 1, $1, $2 FROM batches",
+            &[batch, &i64::try_from(here).unwrap_or(i64::MAX)],
+        )?;
+    }
     Ok(())
 }

@@ -13,6 +13,7 @@ mod ids;
 mod json;
 mod losses;
 mod messages;
+mod outages;
 mod pages;
 mod postgres;
 mod records;

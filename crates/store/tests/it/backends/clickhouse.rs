@@ -20,21 +20,22 @@ fn clients() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/clients"))
 }
 
-/// Waits until rows are old enough to be told to those who follow: for half a minute.
+/// Waits until rows are old enough to be told to those who follow: for half a minute at most.
 fn settle(reader: &Reader, flows: usize) {
-    for _attempt in 0..300 {
-        if reader
+    let told = || {
+        reader
             .changes_since(Marker::default(), None)
             .unwrap()
             .rows
             .len()
-            >= flows
-        {
-            return;
+    };
+    for _attempt in 0..300 {
+        if told() >= flows {
+            break;
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    panic!("the flows do not settle");
+    assert!(told() >= flows, "the flows do not settle");
 }
 
 #[test]

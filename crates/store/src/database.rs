@@ -17,7 +17,7 @@ use crate::limits::{BUSY_TIMEOUT, OPEN_ATTEMPTS, OPEN_PAUSE};
 const APPLICATION_ID: i32 = 0x6f72_696c;
 
 /// All steps of the schema, in order. A step that was released is never edited.
-const MIGRATIONS: [Migration; 4] = [
+const MIGRATIONS: [Migration; 5] = [
     Migration {
         name: "0001_flows",
         sql: include_str!("../migrations/0001_flows.sql"),
@@ -33,6 +33,10 @@ const MIGRATIONS: [Migration; 4] = [
     Migration {
         name: "0004_sessions",
         sql: include_str!("../migrations/0004_sessions.sql"),
+    },
+    Migration {
+        name: "0005_pieces",
+        sql: include_str!("../migrations/0005_pieces.sql"),
     },
 ];
 

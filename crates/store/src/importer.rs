@@ -18,7 +18,7 @@ use self::connections::Connections;
 use self::places::Places;
 use crate::flow_record::trace_bits;
 use crate::ingest::arrivals::Arrivals;
-use crate::ingest::bodies::{Bodies, read_body};
+use crate::ingest::bodies::{Bodies, Remembered, read_body};
 use crate::ingest::meaning::{MarkRow, place_mark, place_session};
 use crate::limits::INLINE_MESSAGE_BYTES_MAX;
 use crate::reader::detail;
@@ -26,7 +26,7 @@ use crate::reader::records::read_run;
 use crate::row_number::first_row_at;
 use crate::{
     Annotation, ArchiveBatch, FlowDetail, FlowKind, FlowRecord, FlowRef, FlowState, GapRecord,
-    RunId, RunRecord, SessionMark, StoreError, annotate, database,
+    Message, RunId, RunRecord, SessionMark, StoreError, annotate, database,
 };
 
 /// Tries to find a run id that is free. There are a million of them.
@@ -40,6 +40,7 @@ pub struct Importer {
     runs: HashMap<String, RunId>,
     places: Places,
     connections: Connections,
+    bodies: Remembered,
 }
 
 /// What was done with flows.
@@ -61,6 +62,7 @@ impl Importer {
             runs: HashMap::new(),
             places: Places::default(),
             connections: Connections::default(),
+            bodies: Remembered::default(),
         })
     }
 
@@ -104,9 +106,12 @@ impl Importer {
     ) -> Result<Imported, StoreError> {
         let transaction =
             Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+        // It is put back if all goes well; what a failure takes back is not to be remembered.
+        let mut bodies = Bodies::new(&transaction, std::mem::take(&mut self.bodies))?;
+        bodies.heed_removals()?;
         let mut writing = Writing {
             connection: &transaction,
-            bodies: Bodies::new(&transaction)?,
+            bodies,
             arrivals: Arrivals::default(),
             runs: &mut self.runs,
             places: &mut self.places,
@@ -129,9 +134,9 @@ impl Importer {
         for gap in gaps {
             writing.write_gap(gap)?;
         }
-        writing.arrivals.store(&transaction)?;
-        drop(writing);
+        let known = writing.end()?;
         transaction.commit()?;
+        self.bodies = known;
         Ok(imported)
     }
 }
@@ -160,6 +165,12 @@ struct Stored {
 }
 
 impl Writing<'_, '_> {
+    /// Stores what is stored once per transaction; answers which bodies are known to be stored.
+    fn end(mut self) -> Result<Remembered, StoreError> {
+        self.arrivals.store(self.connection)?;
+        Ok(self.bodies.into_remembered())
+    }
+
     fn write(&mut self, flow: &FlowRecord) -> Result<Done, StoreError> {
         let run = self.run(&flow.run)?;
         let id = FlowRef {
@@ -360,11 +371,13 @@ impl Writing<'_, '_> {
                 None => None,
             },
             request_body: self.body(
+                Message::Request,
                 flow.request_body.as_deref(),
                 stored.and_then(|stored| stored.request_body),
             )?,
             request_size: size(detail.row.request_bytes),
             response_body: self.body(
+                Message::Response,
                 flow.response_body.as_deref(),
                 stored.and_then(|stored| stored.response_body),
             )?,
@@ -393,6 +406,7 @@ impl Writing<'_, '_> {
     /// Stores a body, unless the flow has it already.
     fn body(
         &mut self,
+        message: Message,
         body: Option<&[u8]>,
         stored: Option<i64>,
     ) -> Result<Option<i64>, StoreError> {
@@ -404,7 +418,7 @@ impl Writing<'_, '_> {
         {
             return Ok(Some(stored));
         }
-        Ok(Some(self.bodies.store_bytes(body)?))
+        Ok(Some(self.bodies.store_bytes(message, body)?))
     }
 
     fn write_ending(&self, row: i64, detail: &FlowDetail) -> Result<(), StoreError> {
@@ -462,7 +476,13 @@ impl Writing<'_, '_> {
             let (data, body) = match payload.len() {
                 0 => (None, None),
                 1..=INLINE_MESSAGE_BYTES_MAX => (Some(payload), None),
-                _ => (None, Some(self.bodies.store_bytes(payload)?)),
+                _ => {
+                    let of = match &*message.sender {
+                        "client" => Message::Request,
+                        _ => Message::Response,
+                    };
+                    (None, Some(self.bodies.store_bytes(of, payload)?))
+                }
             };
             statement.execute(rusqlite::params![
                 row,

@@ -65,6 +65,22 @@ pub const ZSTD_LEVEL: i32 = 1;
 pub const REMEMBERED_HASHES_MAX: usize = 8192;
 /// Small bodies that are remembered whole: at most 2 MiB.
 pub const REMEMBERED_BODIES_MAX: usize = 512;
+/// A content from here on is compared with what was stored before, chunk by chunk: requests to models
+/// repeat all that was said before. Below it what is saved is not worth the list of pieces.
+pub const PIECED_BODY_BYTES_MIN: usize = 8 * 1024;
+/// A content beyond this is stored whole: putting one together takes memory for all of it.
+pub const PIECED_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Least and largest length of a chunk. On average one has 1.25 KiB: shorter ones cost more to look
+/// for, and of longer ones more is stored again around each change.
+pub const CHUNK_BYTES_MIN: usize = 256;
+/// See [`CHUNK_BYTES_MIN`].
+pub const CHUNK_BYTES_MAX: usize = 8 * 1024;
+/// Chunks that are remembered with the row that holds them, about 80 bytes each: 80 MiB of contents,
+/// a few hundred conversations.
+pub const REMEMBERED_CHUNKS_MAX: usize = 65_536;
+/// Rows that one content is put together from at most: each takes some microseconds to find and
+/// unpack. One that would need more is stored whole, and what follows is made of it.
+pub const PIECE_SOURCES_MAX: usize = 256;
 /// Places that are remembered as stored already: hosts, with the methods and routes they are asked by.
 pub const REMEMBERED_PLACES_MAX: usize = 1024;
 /// Sessions that are remembered as stored already, with each of their agents.

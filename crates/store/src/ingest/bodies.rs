@@ -1,25 +1,67 @@
-//! Stores contents once each, compressed where that helps.
+//! Stores contents once each, compressed where that helps. Of a request that repeats what others
+//! said before it, as those of agents do, only what is new is stored.
+
+mod chunks;
+pub(crate) mod pieces;
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, Statement};
 
+use self::chunks::chunks;
+use self::pieces::{Collected, Pieces, copy};
 use super::number_hash::NumberHash;
 use super::recent::Recent;
 use crate::limits::{
-    COMPRESSED_BODY_BYTES_MIN, REMEMBERED_BODIES_MAX, REMEMBERED_HASHES_MAX, SMALL_BODY_BYTES_MAX,
-    ZSTD_LEVEL,
+    COMPRESSED_BODY_BYTES_MIN, PIECED_BODY_BYTES_MAX, PIECED_BODY_BYTES_MIN, REMEMBERED_BODIES_MAX,
+    REMEMBERED_CHUNKS_MAX, REMEMBERED_HASHES_MAX, SMALL_BODY_BYTES_MAX, ZSTD_LEVEL,
 };
 use crate::{Message, StoreError};
 
 /// Prepared statements and what is known to be stored.
 pub(crate) struct Bodies<'c> {
+    connection: &'c Connection,
     find: Statement<'c>,
     insert: Statement<'c>,
+    insert_pieces: Statement<'c>,
     compressor: Option<zstd::bulk::Compressor<'static>>,
+    known: Remembered,
+    // Memory that is used again.
+    joined: Vec<u8>,
+    collected: Collected,
+    cut: Vec<Cut>,
+}
+
+/// What is known to be stored.
+#[derive(Debug)]
+pub(crate) struct Remembered {
     hashes: Recent<[u8; 32], i64>,
     /// Small bodies by a few of their bytes; what is found is compared whole.
     small: Recent<Sample, (Box<[u8]>, i64), NumberHash>,
-    joined: Vec<u8>,
+    /// Where chunks of requests stand: the row, and where among its own bytes.
+    chunks: Recent<[u8; 32], (i64, usize)>,
+    /// How often bodies had been removed when this was known.
+    removals: i64,
+}
+
+impl Default for Remembered {
+    fn default() -> Self {
+        Self {
+            hashes: Recent::new(REMEMBERED_HASHES_MAX),
+            small: Recent::new(REMEMBERED_BODIES_MAX),
+            chunks: Recent::new(REMEMBERED_CHUNKS_MAX),
+            removals: 0,
+        }
+    }
+}
+
+/// A chunk of the content that is being stored.
+#[derive(Debug)]
+struct Cut {
+    hash: [u8; 32],
+    /// Where in the content it stands.
+    at: usize,
+    /// Where among the own bytes, if it is one of them.
+    own: Option<usize>,
 }
 
 /// A content as it is stored.
@@ -29,36 +71,73 @@ pub(crate) enum Packed<'a> {
 }
 
 impl<'c> Bodies<'c> {
-    pub(crate) fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
+    /// Prepares the statements; `known` is what was known when others of this file ended.
+    pub(crate) fn new(connection: &'c Connection, known: Remembered) -> rusqlite::Result<Self> {
         Ok(Self {
+            connection,
             find: connection.prepare("SELECT id FROM bodies WHERE hash = ?1")?,
             insert: connection
                 .prepare("INSERT INTO bodies (hash, codec, size, data) VALUES (?1, ?2, ?3, ?4)")?,
+            insert_pieces: connection.prepare(
+                "INSERT INTO bodies (hash, codec, size, data, pieces) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?,
             compressor: zstd::bulk::Compressor::new(ZSTD_LEVEL).ok(),
-            hashes: Recent::new(REMEMBERED_HASHES_MAX),
-            small: Recent::new(REMEMBERED_BODIES_MAX),
+            known,
             joined: Vec::new(),
+            collected: Collected::default(),
+            cut: Vec::new(),
         })
     }
 
-    /// Forgets what is stored: another process may have removed it, or a write was undone.
-    pub(crate) fn forget(&mut self) {
-        self.hashes.clear();
-        self.small.clear();
+    /// What is known to be stored, for others of this file.
+    pub(crate) fn into_remembered(self) -> Remembered {
+        self.known
     }
 
-    /// Stores a content, unless it is there already; answers its row, or none if it is empty.
-    pub(crate) fn store(&mut self, chunks: &[Bytes]) -> rusqlite::Result<Option<i64>> {
-        match chunks {
+    /// Forgets what is stored: a write was undone.
+    pub(crate) fn forget(&mut self) {
+        let Remembered {
+            hashes,
+            small,
+            chunks,
+            ..
+        } = &mut self.known;
+        hashes.clear();
+        small.clear();
+        chunks.clear();
+    }
+
+    /// Forgets what is stored if another connection removed bodies. To be called in a transaction
+    /// that writes, before anything is stored in it.
+    pub(crate) fn heed_removals(&mut self) -> rusqlite::Result<()> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT removals FROM upkeep")?;
+        let removals = statement.query_row((), |row| row.get(0))?;
+        if removals != self.known.removals {
+            self.forget();
+            self.known.removals = removals;
+        }
+        Ok(())
+    }
+
+    /// Stores the content of a message, unless it is there already; answers its row, or none if it
+    /// is empty.
+    pub(crate) fn store(
+        &mut self,
+        message: Message,
+        parts: &[Bytes],
+    ) -> rusqlite::Result<Option<i64>> {
+        match parts {
             [] => Ok(None),
-            [whole] => self.store_bytes(whole).map(Some),
-            chunks => {
+            [whole] => self.store_bytes(message, whole).map(Some),
+            parts => {
                 let mut joined = std::mem::take(&mut self.joined);
                 joined.clear();
-                for chunk in chunks {
-                    joined.extend_from_slice(chunk);
+                for part in parts {
+                    joined.extend_from_slice(part);
                 }
-                let row = self.store_bytes(&joined);
+                let row = self.store_bytes(message, &joined);
                 // One large body should not hold its memory for good.
                 joined.shrink_to(1024 * 1024);
                 self.joined = joined;
@@ -68,13 +147,17 @@ impl<'c> Bodies<'c> {
     }
 
     /// Stores a content given whole.
-    pub(crate) fn store_bytes(&mut self, content: &[u8]) -> rusqlite::Result<i64> {
+    pub(crate) fn store_bytes(
+        &mut self,
+        message: Message,
+        content: &[u8],
+    ) -> rusqlite::Result<i64> {
         if content.len() <= SMALL_BODY_BYTES_MAX {
             return self.store_small(content);
         }
         let hash = blake3::hash(content);
         let hash = hash.as_bytes();
-        if let Some(row) = self.hashes.find(hash) {
+        if let Some(row) = self.known.hashes.find(hash) {
             return Ok(*row);
         }
         let known: Option<i64> = self
@@ -83,17 +166,69 @@ impl<'c> Bodies<'c> {
             .optional()?;
         let row = match known {
             Some(row) => row,
-            None => self.insert(Some(&hash[..]), content)?,
+            None if message == Message::Request && may_repeat(content) => {
+                self.insert_new_of(hash, content)?
+            }
+            None => self.insert(Some(&hash[..]), content.len(), content, None)?,
         };
-        self.hashes.insert(*hash, row);
+        self.known.hashes.insert(*hash, row);
         Ok(row)
     }
 
-    fn insert(&mut self, hash: Option<&[u8]>, content: &[u8]) -> rusqlite::Result<i64> {
-        let packed = self.pack(content);
-        let size = i64::try_from(content.len()).unwrap_or(i64::MAX);
-        self.insert
-            .insert((hash, packed.codec(), size, packed.data()))
+    /// Stores a row: its own bytes, and of what the content is made if they are not all of it.
+    fn insert(
+        &mut self,
+        hash: Option<&[u8]>,
+        size: usize,
+        own: &[u8],
+        pieces: Option<&[u8]>,
+    ) -> rusqlite::Result<i64> {
+        let packed = self.pack(own);
+        let size = i64::try_from(size).unwrap_or(i64::MAX);
+        let (codec, data) = (packed.codec(), packed.data());
+        match pieces {
+            None => self.insert.insert((hash, codec, size, data)),
+            Some(pieces) => self.insert_pieces.insert((hash, codec, size, data, pieces)),
+        }
+    }
+
+    /// Stores of a content what no row holds that is remembered, if that is much less.
+    fn insert_new_of(&mut self, hash: &[u8; 32], content: &[u8]) -> rusqlite::Result<i64> {
+        let mut collected = std::mem::take(&mut self.collected);
+        collected.clear();
+        self.cut.clear();
+        let mut at = 0;
+        for chunk in chunks(content) {
+            let hash = *blake3::hash(chunk).as_bytes();
+            let own = match self.known.chunks.find(&hash) {
+                Some((row, start)) => {
+                    collected.add_known(*row, *start, chunk.len());
+                    None
+                }
+                None => Some(collected.add_own(chunk)),
+            };
+            self.cut.push(Cut { hash, at, own });
+            at += chunk.len();
+        }
+        // Where little is known already, whole contents are simpler.
+        let worth_it = collected.own.len() < content.len() / 4 * 3;
+        let list = worth_it.then(|| collected.write()).flatten();
+        let own = match list {
+            Some(_) => &*collected.own,
+            None => content,
+        };
+        let row = self.insert(Some(hash), content.len(), own, list.as_deref())?;
+        for Cut { hash, at, own } in self.cut.drain(..) {
+            match (&list, own) {
+                (Some(_), Some(start)) => self.known.chunks.insert(hash, (row, start)),
+                (Some(_), None) => {}
+                (None, _) => self.known.chunks.insert(hash, (row, at)),
+            }
+        }
+        // One large body should not hold its memory for good.
+        collected.own.shrink_to(1024 * 1024);
+        self.collected = collected;
+        Ok(row)
     }
 
     /// Compresses a content where that helps.
@@ -114,13 +249,13 @@ impl<'c> Bodies<'c> {
 
     fn store_small(&mut self, content: &[u8]) -> rusqlite::Result<i64> {
         let key = sample(content);
-        if let Some((known, row)) = self.small.find(&key)
+        if let Some((known, row)) = self.known.small.find(&key)
             && **known == *content
         {
             return Ok(*row);
         }
-        let row = self.insert(None, content)?;
-        self.small.insert(key, (content.into(), row));
+        let row = self.insert(None, content.len(), content, None)?;
+        self.known.small.insert(key, (content.into(), row));
         Ok(row)
     }
 }
@@ -160,17 +295,55 @@ impl Packed<'_> {
     }
 }
 
+/// Whether a request may repeat what others said: it is a text of some length.
+fn may_repeat(content: &[u8]) -> bool {
+    let start = content.get(..512).unwrap_or(content);
+    (PIECED_BODY_BYTES_MIN..=PIECED_BODY_BYTES_MAX).contains(&content.len())
+        && start.iter().all(|byte| *byte >= b'\t')
+}
+
 /// The content of a row of `bodies`.
 pub(crate) fn read_body(connection: &Connection, row: i64) -> Result<Vec<u8>, StoreError> {
-    let mut statement =
-        connection.prepare_cached("SELECT codec, size, data FROM bodies WHERE id = ?1")?;
-    let mut rows = statement.query([row])?;
-    match rows.next()? {
-        Some(packed) => unpack(packed),
-        None => Err(StoreError::Damaged {
-            detail: format!("body {row} is missing"),
-        }),
+    let Held { own, pieces, size } = read_own(connection, row)?;
+    let Some(list) = pieces else {
+        return Ok(own);
+    };
+    let damaged = || StoreError::Damaged {
+        detail: format!("body {row} cannot be put together"),
+    };
+    let size = usize::try_from(size).map_err(|_negative| damaged())?;
+    let pieces = Pieces::read(&list, size).ok_or_else(damaged)?;
+    let mut content = vec![0; size];
+    copy(&pieces.own, &own, &mut content).ok_or_else(damaged)?;
+    for (other, pieces) in &pieces.others {
+        let held = read_own(connection, *other)?;
+        copy(pieces, &held.own, &mut content).ok_or_else(damaged)?;
     }
+    Ok(content)
+}
+
+/// What a row of `bodies` holds.
+struct Held {
+    own: Vec<u8>,
+    pieces: Option<Vec<u8>>,
+    /// Of the content.
+    size: i64,
+}
+
+fn read_own(connection: &Connection, row: i64) -> Result<Held, StoreError> {
+    let mut statement =
+        connection.prepare_cached("SELECT codec, size, data, pieces FROM bodies WHERE id = ?1")?;
+    let mut rows = statement.query([row])?;
+    let Some(packed) = rows.next()? else {
+        return Err(StoreError::Damaged {
+            detail: format!("body {row} is missing"),
+        });
+    };
+    Ok(Held {
+        own: unpack(packed)?,
+        pieces: packed.get(3)?,
+        size: packed.get(1)?,
+    })
 }
 
 /// What was moved of a body while its flow was open, put together.
@@ -201,9 +374,17 @@ fn unpack(packed: &Row<'_>) -> Result<Vec<u8>, StoreError> {
         "zstd" => {
             let size = usize::try_from(size)
                 .map_err(|error| damaged(format!("a body has the size {size}: {error}")))?;
-            zstd::bulk::decompress(&data, size)
+            // Own bytes may be few of a large content.
+            let told = zstd::zstd_safe::get_frame_content_size(&data)
+                .ok()
+                .flatten();
+            let told = told.and_then(|told| usize::try_from(told).ok());
+            zstd::bulk::decompress(&data, told.unwrap_or(size).min(size))
                 .map_err(|error| damaged(format!("a body cannot be unpacked: {error}")))
         }
         other => Err(damaged(format!("a body is packed as {other:?}"))),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use traffic::wire::websocket::{Coding, MessageKind, Observation};
 use traffic::{Sender, Timestamp};
 
 use super::bodies::Bodies;
+use crate::Message;
 use crate::limits::{
     INLINE_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX, MESSAGES_BYTES_MAX, MESSAGES_KEPT_MAX,
 };
@@ -87,6 +88,16 @@ impl Messages {
     }
 }
 
+impl Told {
+    /// The side of the exchange that it belongs to.
+    fn message(&self) -> Message {
+        match self.sender {
+            Sender::Client => Message::Request,
+            Sender::Upstream => Message::Response,
+        }
+    }
+}
+
 /// The payload of what has one; the name of what does not.
 fn take_payload(item: &mut Observation) -> Bytes {
     match item {
@@ -124,7 +135,7 @@ impl<'c> MessageRows<'c> {
         let (data, body) = match payload.len() {
             0 => (None, None),
             1..=INLINE_MESSAGE_BYTES_MAX => (Some(&**payload), None),
-            _ => (None, Some(bodies.store_bytes(payload)?)),
+            _ => (None, Some(bodies.store_bytes(told.message(), payload)?)),
         };
         let kept = integer(payload.len() as u64);
         let whole = Shape::of(&told.item, kept);

@@ -8,7 +8,7 @@ use traffic::rules::redact::Redaction;
 use super::arrivals::Arrivals;
 use super::assemble::{End, Flow, Gap, MessageState};
 use super::binder::{Into, Statements};
-use super::bodies::{Bodies, read_parts};
+use super::bodies::{Bodies, Remembered, read_parts};
 use super::connections::Connections;
 use super::head::{Heads, ReadHead, mask};
 use super::meaning::{Known, Meanings};
@@ -65,7 +65,7 @@ pub(crate) struct Rows<'c> {
     arrivals: Arrivals,
     /// The last row of this batch.
     last_row: i64,
-    /// Changes when another process wrote.
+    /// Changes when another connection wrote.
     data_version: i64,
     // Memory that is used again: a head that is too large to be remembered, and the packed part of a
     // row.
@@ -83,7 +83,7 @@ impl<'c> Rows<'c> {
             connection,
             redaction,
             statements: Statements::prepare(connection, &FIRST_COLUMNS, &LATER_COLUMNS)?,
-            bodies: Bodies::new(connection)?,
+            bodies: Bodies::new(connection, Remembered::default())?,
             messages: MessageRows::prepare(connection)?,
             connections: Connections::new(connection, redaction)?,
             places: Places::new(connection, redaction)?,
@@ -104,7 +104,7 @@ impl<'c> Rows<'c> {
             .cached("PRAGMA data_version")?
             .query_row((), |row| row.get(0))?;
         if data_version != self.data_version {
-            self.bodies.forget();
+            self.bodies.heed_removals()?;
             self.meanings.forget();
         }
         self.last_row = i64::MIN;
@@ -139,8 +139,9 @@ impl<'c> Rows<'c> {
     /// order in which they started.
     pub(crate) fn insert_ended(&mut self, flow: &Flow) -> Result<i64, StoreError> {
         let bodies = (
-            self.bodies.store(&flow.request.chunks)?,
-            self.bodies.store(&flow.response.chunks)?,
+            self.bodies.store(Message::Request, &flow.request.chunks)?,
+            self.bodies
+                .store(Message::Response, &flow.response.chunks)?,
         );
         self.insert_flow(flow, bodies)
     }
@@ -232,7 +233,7 @@ impl<'c> Rows<'c> {
     ) -> Result<Option<i64>, StoreError> {
         let body = flow.message(message);
         if body.moved_bytes == 0 {
-            return Ok(self.bodies.store(&body.chunks)?);
+            return Ok(self.bodies.store(message, &body.chunks)?);
         }
         if body.kept_bytes() > REJOINED_BODY_BYTES_MAX {
             self.move_body(row, message, body)?;
@@ -242,7 +243,7 @@ impl<'c> Rows<'c> {
         for chunk in &body.chunks {
             content.extend_from_slice(chunk);
         }
-        let stored = self.bodies.store_bytes(&content)?;
+        let stored = self.bodies.store_bytes(message, &content)?;
         self.cached("DELETE FROM body_parts WHERE flow = ?1 AND message = ?2")?
             .execute((row, message.as_str()))?;
         Ok(Some(stored))

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::args::CaptureWhich;
 use crate::config::file::{
-    Auth, ClientCertificate, ConfigFile, GatewayRoute, ListenTls, ProxyRoute, Reverse,
+    Auth, BodyLimit, ClientCertificate, ConfigFile, GatewayRoute, ListenTls, ProxyRoute, Reverse,
 };
 use crate::config::layer::{Layer, Origin, Setting};
 use crate::config::project;
@@ -96,7 +96,10 @@ pub(crate) struct Settings {
     pub(crate) flows_max: Setting<usize>,
     pub(crate) connections_per_client_max: Setting<usize>,
     pub(crate) capture_enabled: Setting<bool>,
+    pub(crate) capture_bodies: Setting<bool>,
     pub(crate) body_bytes_kept: Setting<Size>,
+    pub(crate) body_limits: Setting<Vec<BodyLimit>>,
+    pub(crate) excluded_hosts: Setting<Vec<String>>,
     pub(crate) redact: Setting<Redact>,
     pub(crate) llm_hosts: Setting<Vec<String>>,
     pub(crate) data_folder: Setting<PathBuf>,
@@ -203,7 +206,10 @@ impl Settings {
                 &self.connections_per_client_max,
             ),
             row("capture.enabled", &self.capture_enabled),
+            row("capture.bodies", &self.capture_bodies),
             row("capture.body_bytes_kept", &self.body_bytes_kept),
+            row("capture.body_limits", &self.body_limits),
+            row("capture.excluded_hosts", &self.excluded_hosts),
             row("capture.redact", &self.redact),
             row("capture.llm_hosts", &self.llm_hosts),
             row("store.data_folder", &self.data_folder),
@@ -520,10 +526,21 @@ impl Merge {
                 governor.connections_per_client_max,
             ),
             capture_enabled: self.pick("capture.enabled", |file| file.capture.enabled, true),
+            capture_bodies: self.pick("capture.bodies", |file| file.capture.bodies, true),
             body_bytes_kept: self.pick(
                 "capture.body_bytes_kept",
                 |file| file.capture.body_bytes_kept,
                 BODY_BYTES_KEPT,
+            ),
+            body_limits: self.pick(
+                "capture.body_limits",
+                |file| file.capture.body_limits.clone(),
+                Vec::new(),
+            ),
+            excluded_hosts: self.pick(
+                "capture.excluded_hosts",
+                |file| file.capture.excluded_hosts.clone(),
+                Vec::new(),
             ),
             redact: self.pick("capture.redact", |file| file.capture.redact, Redact::Basic),
             llm_hosts: self.pick(

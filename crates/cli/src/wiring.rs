@@ -15,6 +15,7 @@ use proxy::{
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use store::{EndRun, NewRun, Recorder, RunId, Store, StoreOptions};
+use traffic::rules::capture::{BodyLimit, CaptureRules, MediaPattern};
 use traffic::rules::pattern::HostPatterns;
 use traffic::rules::private::{self, DialGuard};
 use traffic::rules::route::{self, RouteConfig, Rules};
@@ -23,7 +24,7 @@ use traffic::{CertificateRefused, Event, ListenAddress};
 use crate::admin::{Admin, Status};
 use crate::authority::load_for_use;
 use crate::clock::now;
-use crate::config::file::ClientCertificate;
+use crate::config::file::{self, ClientCertificate};
 use crate::config::layer::{Origin, Setting};
 use crate::config::values::{
     AdminListen, AutoBypass, PrivateReach, SniMismatch, TlsVersion, Unlisted,
@@ -228,7 +229,10 @@ pub(crate) fn engine_config(
         },
         connect_ports: plan.connect_ports,
         own_addresses: Vec::new(),
-        body_bytes_kept: settings.body_bytes_kept.value.0,
+        body_bytes_kept: match settings.capture_bodies.value {
+            true => settings.body_bytes_kept.value.0,
+            false => 0,
+        },
         timeouts: timeouts(settings, plan.drain),
         dial_again: None,
         pool: proxy::Pool {
@@ -351,11 +355,39 @@ fn open_store(settings: &Settings) -> Result<Option<Store>, Problem> {
     }
     let options = StoreOptions {
         llm_hosts: patterns("capture.llm_hosts", &settings.llm_hosts)?,
+        capture: capture_rules(settings)?,
         ..StoreOptions::new(settings.redact.value.into())
     };
     Store::open(&database(&settings.data_folder.value), options)
         .map(Some)
         .map_err(|error| store_problem(&error))
+}
+
+/// What is kept of what passes.
+fn capture_rules(settings: &Settings) -> Result<CaptureRules, Problem> {
+    let key = "capture.body_limits";
+    let limits = &settings.body_limits;
+    let compile = |limit: &file::BodyLimit| {
+        let hosts = limit.hosts.as_ref();
+        let media = |types: &Vec<String>| {
+            let parsed = types.iter().map(|text| MediaPattern::parse(text));
+            parsed.collect::<Result<_, _>>().map_err(|error| {
+                Problem::new("ORL0105", Exit::Usage, error.to_string())
+                    .why(format!("{key} is set so by: {}", limits.origin))
+            })
+        };
+        Ok(BodyLimit {
+            hosts: hosts
+                .map(|hosts| host_patterns(key, hosts, &limits.origin))
+                .transpose()?,
+            content_types: limit.content_types.as_ref().map(media).transpose()?,
+            keep: limit.keep.0,
+        })
+    };
+    Ok(CaptureRules {
+        excluded: patterns("capture.excluded_hosts", &settings.excluded_hosts)?,
+        limits: limits.value.iter().map(compile).collect::<Result<_, _>>()?,
+    })
 }
 
 /// Compiles the rules about hosts.

@@ -21,12 +21,14 @@ mod rows;
 mod trace_id;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use llm::Interpreter;
 use rusqlite::Connection;
 use tracing::{error, info, warn};
 use traffic::FlowId;
+use traffic::rules::capture::CaptureRules;
 use traffic::rules::redact::Redaction;
 
 use self::assemble::Assembler;
@@ -45,10 +47,11 @@ pub(crate) fn write_queue(
     queue: &Queue,
     redaction: Redaction,
     interpreter: Interpreter,
+    rules: Arc<CaptureRules>,
 ) -> Result<(), StoreError> {
     let mut writer = Writer {
         rows: Rows::prepare(connection, redaction, interpreter)?,
-        assembler: Assembler::default(),
+        assembler: Assembler::new(rules),
         ends: Vec::new(),
     };
     let mut empty = Vec::new();

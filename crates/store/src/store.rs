@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use llm::Interpreter;
 use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode};
+use traffic::rules::capture::CaptureRules;
 use traffic::rules::pattern::HostPatterns;
 use traffic::rules::redact::Redaction;
 use uuid::Uuid;
@@ -28,6 +29,8 @@ pub struct StoreOptions {
     pub redaction: Redaction,
     /// Hosts where models are asked, besides those that are known.
     pub llm_hosts: HostPatterns,
+    /// What is kept of what is reported: no flows of some hosts, less of some bodies.
+    pub capture: CaptureRules,
     /// Bytes that may wait for the writer.
     pub queue_bytes_max: usize,
     /// Events that may wait for the writer.
@@ -45,12 +48,13 @@ pub struct Store {
 }
 
 impl StoreOptions {
-    /// The bounds of [`crate::limits`]; what is masked has no default.
+    /// The bounds of [`crate::limits`], and all is kept; what is masked has no default.
     #[must_use]
     pub fn new(redaction: Redaction) -> Self {
         Self {
             redaction,
             llm_hosts: HostPatterns::default(),
+            capture: CaptureRules::default(),
             queue_bytes_max: QUEUE_BYTES_MAX,
             queue_events_max: QUEUE_EVENTS_MAX,
         }
@@ -73,7 +77,8 @@ impl Store {
             .spawn({
                 let queue = Arc::clone(&queue);
                 let interpreter = Interpreter::new(options.llm_hosts);
-                move || write_queue(&writing, &queue, options.redaction, interpreter)
+                let rules = Arc::new(options.capture);
+                move || write_queue(&writing, &queue, options.redaction, interpreter, rules)
             });
         let writer = writer.map_err(|error| StoreError::Io {
             source: Box::new(error),

@@ -1,5 +1,6 @@
 //! Decisions about traffic: compiled once, immutable, swapped whole.
 
+pub mod capture;
 pub mod filter;
 pub mod gateway;
 pub mod known;

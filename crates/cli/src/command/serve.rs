@@ -396,6 +396,13 @@ fn announce(settings: &Settings, station: &Station) {
     if settings.redact.value == Redact::None && station.recording.is_some() {
         tracing::warn!("credentials are stored as they came (redact = none)");
     }
+    if !settings.excluded_hosts.value.is_empty() && station.recording.is_some() {
+        let hosts = settings.excluded_hosts.value.join(", ");
+        tracing::info!(
+            hosts,
+            "nothing is stored of some hosts (capture.excluded_hosts)"
+        );
+    }
     if station.recording.is_none() {
         tracing::warn!("nothing is stored (capture is off)");
     }

@@ -356,13 +356,34 @@ pub(crate) struct Limits {
 pub(crate) struct Capture {
     /// Whether anything is stored at all.
     pub(crate) enabled: Option<bool>,
+    /// Whether bodies are kept; their sizes and types are in any case.
+    pub(crate) bodies: Option<bool>,
     /// Bytes kept of each body, from its start on; the wire is never cut.
     #[schemars(with = "Option<String>")]
     pub(crate) body_bytes_kept: Option<Size>,
+    /// Less for some bodies; the first entry that names one counts.
+    pub(crate) body_limits: Option<Vec<BodyLimit>>,
+    /// Hosts of which nothing is stored: exact names, `*.suffix`, each with an optional port.
+    pub(crate) excluded_hosts: Option<Vec<String>>,
     /// Which credentials are masked before they are stored.
     pub(crate) redact: Option<Redact>,
     /// Hosts where models are asked, besides those that oriel knows.
     pub(crate) llm_hosts: Option<Vec<String>>,
+}
+
+/// How much is kept of some bodies.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BodyLimit {
+    /// Of which hosts: exact names, `*.suffix`, each with an optional port; otherwise of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hosts: Option<Vec<String>>,
+    /// Of which content types: `text/html`, `image/*`; otherwise of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) content_types: Option<Vec<String>>,
+    /// Bytes kept of each, from its start on.
+    #[schemars(with = "String")]
+    pub(crate) keep: Size,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]

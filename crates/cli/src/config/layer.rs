@@ -221,7 +221,8 @@ impl ConfigFile {
             timeouts: connect, tls, head, idle_client, idle_body, drain;
             pool: idle, idle_per_target_max, connections_per_target_max;
             limits: flows_max, connections_per_client_max;
-            capture: enabled, body_bytes_kept, redact, llm_hosts;
+            capture: enabled, bodies, body_bytes_kept, body_limits, excluded_hosts, redact,
+                llm_hosts;
             store: data_folder;
             log: level, format;
         }

@@ -4,6 +4,7 @@
 mod admission;
 mod authorities;
 mod ca;
+mod capture;
 mod certificates;
 mod clients;
 mod config;

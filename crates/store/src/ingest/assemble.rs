@@ -3,13 +3,14 @@
 //! What is open is bounded: the number of flows by `OPEN_FLOWS_MAX`, their bodies by moving them
 //! out (the caller asks [`Assembler::held_bytes`] and spills).
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use traffic::rules::capture::CaptureRules;
 use traffic::{
-    BodySize, Event, FlowId, FlowStarted, Head, Outcome, Rerouted, Streamed, Timestamp,
+    BodySize, Event, FlowId, FlowStarted, Head, Outcome, Rerouted, Sender, Streamed, Timestamp,
     UpstreamFacts,
 };
 
@@ -22,6 +23,8 @@ use crate::{Message, RunId};
 /// Flows of all runs that one store records.
 #[derive(Debug, Default)]
 pub(crate) struct Assembler {
+    /// What is kept at all.
+    rules: Arc<CaptureRules>,
     runs: Vec<RunFlows>,
     /// Flows that ended, in the order of ending.
     pub(crate) ended: Vec<Flow>,
@@ -41,6 +44,8 @@ pub(crate) struct RunFlows {
     /// What is missing and was not stored yet.
     pub(crate) gaps: Vec<Gap>,
     next_seq: u64,
+    /// Open flows of which nothing is kept.
+    excluded: HashSet<FlowId, NumberHash>,
 }
 
 /// Something that is missing.
@@ -106,8 +111,10 @@ pub(crate) enum End {
 }
 
 /// The body of one message and how it ended.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct MessageState {
+    /// Bytes that are kept at most.
+    keep_max: u64,
     /// Bytes in memory.
     pub(crate) chunks: Vec<Bytes>,
     /// Bytes that were moved to the database before.
@@ -128,6 +135,13 @@ pub(crate) struct MessageEnd {
 }
 
 impl Assembler {
+    pub(crate) fn new(rules: Arc<CaptureRules>) -> Self {
+        Self {
+            rules,
+            ..Self::default()
+        }
+    }
+
     /// Takes one event of a run.
     pub(crate) fn handle_event(&mut self, run: RunId, event: Event) {
         let index = self.index(run);
@@ -135,7 +149,7 @@ impl Assembler {
             return;
         };
         match event {
-            Event::FlowStarted(started) => flows.start(started),
+            Event::FlowStarted(started) => flows.start(started, &self.rules),
             Event::FlowEnded {
                 flow,
                 at,
@@ -143,7 +157,9 @@ impl Assembler {
                 tunnelled,
             } => {
                 let Some(mut ended) = flows.open.remove(&flow) else {
-                    flows.note_gap(GapReason::FlowUnknown, one_event());
+                    if !flows.excluded.remove(&flow) {
+                        flows.note_gap(GapReason::FlowUnknown, one_event());
+                    }
                     return;
                 };
                 self.held_bytes -= ended.request.held_bytes + ended.response.held_bytes;
@@ -162,7 +178,7 @@ impl Assembler {
                 flows.note_gap(GapReason::Engine, losses);
                 flows.hole_all();
             }
-            event => self.held_bytes += flows.update(event),
+            event => self.held_bytes += flows.update(event, &self.rules),
         }
     }
 
@@ -192,6 +208,7 @@ impl Assembler {
         let mut left: Vec<Flow> = flows.open.drain().map(|(_, flow)| flow).collect();
         flows.changed.clear();
         flows.telling.clear();
+        flows.excluded.clear();
         left.sort_unstable_by_key(|flow| flow.seq);
         for mut flow in left {
             self.held_bytes -= flow.request.held_bytes + flow.response.held_bytes;
@@ -273,6 +290,7 @@ impl Assembler {
                     telling: Vec::new(),
                     gaps: Vec::new(),
                     next_seq: 1,
+                    excluded: HashSet::default(),
                 });
                 self.runs.len() - 1
             }
@@ -281,7 +299,14 @@ impl Assembler {
 }
 
 impl RunFlows {
-    fn start(&mut self, started: Box<FlowStarted>) {
+    fn start(&mut self, started: Box<FlowStarted>, rules: &CaptureRules) {
+        if rules.excludes(&started.target) {
+            // Beyond the bound its further events are those of an unknown flow.
+            if self.excluded.len() < OPEN_FLOWS_MAX {
+                self.excluded.insert(started.flow);
+            }
+            return;
+        }
         if self.open.len() >= OPEN_FLOWS_MAX {
             self.note_gap(GapReason::QueueFull, one_event());
             return;
@@ -296,10 +321,14 @@ impl RunFlows {
             row: None,
             run: self.run,
             seq: self.next_seq,
+            request: MessageState {
+                keep_max: rules
+                    .body_bytes_kept(&started.target, || started.head.field("content-type")),
+                ..MessageState::default()
+            },
             started,
             upstream: None,
             rerouted: None,
-            request: MessageState::default(),
             response_head: None,
             response: MessageState::default(),
             informational: Vec::new(),
@@ -312,10 +341,12 @@ impl RunFlows {
     }
 
     /// Takes an event in the middle of a flow; answers how many body bytes it brought.
-    fn update(&mut self, event: Event) -> usize {
+    fn update(&mut self, event: Event, rules: &CaptureRules) -> usize {
         let id = event.flow();
         let Some((id, flow)) = id.and_then(|id| Some((id, self.open.get_mut(&id)?))) else {
-            self.note_gap(GapReason::FlowUnknown, one_event());
+            if !id.is_some_and(|id| self.excluded.contains(&id)) {
+                self.note_gap(GapReason::FlowUnknown, one_event());
+            }
             return 0;
         };
         let mut shown = false;
@@ -337,8 +368,12 @@ impl RunFlows {
                 at, sender, item, ..
             } => {
                 // Of a body the bytes are kept that it was read from.
+                let keep_max = match sender {
+                    Sender::Client => flow.request.keep_max,
+                    Sender::Upstream => flow.response.keep_max,
+                };
                 if let Streamed::WebSocket(item) = *item
-                    && flow.messages.keep(at, sender, item)
+                    && flow.messages.keep(at, sender, item, keep_max)
                 {
                     self.telling.push(id);
                 }
@@ -358,6 +393,8 @@ impl RunFlows {
                 }
             }
             Event::ResponseStarted { at, head, .. } => {
+                flow.response.keep_max =
+                    rules.body_bytes_kept(&flow.started.target, || head.field("content-type"));
                 flow.response_head = Some((at, head));
                 shown = true;
             }
@@ -405,13 +442,31 @@ impl Flow {
     }
 }
 
+impl Default for MessageState {
+    fn default() -> Self {
+        Self {
+            keep_max: u64::MAX,
+            chunks: Vec::new(),
+            moved_bytes: 0,
+            held_bytes: 0,
+            holed: false,
+            end: None,
+        }
+    }
+}
+
 impl MessageState {
     /// Keeps a piece, unless one before it is missing; an empty piece says that one is.
-    fn keep(&mut self, data: Bytes) -> usize {
+    fn keep(&mut self, mut data: Bytes) -> usize {
         if data.is_empty() {
             self.holed = true;
         }
         if self.holed {
+            return 0;
+        }
+        let room = self.keep_max.saturating_sub(self.kept_bytes());
+        data.truncate(usize::try_from(room).unwrap_or(usize::MAX));
+        if data.is_empty() {
             return 0;
         }
         let length = data.len();

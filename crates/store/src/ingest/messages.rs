@@ -36,8 +36,14 @@ pub(crate) struct Told {
 }
 
 impl Messages {
-    /// Takes what was told; true if it is the first that waits.
-    pub(crate) fn keep(&mut self, at: Timestamp, sender: Sender, mut item: Observation) -> bool {
+    /// Takes what was told, of its payload at most so many bytes; true if it is the first that waits.
+    pub(crate) fn keep(
+        &mut self,
+        at: Timestamp,
+        sender: Sender,
+        mut item: Observation,
+        keep_max: u64,
+    ) -> bool {
         let [client, upstream] = &mut self.told;
         match sender {
             Sender::Client => *client += 1,
@@ -50,7 +56,7 @@ impl Messages {
         }
         let mut payload = take_payload(&mut item);
         let left = MESSAGES_BYTES_MAX.saturating_sub(self.kept_bytes);
-        let room = usize::try_from(left).unwrap_or(usize::MAX);
+        let room = usize::try_from(left.min(keep_max)).unwrap_or(usize::MAX);
         payload.truncate(room.min(MESSAGE_BYTES_MAX));
         let kept = u64::try_from(payload.len()).unwrap_or(u64::MAX);
         self.kept_bytes += kept;

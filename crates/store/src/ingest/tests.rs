@@ -134,7 +134,8 @@ fn a_locked_database_is_waited_for() {
     let queue = &queue;
     std::thread::scope(|scope| {
         let writing = scope.spawn(move || {
-            write_queue(&connection, queue, Redaction::Basic, Interpreter::default())
+            let interpreter = Interpreter::default();
+            write_queue(&connection, queue, Redaction::Basic, interpreter, Arc::default())
         });
         // The writer has prepared its statements once it stored something.
         queue.push_events(run, events(0));

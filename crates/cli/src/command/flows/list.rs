@@ -11,6 +11,7 @@ use crate::clock::now;
 use crate::command::flows::fields::{self, Fields};
 use crate::command::flows::{filter, open};
 use crate::context::Context;
+use crate::escape::escape_line;
 use crate::exit::Exit;
 use crate::flow_text::{
     Clock, has_secrets, moment, period, request, secrets_warning, size, status, tags,
@@ -18,6 +19,7 @@ use crate::flow_text::{
 use crate::output::{print, print_line, say, say_line, to_json};
 use crate::problem::Problem;
 use crate::quantity::count;
+use crate::settings::Purpose;
 use crate::store_problem::store_problem;
 use crate::table::{Cell, Column, Side, render};
 
@@ -190,7 +192,7 @@ fn print_table(context: &Context, arguments: &FlowsList, pages: &mut Pages) -> R
         return Ok(());
     }
     match (shown as u64, pages.total()) {
-        (0, _) => say_line(&nothing(arguments)),
+        (0, _) => say_line(&nothing(context, arguments)?),
         (shown, total) if shown < total && stdout.is_terminal => {
             say_line(&format!(
                 "{} of {}; all of them: --all",
@@ -203,13 +205,24 @@ fn print_table(context: &Context, arguments: &FlowsList, pages: &mut Pages) -> R
     Ok(())
 }
 
-fn nothing(arguments: &FlowsList) -> String {
+fn nothing(context: &Context, arguments: &FlowsList) -> Result<String, Problem> {
     let narrowed =
         !arguments.filter.is_empty() || arguments.since.is_some() || arguments.session.is_some();
-    match narrowed {
+    let mut text = match narrowed {
         true => "no flow matches".to_owned(),
         false => "nothing was captured yet. Begin with: oriel run -- COMMAND".to_owned(),
+    };
+    let settings = context.settings(Purpose::Serve, arguments.data.layer())?;
+    let excluded = settings.excluded_hosts.value;
+    if !excluded.is_empty() {
+        let hosts = escape_line(&excluded.join(", ")).into_owned();
+        write!(
+            text,
+            "\nnothing is stored of {hosts} (capture.excluded_hosts)"
+        )
+        .expect("a String takes all");
     }
+    Ok(text)
 }
 
 fn cells(context: &Context, row: &FlowRow) -> Vec<Cell> {

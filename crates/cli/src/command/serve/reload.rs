@@ -30,6 +30,8 @@ const FIXED: &[&str] = &[
     "proxy.unix",
     "admin.listen",
     "capture.enabled",
+    "capture.body_limits",
+    "capture.excluded_hosts",
     "capture.redact",
     "capture.llm_hosts",
     "store.data_folder",

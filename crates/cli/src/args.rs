@@ -4,6 +4,7 @@
 mod auth;
 mod ca;
 mod config;
+mod db;
 mod demo;
 mod doctor;
 mod env;
@@ -24,6 +25,7 @@ pub(crate) use ca::{
     CaUninstall, CaVerify, ChangeFlags, ExportFormat, TrustStore,
 };
 pub(crate) use config::{Config, ConfigCommand};
+pub(crate) use db::{Db, DbCommand, DbPrune};
 pub(crate) use demo::Demo;
 pub(crate) use doctor::{Doctor, probe_layer};
 pub(crate) use env::{Env, ShellName};
@@ -155,6 +157,9 @@ pub(crate) enum Command {
     /// Take flows from files: HAR, mitmproxy, JSON lines
     #[command(after_help = flows::IMPORT_EXAMPLES)]
     Import(ImportFiles),
+    /// Care for the database: remove what is old
+    #[command(after_help = db::EXAMPLES)]
+    Db(Db),
     /// The certificate authority whose leaves clients see
     #[command(
         after_help = "Examples:\n  oriel ca show\n  oriel ca export --format bundle -o bundle.pem"

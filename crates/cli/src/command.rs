@@ -4,6 +4,7 @@ pub(crate) mod auth;
 pub(crate) mod ca;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod db;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod env;
@@ -39,6 +40,7 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Prob
         Command::Ca(arguments) => ca::run(context, &arguments.command),
         Command::Auth(arguments) => auth::run(&arguments.command),
         Command::Config(arguments) => config::run(context, &arguments.command),
+        Command::Db(arguments) => db::run(context, &arguments),
         Command::Explain { code } => explain::run(context, code.as_deref()),
         Command::Completions { shell } => completions::run(shell),
         Command::Man { page, out } => man::run(page.as_deref(), out.as_deref()),

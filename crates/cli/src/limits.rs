@@ -109,3 +109,6 @@ pub(crate) const HANDED_BYTES_MAX: usize = 64 * 1024;
 /// How long what is open may go on in a service that was replaced: an answer of a model takes minutes,
 /// and nobody waits for the process.
 pub(crate) const RESTART_DRAIN: Duration = Duration::from_secs(60 * 60);
+/// How often a running service removes what is old. Each time all flows are looked at, half a second for
+/// a million.
+pub(crate) const RETENTION_EVERY: Duration = Duration::from_secs(15 * 60);

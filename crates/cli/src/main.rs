@@ -36,6 +36,7 @@ mod port;
 mod problem;
 mod progress;
 mod quantity;
+mod retention;
 mod run_folder;
 mod runtime;
 mod secret_file;

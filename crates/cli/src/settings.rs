@@ -103,6 +103,9 @@ pub(crate) struct Settings {
     pub(crate) redact: Setting<Redact>,
     pub(crate) llm_hosts: Setting<Vec<String>>,
     pub(crate) data_folder: Setting<PathBuf>,
+    pub(crate) retention_keep: Setting<Option<Period>>,
+    pub(crate) retention_keep_bodies: Setting<Option<Period>>,
+    pub(crate) retention_max_size: Setting<Option<Size>>,
     pub(crate) log_level: Setting<String>,
     pub(crate) log_format: Setting<LogFormat>,
 }
@@ -213,6 +216,9 @@ impl Settings {
             row("capture.redact", &self.redact),
             row("capture.llm_hosts", &self.llm_hosts),
             row("store.data_folder", &self.data_folder),
+            optional_row("retention.keep", &self.retention_keep),
+            optional_row("retention.keep_bodies", &self.retention_keep_bodies),
+            optional_row("retention.max_size", &self.retention_max_size),
             row("log.level", &self.log_level),
             row("log.format", &self.log_format),
         ]
@@ -552,6 +558,17 @@ impl Merge {
                 "store.data_folder",
                 |file| file.store.data_folder.clone(),
                 paths.data.clone(),
+            ),
+            retention_keep: self.pick("retention.keep", |file| file.retention.keep.map(Some), None),
+            retention_keep_bodies: self.pick(
+                "retention.keep_bodies",
+                |file| file.retention.keep_bodies.map(Some),
+                None,
+            ),
+            retention_max_size: self.pick(
+                "retention.max_size",
+                |file| file.retention.max_size.map(Some),
+                None,
             ),
             log_level: self.pick(
                 "log.level",

@@ -157,6 +157,8 @@ fn prepare(connection: &Connection) -> Result<(), StoreError> {
     // Fewer, larger pages cost a tenth less per flow than 4096. Still larger ones gain little when
     // there are many flows, and cost more when there are few: each commit writes whole pages.
     connection.pragma_update(None, "page_size", 8192)?;
+    // Pages that become free can be given back bit by bit. Heeded for a new file alone.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     // Fewer, larger checkpoints: an index page that changed often is written once.

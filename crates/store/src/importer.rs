@@ -108,7 +108,9 @@ impl Importer {
             Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
         // It is put back if all goes well; what a failure takes back is not to be remembered.
         let mut bodies = Bodies::new(&transaction, std::mem::take(&mut self.bodies))?;
-        bodies.heed_removals()?;
+        if bodies.heed_removals()? {
+            self.connections.forget();
+        }
         let mut writing = Writing {
             connection: &transaction,
             bodies,

@@ -47,6 +47,7 @@ mod postgres;
 mod process;
 mod record;
 mod recorder;
+mod retention;
 mod row_number;
 mod run;
 mod shipper;
@@ -74,6 +75,7 @@ pub use record::{
     StreamMessage, TlsView, UpstreamView,
 };
 pub use recorder::{Losses, Queued, Recorder};
+pub use retention::{Keep, Progress, Removal, Remover};
 pub use run::{EndRun, FailureGroup, HostCount, NewRun, Percentiles, Run, RunKind, RunSummary};
 pub use shipper::{Shipper, ShipperOptions, ShipperState, ShipperStatus, ShipperWatch};
 pub use store::{Store, StoreOptions};

@@ -109,6 +109,12 @@ pub const TAGS_MAX: usize = 32;
 /// Bytes of the note of a flow: it is shown beside the flow in lists.
 pub const NOTE_BYTES_MAX: usize = 4096;
 
+/// Rows that are removed in one transaction: a few milliseconds in which nobody else writes.
+pub const REMOVAL_ROWS_MAX: usize = 200;
+/// Pause between two of those transactions, in which the writer has its turn.
+pub const REMOVAL_PAUSE: Duration = Duration::from_millis(3);
+/// Free pages that are given back to the file system in one transaction: 2 MiB.
+pub const VACUUM_PAGES_MAX: usize = 256;
 /// Rows of `flow_changes` that are kept for followers when a database is opened.
 pub const CHANGES_KEPT: i64 = 10_000;
 /// Flows that one row of `arrivals` stands for: a lookup of one looks at up to as many.

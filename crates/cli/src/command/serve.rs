@@ -24,6 +24,7 @@ use crate::limits::KILL_AFTER;
 use crate::listeners::upstreams;
 use crate::output::print_json;
 use crate::problem::Problem;
+use crate::retention::Retention;
 use crate::service::control::{ControlSocket, Desk};
 use crate::service::handover::{self, Other, Sockets, Word};
 use crate::service::lock::ServiceLock;
@@ -214,6 +215,7 @@ async fn serve(
     }
     let status = Arc::new(status);
     announce(&settings, &station);
+    let retention = Retention::start(&settings)?;
     let reloader = Reloader::new(context, arguments, settings, &station);
     let Station {
         proxy,
@@ -293,6 +295,7 @@ async fn serve(
             tracing::debug!(%error, "the process before this one has ended, or does not");
         }
     }
+    drop(retention);
     if let Some(recording) = recording {
         recording.end(EndRun {
             ended_at: now(),

@@ -44,6 +44,7 @@ pub(crate) struct ConfigFile {
     pub(crate) capture: Capture,
     /// Where it is kept.
     pub(crate) store: Store,
+    pub(crate) retention: Retention,
     /// oriel's own diagnostics.
     pub(crate) log: Log,
 }
@@ -391,6 +392,21 @@ pub(crate) struct BodyLimit {
 pub(crate) struct Store {
     /// Folder of the database and of the certificate authority.
     pub(crate) data_folder: Option<PathBuf>,
+}
+
+/// What a running service removes. Flows that are marked stay.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Retention {
+    /// How long flows are kept.
+    #[schemars(with = "Option<String>")]
+    pub(crate) keep: Option<Period>,
+    /// How long their bodies are kept.
+    #[schemars(with = "Option<String>")]
+    pub(crate) keep_bodies: Option<Period>,
+    /// What the database may take; of more, the oldest bodies go first, then the oldest flows.
+    #[schemars(with = "Option<String>")]
+    pub(crate) max_size: Option<Size>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]

@@ -224,6 +224,7 @@ impl ConfigFile {
             capture: enabled, bodies, body_bytes_kept, body_limits, excluded_hosts, redact,
                 llm_hosts;
             store: data_folder;
+            retention: keep, keep_bodies, max_size;
             log: level, format;
         }
     }
@@ -257,7 +258,8 @@ mod tests {
                 "intercept.auto_bypass" => "host",
                 "intercept.auto_bypass_for" => "1s",
                 "capture.redact" => "none",
-                "capture.body_bytes_kept" => "1MiB",
+                "capture.body_bytes_kept" | "retention.max_size" => "1MiB",
+                "retention.keep" | "retention.keep_bodies" => "1d",
                 "log.format" => "json",
                 path if path.starts_with("timeouts.") || path == "pool.idle" => "1s",
                 _ => match key.form {

@@ -17,6 +17,7 @@ mod gateways;
 mod pages;
 mod redaction;
 mod reload;
+mod retention;
 mod run;
 mod serve;
 mod service;

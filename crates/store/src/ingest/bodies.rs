@@ -4,6 +4,8 @@
 mod chunks;
 pub(crate) mod pieces;
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, Statement};
 
@@ -107,18 +109,46 @@ impl<'c> Bodies<'c> {
         chunks.clear();
     }
 
-    /// Forgets what is stored if another connection removed bodies. To be called in a transaction
-    /// that writes, before anything is stored in it.
-    pub(crate) fn heed_removals(&mut self) -> rusqlite::Result<()> {
+    /// Forgets what is stored if another connection removed bodies or connections, and answers
+    /// whether it did. To be called in a transaction that writes, before anything is stored in it.
+    pub(crate) fn heed_removals(&mut self) -> rusqlite::Result<bool> {
         let mut statement = self
             .connection
             .prepare_cached("SELECT removals FROM upkeep")?;
         let removals = statement.query_row((), |row| row.get(0))?;
-        if removals != self.known.removals {
-            self.forget();
-            self.known.removals = removals;
+        if removals == self.known.removals {
+            return Ok(false);
         }
-        Ok(())
+        self.forget();
+        self.known.removals = removals;
+        Ok(true)
+    }
+
+    /// Of a body that others are made of, and that is no content any more, keeps these parts of its
+    /// own bytes; answers whether anything was to be done.
+    pub(crate) fn thin(&mut self, row: i64, parts: &[Range<usize>]) -> Result<bool, StoreError> {
+        let is_thin = "SELECT hash IS NULL AND pieces IS NULL FROM bodies WHERE id = ?1";
+        let mut statement = self.connection.prepare_cached(is_thin)?;
+        if statement.query_row([row], |row| row.get(0))? {
+            return Ok(false);
+        }
+        let own = read_own(self.connection, row)?.own;
+        let mut thinned = vec![0; own.len()];
+        for part in parts {
+            let places = thinned.get_mut(part.clone()).zip(own.get(part.clone()));
+            if let Some((to, from)) = places {
+                to.copy_from_slice(from);
+            }
+        }
+        let packed = self.pack(&thinned);
+        let size = i64::try_from(thinned.len()).unwrap_or(i64::MAX);
+        self.connection
+            .prepare_cached(
+                "UPDATE bodies SET hash = NULL, pieces = NULL, codec = ?2, size = ?3, data = ?4
+                 WHERE id = ?1",
+            )?
+            .execute((row, packed.codec(), size, packed.data()))?;
+        Ok(true)
     }
 
     /// Stores the content of a message, unless it is there already; answers its row, or none if it

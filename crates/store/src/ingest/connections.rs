@@ -82,9 +82,14 @@ impl<'c> Connections<'c> {
 
     /// Forgets what is stored: a write was undone.
     pub(crate) fn forget(&mut self) {
+        self.forget_rows();
+        self.processes_awaited.clear();
+    }
+
+    /// Forgets which connections are stored: some were removed.
+    pub(crate) fn forget_rows(&mut self) {
         self.clients.clear();
         self.upstreams.clear();
-        self.processes_awaited.clear();
     }
 
     /// Stores the processes that were found since. A process is found within a second or not at

@@ -104,7 +104,9 @@ impl<'c> Rows<'c> {
             .cached("PRAGMA data_version")?
             .query_row((), |row| row.get(0))?;
         if data_version != self.data_version {
-            self.bodies.heed_removals()?;
+            if self.bodies.heed_removals()? {
+                self.connections.forget_rows();
+            }
             self.meanings.forget();
         }
         self.last_row = i64::MIN;

@@ -135,7 +135,13 @@ fn a_locked_database_is_waited_for() {
     std::thread::scope(|scope| {
         let writing = scope.spawn(move || {
             let interpreter = Interpreter::default();
-            write_queue(&connection, queue, Redaction::Basic, interpreter, Arc::default())
+            write_queue(
+                &connection,
+                queue,
+                Redaction::Basic,
+                interpreter,
+                Arc::default(),
+            )
         });
         // The writer has prepared its statements once it stored something.
         queue.push_events(run, events(0));

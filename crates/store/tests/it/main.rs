@@ -18,6 +18,7 @@ mod pages;
 mod postgres;
 mod records;
 mod redaction;
+mod retention;
 mod script;
 mod sessions;
 mod shipping;

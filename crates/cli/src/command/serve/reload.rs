@@ -35,6 +35,9 @@ const FIXED: &[&str] = &[
     "capture.redact",
     "capture.llm_hosts",
     "store.data_folder",
+    "retention.keep",
+    "retention.keep_bodies",
+    "retention.max_size",
     "log.level",
     "log.format",
 ];

@@ -1,0 +1,102 @@
+//! Removes what is old while a service runs, as `[retention]` says: on a thread of its own, again and
+//! again, in small steps.
+
+use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+
+use store::{Keep, Remover, StoreError};
+use traffic::Timestamp;
+
+use crate::clock::now;
+use crate::limits::RETENTION_EVERY;
+use crate::paths::database;
+use crate::problem::Problem;
+use crate::quantity::{Period, Size};
+use crate::settings::Settings;
+
+/// The thread; it ends when this is dropped, after the step that it is at.
+#[derive(Debug)]
+pub(crate) struct Retention {
+    /// Nothing is sent: that it is closed says to end.
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What a removal is told to keep.
+pub(crate) fn keep(
+    flows: Option<Period>,
+    bodies: Option<Period>,
+    max_size: Option<Size>,
+    now: Timestamp,
+) -> Keep {
+    let since = |period: Period| {
+        let micros = i64::try_from(period.0.as_micros()).unwrap_or(i64::MAX);
+        Timestamp(now.0.saturating_sub(micros))
+    };
+    Keep {
+        flows_since: flows.map(since),
+        bodies_since: bodies.map(since),
+        bytes_max: max_size.map(|size| size.0),
+    }
+}
+
+impl Retention {
+    /// Starts it, if the settings say that anything ever goes.
+    pub(crate) fn start(settings: &Settings) -> Result<Option<Self>, Problem> {
+        let flows = settings.retention_keep.value;
+        let bodies = settings.retention_keep_bodies.value;
+        let max_size = settings.retention_max_size.value;
+        let keep = move || keep(flows, bodies, max_size, now());
+        if keep() == Keep::default() || !settings.capture_enabled.value {
+            return Ok(None);
+        }
+        let path = database(&settings.data_folder.value);
+        let (stop, stopped) = mpsc::channel::<()>();
+        let is_stopped =
+            move |wait| !matches!(stopped.recv_timeout(wait), Err(RecvTimeoutError::Timeout));
+        let thread = thread::Builder::new()
+            .name("oriel-retention".to_owned())
+            .spawn(move || {
+                loop {
+                    remove(&path, &keep(), || is_stopped(std::time::Duration::ZERO));
+                    if is_stopped(RETENTION_EVERY) {
+                        return;
+                    }
+                }
+            })
+            .map_err(|error| Problem::bug(format!("cannot start a thread: {error}")))?;
+        Ok(Some(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        }))
+    }
+}
+
+impl Drop for Retention {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
+            tracing::error!("the thread that removes old flows panicked");
+        }
+    }
+}
+
+fn remove(path: &Path, keep: &Keep, is_stopped: impl Fn() -> bool) {
+    let removed =
+        Remover::open(path).and_then(|mut remover| remover.remove(keep, |_progress| !is_stopped()));
+    match removed {
+        Ok(removed) if removed.flows + removed.bodiless == 0 => {}
+        Ok(removed) => tracing::info!(
+            flows = removed.flows,
+            flows_without_bodies = removed.bodiless,
+            body_bytes = removed.body_bytes,
+            "removed what was old"
+        ),
+        // It is tried again.
+        Err(StoreError::Locked) => {
+            tracing::debug!("old flows stay for now: the database is locked");
+        }
+        Err(error) => tracing::warn!(%error, "old flows could not be removed"),
+    }
+}

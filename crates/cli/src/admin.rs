@@ -8,12 +8,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use proxy::{Control, Metrics};
-use store::{Recorder, RunId};
+use store::{Recorder, RunId, ShipperWatch};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use traffic::{ListenAddress, Timestamp};
 
+use crate::archive;
 use crate::clock::now;
 use crate::command::version::VERSION;
 use crate::downloads::{Download, attachment};
@@ -41,6 +42,8 @@ pub(crate) struct Status {
     pub(crate) run: Option<RunId>,
     pub(crate) database: Option<PathBuf>,
     pub(crate) recorder: Option<Recorder>,
+    /// How copying to the archive goes, if there is one.
+    pub(crate) archive: Option<ShipperWatch>,
     /// The authority's certificate in its forms.
     pub(crate) downloads: Vec<Download>,
     /// What counts; `None` without a proxy.
@@ -270,9 +273,14 @@ impl Status {
                 recorder.losses().events
             )
         });
+        let archive = self
+            .archive
+            .as_ref()
+            .map(|archive| archive::to_openmetrics(&archive.status()));
         let engine = self.control.as_ref().map(Control::metrics);
         let engine = engine.unwrap_or_default();
-        engine.to_openmetrics(&lost.unwrap_or_default())
+        let further = [lost, archive].into_iter().flatten().collect::<String>();
+        engine.to_openmetrics(&further)
     }
 
     fn listeners(&self) -> Vec<serde_json::Value> {
@@ -309,6 +317,7 @@ impl Status {
                 "queued_events": queued.map(|queued| queued.events),
                 "queued_bytes": queued.map(|queued| queued.bytes),
                 "last_error": trouble.map(|trouble| trouble.to_string()),
+                "archive": self.archive.as_ref().map(|archive| archive::to_json(&archive.status())),
             })),
             "connections": self.control.as_ref().map(|control| control.metrics().active_connections),
             "log": self.log,
@@ -330,6 +339,7 @@ mod tests {
             run: None,
             database: None,
             recorder: None,
+            archive: None,
             downloads: Vec::new(),
             control: None,
         };

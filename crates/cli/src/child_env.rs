@@ -133,6 +133,7 @@ impl Changes {
                     "_KEY",
                     "CREDENTIALS",
                     "UPSTREAM_PROXY",
+                    "DATABASE_URL",
                 ]
                 .iter()
                 .any(|word| name.contains(word))
@@ -308,11 +309,17 @@ mod tests {
             ("ORIEL_DATA", "/d"),
             ("ORIEL_CA_KEY", "/k"),
             ("ORIEL_UPSTREAM_PROXY", "http://me:secret@p"),
+            ("ORIEL_DATABASE_URL", "postgres://me:secret@d"),
         ]);
         let changes = Changes::new(&wishes(None), &environment);
         assert_eq!(
             changes.unset,
-            ["ORIEL_CA_KEY", "ORIEL_TOKEN_FILE", "ORIEL_UPSTREAM_PROXY"]
+            [
+                "ORIEL_CA_KEY",
+                "ORIEL_DATABASE_URL",
+                "ORIEL_TOKEN_FILE",
+                "ORIEL_UPSTREAM_PROXY"
+            ]
         );
     }
 

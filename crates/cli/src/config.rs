@@ -1,5 +1,6 @@
 //! What can be set, where it may be set, and what is in force.
 
+pub(crate) mod database_variable;
 pub(crate) mod file;
 pub(crate) mod keys;
 pub(crate) mod layer;

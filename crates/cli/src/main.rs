@@ -6,6 +6,7 @@
 
 mod admin;
 mod admission;
+mod archive;
 mod args;
 mod authority;
 mod body_text;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::args::CaptureWhich;
+use crate::config::database_variable::database_variable;
 use crate::config::file::{
     Auth, BodyLimit, ClientCertificate, ConfigFile, GatewayRoute, ListenTls, ProxyRoute, Reverse,
 };
@@ -17,8 +18,8 @@ use crate::config::project;
 use crate::config::proxy_variables::proxy_variables;
 use crate::config::read::{read_if_there, read_named};
 use crate::config::values::{
-    AdminListen, AutoBypass, Listen, LogFormat, Login, PrivateReach, ProxyChoice, ProxyLogin,
-    Redact, SniMismatch, TlsVersion, Unlisted,
+    AdminListen, ArchiveChoice, AutoBypass, Listen, LogFormat, Login, PrivateReach, ProxyChoice,
+    ProxyLogin, Redact, SniMismatch, TlsVersion, Unlisted,
 };
 use crate::environment::Environment;
 use crate::paths::Paths;
@@ -106,6 +107,10 @@ pub(crate) struct Settings {
     pub(crate) retention_keep: Setting<Option<Period>>,
     pub(crate) retention_keep_bodies: Setting<Option<Period>>,
     pub(crate) retention_max_size: Setting<Option<Size>>,
+    pub(crate) archive: Setting<ArchiveChoice>,
+    pub(crate) instance: Setting<Option<String>>,
+    pub(crate) user: Setting<Option<String>>,
+    pub(crate) tags: Setting<Vec<String>>,
     pub(crate) log_level: Setting<String>,
     pub(crate) log_format: Setting<LogFormat>,
 }
@@ -131,6 +136,9 @@ impl Settings {
         let mut merge = Merge { layers };
         merge
             .add_proxy_variables(sources.environment, purpose)
+            .map_err(|problem| vec![problem])?;
+        merge
+            .add_database_variable(sources.environment, purpose)
             .map_err(|problem| vec![problem])?;
         Ok(merge.settings(sources.paths, purpose))
     }
@@ -219,6 +227,10 @@ impl Settings {
             optional_row("retention.keep", &self.retention_keep),
             optional_row("retention.keep_bodies", &self.retention_keep_bodies),
             optional_row("retention.max_size", &self.retention_max_size),
+            row("database.url", &self.archive),
+            optional_row("database.instance", &self.instance),
+            optional_row("database.user", &self.user),
+            row("database.tags", &self.tags),
             row("log.level", &self.log_level),
             row("log.format", &self.log_format),
         ]
@@ -570,6 +582,26 @@ impl Merge {
                 |file| file.retention.max_size.map(Some),
                 None,
             ),
+            archive: self.pick(
+                "database.url",
+                |file| file.database.url.clone(),
+                ArchiveChoice::Local,
+            ),
+            instance: self.pick(
+                "database.instance",
+                |file| file.database.instance.clone().map(Some),
+                None,
+            ),
+            user: self.pick(
+                "database.user",
+                |file| file.database.user.clone().map(Some),
+                None,
+            ),
+            tags: self.pick(
+                "database.tags",
+                |file| file.database.tags.clone(),
+                Vec::new(),
+            ),
             log_level: self.pick(
                 "log.level",
                 |file| file.log.level.clone(),
@@ -610,6 +642,20 @@ impl Merge {
         }
         let service = self.listen(Purpose::Serve).value.0;
         self.layers.extend(proxy_variables(environment, service)?);
+        Ok(())
+    }
+
+    /// Takes over DATABASE_URL for a service, where nothing else names an archive. It is many programs'
+    /// variable: that of a shell in which somebody runs a command is most likely the command's own.
+    fn add_database_variable(
+        &mut self,
+        environment: &Environment,
+        purpose: Purpose,
+    ) -> Result<(), Problem> {
+        let is_named = |layer: &Layer| layer.values.database.url.is_some();
+        if purpose == Purpose::Serve && !self.layers.iter().any(is_named) {
+            self.layers.extend(database_variable(environment)?);
+        }
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use proxy::{
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use store::{EndRun, NewRun, Recorder, RunId, Store, StoreOptions};
+use store::{EndRun, NewRun, Recorder, RunId, Shipper, Store, StoreOptions};
 use traffic::rules::capture::{BodyLimit, CaptureRules, MediaPattern};
 use traffic::rules::pattern::HostPatterns;
 use traffic::rules::private::{self, DialGuard};
@@ -22,6 +22,7 @@ use traffic::rules::route::{self, RouteConfig, Rules};
 use traffic::{CertificateRefused, Event, ListenAddress};
 
 use crate::admin::{Admin, Status};
+use crate::archive;
 use crate::authority::load_for_use;
 use crate::clock::now;
 use crate::config::file::{self, ClientCertificate};
@@ -93,6 +94,8 @@ pub(crate) struct Recording {
     store: Store,
     recorder: Recorder,
     database: PathBuf,
+    /// Copies it to the archive, if there is one.
+    shipper: Option<Shipper>,
 }
 
 /// Hands what the engine reports to the recorder, if there is to be one. It is set when everything
@@ -301,6 +304,10 @@ impl Station {
                 .recording
                 .as_ref()
                 .map(|recording| recording.recorder.clone()),
+            archive: self
+                .recording
+                .as_ref()
+                .and_then(|recording| Some(recording.shipper.as_ref()?.watch())),
             downloads: self.downloads.clone(),
             control: Some(self.proxy.control()),
         }
@@ -324,6 +331,7 @@ impl Recording {
             store,
             recorder,
             database: database(&settings.data_folder.value),
+            shipper: archive::start(settings)?,
         })
     }
 
@@ -343,9 +351,11 @@ impl Recording {
     pub(crate) fn end(self, end: EndRun) -> Result<(), Problem> {
         let ended = self.store.end_run(self.recorder.run(), end);
         drop(self.recorder);
-        ended
-            .and_then(|()| self.store.close())
-            .map_err(|error| store_problem(&error))
+        let closed = ended.and_then(|()| self.store.close());
+        if let Some(shipper) = self.shipper {
+            archive::stop(shipper);
+        }
+        closed.map_err(|error| store_problem(&error))
     }
 }
 

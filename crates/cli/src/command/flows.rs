@@ -7,9 +7,10 @@ pub(crate) mod list;
 pub(crate) mod show;
 pub(crate) mod tail;
 
-use store::{Reader, StoreError};
+use store::{Location, Reader, StoreError};
 use traffic::rules::filter::{Filter, FilterError};
 
+use crate::archive;
 use crate::args::{DataFlags, Flows, FlowsCommand};
 use crate::clock::now;
 use crate::context::Context;
@@ -35,7 +36,12 @@ pub(crate) fn run(context: &Context, arguments: &Flows) -> Result<Exit, Problem>
 /// Opens the database; `None` if nothing was captured yet.
 fn open(context: &Context, data: &DataFlags) -> Result<Option<Reader>, Problem> {
     let settings = context.settings(Purpose::Serve, data.layer())?;
-    match Reader::open(&database(&settings.data_folder.value)) {
+    // Who names a folder means what is in it.
+    let location = match data.data {
+        Some(_) => Location::File(database(&settings.data_folder.value)),
+        None => archive::to_read(&settings),
+    };
+    match Reader::open_at(&location) {
         Ok(reader) => Ok(Some(reader)),
         Err(StoreError::NotFound { .. }) => Ok(None),
         Err(error) => Err(store_problem(&error)),

@@ -84,6 +84,34 @@ fn stored(status: &Value, pen: Pen) -> String {
     if let Some(error) = store["last_error"].as_str() {
         let _infallible = writeln!(text, "  {warning} cannot write now: {}", escape_line(error));
     }
+    text.push_str(&archived(&store["archive"], pen));
+    text
+}
+
+/// The archive, what waits for it, and why.
+fn archived(archive: &Value, pen: Pen) -> String {
+    let Some(url) = archive["url"].as_str() else {
+        return String::new();
+    };
+    let count = |key: &str| archive[key].as_u64().unwrap_or_default();
+    let dot = pen.dot();
+    let flows = plural(count("waiting_flows"), "flow");
+    let waiting = match archive["state"].as_str() {
+        Some("elsewhere") => "another oriel copies".to_owned(),
+        _ if count("waiting_flows") == 0 => "has everything".to_owned(),
+        _ => format!("{flows} wait in {}", bytes(count("spool_bytes"))),
+    };
+    let mut text = format!("  archive   {} {dot} {waiting}\n", escape_line(url));
+    let warning = pen.paint(Colour::Yellow, pen.glyph(Glyph::Warning));
+    if count("refused_flows") > 0 {
+        let flows = plural(count("refused_flows"), "flow");
+        let _infallible = writeln!(text, "  {warning} the archive refuses {flows}");
+    }
+    if archive["state"].as_str() == Some("failing")
+        && let Some(error) = archive["last_error"].as_str()
+    {
+        let _infallible = writeln!(text, "  {warning} cannot copy now: {}", escape_line(error));
+    }
     text
 }
 
@@ -141,7 +169,9 @@ mod tests {
             ],
             "connections": 1, "session": "k7q2", "log": "/state/oriel.log",
             "store": {"path": "/data/oriel.db", "lost_events": 2, "queued_events": 3,
-                "queued_bytes": 2048, "last_error": "the disk is full"},
+                "queued_bytes": 2048, "last_error": "the disk is full",
+                "archive": {"url": "postgres://me@db/oriel", "state": "failing", "waiting_flows": 7,
+                    "spool_bytes": 4096, "refused_flows": 1, "last_error": "connection refused"}},
         });
         insta::assert_snapshot!(render(&status, Pen::plain()), @r"
         ● running   pid 4021 · up 3 d 04:11 · oriel 0.1.0
@@ -154,6 +184,9 @@ mod tests {
           queue     3 events · 2.0 KiB
           ! 2 events could not be stored
           ! cannot write now: the disk is full
+          archive   postgres://me@db/oriel · 7 flows wait in 4.0 KiB
+          ! the archive refuses 1 flow
+          ! cannot copy now: connection refused
         ");
     }
 

@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::values::{
-    AdminListen, AutoBypass, KeepOrDrop, Listen, LogFormat, Login, PrivateReach, ProxyChoice,
-    ProxyLogin, Redact, SniMismatch, TlsVersion, TokenFrom, Unlisted, UpstreamUrl,
+    AdminListen, ArchiveChoice, AutoBypass, KeepOrDrop, Listen, LogFormat, Login, PrivateReach,
+    ProxyChoice, ProxyLogin, Redact, SniMismatch, TlsVersion, TokenFrom, Unlisted, UpstreamUrl,
 };
 use crate::quantity::{Period, Size};
 
@@ -45,6 +45,8 @@ pub(crate) struct ConfigFile {
     /// Where it is kept.
     pub(crate) store: Store,
     pub(crate) retention: Retention,
+    /// The archive that it is copied to.
+    pub(crate) database: Database,
     /// oriel's own diagnostics.
     pub(crate) log: Log,
 }
@@ -407,6 +409,20 @@ pub(crate) struct Retention {
     /// What the database may take; of more, the oldest bodies go first, then the oldest flows.
     #[schemars(with = "Option<String>")]
     pub(crate) max_size: Option<Size>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Database {
+    /// `postgres://…`, `clickhouse://…`, `sqlite:/…`, or `local` for none.
+    #[schemars(with = "Option<String>")]
+    pub(crate) url: Option<ArchiveChoice>,
+    /// Which oriel it is, among those that write there.
+    pub(crate) instance: Option<String>,
+    /// For whom it records.
+    pub(crate) user: Option<String>,
+    /// Words to find its flows by.
+    pub(crate) tags: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]

@@ -93,7 +93,8 @@ impl Layer {
             .text(name)
             .ok_or_else(|| wrong_variable(name, "…", "it is not UTF-8"))?;
         // What may hold a password is not repeated.
-        let secret = name.contains("CREDENTIALS") || key.path == "upstream_proxy.url";
+        let may_hold_one = ["upstream_proxy.url", "database.url"];
+        let secret = name.contains("CREDENTIALS") || may_hold_one.contains(&key.path);
         let shown = if secret { "…" } else { text };
         let value = value_of(key.form, text)
             .ok_or_else(|| wrong_variable(name, shown, key.form.describe()))?;
@@ -225,6 +226,7 @@ impl ConfigFile {
                 llm_hosts;
             store: data_folder;
             retention: keep, keep_bodies, max_size;
+            database: url, instance, user, tags;
             log: level, format;
         }
     }
@@ -260,6 +262,7 @@ mod tests {
                 "capture.redact" => "none",
                 "capture.body_bytes_kept" | "retention.max_size" => "1MiB",
                 "retention.keep" | "retention.keep_bodies" => "1d",
+                "database.url" => "postgres://db.test/oriel",
                 "log.format" => "json",
                 path if path.starts_with("timeouts.") || path == "pool.idle" => "1s",
                 _ => match key.form {

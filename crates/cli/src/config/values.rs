@@ -7,6 +7,7 @@ use std::str::FromStr;
 use proxy::{ProxyCredentials, ProxyUrlError, ReverseTo, ReverseToError, UpstreamProxy};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use store::{Location, UnknownLocation};
 use traffic::rules::redact::Redaction;
 use traffic::secret::Secret;
 
@@ -41,6 +42,25 @@ pub(crate) enum LoginError {
     Form,
     #[error("a user name and a password have at most 255 bytes each")]
     TooLong,
+}
+
+/// The archive that flows are copied to, or none. It may hold a password, and is written without.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ArchiveChoice {
+    /// Flows stay in the file of this machine.
+    Local,
+    At(Location),
+}
+
+/// Why a text names no archive.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ArchiveError {
+    #[error(transparent)]
+    Unknown(#[from] UnknownLocation),
+    #[error("an archive is postgres://…, clickhouse://…, clickhouses://…, sqlite:/… or local")]
+    Form,
+    #[error("the path of a file is given from the root on: sqlite:/mnt/team/oriel.db")]
+    Relative,
 }
 
 /// An upstream proxy as a URL, or none. It may hold credentials, and is written without.
@@ -259,6 +279,34 @@ impl fmt::Display for Login {
     }
 }
 
+impl FromStr for ArchiveChoice {
+    type Err = ArchiveError;
+
+    fn from_str(text: &str) -> Result<Self, ArchiveError> {
+        let text = text.trim();
+        if text.eq_ignore_ascii_case("local") {
+            return Ok(Self::Local);
+        }
+        if !text.contains(':') {
+            return Err(ArchiveError::Form);
+        }
+        match text.parse()? {
+            Location::File(path) if !path.is_absolute() => Err(ArchiveError::Relative),
+            location => Ok(Self::At(location)),
+        }
+    }
+}
+
+impl fmt::Display for ArchiveChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => f.write_str("local"),
+            Self::At(Location::File(path)) => write!(f, "sqlite:{}", path.display()),
+            Self::At(location) => location.fmt(f),
+        }
+    }
+}
+
 impl FromStr for ProxyChoice {
     type Err = ProxyUrlError;
 
@@ -298,6 +346,7 @@ impl fmt::Display for ProxyLogin {
 }
 
 as_text!(ProxyChoice);
+as_text!(ArchiveChoice);
 as_text!(ProxyLogin);
 as_text!(UpstreamUrl);
 as_text!(Login);

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
 mod admission;
+mod archive;
 mod authorities;
 mod ca;
 mod capture;

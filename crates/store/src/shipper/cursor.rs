@@ -140,12 +140,15 @@ impl Outbox {
     }
 }
 
-/// Flows behind a marker. What came and changed since counts twice, and what was begun counts whole.
+/// Flows behind a marker. Rows lie in the order of time, so that what changed and came before what is
+/// new was copied once; an arrival that is begun counts whole.
 fn count_waiting(connection: &Connection, marker: Marker) -> Result<u64, StoreError> {
     let depth: i64 = connection
         .prepare_cached(
-            "SELECT coalesce((SELECT sum(last_seq - first_seq + 1) FROM arrivals WHERE number > ?1), 0)
-               + (SELECT count(DISTINCT flow) FROM flow_changes WHERE change > ?2)",
+            "WITH new AS (SELECT * FROM arrivals WHERE number > ?1)
+             SELECT coalesce((SELECT sum(last_seq - first_seq + 1) FROM new), 0)
+               + (SELECT count(DISTINCT flow) FROM flow_changes
+                  WHERE change > ?2 AND flow < coalesce((SELECT min(first_id) FROM new), flow + 1))",
         )?
         .query_row((marker.arrival, marker.change), |row| row.get(0))?;
     Ok(u64::try_from(depth).unwrap_or(0))

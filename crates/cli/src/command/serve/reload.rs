@@ -38,6 +38,10 @@ const FIXED: &[&str] = &[
     "retention.keep",
     "retention.keep_bodies",
     "retention.max_size",
+    "database.url",
+    "database.instance",
+    "database.user",
+    "database.tags",
     "log.level",
     "log.format",
 ];

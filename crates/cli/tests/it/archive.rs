@@ -1,0 +1,184 @@
+//! Flows are copied to an archive, and read there. The archive is a file here: what is said to
+//! PostgreSQL and ClickHouse is tested in the store.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use serde_json::Value;
+
+use crate::upstream::{HELLO, answering};
+use crate::world::{Printed, World};
+
+/// `sqlite:` and the path of a file in a folder of its own.
+fn url(world: &World) -> String {
+    format!("sqlite:{}", world.path("team/archive.db").display())
+}
+
+fn run_curl(world: &World, variables: &[(&str, &str)]) -> Printed {
+    let target = format!("http://{}/hello", answering(HELLO));
+    let mut command = world.command(&["run", "-q", "--", "curl", "-s", &target]);
+    for (name, value) in variables {
+        command.env(name, value);
+    }
+    Printed::of(command.output().unwrap())
+}
+
+fn list(world: &World, arguments: &[&str], variables: &[(&str, &str)]) -> Value {
+    let mut command = world.command(arguments);
+    for (name, value) in variables {
+        command.env(name, value);
+    }
+    let printed = Printed::of(command.output().unwrap());
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    serde_json::from_str(&printed.stdout).unwrap()
+}
+
+#[test]
+fn a_run_is_in_the_archive_when_it_has_ended() {
+    let world = World::new();
+    let url = url(&world);
+    let archived = [("ORIEL_DATABASE_URL", url.as_str())];
+    let ran = run_curl(&world, &archived);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "hello\n"));
+
+    // Read from the archive, also by one that has no file of its own.
+    let other = World::new();
+    let there = list(&other, &["flows", "--json"], &archived);
+    assert_eq!(there["total"], 1, "{there}");
+    assert_eq!(there["items"][0]["status"], 200);
+    let id = there["items"][0]["id"].as_str().unwrap();
+    let shown = list(
+        &other,
+        &["flows", "show", id, "--json", "--body"],
+        &archived,
+    );
+    assert_eq!(shown["id"], id);
+    // The file of the machine has it as well.
+    let data = world.path(".local/share/oriel");
+    let here = list(
+        &world,
+        &["flows", "--json", "--data", data.to_str().unwrap()],
+        &archived,
+    );
+    assert_eq!(here["items"][0]["uuid"], there["items"][0]["uuid"]);
+    let none = list(&other, &["flows", "--json"], &[]);
+    assert_eq!(none["total"], 0);
+}
+
+#[test]
+fn an_archive_that_is_away_harms_no_run_and_gets_it_later() {
+    let world = World::new();
+    let url = url(&world);
+    let archived = [("ORIEL_DATABASE_URL", url.as_str())];
+    let in_the_way = world.file("team", "a file where the folder should be");
+    let ran = run_curl(&world, &archived);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "hello\n"));
+    let mut told = world.command(&["run", "--", "true"]);
+    told.env("ORIEL_DATABASE_URL", &url)
+        .env("ORIEL_LOG", "warn");
+    let told = Printed::of(told.output().unwrap());
+    assert!(
+        told.stderr
+            .contains("flows wait in the file of this machine"),
+        "{}",
+        told.stderr
+    );
+
+    std::fs::remove_file(in_the_way).unwrap();
+    assert_eq!(run_curl(&world, &archived).code, Some(0));
+    let there = list(&world, &["flows", "--json"], &archived);
+    assert_eq!(there["total"], 2);
+}
+
+#[test]
+fn a_service_says_how_copying_goes() {
+    let world = World::new();
+    let url = url(&world);
+    let mut command = world.serve_command(&["--admin", "127.0.0.1:0"]);
+    command.env("ORIEL_DATABASE_URL", &url);
+    let in_the_way = world.file("team", "a file where the folder should be");
+    let mut service = crate::world::Service::start(command);
+    let admin = service.admin.unwrap();
+    let target = format!("http://{}/hello", answering(HELLO));
+    let proxy = format!("http://{}", service.proxy);
+    let through = || {
+        let curl = std::process::Command::new("curl")
+            .args(["-s", "--noproxy", "", "-x", &proxy, &target])
+            .output();
+        assert_eq!(curl.unwrap().stdout, b"hello\n");
+    };
+    through();
+    let failing = wait_for(admin, |archive| {
+        archive["state"] == "failing" && archive["waiting_flows"] == 1
+    });
+    assert!(failing["last_error"].as_str().is_some(), "{failing}");
+    let metrics = ask(admin, "/metrics");
+    assert!(metrics.contains("\noriel_archive_up 0\n"), "{metrics}");
+    assert!(metrics.contains("\noriel_archive_waiting_flows 1\n"));
+
+    std::fs::remove_file(in_the_way).unwrap();
+    let idle = wait_for(admin, |archive| archive["copied_flows"] == 1);
+    assert_eq!(idle["waiting_flows"], 0);
+    assert!(ask(admin, "/metrics").contains("\noriel_archive_up 1\n"));
+    through();
+    assert_eq!(service.stop(), Some(0));
+    let there = list(
+        &world,
+        &["flows", "--json"],
+        &[("ORIEL_DATABASE_URL", &url)],
+    );
+    assert_eq!(there["total"], 2);
+}
+
+#[test]
+fn everybodys_variable_is_for_a_service_only_and_no_password_is_shown() {
+    let world = World::new();
+    let project = [("DATABASE_URL", "postgres://app:secret@127.0.0.1:1/app")];
+    // Nothing of a run goes there, nor is it read.
+    assert_eq!(run_curl(&world, &project).stdout, "hello\n");
+    assert_eq!(list(&world, &["flows", "--json"], &project)["total"], 1);
+    for (name, value) in [
+        project[0],
+        ("ORIEL_DATABASE_URL", "clickhouses://me:secret@h:1/d"),
+    ] {
+        let mut command = world.command(&["config", "show", "--json", "--effective"]);
+        command.env(name, value);
+        let shown = Printed::of(command.output().unwrap());
+        assert!(shown.stdout.contains(name), "{}", shown.stdout);
+        assert!(!shown.stdout.contains("secret"), "{}", shown.stdout);
+    }
+    let mut wrong = world.command(&["flows"]);
+    wrong.env("ORIEL_DATABASE_URL", "mysql://me:secret@h/d");
+    let wrong = Printed::of(wrong.output().unwrap());
+    assert_eq!(wrong.code, Some(2), "{}", wrong.stderr);
+    assert!(
+        wrong.stderr.contains("mysql:// is not a database"),
+        "{}",
+        wrong.stderr
+    );
+    assert!(!wrong.stderr.contains("secret"), "{}", wrong.stderr);
+}
+
+fn ask(admin: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(admin).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {admin}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Asks for the status until the archive is as wished.
+fn wait_for(admin: SocketAddr, what: impl Fn(&Value) -> bool) -> Value {
+    let mut looks = 0;
+    loop {
+        let answer = ask(admin, "/status");
+        let status: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+        let archive = &status["store"]["archive"];
+        if what(archive) {
+            return archive.clone();
+        }
+        looks += 1;
+        assert!(looks < 3000, "{status}");
+        std::thread::park_timeout(std::time::Duration::from_millis(10));
+    }
+}

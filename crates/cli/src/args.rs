@@ -25,7 +25,7 @@ pub(crate) use ca::{
     CaUninstall, CaVerify, ChangeFlags, ExportFormat, TrustStore,
 };
 pub(crate) use config::{Config, ConfigCommand};
-pub(crate) use db::{Db, DbCommand, DbPrune};
+pub(crate) use db::{Db, DbBackup, DbCommand, DbCopy, DbMigrate, DbPrune};
 pub(crate) use demo::Demo;
 pub(crate) use doctor::{Doctor, probe_layer};
 pub(crate) use env::{Env, ShellName};
@@ -157,8 +157,10 @@ pub(crate) enum Command {
     /// Take flows from files: HAR, mitmproxy, JSON lines
     #[command(after_help = flows::IMPORT_EXAMPLES)]
     Import(ImportFiles),
-    /// Care for the database: remove what is old
-    #[command(after_help = db::EXAMPLES)]
+    /// Look after the database
+    #[command(
+        after_help = "Examples:\n  oriel db status\n  oriel db prune --older-than 30d --dry-run\n  oriel db backup -o oriel-monday.db\n  oriel db copy --to postgres://me@db.corp/oriel"
+    )]
     Db(Db),
     /// The certificate authority whose leaves clients see
     #[command(

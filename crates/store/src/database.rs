@@ -127,6 +127,19 @@ pub(crate) fn schema_of(path: &Path) -> Result<u32, StoreError> {
     Ok(u32::try_from(applied).unwrap_or(u32::MAX))
 }
 
+/// Makes an empty file for the owner only where none is.
+pub(crate) fn create_new(path: &Path) -> Result<(), StoreError> {
+    let created = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    created.map(drop).map_err(|source| StoreError::NotWritable {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 fn create_private(path: &Path) -> io::Result<()> {
     if let Some(folder) = path
         .parent()

@@ -42,6 +42,7 @@ mod id;
 mod importer;
 mod ingest;
 mod location;
+mod maintenance;
 mod plain;
 mod postgres;
 mod process;
@@ -67,6 +68,9 @@ pub use id::{FlowRef, RunId, UnknownId};
 pub use importer::{Imported, Importer};
 pub use llm::{Confidence, Method as SessionMethod, TrafficType};
 pub use location::{Location, UnknownLocation};
+pub use maintenance::{
+    Copied, FileStatus, Outgoing, back_up, check_file, copy, file_status, migrate_file,
+};
 pub use postgres::{PostgresArchive, READONLY_ROLE};
 pub use reader::{Changes, Cursor, Marker, Order, Page, Query, Reader, SortKey};
 pub use record::{

@@ -128,6 +128,14 @@ pub const CHANGES_ROWS_MAX: usize = 1000;
 /// Bytes of the records that one look gives, the last of them not counted: a few of these are in memory
 /// at once while they are copied.
 pub const RECORDS_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Flows that are copied from one database to another at once.
+pub const RECORDS_FLOWS_MAX: usize = 2000;
+/// Runs that are read at once for that.
+pub const RECORDS_RUNS_MAX: usize = 500;
+/// Pages that a backup copies between two reports: 8 MiB.
+pub const BACKUP_PAGES: i32 = 1024;
+/// Faults of a file that are named.
+pub const CHECK_FINDINGS_MAX: usize = 100;
 /// Flows that go to an archive at once: a batch costs it a commit, and is sent again if that fails.
 pub const SHIP_FLOWS_MAX: usize = 2000;
 /// Runs and gaps that go with them, others go with the next; also runs that are remembered meanwhile.

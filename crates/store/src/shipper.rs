@@ -19,6 +19,7 @@ use parking_lot::{Condvar, Mutex};
 use traffic::Timestamp;
 
 use self::cursor::Outbox;
+pub(crate) use self::cursor::{count_waiting, read_gaps};
 use self::lease::Lease;
 use crate::limits::{
     SHIP_FLOWS_MAX, SHIP_PAUSE, SHIP_RETRY_PAUSE_MAX, SHIP_RETRY_PAUSE_MIN, SHIP_RUNS_MAX,

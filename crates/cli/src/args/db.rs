@@ -1,11 +1,15 @@
-//! `oriel db` and its commands.
+//! `oriel db`.
+
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use store::Location;
 
+use super::flows::FlowsExport;
 use super::proxy::DataFlags;
 use crate::quantity::{Period, Size};
 
-pub(super) const EXAMPLES: &str = "Examples:
+const PRUNE_EXAMPLES: &str = "Examples:
   oriel db prune --older-than 30d --dry-run
   oriel db prune --bodies-older-than 7d --yes
   oriel db prune --max-size 5GiB";
@@ -18,9 +22,56 @@ pub(crate) struct Db {
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum DbCommand {
+    /// Say where flows are kept, how many, and what waits for the archive
+    Status(DataFlags),
+    /// Bring the schema of the file, and of the archive, to what this program knows
+    #[command(after_help = "Example:\n  oriel db migrate --dry-run")]
+    Migrate(DbMigrate),
+    /// Check that the file is whole; reads all of it
+    Check(DataFlags),
+    /// Copy the file as it is now to a new one, while others write to it
+    #[command(after_help = "Example:\n  oriel db backup -o oriel-monday.db")]
+    Backup(DbBackup),
+    /// Copy all flows to another database; doing it again copies what is new
+    #[command(
+        after_help = "Examples:\n  oriel db copy --to postgres://me@db.corp/oriel\n  oriel db copy --from postgres://me@db.corp/oriel --to sqlite:/tmp/oriel.db"
+    )]
+    Copy(DbCopy),
     /// Remove old flows, or their bodies alone; flows that are marked stay
-    #[command(after_help = EXAMPLES)]
+    #[command(after_help = PRUNE_EXAMPLES)]
     Prune(DbPrune),
+    /// Write flows to a file, as `oriel flows export` does
+    Export(FlowsExport),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DbMigrate {
+    /// Say what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DbBackup {
+    /// The new file
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DbCopy {
+    /// Where to: a URL such as postgres://user:password@host/database, or a file
+    #[arg(long, value_name = "URL")]
+    pub(crate) to: Location,
+    /// Where from; the file of this machine if left out
+    #[arg(long, value_name = "URL", conflicts_with = "data")]
+    pub(crate) from: Option<Location>,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -11,7 +11,7 @@ use super::changes::Marker;
 use super::detail::{Connections, FLOW, read_content, read_flow, seq};
 use super::messages;
 use super::summary::json_of_run;
-use crate::limits::RECORDS_BYTES_MAX;
+use crate::limits::{RECORDS_BYTES_MAX, RECORDS_RUNS_MAX};
 use crate::{
     FlowKind, FlowRecord, FlowRef, Message, Records, RunId, RunKind, RunRecord, StoreError,
 };
@@ -220,6 +220,22 @@ pub(crate) fn read_run(
         .query_row([run.as_str()], |row| Ok(run_record(row)))
         .optional()?;
     run.transpose()
+}
+
+/// Runs with larger numbers than this, some at a time.
+pub(crate) fn runs_after(
+    connection: &Connection,
+    number: i64,
+) -> Result<Vec<(i64, Arc<RunRecord>)>, StoreError> {
+    let mut statement = connection
+        .prepare_cached("SELECT * FROM runs WHERE number > ?1 ORDER BY number LIMIT ?2")?;
+    let limit = i64::try_from(RECORDS_RUNS_MAX).unwrap_or(i64::MAX);
+    let mut rows = statement.query((number, limit))?;
+    let mut runs = Vec::new();
+    while let Some(row) = rows.next()? {
+        runs.push((row.get("number")?, Arc::new(run_record(row)?)));
+    }
+    Ok(runs)
 }
 
 /// A row of `runs`.

@@ -142,7 +142,7 @@ impl Outbox {
 
 /// Flows behind a marker. Rows lie in the order of time, so that what changed and came before what is
 /// new was copied once; an arrival that is begun counts whole.
-fn count_waiting(connection: &Connection, marker: Marker) -> Result<u64, StoreError> {
+pub(crate) fn count_waiting(connection: &Connection, marker: Marker) -> Result<u64, StoreError> {
     let depth: i64 = connection
         .prepare_cached(
             "WITH new AS (SELECT * FROM arrivals WHERE number > ?1)
@@ -173,7 +173,8 @@ fn read_runs(
     Ok(runs)
 }
 
-fn read_gaps(connection: &Connection, after: i64) -> Result<Vec<GapRecord>, StoreError> {
+/// Losses that were noted behind this one, some at a time.
+pub(crate) fn read_gaps(connection: &Connection, after: i64) -> Result<Vec<GapRecord>, StoreError> {
     let sql = format!(
         "SELECT id, run_id, at, reason, events, body_bytes FROM gaps WHERE id > ?1 ORDER BY id
          LIMIT {SHIP_GAPS_MAX}"

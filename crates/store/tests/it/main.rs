@@ -12,6 +12,7 @@ mod formats;
 mod ids;
 mod json;
 mod losses;
+mod maintenance;
 mod messages;
 mod outages;
 mod pages;

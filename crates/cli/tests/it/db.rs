@@ -1,0 +1,122 @@
+//! `oriel db`.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::world::World;
+
+/// A home in which the demo was recorded: seven flows.
+fn recorded() -> World {
+    let world = World::new();
+    let demo = world.oriel(&["demo", "--json"]);
+    assert_eq!(demo.code, Some(0), "{}", demo.stderr);
+    world
+}
+
+#[test]
+fn what_there_is_is_told() {
+    let empty = World::new();
+    let printed = empty.oriel(&["db", "status"]);
+    assert_eq!(printed.code, Some(0));
+    assert!(
+        printed.stdout.contains("nothing was captured yet"),
+        "{}",
+        printed.stdout
+    );
+
+    let world = recorded();
+    let status = world.json(&["db", "status", "--json"]);
+    let file = &status["file"];
+    assert_eq!(
+        (file["flows"].as_u64(), file["runs"].as_u64()),
+        (Some(7), Some(1)),
+        "{status}"
+    );
+    assert_eq!(file["schema_version"], file["known_schema_version"]);
+    assert!(file["bytes"].as_u64() > Some(50_000));
+    let shown = world.oriel(&["db", "status"]).stdout;
+    assert!(shown.contains("7 flows in 1 run\n"), "{shown}");
+    let migrated = world.json(&["db", "migrate", "--json", "--dry-run"]);
+    let one = &migrated["databases"][0];
+    assert_eq!(one["from"], one["to"], "{migrated}");
+    assert_eq!(world.oriel(&["db", "migrate"]).code, Some(0));
+}
+
+#[test]
+fn a_damaged_file_is_told_from_a_whole_one() {
+    let world = recorded();
+    let whole = world.oriel(&["db", "check"]);
+    assert_eq!(whole.code, Some(0), "{}", whole.stdout);
+    assert!(whole.stdout.ends_with("oriel.db is whole\n"));
+    let document = world.json(&["db", "check", "--json"]);
+    assert_eq!(document["whole"], true);
+    let path = world.path(".local/share/oriel/oriel.db");
+    std::fs::write(
+        path,
+        b"no database at all, but some text of a length ".repeat(200),
+    )
+    .unwrap();
+    let damaged = world.oriel(&["db", "check", "--json"]);
+    assert_eq!(damaged.error()["code"], "ORL0705");
+}
+
+#[test]
+fn a_backup_is_whole_and_for_its_owner_only() {
+    let world = recorded();
+    let backup = world.path("monday.db");
+    let name = backup.to_str().unwrap();
+    let printed = world.oriel(&["db", "backup", "-o", name]);
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    assert!(
+        printed.stderr.starts_with("7 flows in "),
+        "{}",
+        printed.stderr
+    );
+    let mode = std::fs::metadata(&backup).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(!world.path("monday.db-wal").exists());
+    let again = world.oriel(&["db", "backup", "-o", name, "--json"]);
+    assert_eq!(again.error()["code"], "ORL0008");
+
+    // It takes the place of what is lost.
+    let there = world.oriel(&["flows", "--json"]).stdout;
+    std::fs::create_dir(world.path("data")).unwrap();
+    std::fs::rename(&backup, world.path("data/oriel.db")).unwrap();
+    let data = world.path("data");
+    let restored = world.oriel(&["flows", "--json", "--data", data.to_str().unwrap()]);
+    assert_eq!(restored.stdout, there);
+}
+
+#[test]
+fn a_copy_has_every_flow_and_can_be_repeated() {
+    let world = recorded();
+    let to = format!("sqlite:{}", world.path("copy/oriel.db").display());
+    for _ in 0..2 {
+        let copied = world.json(&["db", "copy", "--to", &to, "--json"]);
+        assert_eq!(copied["flows"], 7, "{copied}");
+    }
+    let here = world.oriel(&["flows", "--json"]).stdout;
+    let copy = world.path("copy");
+    let there = world.oriel(&["flows", "--json", "--data", copy.to_str().unwrap()]);
+    assert_eq!(there.stdout, here);
+    // And back into a third.
+    let third = format!("sqlite:{}", world.path("third/oriel.db").display());
+    let printed = world.oriel(&["db", "copy", "--from", &to, "--to", &third]);
+    assert_eq!(
+        printed.stderr,
+        format!(
+            "7 flows copied to {}\n",
+            third.trim_start_matches("sqlite:")
+        )
+    );
+    let itself = world.oriel(&["db", "copy", "--from", &to, "--to", &to, "--json"]);
+    assert_eq!(itself.error()["code"], "ORL0001");
+    let none = world.oriel(&[
+        "db",
+        "copy",
+        "--to",
+        "postgres://me:secret@127.0.0.1:1/d",
+        "--json",
+    ]);
+    assert_eq!(none.error()["code"], "ORL0708", "{}", none.stderr);
+    assert!(!none.stderr.contains("secret"), "{}", none.stderr);
+}

@@ -14,6 +14,7 @@ mod proxy;
 mod run;
 mod serve;
 mod service;
+mod sessions;
 
 use std::path::PathBuf;
 
@@ -37,6 +38,10 @@ pub(crate) use proxy::{AuthorityFlags, DataFlags};
 pub(crate) use run::{CaptureWhich, EnvMode, Run, SummaryForm};
 pub(crate) use serve::Serve;
 pub(crate) use service::{LogLevel, Logs, Restart, Start, Stop};
+pub(crate) use sessions::{
+    Sessions, SessionsCommand, SessionsList, SessionsMerge, SessionsRename, SessionsRm,
+    SessionsShow, Stats, StatsBy,
+};
 
 use crate::terminal::When;
 
@@ -151,6 +156,12 @@ pub(crate) enum Command {
     /// Look at what was captured
     #[command(args_conflicts_with_subcommands = true, after_help = flows::EXAMPLES)]
     Flows(Flows),
+    /// The conversations of agents
+    #[command(args_conflicts_with_subcommands = true, after_help = sessions::SESSIONS_EXAMPLES)]
+    Sessions(Sessions),
+    /// What was captured, summed up by host, agent, day and more
+    #[command(after_help = sessions::STATS_EXAMPLES)]
+    Stats(Stats),
     /// Write flows into a file for other tools: HAR, mitmproxy, JSON lines, curl
     #[command(after_help = flows::EXPORT_EXAMPLES)]
     Export(FlowsExport),

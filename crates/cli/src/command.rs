@@ -16,7 +16,9 @@ pub(crate) mod man;
 pub(crate) mod restart;
 pub(crate) mod run;
 pub(crate) mod serve;
+pub(crate) mod sessions;
 pub(crate) mod start;
+pub(crate) mod stats;
 pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod version;
@@ -48,6 +50,8 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Prob
         Command::Demo(arguments) => demo::run(context, &arguments),
         Command::Doctor(arguments) => doctor::run(context, &arguments),
         Command::Flows(arguments) => flows::run(context, &arguments),
+        Command::Sessions(arguments) => sessions::run(context, &arguments),
+        Command::Stats(arguments) => stats::run(context, &arguments),
         Command::Export(arguments) => flows::export::run(context, &arguments),
         Command::Import(arguments) => import::run(context, &arguments),
     }

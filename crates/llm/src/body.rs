@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use traffic::Head;
 use traffic::wire::encoding;
 
 /// What was kept of a body.
@@ -24,10 +23,9 @@ impl Body<'_> {
 }
 
 impl<'a> Body<'a> {
-    /// At most so many bytes of it, decoded as far as it can be.
-    pub(crate) fn read(self, head: &Head, bytes_max: usize) -> Cow<'a, [u8]> {
+    /// At most so many bytes of it, without these content codings as far as it can be.
+    pub(crate) fn read(self, encodings: &[u8], bytes_max: usize) -> Cow<'a, [u8]> {
         let coded = self.joined();
-        let encodings = head.field("content-encoding").unwrap_or_default();
         let encodings = std::str::from_utf8(encodings).unwrap_or_default();
         if encodings.is_empty() {
             return match coded {

@@ -1,5 +1,7 @@
 //! The one entrance: what a request is, and whose.
 
+use std::borrow::Cow;
+
 use traffic::rules::pattern::HostPatterns;
 use traffic::{FlowKind, Head, Target};
 
@@ -7,7 +9,7 @@ use crate::fields::Fields;
 use crate::json::Value;
 use crate::limits::{BODY_BYTES_MAX, SHAPE_BYTES_MAX};
 use crate::path::PathSays;
-use crate::{Body, HostClass, Identity, Link, TrafficType, identity, mcp};
+use crate::{Body, Glance, HostClass, Identity, Link, TrafficType, identity, mcp};
 
 /// Tells what requests are. It remembers nothing of them.
 #[derive(Debug, Default)]
@@ -30,6 +32,8 @@ pub struct Request<'a> {
     pub content_type: Option<&'a str>,
     /// The head.
     pub head: &'a Head,
+    /// A glance at it.
+    pub glance: Glance,
     /// The body.
     pub body: Body<'a>,
 }
@@ -109,7 +113,7 @@ impl Interpreter {
         if is_azure || asks_model(path, request) {
             return TrafficType::Llm;
         }
-        if mcp::has_field(request.head) || self.calls_tool_server(request) {
+        if request.glance.is_mcp || self.calls_tool_server(request) {
             return TrafficType::Mcp;
         }
         let is_named_so = host == HostClass::McpByName || path == PathSays::Mcp;
@@ -127,7 +131,7 @@ impl Interpreter {
         if request.method != "POST" || !is_json(request) || request.body.is_empty() {
             return false;
         }
-        let body = request.body.read(request.head, SHAPE_BYTES_MAX);
+        let body = read_body(request, SHAPE_BYTES_MAX);
         self.messages.has_call(&body)
     }
 }
@@ -150,7 +154,7 @@ fn asks_model(path: PathSays, request: &Request<'_>) -> bool {
 
 /// Whether the body names a model and what it is asked; `None` if that cannot be said.
 fn model_in(request: &Request<'_>) -> Option<bool> {
-    let text = request.body.read(request.head, SHAPE_BYTES_MAX);
+    let text = read_body(request, SHAPE_BYTES_MAX);
     let (mut model, mut question) = (false, false);
     for (name, value) in Value::new(&text).members() {
         match name {
@@ -181,15 +185,27 @@ fn identity_of(
         if request.body.is_empty() || !is_json(request) {
             return None;
         }
-        let body = request.body.read(request.head, BODY_BYTES_MAX);
+        let body = read_body(request, BODY_BYTES_MAX);
         identity::from_body(fields, &body)
     };
     from_body().or_else(|| identity::from_baggage(fields))
 }
 
+/// At most so many bytes of the body, decoded as far as it can be.
+fn read_body<'a>(request: &Request<'a>, bytes_max: usize) -> Cow<'a, [u8]> {
+    let encodings = match request.glance.is_encoded {
+        true => request.head.field("content-encoding").unwrap_or_default(),
+        false => b"",
+    };
+    request.body.read(encodings, bytes_max)
+}
+
 /// Whether the body is JSON, or may be: not every client says so.
 fn is_json(request: &Request<'_>) -> bool {
     request.content_type.is_none_or(|content_type| {
+        if content_type == "application/json" {
+            return true;
+        }
         let media_type = content_type
             .split(';')
             .next()

@@ -90,6 +90,10 @@ fn string_end(text: &[u8]) -> Option<usize> {
             return Some(at);
         }
         at += 2;
+        // Escapes that follow each other are not looked for anew.
+        while text.get(at) == Some(&b'\\') {
+            at += 2;
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 //!
 //! ```
 //! use bytes::Bytes;
-//! use oriel_llm::{Body, Interpreter, Request, TrafficType};
+//! use oriel_llm::{Body, Glance, Interpreter, Request, TrafficType};
 //! use traffic::{FlowKind, Head, Target, Version};
 //!
 //! let head = Head {
@@ -25,6 +25,7 @@
 //!         path: "/v1/messages",
 //!         content_type: None,
 //!         head: &head,
+//!         glance: Glance::of(&head),
 //!         body: Body::UNKNOWN,
 //!     },
 //! );
@@ -42,6 +43,7 @@
 mod agent;
 mod body;
 mod fields;
+mod glance;
 mod host;
 mod identity;
 mod interpret;
@@ -54,6 +56,7 @@ mod traffic_type;
 pub mod limits;
 
 pub use body::Body;
+pub use glance::Glance;
 pub use host::HostClass;
 pub use identity::{Confidence, Identity, Link, Method};
 pub use interpret::{Interpreter, Meaning, Request};

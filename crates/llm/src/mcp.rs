@@ -1,23 +1,9 @@
-//! Tells the Model Context Protocol by its fields and by the shape of its JSON-RPC messages
+//! Tells the Model Context Protocol by the shape of its JSON-RPC messages
 //! (specification of 2025-06-18 and 2026-07-28, "Streamable HTTP").
 
-use memchr::memchr_iter;
 use memchr::memmem::Finder;
-use traffic::Head;
 
 use crate::json::Value;
-
-/// Whether a field is there that only this protocol has: `Mcp-Session-Id`, `MCP-Protocol-Version`,
-/// `Mcp-Method` and others that begin so.
-///
-/// Asked for every request, so it looks at four bytes of each line and no more.
-pub(crate) fn has_field(head: &Head) -> bool {
-    let text = &*head.text;
-    memchr_iter(b'\n', text).any(|at| {
-        let name = text.get(at + 1..at + 5);
-        name.is_some_and(|name| name.eq_ignore_ascii_case(b"mcp-"))
-    })
-}
 
 /// Finds JSON-RPC messages of the protocol.
 #[derive(Debug)]

@@ -63,9 +63,14 @@ impl PathSays {
 
 /// `gemini-2.5-pro:streamGenerateContent`, and the methods of the socket that speaks.
 fn is_verb_of_google(segment: &str) -> bool {
-    let Some((_, verb)) = segment.rsplit_once([':', '.']) else {
+    // All end so: Content, Contents, Tokens, Predict.
+    if !segment.ends_with(['t', 's']) || segment.len() < "rawPredict".len() {
+        return false;
+    }
+    let verb = segment.rsplit([':', '.']).next().unwrap_or_default();
+    if verb.len() == segment.len() {
         return segment == "BidiGenerateContent";
-    };
+    }
     matches!(
         verb,
         "batchEmbedContents"

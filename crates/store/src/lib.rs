@@ -51,6 +51,7 @@ mod recorder;
 mod retention;
 mod row_number;
 mod run;
+mod sessions;
 mod shipper;
 mod store;
 
@@ -72,7 +73,10 @@ pub use maintenance::{
     Copied, FileStatus, Outgoing, back_up, check_file, copy, file_status, migrate_file,
 };
 pub use postgres::{PostgresArchive, READONLY_ROLE};
-pub use reader::{Changes, Cursor, Marker, Order, Page, Query, Reader, SortKey};
+pub use reader::{
+    Changes, Cursor, Marker, Order, Page, Query, Reader, Session, SortKey, Stats, StatsGroup,
+    StatsKey,
+};
 pub use record::{
     AncestorView, Body, CertificateView, ConnectionView, ErrorView, FlowDetail, FlowKind, FlowRow,
     FlowState, GatewayView, HeadView, Message, MessageCounts, ProcessView, SessionMark,
@@ -81,6 +85,7 @@ pub use record::{
 pub use recorder::{Losses, Queued, Recorder};
 pub use retention::{Keep, Progress, Removal, Remover};
 pub use run::{EndRun, FailureGroup, HostCount, NewRun, Percentiles, Run, RunKind, RunSummary};
+pub use sessions::SessionEditor;
 pub use shipper::{Shipper, ShipperOptions, ShipperState, ShipperStatus, ShipperWatch};
 pub use store::{Store, StoreOptions};
 pub use traffic::rules::redact::Redaction;

@@ -13,6 +13,8 @@ pub(crate) mod records;
 pub(crate) mod resolve;
 pub(crate) mod row;
 pub(crate) mod select;
+mod sessions;
+mod stats;
 pub(crate) mod summary;
 
 use std::path::Path;
@@ -24,6 +26,8 @@ pub use self::changes::{Changes, Marker};
 use self::file::FileBackend;
 pub use self::page::{Cursor, Order, Page, Query, SortKey};
 pub(crate) use self::resolve::row_of;
+pub use self::sessions::Session;
+pub use self::stats::{Stats, StatsGroup, StatsKey};
 use crate::clickhouse::ClickHouseBackend;
 use crate::postgres::PostgresBackend;
 use crate::{
@@ -146,6 +150,16 @@ impl Reader {
     pub fn record(&self, flow: FlowRef) -> Result<FlowRecord, StoreError> {
         let found = self.backend.record(flow)?;
         found.map_or_else(|| Err(self.unknown(flow)), Ok)
+    }
+
+    /// The sessions of agents that have flows, those first that were seen last.
+    pub fn sessions(&self, limit: usize) -> Result<Vec<Session>, StoreError> {
+        self.backend.sessions(limit)
+    }
+
+    /// What the flows that match sum up to, in groups. Each group keeps sixteen bytes of each flow.
+    pub fn stats(&self, by: StatsKey, filter: Option<Filter>) -> Result<Stats, StoreError> {
+        stats::read(&*self.backend, by, filter)
     }
 
     fn unknown(&self, flow: FlowRef) -> StoreError {

@@ -34,7 +34,7 @@ pub(crate) fn run(context: &Context, arguments: &Flows) -> Result<Exit, Problem>
 }
 
 /// Opens the database; `None` if nothing was captured yet.
-fn open(context: &Context, data: &DataFlags) -> Result<Option<Reader>, Problem> {
+pub(super) fn open(context: &Context, data: &DataFlags) -> Result<Option<Reader>, Problem> {
     let settings = context.settings(Purpose::Serve, data.layer())?;
     // Who names a folder means what is in it.
     let location = match data.data {
@@ -55,7 +55,7 @@ fn nothing_there(id: &str) -> Problem {
 }
 
 /// The filter in the words of a command line, narrowed to a last time.
-fn filter(words: &[String], since: Option<Period>) -> Result<Option<Filter>, Problem> {
+pub(super) fn filter(words: &[String], since: Option<Period>) -> Result<Option<Filter>, Problem> {
     let typed = words.join(" ");
     // Parentheses keep an OR of the filter from taking the narrowing as one of its sides.
     let (text, offset) = match (since, typed.trim().is_empty()) {

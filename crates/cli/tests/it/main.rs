@@ -23,6 +23,7 @@ mod retention;
 mod run;
 mod serve;
 mod service;
+mod sessions;
 mod site;
 mod squid;
 mod strict;

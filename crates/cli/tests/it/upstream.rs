@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 
 /// Starts it; it lives until the test process ends.
 pub(crate) fn answering(answer: &'static [u8]) -> SocketAddr {
-    start(move |mut stream| {
+    serving(move |mut stream| {
         let mut head = Vec::new();
         let mut byte = [0];
         while !head.ends_with(b"\r\n\r\n") {
@@ -21,13 +21,13 @@ pub(crate) fn answering(answer: &'static [u8]) -> SocketAddr {
 
 /// Starts one that keeps each connection open for a while and says nothing.
 pub(crate) fn silent(length: std::time::Duration) -> SocketAddr {
-    start(move |stream| {
+    serving(move |stream| {
         std::thread::sleep(length);
         drop(stream);
     })
 }
 
-fn start(serve: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> SocketAddr {
+pub(crate) fn serving(serve: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {

@@ -51,6 +51,7 @@ impl Case<'_> {
                 path,
                 content_type: self.content_type,
                 head: &head,
+                glance: Glance::of(&head),
                 body: Body { pieces, cut: false },
             },
         )
@@ -653,6 +654,7 @@ proptest! {
                 path: &path,
                 content_type: None,
                 head: &head,
+                glance: Glance::of(&head),
                 body: Body { pieces, cut },
             });
             prop_assert_eq!(interpret(&whole), interpret(&pieces));

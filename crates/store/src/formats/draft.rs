@@ -255,6 +255,7 @@ impl Draft {
             path,
             content_type: content_type.as_deref(),
             head: &head,
+            glance: llm::Glance::of(&head),
             body: llm::Body {
                 pieces: body.as_slice(),
                 cut: self.request.is_cut,

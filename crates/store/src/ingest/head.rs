@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use llm::Glance;
 use traffic::Head;
 use traffic::rules::redact::Redaction;
 
@@ -31,6 +32,8 @@ pub(crate) struct ReadHead {
     pub(crate) line: String,
     /// Value of the first content-type field.
     pub(crate) content_type: Option<String>,
+    /// A glance at it.
+    pub(crate) glance: Glance,
     /// The status code of a response.
     pub(crate) status: Option<u16>,
     /// The head, masked, as `head_delta` writes it.
@@ -83,6 +86,7 @@ impl ReadHead {
         self.line.clear();
         self.line.push_str(&text_of_line(line));
         self.status = head.status();
+        self.glance = Glance::of(head);
         self.content_type = None;
         while self.content_type.is_none() && !rest.is_empty() {
             let (line, after) = split_line(rest);

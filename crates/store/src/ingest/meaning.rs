@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension};
 use traffic::{FlowStarted, Target, Timestamp};
 
 use super::assemble::Flow;
+use super::head::ReadHead;
 use super::place::Asked;
 use super::recent::Recent;
 use crate::StoreError;
@@ -75,15 +76,16 @@ impl<'c> Meanings<'c> {
         &mut self,
         flow: &Flow,
         asked: &Asked<'_>,
-        content_type: Option<&str>,
+        head: &ReadHead,
     ) -> Result<Known, StoreError> {
         let started = &*flow.started;
         let request = Request {
             kind: started.kind,
             method: asked.method,
             path: asked.path,
-            content_type,
+            content_type: head.content_type.as_deref(),
             head: &started.head,
+            glance: head.glance,
             body: body_of(flow),
         };
         let host = self.host_class(started);

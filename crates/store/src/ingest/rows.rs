@@ -361,8 +361,7 @@ impl<'c> Rows<'c> {
         );
         put_bytes(detail, Field::RequestHead, &request.packed);
         let asked = Asked::read(started.kind, &request.line);
-        let content_type = request.content_type.as_deref();
-        let known = self.meanings.read(flow, &asked, content_type)?;
+        let known = self.meanings.read(flow, &asked, request)?;
         let place = self
             .places
             .store(started, asked.method, known.traffic_type)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use traffic::rules::filter::Filter;
 
-use super::{Changes, Marker, Page, Query};
+use super::{Changes, Marker, Page, Query, Session, sessions};
 use crate::limits::PAGE_MESSAGES_MAX;
 use crate::{
     Body, FlowDetail, FlowRecord, FlowRef, Message, Records, Run, RunId, RunRecord, RunSummary,
@@ -55,6 +55,11 @@ pub(crate) trait Backend: fmt::Debug + Send {
     /// At most [`crate::limits::CHANGES_ROWS_MAX`] new and as many changed flows.
     fn changes_since(&self, marker: Marker, filter: Option<&Filter>)
     -> Result<Changes, StoreError>;
+
+    /// The sessions of agents that have flows, those first that were seen last.
+    fn sessions(&self, limit: usize) -> Result<Vec<Session>, StoreError> {
+        sessions::sum_up(self, limit)
+    }
 
     /// A flow with everything that is known of it; `None` if there is no such flow.
     fn record(&self, flow: FlowRef) -> Result<Option<FlowRecord>, StoreError> {

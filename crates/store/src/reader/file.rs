@@ -8,8 +8,8 @@ use traffic::rules::filter::Filter;
 use super::backend::Backend;
 use super::resolve::FileIds;
 use super::{
-    Changes, Marker, Page, Query, changes, detail, messages, page, records, resolve, select,
-    summary,
+    Changes, Marker, Page, Query, Session, changes, detail, messages, page, records, resolve,
+    select, sessions, summary,
 };
 use crate::database::open_for_reading;
 use crate::{
@@ -96,6 +96,10 @@ impl Backend for FileBackend {
 
     fn record(&self, flow: FlowRef) -> Result<Option<FlowRecord>, StoreError> {
         self.snapshot(|| records::read_one(&self.connection, flow))
+    }
+
+    fn sessions(&self, limit: usize) -> Result<Vec<Session>, StoreError> {
+        sessions::read(&self.connection, limit)
     }
 
     fn records(&self, marker: Marker, limit: usize) -> Result<Records, StoreError> {

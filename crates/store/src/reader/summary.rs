@@ -210,7 +210,7 @@ fn most_used(hosts: HashMap<String, (u64, u64)>) -> Vec<HostCount> {
 }
 
 /// Percentiles (nearest rank) of time spans in microseconds.
-fn percentiles(spans: &mut [i64]) -> Option<Percentiles> {
+pub(super) fn percentiles(spans: &mut [i64]) -> Option<Percentiles> {
     let mut rank = |percent: usize| {
         let place = (spans.len() * percent).div_ceil(100).checked_sub(1)?;
         let (_, span, _) = spans.select_nth_unstable(place);

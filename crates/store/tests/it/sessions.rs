@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use oriel_store::{
-    FlowRow, Query, Reader, Redaction, SessionMark, SessionMethod, StoreOptions, TrafficType,
+    FlowRow, Query, Reader, Redaction, SessionEditor, SessionMark, SessionMethod, StatsKey,
+    StoreOptions, TrafficType,
 };
 use traffic::rules::filter::Filter;
 use traffic::rules::pattern::HostPatterns;
@@ -351,4 +352,123 @@ fn a_session_is_the_same_in_another_file() {
     };
     assert_eq!(of(&copied), of(&reader));
     assert_eq!(of(&copied).len(), 2);
+}
+
+/// Two sessions with two flows each, and a flow of none.
+fn two_sessions() -> Place {
+    let place = Place::new();
+    for (flow, session) in [(1, "one"), (2, "two"), (3, "one"), (4, "two")] {
+        let fields = format!(
+            "User-Agent: claude-cli/2.1\r\nX-Claude-Code-Session-Id: {session}\r\nx-claude-code-agent-id: a{flow}\r\n"
+        );
+        place.record(call(flow, PROVIDER, &fields, ASKED).events());
+    }
+    place.record(call(5, ("example.com", "/"), "", ASKED).events());
+    place.flush();
+    place
+}
+
+#[test]
+fn sessions_sum_up_their_flows() {
+    let place = two_sessions();
+    let sessions = place.reader().sessions(10).unwrap();
+    let ids: Vec<_> = sessions.iter().map(|session| &*session.id).collect();
+    assert_eq!(ids, ["two", "one"]);
+    let two = &sessions[0];
+    assert_eq!(
+        (two.flows, two.llm_flows, two.failed, two.runs, two.agents),
+        (2, 2, 0, 1, 2)
+    );
+    assert_eq!(
+        (two.started_at.0, two.last_at.0),
+        (START + 2000, START + 4000)
+    );
+    assert_eq!(two.request_bytes, 2 * ASKED.len() as u64);
+    assert_eq!(two.agent.as_deref(), Some("claude-code"));
+    assert_eq!(place.reader().sessions(1).unwrap().len(), 1);
+}
+
+#[test]
+fn a_merged_session_takes_what_still_comes() {
+    let place = two_sessions();
+    let mut editor = SessionEditor::open(&place.path()).unwrap();
+    assert!(editor.merge("one", "two").unwrap());
+    assert!(!editor.merge("one", "three").unwrap());
+    let marker = place.reader().marker().unwrap();
+    let fields = "X-Claude-Code-Session-Id: two\r\n";
+    place.record(call(6, PROVIDER, fields, ASKED).events());
+    let reader = place.reader();
+    let found = rows(&reader, "session:one");
+    assert_eq!(found.len(), 5);
+    assert!(rows(&reader, "session:two").is_empty());
+    assert_eq!(reader.sessions(10).unwrap().len(), 1);
+    let changed = reader.changes_since(marker, None).unwrap();
+    assert_eq!(changed.rows.len(), 1);
+}
+
+#[test]
+fn a_removed_session_takes_its_bodies_with_it() {
+    let place = two_sessions();
+    let mut editor = SessionEditor::open(&place.path()).unwrap();
+    assert_eq!(editor.remove("one").unwrap(), Some(2));
+    assert_eq!(editor.remove("one").unwrap(), None);
+    let reader = place.reader();
+    let left: Vec<_> = rows(&reader, "").iter().map(|row| row.id.seq).collect();
+    assert_eq!(left, [2, 4, 5]);
+    // What they had in common with others is still there.
+    for seq in left {
+        let body = reader
+            .body(place.flow(seq), oriel_store::Message::Request)
+            .unwrap();
+        assert_eq!(body.unwrap().bytes, ASKED.as_bytes());
+    }
+    assert_eq!(editor.remove("two").unwrap(), Some(2));
+    // It may come again.
+    place.record(call(6, PROVIDER, "X-Claude-Code-Session-Id: one\r\n", ASKED).events());
+    assert_eq!(rows(&place.reader(), "session:one").len(), 1);
+}
+
+#[test]
+fn flows_sum_up_in_groups() {
+    let place = two_sessions();
+    let reader = place.reader();
+    let groups = |by, filter: &str| -> Vec<(Option<String>, u64)> {
+        let filter = Filter::parse(filter, Timestamp(START)).unwrap();
+        let stats = reader.stats(by, Some(filter)).unwrap();
+        let sum: u64 = stats.groups.iter().map(|group| group.flows).sum();
+        assert_eq!(stats.total.flows, sum);
+        stats
+            .groups
+            .into_iter()
+            .map(|group| (group.key, group.flows))
+            .collect()
+    };
+    let key = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        groups(StatsKey::Host, ""),
+        [(key("api.anthropic.com"), 4), (key("example.com"), 1)]
+    );
+    assert_eq!(
+        groups(StatsKey::TrafficType, ""),
+        [(key("llm"), 4), (key("web"), 1)]
+    );
+    assert_eq!(
+        groups(StatsKey::Session, ""),
+        [(key("one"), 2), (key("two"), 2), (None, 1)]
+    );
+    assert_eq!(
+        groups(StatsKey::Agent, "type:llm"),
+        [(key("claude-code"), 4)]
+    );
+    assert_eq!(groups(StatsKey::Day, ""), [(key("2026-03-02"), 5)]);
+    assert_eq!(
+        groups(StatsKey::Hour, "session:one"),
+        [(key("2026-03-02T09:00Z"), 2)]
+    );
+    assert_eq!(groups(StatsKey::Status, ""), [(key("200"), 5)]);
+    assert_eq!(groups(StatsKey::Host, "host:nowhere"), []);
+    let total = reader.stats(StatsKey::Host, None).unwrap().total;
+    let duration = total.duration_ms.unwrap();
+    assert_eq!((duration.p50, duration.p95), (0.8, 0.8));
+    assert_eq!(total.request_bytes, 5 * ASKED.len() as u64);
 }

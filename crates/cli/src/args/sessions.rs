@@ -1,0 +1,121 @@
+//! `oriel sessions` and `oriel stats`.
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::proxy::DataFlags;
+use crate::quantity::Period;
+
+pub(super) const SESSIONS_EXAMPLES: &str = "Examples:
+  oriel sessions
+  oriel sessions show @last
+  oriel sessions rename 5cbd fix-ci-hang
+  oriel flows 'session:fix-ci-hang'";
+
+pub(super) const STATS_EXAMPLES: &str = "Examples:
+  oriel stats
+  oriel stats --by agent --since 7d
+  oriel stats 'type:llm' --by session --json";
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Sessions {
+    #[command(subcommand)]
+    pub(crate) command: Option<SessionsCommand>,
+    #[command(flatten)]
+    pub(crate) list: SessionsList,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum SessionsCommand {
+    /// List the sessions of agents, those first that were seen last
+    List(SessionsList),
+    /// Show one session: its agents, its hosts, what it sums up to
+    #[command(after_help = "Example:\n  oriel sessions show @last")]
+    Show(SessionsShow),
+    /// Name a session; an empty name takes the name away
+    #[command(after_help = "Example:\n  oriel sessions rename @last fix-ci-hang")]
+    Rename(SessionsRename),
+    /// Make one session of two: what is of the second, and will come of it, belongs to the first
+    #[command(after_help = "Example:\n  oriel sessions merge 5cbd 8a01")]
+    Merge(SessionsMerge),
+    /// Remove sessions with their flows, bodies and messages
+    #[command(after_help = "Example:\n  oriel sessions rm 5cbd")]
+    Rm(SessionsRm),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SessionsList {
+    /// How many
+    #[arg(
+        short = 'n',
+        long = "limit",
+        value_name = "COUNT",
+        default_value_t = 50
+    )]
+    pub(crate) limit: usize,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SessionsShow {
+    /// The session: its id, the start of it, its name, or @last
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SessionsRename {
+    /// The session: its id, the start of it, its name, or @last
+    pub(crate) id: String,
+    /// The name
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SessionsMerge {
+    /// The session that stays
+    pub(crate) id: String,
+    /// The session that becomes part of it
+    pub(crate) other: String,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SessionsRm {
+    /// The sessions
+    #[arg(required = true)]
+    pub(crate) ids: Vec<String>,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Stats {
+    /// Only flows that match
+    pub(crate) filter: Vec<String>,
+    /// By what they are grouped; days and hours are those of UTC
+    #[arg(long, value_name = "KEY", default_value = "host")]
+    pub(crate) by: StatsBy,
+    /// Only flows of this last time, for example 7d
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<Period>,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StatsBy {
+    Host,
+    Type,
+    Agent,
+    Session,
+    Run,
+    Method,
+    Status,
+    Day,
+    Hour,
+}

@@ -1,0 +1,156 @@
+//! `oriel stats`: what flows sum up to, in groups.
+
+use serde::Serialize;
+use store::{Percentiles, Stats, StatsGroup, StatsKey};
+
+use crate::args::{Stats as Arguments, StatsBy};
+use crate::command::flows::{filter, open};
+use crate::context::Context;
+use crate::escape::escape_line;
+use crate::exit::Exit;
+use crate::output::{print, print_json, say_line};
+use crate::problem::Problem;
+use crate::quantity::{bytes, count, millis};
+use crate::store_problem::store_problem;
+use crate::table::{Cell, Column, Side, render};
+use crate::terminal::Pen;
+
+const SCHEMA: &str = "oriel.stats/1";
+
+#[derive(Serialize)]
+struct Document {
+    schema: &'static str,
+    by: &'static str,
+    items: Vec<Item>,
+    total: Item,
+}
+
+#[derive(Serialize)]
+struct Item {
+    key: Option<String>,
+    flows: u64,
+    error_status: u64,
+    failed: u64,
+    request_bytes: u64,
+    response_bytes: u64,
+    duration_ms: Option<Spans>,
+    ttfb_ms: Option<Spans>,
+}
+
+#[derive(Serialize)]
+struct Spans {
+    p50: f64,
+    p95: f64,
+}
+
+pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Problem> {
+    let filter = filter(&arguments.filter, arguments.since)?;
+    let by = key(arguments.by);
+    let stats = match open(context, &arguments.data)? {
+        Some(reader) => reader.stats(by, filter).map_err(|e| store_problem(&e))?,
+        None => Stats::default(),
+    };
+    if context.json() {
+        print_json(&Document {
+            schema: SCHEMA,
+            by: by.as_str(),
+            items: stats.groups.iter().map(Item::new).collect(),
+            total: Item::new(&stats.total),
+        })?;
+        return Ok(Exit::Success);
+    }
+    if stats.groups.is_empty() {
+        say_line("no flow matches");
+        return Ok(Exit::Success);
+    }
+    let stdout = context.terminal.stdout;
+    print(&table(by.as_str(), &stats, stdout.width, stdout.pen))?;
+    Ok(Exit::Success)
+}
+
+fn key(by: StatsBy) -> StatsKey {
+    match by {
+        StatsBy::Host => StatsKey::Host,
+        StatsBy::Type => StatsKey::TrafficType,
+        StatsBy::Agent => StatsKey::Agent,
+        StatsBy::Session => StatsKey::Session,
+        StatsBy::Run => StatsKey::Run,
+        StatsBy::Method => StatsKey::Method,
+        StatsBy::Status => StatsKey::Status,
+        StatsBy::Day => StatsKey::Day,
+        StatsBy::Hour => StatsKey::Hour,
+    }
+}
+
+/// Groups, one in a line, and all of them together at the end where there are several.
+fn table(by: &str, stats: &Stats, width: Option<usize>, pen: Pen) -> String {
+    let right = |title| Column {
+        title,
+        side: Side::Right,
+    };
+    let columns = [
+        Column {
+            title: "KEY",
+            side: Side::GivesWay,
+        },
+        right("FLOWS"),
+        right("SENT"),
+        right("RECEIVED"),
+        right("TTFB p50/p95"),
+        right("TOOK p50/p95"),
+        right("4xx+"),
+        right("FAILED"),
+    ];
+    let mut rows: Vec<Vec<Cell>> = stats
+        .groups
+        .iter()
+        .map(|group| {
+            let key = group.key.as_deref().map(escape_line);
+            cells(
+                &key.unwrap_or_else(|| format!("(no {by})").into()),
+                group,
+                pen,
+            )
+        })
+        .collect();
+    if rows.len() > 1 {
+        rows.push(cells("all", &stats.total, pen));
+    }
+    render(&columns, &rows, width, pen)
+}
+
+fn cells(key: &str, group: &StatsGroup, pen: Pen) -> Vec<Cell> {
+    let spans = |spans: Option<&Percentiles>| match spans {
+        Some(spans) => format!("{}/{}", millis(spans.p50), millis(spans.p95)),
+        None => pen.unknown().to_owned(),
+    };
+    vec![
+        Cell::new(key),
+        Cell::new(count(group.flows)),
+        Cell::new(bytes(group.request_bytes)),
+        Cell::new(bytes(group.response_bytes)),
+        Cell::new(spans(group.first_byte_ms.as_ref())),
+        Cell::new(spans(group.duration_ms.as_ref())),
+        Cell::new(count(group.error_status)),
+        Cell::new(count(group.failed)),
+    ]
+}
+
+impl Item {
+    fn new(group: &StatsGroup) -> Self {
+        let spans = |spans: &Percentiles| Spans {
+            p50: spans.p50,
+            p95: spans.p95,
+        };
+        Self {
+            key: group.key.clone(),
+            flows: group.flows,
+            error_status: group.error_status,
+            failed: group.failed,
+            request_bytes: group.request_bytes,
+            response_bytes: group.response_bytes,
+            duration_ms: group.duration_ms.as_ref().map(spans),
+            ttfb_ms: group.first_byte_ms.as_ref().map(spans),
+        }
+    }
+}

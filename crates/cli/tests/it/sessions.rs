@@ -1,0 +1,221 @@
+//! Sessions of agents with the built program: an agent asks a gateway through a reverse listener, the
+//! gateway asks the provider through the forward one, and both are one session.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use serde_json::Value;
+
+use crate::upstream::{answering, serving};
+use crate::world::{Service, World};
+
+const CONFIG: &str = ".config/oriel/config.toml";
+const SESSION: &str = "5cbd2f4a-7f0e-4f4c-8f35-4f1c2d1c9a10";
+const OTHER: &str = "8a01d5c4-0b1c-4f62-a7d5-3f2b6a1e7c55";
+const ANSWER: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\
+    Connection: close\r\n\r\n{\"content\":[]}";
+
+/// A provider, a gateway before it that passes requests on without their fields, and an oriel that
+/// sees both sides of the gateway.
+struct Pair {
+    world: World,
+    service: Service,
+    reverse: SocketAddr,
+}
+
+impl Pair {
+    fn start() -> Self {
+        let world = World::new();
+        let provider = answering(ANSWER);
+        let (tell, told) = std::sync::mpsc::channel::<SocketAddr>();
+        let told = std::sync::Mutex::new(told);
+        let forward = std::sync::OnceLock::new();
+        let forward = std::sync::Arc::new((forward, told));
+        let gateway = serving(move |mut client| {
+            let (known, told) = &*forward;
+            let proxy = *known.get_or_init(|| told.lock().unwrap().recv().unwrap());
+            let (_, body) = request(&mut client);
+            let answer = ask(
+                proxy,
+                &format!("POST http://{provider}/v1/messages HTTP/1.1\r\nHost: {provider}\r\n"),
+                "User-Agent: litellm/1.0\r\n",
+                &body,
+            );
+            client.write_all(answer.as_bytes()).unwrap();
+        });
+        world.file(
+            CONFIG,
+            &format!("[[proxy.reverse]]\nlisten = \"127.0.0.1:0\"\nto = \"http://{gateway}\"\n"),
+        );
+        let mut service = world.serve_port(provider.port(), &["--admin", "off"]);
+        tell.send(service.proxy).unwrap();
+        let said = service.wait_for("listening on");
+        let message = said["message"].as_str().unwrap();
+        let reverse = message.rsplit_once(' ').unwrap().1.parse().unwrap();
+        Self {
+            world,
+            service,
+            reverse,
+        }
+    }
+
+    /// One request of Claude Code.
+    fn ask(&self, session: &str, more: &str) {
+        let fields = format!(
+            "User-Agent: claude-cli/2.1.329 (external, cli)\r\nX-Claude-Code-Session-Id: {session}\r\n{more}"
+        );
+        let body = format!(
+            r#"{{"model":"m","messages":[{{"role":"user","content":"hi"}}],"metadata":{{"user_id":"{{\"device_id\":\"0a\",\"account_uuid\":\"\",\"session_id\":\"{session}\"}}"}}}}"#
+        );
+        let line = format!("POST /v1/messages HTTP/1.1\r\nHost: {}\r\n", self.reverse);
+        let answer = ask(self.reverse, &line, &fields, body.as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+}
+
+/// Sends a request and reads the answer to its end.
+fn ask(to: SocketAddr, start: &str, fields: &str, body: &[u8]) -> String {
+    let mut stream = TcpStream::connect(to).unwrap();
+    let length = body.len();
+    let head = format!(
+        "{start}Content-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n{fields}\r\n"
+    );
+    stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Reads the head and the body of a request.
+fn request(stream: &mut TcpStream) -> (String, Vec<u8>) {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let length = head
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+        .map_or(0, |(_, length)| length.trim().parse().unwrap());
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).unwrap();
+    (head, body)
+}
+
+fn items(document: &Value) -> &[Value] {
+    document["items"].as_array().unwrap()
+}
+
+#[test]
+fn a_conversation_through_a_gateway_is_one_session() {
+    let mut pair = Pair::start();
+    pair.ask(SESSION, "");
+    pair.ask(SESSION, "x-claude-code-agent-id: a3d8\r\n");
+    pair.ask(OTHER, "");
+    assert_eq!(pair.service.stop(), Some(0));
+    let world = &pair.world;
+
+    let flows = world.json(&[
+        "flows",
+        "list",
+        &format!("session:{SESSION}"),
+        "--json",
+        "-r",
+    ]);
+    let flows = items(&flows);
+    assert_eq!(flows.len(), 4, "{flows:?}");
+    let mut directions = Vec::new();
+    for flow in flows {
+        assert_eq!(flow["traffic_type"], "llm");
+        assert_eq!(flow["agent_session"]["id"], SESSION);
+        assert_eq!(flow["agent_session"]["agent"], "claude-code");
+        let shown = world.json(&["flows", "show", flow["id"].as_str().unwrap(), "--json"]);
+        let direction = shown["client"]["proxy_direction"].as_str().unwrap();
+        directions.push((
+            direction.to_owned(),
+            flow["agent_session"]["method"].clone(),
+        ));
+    }
+    directions.sort_by(|left, right| left.0.cmp(&right.0));
+    let expected = [
+        ("forward", "body"),
+        ("forward", "body"),
+        ("reverse", "header"),
+        ("reverse", "header"),
+    ];
+    let expected = expected.map(|(direction, method)| (direction.to_owned(), Value::from(method)));
+    assert_eq!(directions, expected);
+    let text = world.oriel(&["flows", "show", flows[0]["id"].as_str().unwrap()]);
+    assert!(text.stdout.contains("type     llm\n"), "{}", text.stdout);
+    assert!(
+        text.stdout
+            .contains(&format!("session  {SESSION} · claude-code")),
+        "{}",
+        text.stdout
+    );
+
+    let sessions = world.json(&["sessions", "--json"]);
+    let ids: Vec<_> = items(&sessions)
+        .iter()
+        .map(|session| &session["id"])
+        .collect();
+    assert_eq!(ids, [OTHER, SESSION], "the last one first");
+    assert_eq!(items(&sessions)[1]["flows"], 4);
+    assert_eq!(items(&sessions)[1]["agents"], 1);
+    let stats = world.json(&["stats", "--by", "agent", "--json"]);
+    assert_eq!(items(&stats)[0]["key"], "claude-code");
+    assert_eq!(items(&stats)[0]["flows"], 6);
+}
+
+#[test]
+fn sessions_are_named_joined_and_removed() {
+    let mut pair = Pair::start();
+    pair.ask(SESSION, "");
+    pair.ask(OTHER, "");
+    assert_eq!(pair.service.stop(), Some(0));
+    let world = &pair.world;
+    let done = |arguments: &[&str]| {
+        let printed = world.oriel(arguments);
+        assert_eq!(printed.code, Some(0), "{arguments:?}: {}", printed.stderr);
+        printed
+    };
+    done(&["sessions", "rename", "5cbd", "fix-ci-hang"]);
+    let flows = world.json(&["flows", "session:fix-ci-hang", "--json"]);
+    assert_eq!(items(&flows).len(), 2);
+    let shown = done(&["sessions", "show", "fix-ci-hang"]);
+    assert!(
+        shown.stdout.contains("2 in 1 run, 2 of models"),
+        "{}",
+        shown.stdout
+    );
+    let table = done(&["sessions", "list"]).stdout;
+    assert!(
+        table.contains("fix-ci-hang") && table.contains("claude-code"),
+        "{table}"
+    );
+
+    done(&["sessions", "merge", "fix-ci-hang", "@last"]);
+    let sessions = world.json(&["sessions", "--json"]);
+    assert_eq!(items(&sessions).len(), 1);
+    assert_eq!(items(&sessions)[0]["flows"], 4);
+
+    let removed = world.json(&["sessions", "rm", "fix-ci-hang", "--json"]);
+    assert_eq!(removed["removed_flows"], 4);
+    assert_eq!(items(&world.json(&["sessions", "--json"])).len(), 0);
+    assert_eq!(items(&world.json(&["flows", "--json"])).len(), 0);
+    let unknown = world.oriel(&["sessions", "show", "fix-ci-hang"]);
+    assert_eq!(unknown.code, Some(5), "{}", unknown.stderr);
+    assert!(unknown.stderr.contains("ORL0005"), "{}", unknown.stderr);
+}
+
+#[test]
+fn nothing_captured_is_no_session() {
+    let world = World::new();
+    assert_eq!(items(&world.json(&["sessions", "--json"])).len(), 0);
+    assert_eq!(items(&world.json(&["stats", "--json"])).len(), 0);
+    assert_eq!(world.oriel(&["sessions", "rm", "@last"]).code, Some(5));
+}

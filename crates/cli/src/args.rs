@@ -31,8 +31,8 @@ pub(crate) use demo::Demo;
 pub(crate) use doctor::{Doctor, probe_layer};
 pub(crate) use env::{Env, ShellName};
 pub(crate) use flows::{
-    ExportForm, Flows, FlowsCommand, FlowsExport, FlowsList, FlowsMark, FlowsNote, FlowsShow,
-    FlowsTail, ImportFiles, ListForm, Part, ShowAs, Sort,
+    ExportForm, Flows, FlowsCommand, FlowsExport, FlowsList, FlowsMark, FlowsNote, FlowsSearch,
+    FlowsShow, FlowsTail, ImportFiles, ListForm, Part, SearchIn, ShowAs, Sort,
 };
 pub(crate) use proxy::{AuthorityFlags, DataFlags};
 pub(crate) use run::{CaptureWhich, EnvMode, Run, SummaryForm};

@@ -25,6 +25,9 @@ pub(crate) fn store_problem(error: &StoreError) -> Problem {
             .fix("free some space, or use another folder:  --data DIR"),
         StoreError::UnknownId(unknown) => unknown_id(unknown),
         StoreError::BadCursor => Problem::new("ORL0001", Exit::Usage, what),
+        StoreError::NoTexts => Problem::new("ORL0711", Exit::Storage, what)
+            .why("an archive has no index of texts yet")
+            .fix("search on the machine that recorded them"),
         StoreError::Deadline => Problem::new("ORL0707", Exit::Storage, what)
             .why("the disk did not take it within the deadline"),
         StoreError::Unavailable { source, .. } => Problem::new("ORL0708", Exit::Storage, what)

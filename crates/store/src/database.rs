@@ -140,7 +140,8 @@ pub(crate) fn create_new(path: &Path) -> Result<(), StoreError> {
     })
 }
 
-fn create_private(path: &Path) -> io::Result<()> {
+/// Makes a file, and its folder where it is missing, for the owner only.
+pub(crate) fn create_private(path: &Path) -> io::Result<()> {
     if let Some(folder) = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())

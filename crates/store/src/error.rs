@@ -47,6 +47,9 @@ pub enum StoreError {
     /// A cursor that this store did not give out, or one of another order.
     #[error("the page cursor is not valid here")]
     BadCursor,
+    /// Words were asked for where texts are not indexed.
+    #[error("the texts of flows are not indexed here")]
+    NoTexts,
     /// A deadline passed before everything was durable.
     #[error("not everything could be stored in time")]
     Deadline,

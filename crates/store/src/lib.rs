@@ -51,6 +51,7 @@ mod recorder;
 mod retention;
 mod row_number;
 mod run;
+mod search;
 mod sessions;
 mod shipper;
 mod store;
@@ -85,6 +86,7 @@ pub use record::{
 pub use recorder::{Losses, Queued, Recorder};
 pub use retention::{Keep, Progress, Removal, Remover};
 pub use run::{EndRun, FailureGroup, HostCount, NewRun, Percentiles, Run, RunKind, RunSummary};
+pub use search::{Excerpt, Hit, Hits, Search, SearchCursor, TextIndex, TextIndexer, TextPart};
 pub use sessions::SessionEditor;
 pub use shipper::{Shipper, ShipperOptions, ShipperState, ShipperStatus, ShipperWatch};
 pub use store::{Store, StoreOptions};

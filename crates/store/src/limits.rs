@@ -102,6 +102,25 @@ pub const IMPORTED_FLOW_BYTES_MAX: u64 = 256 * 1024 * 1024;
 pub const EXPORTED_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Lists within lists of a typed netstring; mitmproxy writes five.
 pub const TNETSTRING_DEPTH_MAX: usize = 32;
+/// Bytes of a body that are indexed and searched, its content coding undone: a long conversation.
+pub const TEXT_BYTES_MAX: usize = 1024 * 1024;
+/// Letters and digits without a sign between them that may be words; more are pictures in base64.
+pub const TEXT_RUN_BYTES_MAX: usize = 256;
+/// Flows with the words that one search looks at: a filter may leave out most.
+pub const SEARCH_CANDIDATES_MAX: usize = 50_000;
+/// Flows whose texts one search reads: of several words the index does not know whether they stand
+/// beside each other.
+pub const SEARCH_READ_MAX: usize = 2_000;
+/// Flows that are indexed in one transaction: a fraction of a second.
+pub const INDEX_STEP_FLOWS_MAX: u64 = 1_000;
+/// Bytes of texts that are indexed in one transaction.
+pub const INDEX_STEP_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How often a service looks whether the record is there, until it is.
+pub const INDEX_LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long no flow may have come before a service indexes.
+pub const INDEX_IDLE_FOR: Duration = Duration::from_secs(2);
+/// How long a service that is never idle puts it off.
+pub const INDEX_WAITS_MAX: Duration = Duration::from_secs(60);
 /// Bytes of one tag: a word or a few.
 pub const TAG_BYTES_MAX: usize = 64;
 /// Tags of one flow: more is a list that nobody reads.

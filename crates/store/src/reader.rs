@@ -31,8 +31,8 @@ pub use self::stats::{Stats, StatsGroup, StatsKey};
 use crate::clickhouse::ClickHouseBackend;
 use crate::postgres::PostgresBackend;
 use crate::{
-    Body, FlowDetail, FlowRecord, FlowRef, Location, Message, Records, Run, RunId, RunSummary,
-    StoreError, StreamMessage, UnknownId,
+    Body, FlowDetail, FlowRecord, FlowRef, Hits, Location, Message, Records, Run, RunId,
+    RunSummary, Search, StoreError, StreamMessage, UnknownId,
 };
 
 /// A database that is read.
@@ -64,7 +64,15 @@ impl Reader {
 
     /// One page of flows.
     pub fn flows(&self, query: &Query) -> Result<Page, StoreError> {
+        self.check_words(query.filter.as_ref())?;
         self.backend.flows(query)
+    }
+
+    /// Flows whose texts have some words. They are found in the index of texts as it is: see
+    /// [`crate::TextIndex`].
+    pub fn search(&self, search: &Search) -> Result<Hits, StoreError> {
+        self.check_words(search.filter.as_ref())?;
+        self.backend.search(search)?.ok_or(StoreError::NoTexts)
     }
 
     /// Everything about one flow but its bodies.
@@ -136,6 +144,7 @@ impl Reader {
         marker: Marker,
         filter: Option<&Filter>,
     ) -> Result<Changes, StoreError> {
+        self.check_words(filter)?;
         self.backend.changes_since(marker, filter)
     }
 
@@ -160,6 +169,14 @@ impl Reader {
     /// What the flows that match sum up to, in groups. Each group keeps sixteen bytes of each flow.
     pub fn stats(&self, by: StatsKey, filter: Option<Filter>) -> Result<Stats, StoreError> {
         stats::read(&*self.backend, by, filter)
+    }
+
+    /// A filter that asks for words needs an index of texts.
+    fn check_words(&self, filter: Option<&Filter>) -> Result<(), StoreError> {
+        match filter.is_some_and(Filter::asks_for_words) && !self.backend.has_texts()? {
+            true => Err(StoreError::NoTexts),
+            false => Ok(()),
+        }
     }
 
     fn unknown(&self, flow: FlowRef) -> StoreError {

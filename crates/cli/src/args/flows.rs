@@ -32,6 +32,11 @@ pub(crate) enum FlowsCommand {
         after_help = "Examples:\n  oriel flows show @last.1\n  oriel flows show k7q2.31 --part response --body\n  oriel flows show k7q2.31 --as curl"
     )]
     Show(FlowsShow),
+    /// Find flows by what stands in their bodies, messages and URLs
+    #[command(
+        after_help = "Examples:\n  oriel flows search \"flow control deadlock\"\n  oriel flows search 'dead*' host:api.openai.com --in response"
+    )]
+    Search(FlowsSearch),
     /// Show flows as they come
     #[command(after_help = "Example:\n  oriel flows tail -f 'status:>=400'")]
     Tail(FlowsTail),
@@ -147,6 +152,52 @@ pub(crate) struct ListForm {
     /// Only these fields of the JSON objects, for example `id,error.kind`; `help` lists them
     #[arg(long, value_name = "FIELDS", value_delimiter = ',')]
     pub(crate) fields: Vec<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FlowsSearch {
+    /// Words, one after the other; letters match in either case, a star behind the last lets it go on
+    pub(crate) text: String,
+    /// Only flows that match, for example `host:api.openai.com`
+    pub(crate) filter: Vec<String>,
+    /// How many
+    #[arg(
+        short = 'n',
+        long = "limit",
+        value_name = "COUNT",
+        default_value_t = 20
+    )]
+    pub(crate) limit: usize,
+    /// Characters to show before and behind what was found
+    #[arg(
+        short = 'C',
+        long = "context",
+        value_name = "COUNT",
+        default_value_t = 60
+    )]
+    pub(crate) context: usize,
+    /// Only there (repeatable, or with commas)
+    #[arg(long = "in", value_name = "PART", value_delimiter = ',')]
+    pub(crate) parts: Vec<SearchIn>,
+    /// Only flows of this last time, for example 1h
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<Period>,
+    /// Only flows of this run: an id, a name, @last, @-2
+    #[arg(long, value_name = "RUN")]
+    pub(crate) session: Option<String>,
+    #[command(flatten)]
+    pub(crate) form: ListForm,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SearchIn {
+    Url,
+    /// Bodies of requests, and what clients of WebSockets sent
+    Request,
+    /// Bodies of responses, and what upstreams of WebSockets sent
+    Response,
 }
 
 #[derive(Clone, Debug, Args)]

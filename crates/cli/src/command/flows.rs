@@ -4,6 +4,7 @@ pub(crate) mod annotate;
 pub(crate) mod export;
 pub(crate) mod fields;
 pub(crate) mod list;
+pub(crate) mod search;
 pub(crate) mod show;
 pub(crate) mod tail;
 
@@ -26,6 +27,7 @@ pub(crate) fn run(context: &Context, arguments: &Flows) -> Result<Exit, Problem>
         None => list::run(context, &arguments.list),
         Some(FlowsCommand::List(list)) => list::run(context, list),
         Some(FlowsCommand::Show(show)) => show::run(context, show),
+        Some(FlowsCommand::Search(search)) => search::run(context, search),
         Some(FlowsCommand::Tail(tail)) => tail::run(context, tail),
         Some(FlowsCommand::Mark(mark)) => annotate::mark(context, mark),
         Some(FlowsCommand::Note(note)) => annotate::note(context, note),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use proxy::ConnectPorts;
-use store::{EndRun, NewRun, RunKind};
+use store::{EndRun, NewRun, RunKind, TextIndexer};
 use traffic::ListenAddress;
 use traffic::rules::pattern::HostPattern;
 
@@ -34,6 +34,7 @@ use crate::service::orders::Orders;
 use crate::service::succession::{Launch, Succession};
 use crate::service::{Place, inherited};
 use crate::settings::{Purpose, Settings};
+use crate::store_problem::store_problem;
 use crate::wiring::{AuthorityPlan, EnginePlan, Plan, Station, start};
 use crate::{authority, descriptors, logging, runtime};
 use reload::Reloader;
@@ -249,6 +250,12 @@ async fn serve(
         notifier: Arc::clone(&notifier),
         succession: succession.clone().filter(|_| can_be_replaced),
     };
+    // As long as this function runs: texts are indexed while nothing else is to do.
+    let indexer = recording.as_ref().map(|recording| {
+        let record = recording.database().to_owned();
+        TextIndexer::spawn(record).map_err(|error| store_problem(&error))
+    });
+    let _indexer = indexer.transpose()?;
     stance.tell_ready(&status.to_json(), before.as_deref(), succession.as_deref())?;
     if before.is_none() {
         notifier.ready();

@@ -265,3 +265,42 @@ fn fields_are_chosen() {
     assert_eq!(wrong.code, Some(2));
     assert!(wrong.stderr.contains("status"), "{}", wrong.stderr);
 }
+
+#[test]
+fn texts_are_searched() {
+    let world = World::new();
+    let nothing = world.oriel(&["flows", "search", "green"]);
+    assert_eq!(nothing.code, Some(1), "{}", nothing.stderr);
+    world.oriel(&["demo"]);
+    let found = world.oriel(&["flows", "search", "the BUILD green"]);
+    assert_eq!(found.code, Some(0), "{}", found.stderr);
+    assert!(
+        found.stdout.contains("request   ") && found.stdout.contains("Is the build green?"),
+        "{}",
+        found.stdout
+    );
+    let list = world.json(&["flows", "search", "buil*", "--in", "request", "--json"]);
+    assert_eq!(list["schema"], "oriel.flows.search/1");
+    assert_eq!(list["items"][0]["matches"][0]["in"], "request");
+    let lines = world.oriel(&[
+        "flows",
+        "search",
+        "green",
+        "--jsonl",
+        "--fields",
+        "id,matches",
+    ]);
+    assert!(lines.stdout.starts_with("{\"id\":"), "{}", lines.stdout);
+    let filtered = world.json(&["flows", "text:green", "--json"]);
+    assert_eq!(
+        filtered["items"].as_array().unwrap().len(),
+        lines.stdout.lines().count()
+    );
+    assert_eq!(
+        world.oriel(&["flows", "search", "nowhere at all"]).code,
+        Some(1)
+    );
+    assert_eq!(world.oriel(&["flows", "search", "?!"]).code, Some(2));
+    let index = world.path(".local/share/oriel/oriel.search.db");
+    assert_eq!(crate::world::mode(&index), 0o600);
+}

@@ -9,8 +9,8 @@ use traffic::rules::filter::Filter;
 use super::{Changes, Marker, Page, Query, Session, sessions};
 use crate::limits::PAGE_MESSAGES_MAX;
 use crate::{
-    Body, FlowDetail, FlowRecord, FlowRef, Message, Records, Run, RunId, RunRecord, RunSummary,
-    StoreError, StreamMessage,
+    Body, FlowDetail, FlowRecord, FlowRef, Hits, Message, Records, Run, RunId, RunRecord,
+    RunSummary, Search, StoreError, StreamMessage,
 };
 
 /// A database that is read. Each answer is of one state of it.
@@ -59,6 +59,16 @@ pub(crate) trait Backend: fmt::Debug + Send {
     /// The sessions of agents that have flows, those first that were seen last.
     fn sessions(&self, limit: usize) -> Result<Vec<Session>, StoreError> {
         sessions::sum_up(self, limit)
+    }
+
+    /// Whether there is an index of texts, which filters that ask for words need.
+    fn has_texts(&self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// See [`crate::Reader::search`]; `None` where there is no index of texts.
+    fn search(&self, _search: &Search) -> Result<Option<Hits>, StoreError> {
+        Ok(None)
     }
 
     /// A flow with everything that is known of it; `None` if there is no such flow.

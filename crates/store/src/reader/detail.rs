@@ -163,7 +163,7 @@ fn unpack<'r>(row: &'r Row<'_>) -> Result<Detail<'r>, StoreError> {
 }
 
 /// What is stored of a body; empty if nothing is.
-pub(super) fn read_content(
+pub(crate) fn read_content(
     connection: &Connection,
     row: &Row<'_>,
     message: Message,
@@ -197,6 +197,17 @@ fn read_head(
             put_together(base.unwrap_or_default(), detail.response_head)
         }
     }
+}
+
+/// The first value of a field of a head.
+pub(crate) fn read_head_field(
+    connection: &Connection,
+    row: &Row<'_>,
+    message: Message,
+    name: &str,
+) -> Result<Option<String>, StoreError> {
+    let head = read_head(connection, row, message)?;
+    Ok(head.and_then(|head| head_text::field(&head, name)))
 }
 
 /// A head from what it is compared with, where there is one.

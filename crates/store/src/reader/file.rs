@@ -1,6 +1,7 @@
 //! Reads a SQLite file.
 
-use std::path::Path;
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use traffic::rules::filter::Filter;
@@ -13,21 +14,28 @@ use super::{
 };
 use crate::database::open_for_reading;
 use crate::{
-    Body, FlowDetail, FlowRecord, FlowRef, Message, Records, Run, RunId, RunSummary, StoreError,
-    StreamMessage,
+    Body, FlowDetail, FlowRecord, FlowRef, Hits, Message, Records, Run, RunId, RunSummary, Search,
+    StoreError, StreamMessage, search,
 };
 
 /// A SQLite file that is read; other processes may be writing to it.
 #[derive(Debug)]
 pub(super) struct FileBackend {
     connection: Connection,
+    path: PathBuf,
+    /// Whether the index of texts is attached.
+    has_texts: Cell<bool>,
 }
 
 impl FileBackend {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let connection = open_for_reading(path)?;
         select::add_functions(&connection)?;
-        Ok(Self { connection })
+        Ok(Self {
+            connection,
+            path: path.to_owned(),
+            has_texts: Cell::new(false),
+        })
     }
 
     /// Runs several statements on one state of the database.
@@ -92,6 +100,22 @@ impl Backend for FileBackend {
         filter: Option<&Filter>,
     ) -> Result<Changes, StoreError> {
         self.snapshot(|| changes::read(&self.connection, marker, filter))
+    }
+
+    fn has_texts(&self) -> Result<bool, StoreError> {
+        if !self.has_texts.get() {
+            self.has_texts
+                .set(search::attach(&self.connection, &self.path)?);
+        }
+        Ok(self.has_texts.get())
+    }
+
+    fn search(&self, search: &Search) -> Result<Option<Hits>, StoreError> {
+        if !self.has_texts()? {
+            return Ok(None);
+        }
+        self.snapshot(|| search::find(&self.connection, search))
+            .map(Some)
     }
 
     fn record(&self, flow: FlowRef) -> Result<Option<FlowRecord>, StoreError> {

@@ -10,7 +10,7 @@ use crate::annotate::parse_tags;
 use crate::{ErrorView, FlowKind, FlowRef, FlowRow, FlowState, RunId, SessionMark, StoreError};
 
 /// The columns that [`read_row`] needs.
-pub(super) const ROW_COLUMNS: &str = "id, run_id, seq, trace_id, kind, state, start_time, duration_us, \
+pub(crate) const ROW_COLUMNS: &str = "id, run_id, seq, trace_id, kind, state, start_time, duration_us, \
     first_byte_us, method, url, host, port, path, status_code, request_version, response_version, \
     route_action, route_rule, request_body_size, response_body_size, truncated, tunnel_bytes_sent, \
     tunnel_bytes_received, response_content_type, error_side, error_stage, error_type, error_message, \
@@ -18,7 +18,7 @@ pub(super) const ROW_COLUMNS: &str = "id, run_id, seq, trace_id, kind, state, st
     agent, agent_id, parent_agent_id";
 
 /// Reads a row that has the columns of [`ROW_COLUMNS`].
-pub(super) fn read_row(row: &Row<'_>) -> Result<FlowRow, StoreError> {
+pub(crate) fn read_row(row: &Row<'_>) -> Result<FlowRow, StoreError> {
     let started_at = Timestamp(row.get("start_time")?);
     let duration: Option<i64> = row.get("duration_us")?;
     let first_byte: Option<i64> = row.get("first_byte_us")?;

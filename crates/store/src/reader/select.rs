@@ -13,13 +13,15 @@ use rusqlite::Connection;
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::{Value, ValueRef};
 use traffic::Timestamp;
-use traffic::rules::filter::{Bounds, Expression, Filter, NumberKey, Pattern, Test, TextKey};
+use traffic::rules::filter::{
+    Bounds, Expression, Filter, NumberKey, Pattern, Test, TextKey, Words,
+};
 
 pub(crate) use self::dialect::Dialect;
 use super::packed::Detail;
 use crate::limits::{READ_HEAD_BYTES_MAX, REGEX_BYTES_MAX};
 use crate::row_number::{first_row_at, last_row_at};
-use crate::{RunId, StoreError, head_delta, head_text};
+use crate::{RunId, StoreError, head_delta, head_text, search};
 
 /// Bytes of both bodies, or of the tunnel; what is not known counts as zero.
 pub(crate) const SIZE: &str = "(coalesce(tunnel_bytes_sent, request_body_size, 0) \
@@ -147,6 +149,7 @@ impl Conditions {
             Test::Text(key, pattern) => self.write_text(*key, pattern),
             Test::Header(name, pattern) => self.write_header(name, pattern),
             Test::Number(key, bounds) => self.write_number(*key, *bounds),
+            Test::Words(words) => self.write_words(words),
         }
     }
 
@@ -292,6 +295,17 @@ impl Conditions {
             self.put(&after, names(&after));
         }
         self.sql.push(')');
+    }
+
+    /// Flows that the index of texts names, which is attached: `crate::Reader` sees to that.
+    fn write_words(&mut self, words: &Words) {
+        match search::matching(words).filter(|_| self.dialect == Dialect::Sqlite) {
+            Some(matching) => self.put(
+                "(id IN (SELECT rowid FROM texts WHERE texts MATCH ?))",
+                [Value::from(matching)],
+            ),
+            None => self.sql.push_str("FALSE"),
+        }
     }
 
     /// One text column and one pattern.

@@ -332,6 +332,25 @@ fn credentials_of_files_are_masked() {
 }
 
 #[test]
+fn what_imported_flows_are_for_is_told() {
+    let har = json!({"log": {"entries": [{
+        "startedDateTime": "2026-03-02T09:00:00Z",
+        "request": {
+            "method": "POST",
+            "url": "https://api.anthropic.com/v1/messages",
+            "headers": [{"name": "X-Claude-Code-Session-Id", "value": "11111111-2222-4333-8444-555555555555"}],
+            "postData": {"mimeType": "application/json", "text": "{\"model\":\"m\",\"messages\":[]}"},
+        },
+        "response": {"status": 200},
+    }]}});
+    let back = flows(har.to_string().as_bytes());
+    let row = &back[0].detail.row;
+    assert_eq!(row.traffic_type.as_str(), "llm");
+    let session = row.session.as_ref().unwrap();
+    assert_eq!(session.id, "11111111-2222-4333-8444-555555555555");
+}
+
+#[test]
 fn what_is_wrong_is_said_and_loses_nothing_before_it() {
     let records = &all_sorts()[..2];
     let jsonl = String::from_utf8(written(Format::Jsonl, records)).unwrap();

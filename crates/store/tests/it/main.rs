@@ -21,6 +21,7 @@ mod records;
 mod redaction;
 mod retention;
 mod script;
+mod search;
 mod sessions;
 mod shipping;
 mod summary;

@@ -11,6 +11,7 @@
 //! type:llm agent:codex         what it is for, and the agent that sent it
 //! url:/v[12]\/chat/            a regular expression between slashes
 //! process:node pid:4711        the client's program, where it was found
+//! text:"rm -rf" text:dead*     words in bodies, messages and URLs, in any order
 //! tag:gold note:hang marked:no what people said about flows
 //! front:socks5,reverse         how the client said whom it wants
 //! sni:a.com tls:t13d1516h2*    the name in the ClientHello, its JA3 or JA4
@@ -66,6 +67,17 @@ pub enum Test {
     Header(String, Pattern),
     /// A number is within these bounds.
     Number(NumberKey, Bounds),
+    /// Its texts (the URL, bodies, messages) have all of these words.
+    Words(Words),
+}
+
+/// Words to look for in texts. A word is letters and digits; what stands between words has no meaning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Words {
+    /// The words.
+    pub text: String,
+    /// The last word may go on: `dead*` finds `deadlock`.
+    pub is_open: bool,
 }
 
 /// Texts of a flow.
@@ -177,6 +189,37 @@ impl Filter {
     #[must_use]
     pub fn expression(&self) -> &Expression {
         &self.expression
+    }
+
+    /// Whether it asks for words in texts, which wants an index of them.
+    #[must_use]
+    pub fn asks_for_words(&self) -> bool {
+        self.expression.asks_for_words()
+    }
+}
+
+impl Expression {
+    fn asks_for_words(&self) -> bool {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::asks_for_words),
+            Self::Not(inner) => inner.asks_for_words(),
+            Self::Test(test) => matches!(test, Test::Words(_)),
+        }
+    }
+}
+
+impl Words {
+    /// Reads words, with a star behind the last one if that may go on; `None` if there is no word.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (text, is_open) = match text.strip_suffix('*') {
+            Some(before) => (before, before.ends_with(char::is_alphanumeric)),
+            None => (text, false),
+        };
+        text.contains(char::is_alphanumeric).then(|| Self {
+            text: text.to_owned(),
+            is_open,
+        })
     }
 }
 

@@ -9,6 +9,7 @@ use store::{
 };
 
 use crate::args::{ExportForm, FlowsExport};
+use crate::command::flows::search::catch_up_for;
 use crate::command::flows::show::curl;
 use crate::command::flows::{filter, nothing_there, open};
 use crate::context::Context;
@@ -40,7 +41,7 @@ pub(crate) fn run(context: &Context, arguments: &FlowsExport) -> Result<Exit, Pr
             arguments.what.first().map_or("", |word| word),
         ));
     };
-    let chosen = Chosen::read(&reader, arguments)?;
+    let chosen = Chosen::read(context, &reader, arguments)?;
     let done = match arguments.output.as_deref().filter(|_| !to_stdout) {
         Some(path) => {
             let mut file = OutputFile::create(path, arguments.force)?;
@@ -60,7 +61,7 @@ pub(crate) fn run(context: &Context, arguments: &FlowsExport) -> Result<Exit, Pr
     if !context.global.quiet {
         if done.left_out > 0 {
             say_line(&format!(
-                "{} tunnels left out: a HAR has no place for them",
+                "tunnels left out, for which a HAR has no place: {}",
                 count(done.left_out)
             ));
         }
@@ -96,7 +97,7 @@ enum Chosen {
 
 impl Chosen {
     /// Words are ids if the first is one, a run if there is one word that is, and else a filter.
-    fn read(reader: &Reader, arguments: &FlowsExport) -> Result<Self, Problem> {
+    fn read(context: &Context, reader: &Reader, arguments: &FlowsExport) -> Result<Self, Problem> {
         let words = &arguments.what;
         let mut query = Query {
             order: Order {
@@ -126,6 +127,7 @@ impl Chosen {
         query.run = run;
         let words = if run.is_some() { &[] } else { words.as_slice() };
         query.filter = filter(words, arguments.since)?;
+        catch_up_for(context, &arguments.data, query.filter.as_ref())?;
         Ok(Self::Found(Box::new(query)))
     }
 }

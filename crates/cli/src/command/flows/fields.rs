@@ -19,10 +19,12 @@ pub(crate) struct Fields(Vec<String>);
 
 impl Fields {
     /// Those that were asked for. Unknown ones are a mistake.
-    pub(crate) fn chosen(form: &ListForm) -> Result<Self, Problem> {
+    /// `others` are there besides those of a flow.
+    pub(crate) fn chosen(form: &ListForm, others: &[&str]) -> Result<Self, Problem> {
         let fields = Self(form.fields.clone());
         if !fields.wants_help() {
-            for field in &fields.0 {
+            let known = |field: &&String| !others.contains(&field.as_str());
+            for field in fields.0.iter().filter(known) {
                 check(field)?;
             }
         }

@@ -9,6 +9,7 @@ use store::{FlowRow, Order, Page, Query, Reader, SortKey};
 use crate::args::{FlowsList, Sort};
 use crate::clock::now;
 use crate::command::flows::fields::{self, Fields};
+use crate::command::flows::search::catch_up_for;
 use crate::command::flows::{filter, open};
 use crate::context::Context;
 use crate::escape::escape_line;
@@ -57,10 +58,11 @@ const COLUMNS: [Column; 7] = [
 pub(crate) fn run(context: &Context, arguments: &FlowsList) -> Result<Exit, Problem> {
     // Mistakes in the filter are told even where there is nothing to filter.
     let filter = filter(&arguments.filter, arguments.since)?;
-    let fields = Fields::chosen(&arguments.form)?;
+    let fields = Fields::chosen(&arguments.form, &[])?;
     if fields.wants_help() {
         return fields::print_help(context);
     }
+    catch_up_for(context, &arguments.data, filter.as_ref())?;
     let mut pages = Pages {
         reader: open(context, &arguments.data)?,
         query: Query {

@@ -8,6 +8,7 @@ use traffic::rules::filter::Filter;
 
 use crate::args::FlowsTail;
 use crate::clock::now;
+use crate::command::flows::search::catch_up_for;
 use crate::command::flows::{filter, open};
 use crate::context::Context;
 use crate::exit::Exit;
@@ -22,6 +23,7 @@ use crate::table::{Cell, Column, Side, render};
 
 pub(crate) fn run(context: &Context, arguments: &FlowsTail) -> Result<Exit, Problem> {
     let filter = filter(&arguments.filter, None)?;
+    catch_up_for(context, &arguments.data, filter.as_ref())?;
     let mut follower = Follower {
         context,
         filter,

@@ -5,13 +5,13 @@ use std::ops::Range;
 use super::value::Unit;
 use super::{
     Bounds, Expression, FILTER_BYTES_MAX, FILTER_DEPTH_MAX, FILTER_TESTS_MAX, FilterError,
-    NumberKey, Pattern, Test, TextKey,
+    NumberKey, Pattern, Test, TextKey, Words,
 };
 use crate::Timestamp;
 use crate::spelling::nearest;
 
 /// What stands before a colon, and what it asks for.
-const KEYS: [(&str, Key); 31] = [
+const KEYS: [(&str, Key); 32] = [
     ("host", Key::Text(TextKey::Host)),
     ("path", Key::Text(TextKey::Path)),
     ("url", Key::Text(TextKey::Url)),
@@ -49,6 +49,7 @@ const KEYS: [(&str, Key); 31] = [
     ("tag", Key::Text(TextKey::Tag)),
     ("note", Key::Text(TextKey::Note)),
     ("marked", Key::Word(TextKey::Marked, &["yes", "no"])),
+    ("text", Key::Words),
     ("status", Key::Number(NumberKey::Status, Unit::Status)),
     ("size", Key::Number(NumberKey::Size, Unit::Bytes)),
     ("req.size", Key::Number(NumberKey::RequestSize, Unit::Bytes)),
@@ -70,6 +71,8 @@ enum Key {
     /// One of a closed list of words.
     Word(TextKey, &'static [&'static str]),
     Number(NumberKey, Unit),
+    /// Words in texts.
+    Words,
     Since,
     Until,
     /// Followed by a dot and the name of the field.
@@ -251,6 +254,16 @@ impl<'t> Parser<'t> {
             Key::Header => {
                 let pattern = self.pattern(value, at)?;
                 Ok(Test::Header(field.to_ascii_lowercase(), pattern))
+            }
+            Key::Words => {
+                let words = match is_regex(value) {
+                    true => None,
+                    false => Words::parse(&unquote(value).0),
+                };
+                let message = format!("{name} takes words, and a star behind the last one");
+                words
+                    .map(Test::Words)
+                    .ok_or_else(|| error(message, at..at + value.len()))
             }
             Key::Number(key, unit) => Ok(Test::Number(key, bounds(unit)?)),
             Key::Since => Ok(Test::Number(

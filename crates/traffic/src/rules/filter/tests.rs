@@ -30,6 +30,10 @@ fn short(expression: &Expression) -> String {
             format!("[{name}]={}", short_pattern(pattern))
         }
         Expression::Test(Test::Number(key, bounds)) => format!("{key:?}={bounds}"),
+        Expression::Test(Test::Words(words)) => {
+            let star = if words.is_open { "*" } else { "" };
+            format!("words'{}'{star}", words.text)
+        }
     }
 }
 
@@ -56,6 +60,8 @@ fn check_error(text: &str, place: &str, message: &str, suggestion: Option<&str>)
 fn the_client_is_asked_about() {
     check("process:node", "Process='node'");
     check("front:socks5", "Front='socks5'");
+    check("text:\"rm -rf\"", "words'rm -rf'");
+    check("-text:dead*", "!words'dead'*");
     check("pid:4711", "Pid=4711..4711");
     check(
         "sni:a.com tls:t13d*",

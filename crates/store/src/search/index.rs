@@ -1,0 +1,280 @@
+//! The index file: how it is made, attached and filled.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
+
+use super::TextPart;
+use super::text::texts_of;
+use crate::database::{create_private, open_for_reading};
+use crate::limits::{BUSY_TIMEOUT, INDEX_STEP_BYTES_MAX, INDEX_STEP_FLOWS_MAX};
+use crate::reader::row::{ROW_COLUMNS, read_row};
+use crate::{FlowState, StoreError};
+
+/// Marks the file as ours: `orsx` in ASCII.
+const APPLICATION_ID: i32 = 0x6f72_7378;
+/// A file of another version is made anew.
+const VERSION: i32 = 1;
+
+/// `detail=column` keeps which column of a flow has a word, not where in it: a third of the size.
+const SCHEMA: &str = "
+CREATE VIRTUAL TABLE texts USING fts5 (
+  url, request, response,
+  content = '', contentless_delete = 1, detail = column,
+  tokenize = 'unicode61 remove_diacritics 0'
+);
+-- One row: up to which arrival of which record the flows are in the index.
+CREATE TABLE progress (
+  record  INTEGER NOT NULL,                         -- when that was made
+  arrival INTEGER NOT NULL
+) STRICT;
+-- Flows that had not ended when they were looked at.
+CREATE TABLE waiting (flow INTEGER PRIMARY KEY) STRICT;
+";
+
+/// An index that is filled. Others may fill it too: each step is done by one.
+#[derive(Debug)]
+pub struct TextIndex {
+    /// The main database is the index, the record is attached.
+    connection: Connection,
+}
+
+/// The file of the index of a record.
+fn path_of(record: &Path) -> PathBuf {
+    record.with_extension("search.db")
+}
+
+/// Attaches the index to a connection that reads the record; false if there is none.
+pub(crate) fn attach(connection: &Connection, record: &Path) -> Result<bool, StoreError> {
+    let path = path_of(record);
+    if !path.exists() {
+        return Ok(false);
+    }
+    connection.execute("ATTACH ?1 AS search", [path.to_string_lossy()])?;
+    let version: i32 = connection.query_row("PRAGMA search.user_version", (), |row| row.get(0))?;
+    if version != VERSION {
+        connection.execute("DETACH search", ())?;
+    }
+    Ok(version == VERSION)
+}
+
+impl TextIndex {
+    /// Opens the index of an existing record, and makes it where it is missing or is of another version
+    /// or record.
+    pub fn open(record: &Path) -> Result<Self, StoreError> {
+        // Brings an older record to the present schema.
+        drop(open_for_reading(record)?);
+        let path = path_of(record);
+        match Self::open_once(record, &path) {
+            Err(StoreError::Damaged { .. }) => {
+                remove(&path)?;
+                Self::open_once(record, &path)
+            }
+            other => other,
+        }
+    }
+
+    fn open_once(record: &Path, path: &Path) -> Result<Self, StoreError> {
+        create_private(path).map_err(|source| StoreError::NotWritable {
+            path: path.to_owned(),
+            source,
+        })?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+        connection.execute("ATTACH ?1 AS record", [record.to_string_lossy()])?;
+        prepare(&mut connection)?;
+        Ok(Self { connection })
+    }
+
+    /// How many flows are not in the index yet, those that have not ended aside.
+    pub fn behind(&self) -> Result<u64, StoreError> {
+        let behind: i64 = self.connection.query_row(
+            "SELECT coalesce(sum(last_seq - first_seq + 1), 0) FROM record.arrivals
+             WHERE number > (SELECT arrival FROM progress)",
+            (),
+            |row| row.get(0),
+        )?;
+        Ok(behind.unsigned_abs())
+    }
+
+    /// The newest arrival of the record.
+    pub(super) fn newest_arrival(&self) -> Result<i64, StoreError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT coalesce(max(number), 0) FROM record.arrivals")?;
+        Ok(statement.query_row((), |row| row.get(0))?)
+    }
+
+    /// Takes some flows into the index: a fraction of a second's work. Answers how many were looked at;
+    /// 0 if there are none.
+    pub fn step(&mut self) -> Result<u64, StoreError> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut step = Step {
+            connection: &transaction,
+            flows: 0,
+            bytes: 0,
+        };
+        step.take_waiting()?;
+        step.take_arrivals()?;
+        let flows = step.flows;
+        transaction.commit()?;
+        Ok(flows)
+    }
+}
+
+/// Makes the schema where it is missing, and begins anew for another record.
+fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version: i32 = transaction.query_row("PRAGMA main.user_version", (), |row| row.get(0))?;
+    match version {
+        VERSION => {}
+        0 => {
+            transaction.execute_batch(SCHEMA)?;
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+            transaction.pragma_update(None, "user_version", VERSION)?;
+        }
+        other => {
+            return Err(StoreError::Damaged {
+                detail: format!("the index of texts has version {other}"),
+            });
+        }
+    }
+    let record: i64 = transaction.query_row(
+        "SELECT applied_at FROM record.schema_migrations WHERE number = 1",
+        (),
+        |row| row.get(0),
+    )?;
+    let known: Option<i64> = transaction
+        .query_row("SELECT record FROM progress", (), |row| row.get(0))
+        .optional()?;
+    if known != Some(record) {
+        transaction.execute_batch(
+            "INSERT INTO texts (texts) VALUES ('delete-all');
+             DELETE FROM progress; DELETE FROM waiting;",
+        )?;
+        transaction.execute("INSERT INTO progress VALUES (?1, 0)", [record])?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// One transaction.
+struct Step<'c> {
+    connection: &'c Connection,
+    flows: u64,
+    /// Of texts.
+    bytes: usize,
+}
+
+impl Step<'_> {
+    fn is_full(&self) -> bool {
+        self.flows >= INDEX_STEP_FLOWS_MAX || self.bytes >= INDEX_STEP_BYTES_MAX
+    }
+
+    /// Flows that have ended since they were looked at, or were removed.
+    fn take_waiting(&mut self) -> Result<(), StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT waiting.flow FROM waiting LEFT JOIN record.flows ON flows.id = waiting.flow
+             WHERE state IS NOT 'open'",
+        )?;
+        let ended: Vec<i64> = statement
+            .query_map((), |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        for flow in ended {
+            if self.is_full() {
+                break;
+            }
+            self.take(flow)?;
+            self.connection
+                .prepare_cached("DELETE FROM waiting WHERE flow = ?1")?
+                .execute([flow])?;
+        }
+        Ok(())
+    }
+
+    fn take_arrivals(&mut self) -> Result<(), StoreError> {
+        let mut arrivals = self.connection.prepare_cached(
+            "SELECT number, run_id, first_seq, last_seq, first_id, last_id FROM record.arrivals
+             WHERE number > (SELECT arrival FROM progress) ORDER BY number",
+        )?;
+        let mut ids = self.connection.prepare_cached(
+            "SELECT id FROM record.flows WHERE id BETWEEN ?1 AND ?2 AND run_id = ?3 AND seq BETWEEN ?4 AND ?5",
+        )?;
+        let mut done = None;
+        let mut found = arrivals.query(())?;
+        while let Some(arrival) = found.next()? {
+            if self.is_full() {
+                break;
+            }
+            let (first, last): (i64, i64) = (arrival.get(4)?, arrival.get(5)?);
+            let run: String = arrival.get(1)?;
+            let (from, to): (i64, i64) = (arrival.get(2)?, arrival.get(3)?);
+            let flows: Vec<i64> = ids
+                .query_map((first, last, run, from, to), |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            for flow in flows {
+                self.take(flow)?;
+            }
+            done = Some(arrival.get::<_, i64>(0)?);
+        }
+        if let Some(done) = done {
+            self.connection
+                .prepare_cached("UPDATE progress SET arrival = ?1")?
+                .execute([done])?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, id: i64) -> Result<(), StoreError> {
+        self.flows += 1;
+        let sql = format!("SELECT {ROW_COLUMNS} FROM flows_shown WHERE id = ?1");
+        let row = self
+            .connection
+            .prepare_cached(&sql)?
+            .query_row([id], |row| Ok(read_row(row)))
+            .optional()?;
+        let Some(row) = row.transpose()? else {
+            return Ok(());
+        };
+        if row.state == FlowState::Open {
+            self.connection
+                .prepare_cached("INSERT OR IGNORE INTO waiting VALUES (?1)")?
+                .execute([id])?;
+            return Ok(());
+        }
+        let text = |part| texts_of(self.connection, id, &row, part);
+        let (request, response) = (text(TextPart::Request)?, text(TextPart::Response)?);
+        self.bytes += request.len() + response.len();
+        self.connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO texts (rowid, url, request, response)
+                 VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute((id, &row.url, request, response))?;
+        Ok(())
+    }
+}
+
+/// Removes an index that cannot be used.
+fn remove(path: &Path) -> Result<(), StoreError> {
+    for end in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        match std::fs::remove_file(&name) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StoreError::NotWritable {
+                    path: path.to_owned(),
+                    source: error,
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

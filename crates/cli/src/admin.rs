@@ -283,6 +283,12 @@ impl Status {
         engine.to_openmetrics(&further)
     }
 
+    /// Where it stands in front of upstreams.
+    pub(crate) fn fronts(&self) -> impl Iterator<Item = SocketAddr> {
+        let reverse = self.proxy.iter().filter(|(_, to)| to.is_some());
+        reverse.filter_map(|(address, _)| address.tcp())
+    }
+
     fn listeners(&self) -> Vec<serde_json::Value> {
         let proxy = self.proxy.iter().map(|(address, to)| match to {
             Some(to) => serde_json::json!({

@@ -18,6 +18,14 @@ const PROXY: &[&str] = &[
     "all_proxy",
 ];
 
+/// Variables of the base URLs of model APIs, with the path that their tools expect in it.
+const BASE_URLS: &[(&str, &str)] = &[
+    ("OPENAI_BASE_URL", "/v1"),
+    ("OPENAI_API_BASE", "/v1"),
+    ("ANTHROPIC_BASE_URL", ""),
+    ("GOOGLE_GEMINI_BASE_URL", ""),
+];
+
 /// Variables whose file replaces a tool's roots.
 pub(crate) const REPLACING: &[&str] = &[
     "SSL_CERT_FILE",
@@ -54,6 +62,8 @@ pub(crate) struct Changes {
 pub(crate) struct Wishes<'a> {
     /// Where the proxy listens; `None` leaves the proxy variables alone.
     pub(crate) proxy: Option<SocketAddr>,
+    /// Where oriel stands in front of a gateway; `None` leaves the base URLs alone.
+    pub(crate) base_url: Option<SocketAddr>,
     /// `None` leaves the variables of trust alone.
     pub(crate) trust: Option<&'a TrustFiles>,
     /// Takes servers on this machine out of NO_PROXY.
@@ -68,6 +78,12 @@ impl Changes {
             changes.point_at(address);
             if wishes.include_loopback {
                 changes.include_loopback(environment);
+            }
+        }
+        if let Some(address) = wishes.base_url {
+            changes.base_urls(address);
+            if wishes.proxy.is_some() {
+                changes.go_past_proxy(address, environment);
             }
         }
         if let Some(files) = wishes.trust {
@@ -94,6 +110,30 @@ impl Changes {
         }
         // Node looks at the variables above only if it is told to.
         self.put("NODE_USE_ENV_PROXY", "1");
+    }
+
+    fn base_urls(&mut self, address: SocketAddr) {
+        for (name, path) in BASE_URLS {
+            self.put(name, format!("http://{address}{path}"));
+        }
+    }
+
+    /// Takes the place in front of the gateway out of the proxy: it is reached as it is.
+    fn go_past_proxy(&mut self, address: SocketAddr, environment: &Environment) {
+        for name in ["NO_PROXY", "no_proxy"] {
+            let changed = self.set.iter().position(|(set, _)| set == name);
+            let before = match changed {
+                Some(at) => self.set.remove(at).1.into_string().ok(),
+                None if self.unset.iter().any(|unset| unset == name) => None,
+                None => environment.text(name).map(str::to_owned),
+            };
+            self.unset.retain(|unset| unset != name);
+            let ip = address.ip();
+            self.put(
+                name,
+                before.map_or_else(|| ip.to_string(), |list| format!("{list},{ip}")),
+            );
+        }
     }
 
     fn trust(&mut self, files: &TrustFiles) {
@@ -251,6 +291,7 @@ mod tests {
             proxy: Some("127.0.0.1:4000".parse().unwrap()),
             trust,
             include_loopback: false,
+            base_url: None,
         }
     }
 
@@ -300,6 +341,40 @@ mod tests {
         assert_eq!(value(&changes, "NO_PROXY"), Some(".corp.test"));
         assert_eq!(changes.unset, ["no_proxy"]);
         assert!(no_proxy_covers_loopback(&environment));
+    }
+
+    #[test]
+    fn base_urls_go_past_the_proxy() {
+        let environment = Environment::of(&[("NO_PROXY", "localhost,.corp.test")]);
+        let both = Wishes {
+            base_url: Some("127.0.0.1:6746".parse().unwrap()),
+            ..wishes(None)
+        };
+        let changes = Changes::new(&both, &environment);
+        let expected = [
+            ("OPENAI_BASE_URL", "http://127.0.0.1:6746/v1"),
+            ("OPENAI_API_BASE", "http://127.0.0.1:6746/v1"),
+            ("ANTHROPIC_BASE_URL", "http://127.0.0.1:6746"),
+            ("NO_PROXY", "localhost,.corp.test,127.0.0.1"),
+            ("no_proxy", "127.0.0.1"),
+            ("HTTPS_PROXY", "http://127.0.0.1:4000"),
+        ];
+        for (name, expected) in expected {
+            assert_eq!(value(&changes, name), Some(expected), "{name}");
+        }
+        let included = Wishes {
+            include_loopback: true,
+            ..both
+        };
+        let changes = Changes::new(&included, &environment);
+        assert_eq!(value(&changes, "NO_PROXY"), Some(".corp.test,127.0.0.1"));
+        let alone = Wishes {
+            proxy: None,
+            ..both
+        };
+        let changes = Changes::new(&alone, &environment);
+        assert_eq!(value(&changes, "NO_PROXY"), None);
+        assert_eq!(value(&changes, "HTTPS_PROXY"), None);
     }
 
     #[test]

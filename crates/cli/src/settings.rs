@@ -358,9 +358,7 @@ impl Merge {
                     file.proxy.proxy_protocol
                 })
                 .or_default(),
-            reverse: self
-                .of_service(purpose, "proxy.reverse", |file| file.proxy.reverse.clone())
-                .or_default(),
+            reverse: self.reverse(purpose),
             connect_ports: self.pick(
                 "proxy.connect_ports",
                 |file| file.proxy.connect_ports.clone(),
@@ -689,6 +687,15 @@ impl Merge {
         }
     }
 
+    /// A run stands in front of what its own flags name.
+    fn reverse(&self, purpose: Purpose) -> Setting<Vec<Reverse>> {
+        let read = |file: &ConfigFile| file.proxy.reverse.clone();
+        match purpose {
+            Purpose::Serve => self.pick("proxy.reverse", read, Vec::new()),
+            Purpose::Run => self.of_flag("proxy.reverse", read, Vec::new()),
+        }
+    }
+
     fn admin(&self, purpose: Purpose) -> Setting<AdminListen> {
         let read = |file: &ConfigFile| file.admin.listen;
         match purpose {
@@ -722,8 +729,12 @@ impl Merge {
 const SERVE_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 6743);
 /// Where `oriel serve` says how it is.
 const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 6744);
+/// Where clients come to that ask a gateway behind `oriel serve --pair`.
+pub(crate) const PAIR_ADDRESS: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 6746);
 /// A port of the system's choice on loopback.
-const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+pub(crate) const ANY_PORT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// Holds the longest context a model takes today, with room.
 const BODY_BYTES_KEPT: Size = Size(4 << 20);
 

@@ -1,9 +1,10 @@
 //! From flags to settings.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
-use super::proxy::{AuthorityFlags, DataFlags, ProxyFlags};
-use crate::config::file::ConfigFile;
+use super::proxy::{AuthorityFlags, DataFlags, PairFlags, ProxyFlags};
+use crate::config::file::{ConfigFile, Reverse};
 use crate::config::layer::{Layer, Origin};
 use crate::config::values::Listen;
 use crate::quantity::Size;
@@ -59,6 +60,20 @@ impl Given {
     pub(super) fn add_listen(&mut self, listen: Option<Listen>) {
         self.set("proxy.listen", "--listen", listen, |file| {
             &mut file.proxy.listen
+        });
+    }
+
+    /// Takes over the place in front of a gateway, which is at `default` unless it is named.
+    pub(super) fn add_pair(&mut self, flags: &PairFlags, default: SocketAddr) {
+        let reverse = flags.pair.clone().map(|to| {
+            vec![Reverse {
+                listen: flags.pair_listen.unwrap_or(Listen(default)),
+                to,
+                tls: None,
+            }]
+        });
+        self.set("proxy.reverse", "--pair", reverse, |file| {
+            &mut file.proxy.reverse
         });
     }
 

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::given::Given;
 use crate::config::layer::Layer;
-use crate::config::values::{AdminListen, ProxyChoice, Redact, Unlisted};
+use crate::config::values::{AdminListen, Listen, ProxyChoice, Redact, Unlisted, UpstreamUrl};
 use crate::quantity::Size;
 
 /// What decides about traffic and about what is kept, wherever a proxy runs.
@@ -50,6 +50,18 @@ pub(crate) struct ProxyFlags {
     pub(crate) danger_accept_invalid_upstream: Vec<String>,
     #[command(flatten)]
     pub(crate) authority: AuthorityFlags,
+}
+
+/// A place in front of a gateway, so that what its clients ask it is seen, and not only what it sends
+/// out through the proxy.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct PairFlags {
+    /// Stand in front of this gateway too, for example LiteLLM at http://127.0.0.1:4000
+    #[arg(long, value_name = "URL")]
+    pub(crate) pair: Option<UpstreamUrl>,
+    /// Where clients of that gateway come to
+    #[arg(long, value_name = "ADDR", requires = "pair")]
+    pub(crate) pair_listen: Option<Listen>,
 }
 
 /// Which certificate authority is meant.

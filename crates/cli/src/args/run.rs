@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::given::Given;
-use super::proxy::ProxyFlags;
+use super::proxy::{PairFlags, ProxyFlags};
 use crate::config::layer::Layer;
 use crate::config::values::Listen;
 use crate::quantity::Period;
+use crate::settings::ANY_PORT;
 
 pub(super) const EXAMPLES: &str = "Examples:
   oriel run -- claude -p \"hi\"
   oriel run -- curl -s https://example.com
-  oriel run --capture llm --name nightly -- python agent.py";
+  oriel run --capture llm --name nightly -- python agent.py
+  oriel run --env-mode base-url --pair http://127.0.0.1:4000 -- python agent.py";
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Run {
@@ -28,6 +30,8 @@ pub(crate) struct Run {
     pub(crate) include_loopback: bool,
     #[command(flatten)]
     pub(crate) proxy: ProxyFlags,
+    #[command(flatten)]
+    pub(crate) pair: PairFlags,
     /// Listen here; by default the system chooses a port
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<Listen>,
@@ -96,8 +100,25 @@ pub(crate) enum SummaryForm {
 pub(crate) enum EnvMode {
     /// By the proxy variables
     Proxy,
+    /// By the base URLs of model APIs: to what --pair, or a service in the background, stands in
+    /// front of
+    BaseUrl,
+    /// By both
+    Both,
     /// Not at all
     None,
+}
+
+impl EnvMode {
+    /// Whether the variables of proxies are set, and those of trust with them.
+    pub(crate) fn sets_proxy(self) -> bool {
+        matches!(self, Self::Proxy | Self::Both)
+    }
+
+    /// Whether the base URLs of model APIs are set.
+    pub(crate) fn sets_base_urls(self) -> bool {
+        matches!(self, Self::BaseUrl | Self::Both)
+    }
 }
 
 impl Run {
@@ -106,6 +127,7 @@ impl Run {
         let mut given = Given::default();
         given.add_proxy(&self.proxy);
         given.add_listen(self.listen);
+        given.add_pair(&self.pair, ANY_PORT);
         if let Some(which) = self.capture {
             // `--capture llm --intercept example.com` opens both.
             let mut hosts = which.hosts();

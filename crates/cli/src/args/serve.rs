@@ -3,13 +3,15 @@
 use clap::Args;
 
 use super::given::Given;
-use super::proxy::ProxyFlags;
+use super::proxy::{PairFlags, ProxyFlags};
 use crate::config::layer::Layer;
 use crate::config::values::{Listen, LogFormat};
+use crate::settings::PAIR_ADDRESS;
 
 pub(super) const EXAMPLES: &str = "Examples:
   oriel serve
-  oriel serve --listen 127.0.0.1:8080 --intercept 'api.openai.com' --unlisted block";
+  oriel serve --listen 127.0.0.1:8080 --intercept 'api.openai.com' --unlisted block
+  oriel serve --pair http://127.0.0.1:4000";
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Serve {
@@ -24,6 +26,8 @@ pub(crate) struct Serve {
     pub(crate) log_format: Option<LogFormat>,
     #[command(flatten)]
     pub(crate) proxy: ProxyFlags,
+    #[command(flatten)]
+    pub(crate) pair: PairFlags,
     /// Take the place of the service that starts this process.
     #[arg(long, hide = true)]
     pub(crate) take_over: bool,
@@ -35,6 +39,7 @@ impl Serve {
         let mut given = Given::default();
         given.add_proxy(&self.proxy);
         given.add_listen(self.listen);
+        given.add_pair(&self.pair, PAIR_ADDRESS);
         let danger = self.danger_listen_without_credentials.then_some(true);
         given.set(
             "proxy.danger_listen_without_credentials",

@@ -7,7 +7,8 @@ use crate::quantity::Period;
 
 pub(super) const START_EXAMPLES: &str = "Examples:
   oriel start
-  oriel start --listen 127.0.0.1:8080 --intercept '*'";
+  oriel start --listen 127.0.0.1:8080 --intercept '*'
+  oriel start --pair http://127.0.0.1:4000      what clients ask a gateway, and what it asks";
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Start {

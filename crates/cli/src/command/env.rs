@@ -35,6 +35,7 @@ pub(crate) fn run(context: &Context, arguments: &Env) -> Result<Exit, Problem> {
             proxy: Some(address),
             trust: Some(&files),
             include_loopback: false,
+            base_url: None,
         },
         &context.environment,
     );

@@ -56,6 +56,8 @@ pub(crate) const ENTRIES: &[Entry] = &[
         "The system refused to start it, or its working folder is not there."),
     entry("ORL0204", "capturing broke while the command ran",
         "With --strict the command is stopped (SIGTERM, five seconds later SIGKILL) when what it does cannot be stored, and the exit code is 125. Without it the command goes on, and the summary says what is missing."),
+    entry("ORL0205", "base URLs have nowhere to lead",
+        "With --env-mode base-url a command is sent to a gateway by OPENAI_BASE_URL, ANTHROPIC_BASE_URL and their like, and oriel has to stand in front of it: oriel run --pair URL does for one command, oriel start --pair URL for all."),
     entry("ORL0210", "no traffic reached oriel",
         "The command made no connection, or made it past the proxy: some programs ignore HTTPS_PROXY, and NO_PROXY takes hosts out of it."),
     entry("ORL0211", "the upstream proxy was in the way",

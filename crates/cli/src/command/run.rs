@@ -1,6 +1,7 @@
 //! `oriel run`: a command with its traffic captured. Nothing of ours comes between it and the
 //! terminal: its streams, its process group and its exit code are as they would be without us.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use crate::args::{EnvMode, Run, ShellName, SummaryForm};
 use crate::bundle::{self, TrustFiles};
 use crate::child::{Child, Ended, Program};
-use crate::child_env::{Changes, Wishes};
+use crate::child_env::{Changes, Wishes, reachable};
 use crate::clock::now;
 use crate::command::env::{lasting_trust_files, print_changes};
 use crate::config::values::Redact;
@@ -23,13 +24,15 @@ use crate::diagnosis::{self, Circumstances};
 use crate::direct::Sightings;
 use crate::exit::Exit;
 use crate::limits::{
-    KILL_AFTER, RUN_DRAIN, SAMPLE_EVERY, SAMPLE_LATER_EVERY, SAMPLE_OFTEN_FOR, STORE_FLUSH,
+    KILL_AFTER, RUN_DRAIN, SAMPLE_EVERY, SAMPLE_LATER_EVERY, SAMPLE_OFTEN_FOR, STATUS_TIMEOUT,
+    STORE_FLUSH,
 };
 use crate::output::{report, say, say_line};
 use crate::problem::Problem;
 use crate::quantity::plural;
 use crate::run_folder::RunFolder;
 use crate::service::handover::Sockets;
+use crate::service::{Place, ask};
 use crate::settings::{Purpose, Settings};
 use crate::signals::{Came, Signals};
 use crate::store_problem::store_problem;
@@ -89,8 +92,10 @@ fn print_env(context: &Context, arguments: &Run, settings: &Settings) -> Result<
         false => Some(lasting_trust_files(context, settings)?),
     };
     let address = settings.listen.value.0;
+    let own = settings.reverse.value.first().map(|one| one.listen.0);
+    let base_url = base_url(context, arguments, own)?.map(|base_url| base_url.address);
     let changes = Changes::new(
-        &wishes(arguments, address, files.as_ref()),
+        &wishes(arguments, address, base_url, files.as_ref()),
         &context.environment,
     );
     let shell = ShellName::of_variable(context.environment.text("SHELL"));
@@ -103,13 +108,61 @@ fn print_env(context: &Context, arguments: &Run, settings: &Settings) -> Result<
 
 fn wishes<'a>(
     arguments: &Run,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
+    base_url: Option<SocketAddr>,
     trust: Option<&'a TrustFiles>,
 ) -> Wishes<'a> {
+    let sets_proxy = arguments.env_mode.sets_proxy();
     Wishes {
-        proxy: (arguments.env_mode == EnvMode::Proxy).then_some(address),
-        trust: trust.filter(|_| arguments.env_mode == EnvMode::Proxy),
+        proxy: sets_proxy.then_some(address),
+        trust: trust.filter(|_| sets_proxy),
         include_loopback: arguments.include_loopback,
+        base_url,
+    }
+}
+
+/// What the base URLs of model APIs are set to.
+#[derive(Clone, Debug)]
+struct BaseUrl {
+    address: SocketAddr,
+    /// The run of the service that records what comes there, if it is not ours.
+    session: Option<String>,
+}
+
+/// Where base URLs are to lead: to our own place in front of a gateway, else to that of the service
+/// in the background. `None` if they are not to be set.
+fn base_url(
+    context: &Context,
+    arguments: &Run,
+    own: Option<SocketAddr>,
+) -> Result<Option<BaseUrl>, Problem> {
+    if !arguments.env_mode.sets_base_urls() {
+        return Ok(None);
+    }
+    if let Some(address) = own {
+        return Ok(Some(BaseUrl {
+            address: reachable(address),
+            session: None,
+        }));
+    }
+    let status = ask::status(&Place::of(&context.paths), STATUS_TIMEOUT)?.unwrap_or_default();
+    let listeners = status["listeners"].as_array().into_iter().flatten();
+    let mut fronts = listeners.filter(|one| one["kind"] == "reverse");
+    let address = fronts.find_map(|one| one["addr"].as_str()?.parse().ok());
+    let session = status["session"].as_str().unwrap_or_default();
+    match address {
+        Some(address) => Ok(Some(BaseUrl {
+            address: reachable(address),
+            session: Some(session.to_owned()),
+        })),
+        None => Err(Problem::new(
+            "ORL0205",
+            Exit::Usage,
+            "oriel stands in front of no gateway",
+        )
+        .why("base URLs lead to a gateway, and neither --pair nor a service names one")
+        .fix("oriel run --env-mode base-url --pair http://127.0.0.1:4000 -- COMMAND")
+        .fix("oriel start --pair http://127.0.0.1:4000")),
     }
 }
 
@@ -140,6 +193,9 @@ enum Stop {
 
 impl Job<'_> {
     async fn run(&self) -> Result<Exit, Problem> {
+        // Before anything is begun that would have to be ended if it fails.
+        let own = self.settings.reverse.value.first().map(|one| one.listen.0);
+        let base_url = base_url(self.context, self.arguments, own).map_err(before_child)?;
         let station = start(self.settings, self.plan())
             .await
             .map_err(before_child)?;
@@ -159,11 +215,18 @@ impl Job<'_> {
             false => trusted::certificates_pem(self.settings, &authority, now()),
         };
         let files = self.trust_files(&folder, &trusted)?;
+        let front = status
+            .fronts()
+            .next()
+            .or_else(|| base_url.as_ref().map(|one| one.address));
+        let front = front.filter(|_| base_url.is_some());
         let changes = Changes::new(
-            &wishes(self.arguments, address, files.as_ref()),
+            &wishes(self.arguments, address, front, files.as_ref()),
             &self.context.environment,
         );
         self.announce(recording.as_ref());
+        let elsewhere = base_url.and_then(|base_url| base_url.session);
+        self.announce_elsewhere(elsewhere.as_deref());
         let mut signals = Signals::listen().map_err(before_child)?;
         let started = self.program.start(&changes);
         let child = match started {
@@ -193,7 +256,18 @@ impl Job<'_> {
             }
         };
         drop(folder);
-        self.finish(outcome, recording, &mut signals).await
+        self.finish(outcome, recording, &mut signals, elsewhere.is_some())
+            .await
+    }
+
+    /// Who looks for the requests of this command looks for this run first.
+    fn announce_elsewhere(&self, session: Option<&str>) {
+        let is_told = self.context.terminal.stderr.is_terminal && !self.context.global.quiet;
+        if let Some(session) = session.filter(|_| is_told) {
+            say_line(&format!(
+                "oriel  requests to the gateway are recorded by the service, in {session}"
+            ));
+        }
     }
 
     fn plan(&self) -> Plan {
@@ -222,7 +296,7 @@ impl Job<'_> {
         folder: &RunFolder,
         certificate_pem: &str,
     ) -> Result<Option<TrustFiles>, Problem> {
-        if self.arguments.no_ca_env || self.arguments.env_mode == EnvMode::None {
+        if self.arguments.no_ca_env || !self.arguments.env_mode.sets_proxy() {
             return Ok(None);
         }
         bundle::write(&folder.path, certificate_pem, &self.context.environment)
@@ -257,7 +331,7 @@ impl Job<'_> {
         &self,
         mut child: Child,
         signals: &mut Signals,
-        proxy: std::net::SocketAddr,
+        proxy: SocketAddr,
         recorder: Option<Recorder>,
     ) -> Outcome {
         let pid = child.pid();
@@ -303,6 +377,7 @@ impl Job<'_> {
         outcome: Outcome,
         recording: Option<Recording>,
         signals: &mut Signals,
+        elsewhere: bool,
     ) -> Result<Exit, Problem> {
         let exit = outcome.ended.exit();
         let Some(recording) = recording else {
@@ -327,7 +402,7 @@ impl Job<'_> {
             (_, Ok(_)) => broken(&recorder),
         };
         if let Ok(figures) = &figures {
-            self.tell(&outcome, figures);
+            self.tell(&outcome, figures, elsewhere);
         }
         match (hole, figures) {
             (Some(why), _) if self.arguments.strict => return Err(self.incomplete(&outcome, why)),
@@ -349,20 +424,21 @@ impl Job<'_> {
             .fix("let it go on with what can be recorded: leave out --strict")
     }
 
-    fn tell(&self, outcome: &Outcome, figures: &store::RunSummary) {
+    fn tell(&self, outcome: &Outcome, figures: &store::RunSummary, elsewhere: bool) {
         let program = self.program.name();
         let circumstances = Circumstances {
             environment: &self.context.environment,
             sightings: &outcome.sightings,
             program: &program,
-            proxy_set: self.arguments.env_mode == EnvMode::Proxy,
+            proxy_set: self.arguments.env_mode != EnvMode::None,
             trust_set: !self.arguments.no_ca_env,
             include_loopback: self.arguments.include_loopback,
         };
         let mut findings = diagnosis::distrusted(figures, &circumstances);
         findings.extend(diagnosis::unverified(figures, &circumstances));
         findings.extend(diagnosis::upstream_proxy(figures, &circumstances));
-        if figures.run.flows == 0 {
+        // What goes to the gateway of a service is in the service's run.
+        if figures.run.flows == 0 && !elsewhere {
             findings.push(diagnosis::nothing_captured(&circumstances));
         }
         let summary = Summary {
@@ -458,7 +534,7 @@ async fn skip(signals: &mut Signals) -> Came {
 }
 
 /// Looks at the child's processes beside the traffic, since it reads files of the kernel.
-async fn look(sightings: Sightings, child: u32, proxy: std::net::SocketAddr) -> Sightings {
+async fn look(sightings: Sightings, child: u32, proxy: SocketAddr) -> Sightings {
     let before = sightings.clone();
     let looking = tokio::task::spawn_blocking(move || {
         let mut sightings = sightings;

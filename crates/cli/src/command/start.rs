@@ -156,6 +156,15 @@ fn tell(context: &Context, status: &Value, begun: Begun) -> Result<Exit, Problem
     };
     text.push_str(&places(status));
     text.push_str("  use it    eval \"$(oriel env)\"      in this shell\n");
+    let listeners = status["listeners"].as_array();
+    if listeners.is_some_and(|all| all.iter().any(|one| one["kind"] == "reverse")) {
+        text.push_str(
+            "  or so     oriel run --env-mode base-url -- COMMAND      by the gateway's URL\n",
+        );
+        text.push_str(
+            "  gateway   start it where the first was done: what it sends out is seen too\n",
+        );
+    }
     text.push_str("  stop it   oriel stop\n");
     print(&text)?;
     Ok(Exit::Success)

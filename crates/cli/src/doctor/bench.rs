@@ -404,6 +404,7 @@ impl Bench {
             proxy: Some(errand.proxy),
             trust: (given == Given::Everything).then_some(&self.files),
             include_loopback: true,
+            base_url: None,
         };
         let changes = Changes::new(&wishes, &self.environment);
         let mut command = Command::new(program);

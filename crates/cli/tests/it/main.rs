@@ -17,6 +17,7 @@ mod exchange;
 mod flows;
 mod gateways;
 mod pages;
+mod pair;
 mod redaction;
 mod reload;
 mod retention;

@@ -29,12 +29,12 @@ impl Pair {
         let world = World::new();
         let provider = answering(ANSWER);
         let (tell, told) = std::sync::mpsc::channel::<SocketAddr>();
-        let told = std::sync::Mutex::new(told);
+        let told = parking_lot::Mutex::new(told);
         let forward = std::sync::OnceLock::new();
         let forward = std::sync::Arc::new((forward, told));
         let gateway = serving(move |mut client| {
             let (known, told) = &*forward;
-            let proxy = *known.get_or_init(|| told.lock().unwrap().recv().unwrap());
+            let proxy = *known.get_or_init(|| told.lock().recv().unwrap());
             let (_, body) = request(&mut client);
             let answer = ask(
                 proxy,

@@ -169,6 +169,11 @@ impl Remover {
         Ok(removed)
     }
 
+    /// Removes what nothing refers to any more: whoever removed flows by other means asks for it.
+    pub(crate) fn sweep_all(path: &Path) -> Result<u64, StoreError> {
+        Self::open(path)?.sweep(Cut::NOTHING, || true)
+    }
+
     /// Removes what nothing refers to any more; answers the bytes that bodies took. What an end before
     /// time leaves is removed the next time.
     fn sweep(&mut self, cut: Cut, mut goes_on: impl FnMut() -> bool) -> Result<u64, StoreError> {

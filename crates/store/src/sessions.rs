@@ -1,16 +1,18 @@
 //! What people do to the sessions of agents: name, join and remove them. Only a file of this machine
 //! takes it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, TransactionBehavior};
 
+use crate::retention::Remover;
 use crate::{StoreError, database};
 
 /// Changes sessions. Others may write to the same database meanwhile.
 #[derive(Debug)]
 pub struct SessionEditor {
     connection: Connection,
+    path: PathBuf,
 }
 
 impl SessionEditor {
@@ -22,7 +24,10 @@ impl SessionEditor {
             });
         }
         let connection = database::open_for_writing(path)?;
-        Ok(Self { connection })
+        Ok(Self {
+            connection,
+            path: path.to_owned(),
+        })
     }
 
     /// Gives a session a name; an empty one takes it away. Answers whether there is such a session.
@@ -58,6 +63,7 @@ impl SessionEditor {
             "UPDATE sessions SET merged_into = ?1 WHERE number = ?2 OR merged_into = ?2",
             (into, other),
         )?;
+        forget_marks(&transaction)?;
         transaction.execute(
             "UPDATE sessions SET agent = coalesce(agent, (SELECT agent FROM sessions WHERE number = ?2))
              WHERE number = ?1",
@@ -78,33 +84,21 @@ impl SessionEditor {
         };
         // A flow that is open is written again when it ends.
         transaction.execute(
-            "CREATE TEMP TABLE removed AS SELECT id, request_body, response_body FROM flows
+            "CREATE TEMP TABLE removed AS SELECT id FROM flows
              WHERE state <> 'open'
                AND session IN (SELECT id FROM session_marks WHERE session = ?1)",
             [session],
         )?;
         transaction.execute_batch(
-            "CREATE TEMP TABLE removed_bodies AS
-               SELECT request_body AS id FROM removed WHERE request_body IS NOT NULL
-               UNION SELECT response_body FROM removed WHERE response_body IS NOT NULL
-               UNION SELECT body FROM messages WHERE body IS NOT NULL
-                 AND flow IN (SELECT id FROM removed);
-             DELETE FROM messages WHERE flow IN (SELECT id FROM removed);
+            "DELETE FROM messages WHERE flow IN (SELECT id FROM removed);
              DELETE FROM body_parts WHERE flow IN (SELECT id FROM removed);
              DELETE FROM endings WHERE flow IN (SELECT id FROM removed);
              DELETE FROM annotations WHERE flow IN (SELECT id FROM removed);
-             DELETE FROM flows WHERE id IN (SELECT id FROM removed);
-             -- Equal bodies are stored once: other flows may have them too.
-             DELETE FROM bodies WHERE id IN (
-               SELECT id FROM removed_bodies
-               EXCEPT SELECT request_body FROM flows
-               EXCEPT SELECT response_body FROM flows
-               EXCEPT SELECT body FROM messages
-             );",
+             DELETE FROM flows WHERE id IN (SELECT id FROM removed);",
         )?;
         let removed: i64 =
             transaction.query_row("SELECT count(*) FROM removed", (), |row| row.get(0))?;
-        transaction.execute_batch("DROP TABLE removed; DROP TABLE removed_bodies;")?;
+        transaction.execute_batch("DROP TABLE removed;")?;
         transaction.execute(
             "DELETE FROM session_marks WHERE session = ?1
                AND id NOT IN (SELECT session FROM flows WHERE session IS NOT NULL)",
@@ -115,7 +109,10 @@ impl SessionEditor {
                AND NOT EXISTS (SELECT 1 FROM session_marks WHERE session = ?1)",
             [session],
         )?;
+        forget_marks(&transaction)?;
         transaction.commit()?;
+        // Others may have the same bodies, or be made of them.
+        Remover::sweep_all(&self.path)?;
         Ok(Some(u64::try_from(removed).unwrap_or(0)))
     }
 }
@@ -126,6 +123,12 @@ fn number(connection: &Connection, id: &str) -> rusqlite::Result<Option<i64>> {
         .prepare_cached("SELECT coalesce(merged_into, number) FROM sessions WHERE id = ?1")?;
     let mut rows = statement.query([id])?;
     rows.next()?.map(|row| row.get(0)).transpose()
+}
+
+/// Has writers forget which marks and sessions are stored.
+fn forget_marks(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute("UPDATE upkeep SET removals = removals + 1", ())?;
+    Ok(())
 }
 
 /// Has followers look at the flows of a session again.

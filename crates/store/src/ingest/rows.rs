@@ -106,8 +106,8 @@ impl<'c> Rows<'c> {
         if data_version != self.data_version {
             if self.bodies.heed_removals()? {
                 self.connections.forget_rows();
+                self.meanings.forget();
             }
-            self.meanings.forget();
         }
         self.last_row = i64::MIN;
         self.data_version = data_version;

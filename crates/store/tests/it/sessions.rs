@@ -422,6 +422,26 @@ fn a_removed_session_takes_its_bodies_with_it() {
             .unwrap();
         assert_eq!(body.unwrap().bytes, ASKED.as_bytes());
     }
+    // Bodies that are made of those of a removed session stay whole.
+    let conversation = |flow: u64, session: &str, more: &str| {
+        let shared: String = (0..4000)
+            .map(|number| format!("line {number} of what was said; "))
+            .collect();
+        let body = format!(r#"{{"model":"m","messages":["{shared}{more}"]}}"#);
+        let fields = format!("X-Claude-Code-Session-Id: {session}\r\n");
+        Script {
+            request_body: vec![Bytes::from(body)],
+            ..call(flow, PROVIDER, &fields, "")
+        }
+    };
+    let (first, second) = (conversation(7, "three", "a"), conversation(8, "four", "b"));
+    place.record([first.events(), second.events()].concat());
+    place.flush();
+    assert_eq!(editor.remove("three").unwrap(), Some(1));
+    let reader = place.reader();
+    let row = rows(&reader, "session:four").remove(0);
+    let body = reader.body(row.id, oriel_store::Message::Request).unwrap();
+    assert_eq!(body.unwrap().bytes, second.request_body());
     assert_eq!(editor.remove("two").unwrap(), Some(2));
     // It may come again.
     place.record(call(6, PROVIDER, "X-Claude-Code-Session-Id: one\r\n", ASKED).events());

@@ -20,7 +20,7 @@ use traffic::secret::Secret;
 pub(crate) use attempts::Attempts;
 pub(crate) use gatekeeper::{Door, Gatekeeper};
 
-use crate::limits::ADMITTED_FOR;
+use crate::limits::{ADMITTED_FOR, USER_CHARS_MAX};
 
 /// Decides who may use a forward listener.
 pub trait Verifier: fmt::Debug + Send + Sync + 'static {
@@ -110,6 +110,13 @@ impl Login {
             user: user.into(),
             password: Secret::new(password.into()),
         }
+    }
+
+    /// The name, as flows tell it: none if it is empty, and as much of a long one as is told.
+    pub(crate) fn told_name(&self) -> Option<&str> {
+        let mut ends = self.user.char_indices().map(|(at, _)| at);
+        let end = ends.nth(USER_CHARS_MAX).unwrap_or(self.user.len());
+        self.user.get(..end).filter(|name| !name.is_empty())
     }
 
     /// Reads the value of a `Proxy-Authorization` field: `Basic`, in whatever case, and the base64

@@ -67,13 +67,17 @@ pub(crate) struct Asked {
 /// Answers a CONNECT: refuses it, tunnels it, or opens what comes through it and serves that.
 pub(crate) async fn connect(asked: Box<Asked>, engine: &Arc<Engine>) {
     let Asked {
-        connect,
+        mut connect,
         mut reporter,
         place: _place,
     } = *asked;
     // So that the room for opening is given back before the first request.
     if let Some(opened) = Box::pin(open(connect, engine, &mut reporter)).await {
         serve(opened, engine, &mut reporter).await;
+    connect.facts.user = connect
+        .login
+        .as_ref()
+        .and_then(|login| login.told_name().map(Into::into));
     }
 }
 

@@ -215,6 +215,7 @@ async fn enter(
         accepted_at,
         front: Front::Connect,
         process: process.as_ref().map(|process| process.known()),
+        user: None,
         hello: None,
         tls: Err(NoTls::PlainHttp),
         tls_done_at: None,

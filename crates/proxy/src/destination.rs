@@ -1,7 +1,7 @@
 //! Where one request goes and whether it may: what is asked in both HTTP versions before a flow is
 //! carried.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use traffic::rules::gateway::Gateway;
 use traffic::rules::private::Reach;
@@ -38,8 +38,10 @@ pub(crate) struct FrontFacts {
     pub(crate) process: Option<Arc<ConnectionProcess>>,
     /// Whom clients have to say who they are, if they have to.
     pub(crate) gatekeeper: Option<Arc<Gatekeeper>>,
-    pub(crate) absolute: Arc<ConnectionFacts>,
-    pub(crate) origin: Arc<ConnectionFacts>,
+    absolute: Arc<ConnectionFacts>,
+    origin: Arc<ConnectionFacts>,
+    /// With who asked first; mostly nobody else asks on the same connection.
+    named: OnceLock<Arc<ConnectionFacts>>,
 }
 
 /// Where one request goes, and what decided it.
@@ -71,6 +73,28 @@ impl Scope {
 }
 
 impl FrontFacts {
+    /// What is told of the connection with a request under this front.
+    pub(crate) fn of(&self, front: Front, login: Option<&Login>) -> Arc<ConnectionFacts> {
+        let anonymous = match front {
+            Front::OriginForm => &self.origin,
+            _ => &self.absolute,
+        };
+        let Some(user) = login.and_then(Login::told_name) else {
+            return Arc::clone(anonymous);
+        };
+        let with_name = || {
+            Arc::new(ConnectionFacts {
+                user: Some(user.into()),
+                ..ConnectionFacts::clone(anonymous)
+            })
+        };
+        let first = self.named.get_or_init(with_name);
+        match first.front == anonymous.front && first.user.as_deref() == Some(user) {
+            true => Arc::clone(first),
+            false => with_name(),
+        }
+    }
+
     /// Who asks, by the value of `Proxy-Authorization`, where clients have to say it; otherwise what
     /// a request is answered with that is not served.
     pub(crate) async fn admit<'s>(
@@ -109,6 +133,7 @@ impl FrontFacts {
             gatekeeper,
             absolute: with(Front::AbsoluteForm),
             origin: with(Front::OriginForm),
+            named: OnceLock::new(),
         }
     }
 }

@@ -290,3 +290,9 @@ pub const REJECTIONS_FORGOTTEN: Duration = Duration::from_secs(60 * 60);
 /// Connections remembered whose clients took our certificate, to tell one that knows the
 /// certificate it wants from one that does not trust us at all.
 pub const ACCEPTED_MAX: usize = 1024;
+
+/// Characters of a client's name that are told with its flows.
+pub const USER_CHARS_MAX: usize = 256;
+
+/// Engines of oriel that something may come through, one after the other. People have two or three.
+pub const HOPS_MAX: usize = 16;

@@ -244,6 +244,7 @@ fn record(recorder: &Recorder, number: u64, request: Bytes, response: Bytes) {
                 proxy_address: address.into(),
                 accepted_at: at,
                 front: Front::Connect,
+                user: None,
                 process: None,
                 hello: None,
                 tls: Err(NoTls::PlainHttp),

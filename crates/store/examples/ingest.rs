@@ -220,6 +220,7 @@ impl Maker {
                 proxy_address: address.into(),
                 accepted_at: Timestamp(1),
                 front: Front::Connect,
+                user: None,
                 process: None,
                 hello: None,
                 tls: Err(NoTls::PlainHttp),

@@ -17,7 +17,7 @@ use crate::limits::{BUSY_TIMEOUT, OPEN_ATTEMPTS, OPEN_PAUSE};
 const APPLICATION_ID: i32 = 0x6f72_696c;
 
 /// All steps of the schema, in order. A step that was released is never edited.
-const MIGRATIONS: [Migration; 5] = [
+const MIGRATIONS: [Migration; 6] = [
     Migration {
         name: "0001_flows",
         sql: include_str!("../migrations/0001_flows.sql"),
@@ -37,6 +37,10 @@ const MIGRATIONS: [Migration; 5] = [
     Migration {
         name: "0005_pieces",
         sql: include_str!("../migrations/0005_pieces.sql"),
+    },
+    Migration {
+        name: "0006_client_user",
+        sql: include_str!("../migrations/0006_client_user.sql"),
     },
 ];
 

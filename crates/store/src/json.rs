@@ -218,6 +218,7 @@ struct ClientItem {
     sni_differs: bool,
     ja3: Option<String>,
     ja4: Option<String>,
+    user: Option<String>,
     process: Option<ProcessItem>,
     no_process: Option<String>,
 }
@@ -564,6 +565,7 @@ impl ClientItem {
             sni_differs: client.sni_differs,
             ja3: client.ja3.clone(),
             ja4: client.ja4.clone(),
+            user: client.user.clone(),
             process: client.process.as_ref().map(ProcessItem::new),
             no_process: client.no_process.clone(),
         }

@@ -275,6 +275,8 @@ pub struct ConnectionView {
     pub ja3: Option<String>,
     /// Its JA4 fingerprint.
     pub ja4: Option<String>,
+    /// The name that the client said, where clients have to say who they are.
+    pub user: Option<String>,
     /// The process at the client's end.
     pub process: Option<ProcessView>,
     /// Why it is not known; a name of [`traffic::AttributionError`]. `None` beside no process:

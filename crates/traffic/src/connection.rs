@@ -81,6 +81,8 @@ pub struct ConnectionFacts {
     pub accepted_at: Timestamp,
     /// How the client said whom it wants.
     pub front: Front,
+    /// The name that the client said, where clients have to say who they are; never empty.
+    pub user: Option<Arc<str>>,
     /// The process at the client's end, once it was found; `None` where nobody looks for it.
     pub process: Option<ProcessCell>,
     /// The ClientHello, where the client sent one.

@@ -89,6 +89,21 @@ fn a_file_of_users_says_who_may() {
     };
     assert_eq!(socks("dana:pass%20word"), "200 000");
     assert_eq!(socks("dana:no"), "000 000");
+    let (erik, dana) = (["user:erik"], ["user:dana"]);
+    let fronts = |filter: [&str; 1]| {
+        let list = world.json(&["flows", "list", filter[0], "--json", "--all"]);
+        let items = list["items"].as_array().unwrap().iter().map(|flow| {
+            let id = flow["id"].as_str().unwrap();
+            let shown = world.json(&["flows", "show", id, "--json"]);
+            assert_eq!(shown["client"]["user"], "dana");
+            let text = world.oriel(&["flows", "show", id]).stdout;
+            assert!(text.contains("user     dana"), "{text}");
+            shown["client"]["front"].as_str().unwrap().to_owned()
+        });
+        items.collect::<Vec<_>>()
+    };
+    assert_eq!(fronts(dana), ["socks5", "connect", "absolute_form"]);
+    assert_eq!(fronts(erik), [""; 0]);
     let challenge = Command::new("curl")
         .args(["-s", "-D", "-", "-o", "/dev/null", "--noproxy", ""])
         .args(["-x", &format!("http://{}", service.proxy), &url])

@@ -39,6 +39,7 @@ pub(super) fn started(flow: u64, kind: FlowKind, text: &str) -> Event {
             hello: None,
             tls: Err(NoTls::PlainHttp),
             tls_done_at: None,
+            user: None,
             process: None,
         }),
         scheme: Scheme::Https,

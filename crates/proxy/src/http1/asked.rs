@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use traffic::wire::websocket::handshake::{self, Upgrade};
-use traffic::{Failure, FailureKind, Scheme, Side, Stage, Target, Version};
+use traffic::{Failure, FailureKind, Front, Scheme, Side, Stage, Target, Version};
 
 use crate::admission::Login;
 use crate::connection::{Engine, Inside};
@@ -68,12 +68,12 @@ pub(super) fn plan(
     scope: &Scope,
     request: &RequestHead,
     bytes: &[u8],
-    engine: &Engine,
+    by: (Option<&Login>, &Engine),
 ) -> Result<Plan, Failure> {
     let target = utf8(bytes, request.target.clone())?;
     match scope {
         Scope::Inside(inside) => plan_inside(inside, request, target),
-        Scope::Front(facts) => plan_front(facts, request, bytes, target, engine),
+        Scope::Front(facts) => plan_front(facts, request, bytes, target, by),
     }
 }
 
@@ -115,7 +115,7 @@ fn plan_front(
     request: &RequestHead,
     bytes: &[u8],
     target: &str,
-    engine: &Engine,
+    (login, engine): (Option<&Login>, &Engine),
 ) -> Result<Plan, Failure> {
     let (scheme, asked, path, host, connection) = match Absolute::split(target)? {
         Some(absolute) => (
@@ -123,7 +123,7 @@ fn plan_front(
             absolute.target()?,
             absolute.path_within(&request.target),
             Some(absolute.authority.to_owned()),
-            &facts.absolute,
+            facts.of(Front::AbsoluteForm, login),
         ),
         None => {
             let host = request.host.and_then(|at| request.lines.get(at));
@@ -136,12 +136,12 @@ fn plan_front(
                 asked,
                 request.target.clone(),
                 None,
-                &facts.origin,
+                facts.of(Front::OriginForm, login),
             )
         }
     };
     Ok(Plan {
-        to: Destination::named(asked, scheme, connection, engine),
+        to: Destination::named(asked, scheme, &connection, engine),
         bare: path.is_empty(),
         path,
         host,

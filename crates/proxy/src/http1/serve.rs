@@ -108,7 +108,8 @@ pub(crate) async fn serve(
                 }
             }
         }
-        let plan = match plan(&scope, &request, &bytes, engine) {
+        let by = (login.as_deref(), &**engine);
+        let plan = match plan(&scope, &request, &bytes, by) {
             Ok(plan) => plan,
             Err(failure) => {
                 refuse_early(*client, &failure, None).await;

@@ -12,7 +12,9 @@ use h2::{Reason, RecvStream};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use traffic::{ConnectionFacts, Failure, FailureKind, FlowKind, Scheme, Side, Stage, Target};
+use traffic::{
+    ConnectionFacts, Failure, FailureKind, FlowKind, Front, Scheme, Side, Stage, Target,
+};
 
 use crate::admission::Login;
 use crate::connect::{self, Asked, ConnectAnswer, ConnectAsked};
@@ -220,7 +222,7 @@ async fn stream(
         return StreamEnd::Served;
     }
     let is_head = parts.method == Method::HEAD;
-    let mut to = match destination(&parts, scope, engine) {
+    let mut to = match destination(&parts, scope, login.as_deref(), engine) {
         Ok(to) => to,
         Err(failure) => {
             refuse(&mut respond, &Refusal::new(&failure, None), !is_head);
@@ -446,7 +448,12 @@ fn connect_target(parts: &Parts) -> Result<Target, Failure> {
 }
 
 /// Finds where the request goes and what decided it.
-fn destination(parts: &Parts, scope: &Scope, engine: &Engine) -> Result<Arc<Destination>, Failure> {
+fn destination(
+    parts: &Parts,
+    scope: &Scope,
+    login: Option<&Login>,
+    engine: &Engine,
+) -> Result<Arc<Destination>, Failure> {
     let front = match scope {
         Scope::Inside(inside) => return Ok(Arc::clone(&inside.to)),
         Scope::Front(front) => front,
@@ -462,8 +469,8 @@ fn destination(parts: &Parts, scope: &Scope, engine: &Engine) -> Result<Arc<Dest
     };
     let target = Target::parse(authority, scheme.default_port())
         .map_err(|error| malformed(format!("the authority {authority:?}: {error}")))?;
-    let connection = &front.absolute;
-    Ok(Destination::named(target, scheme, connection, engine))
+    let connection = front.of(Front::AbsoluteForm, login);
+    Ok(Destination::named(target, scheme, &connection, engine))
 }
 
 fn answer(

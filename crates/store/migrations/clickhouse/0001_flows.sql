@@ -82,6 +82,7 @@ CREATE TABLE IF NOT EXISTS flows (
   pid                   Nullable(UInt32),
   process_name          Nullable(String),
   process_path          Nullable(String),
+  client_user           Nullable(String),             -- the name that the client said to the proxy
   server_ip             Nullable(String),             -- the address dialled
   server_port           Nullable(UInt16),
   is_https              Bool,

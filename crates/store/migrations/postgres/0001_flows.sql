@@ -84,6 +84,7 @@ CREATE TABLE flows (
   pid                   bigint,
   process_name          text,
   process_path          text,
+  client_user           text,                         -- the name that the client said to the proxy
   server_ip             text,                         -- the address dialled
   server_port           int,
   is_https              boolean   NOT NULL,

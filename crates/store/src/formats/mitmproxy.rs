@@ -551,6 +551,7 @@ fn client(state: &Value<'_>, request: &Value<'_>) -> Option<ConnectionView> {
         sni_differs: false,
         ja3: None,
         ja4: None,
+        user: None,
         process: None,
         no_process: None,
     })

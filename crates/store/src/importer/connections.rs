@@ -77,9 +77,9 @@ fn insert_client(
         "INSERT INTO client_connections (
            run_id, front, client_address, proxy_address, accepted_at, tls_done_at, no_tls, tls_version,
            tls_cipher, tls_alpn, certificate, tls_sni, sni_differs, ja3, ja4, pid, process_name,
-           process_path, command_line, ancestors, container, no_process
+           process_path, command_line, ancestors, container, no_process, client_user
          ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-           ?20, ?21, ?22)",
+           ?20, ?21, ?22, ?23)",
     )?;
     statement.insert(rusqlite::params![
         run.as_str(),
@@ -107,6 +107,7 @@ fn insert_client(
         process.map(|process| json(&process.ancestors)),
         process.and_then(|process| process.container.as_deref()),
         client.no_process,
+        client.user,
     ])
 }
 

@@ -56,8 +56,10 @@ impl<'c> Connections<'c> {
                 "INSERT INTO client_connections (
                    run_id, front, client_address, proxy_address, accepted_at, tls_done_at, no_tls,
                    tls_version, tls_cipher, tls_alpn, certificate, tls_sni, sni_differs, ja3, ja4,
-                   head
-                 ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+                   head, client_user
+                 ) VALUES (
+                   ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17
+                 )",
             )?,
             set_process: connection.prepare(
                 "UPDATE client_connections SET pid = ?2, process_name = ?3, process_path = ?4,
@@ -198,7 +200,7 @@ impl<'c> Connections<'c> {
     ) -> rusqlite::Result<i64> {
         let tls = facts.tls.as_ref();
         let hello = facts.hello.as_deref();
-        let row = self.insert_client.insert((
+        let row = self.insert_client.insert(rusqlite::params![
             run.as_str(),
             facts.front.as_str(),
             facts.client_address.to_string(),
@@ -217,7 +219,8 @@ impl<'c> Connections<'c> {
             hello.map(|hello| fingerprint::ja3(hello).hash),
             hello.map(fingerprint::ja4),
             head,
-        ))?;
+            facts.user.as_deref(),
+        ])?;
         if let Some(process) = &facts.process {
             match process.get() {
                 Some(answer) => self.store_process(row, answer)?,

@@ -35,6 +35,7 @@ pub(crate) fn events(number: u64) -> Vec<Event> {
                 proxy_address: address.into(),
                 accepted_at: at,
                 front: Front::OriginForm,
+                user: None,
                 process: None,
                 hello: None,
                 tls: Err(NoTls::PlainHttp),

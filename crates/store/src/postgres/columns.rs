@@ -9,7 +9,7 @@ use crate::limits::POSTGRES_INDEXED_CHARS_MAX;
 use crate::{FlowKind, FlowRecord, SessionMark, StoreError};
 
 /// The columns in the order in which [`write_row`] writes them.
-pub(super) const COLUMNS: [&str; 66] = [
+pub(super) const COLUMNS: [&str; 67] = [
     "trace_id",
     "batch",
     "run_id",
@@ -63,6 +63,7 @@ pub(super) const COLUMNS: [&str; 66] = [
     "pid",
     "process_name",
     "process_path",
+    "client_user",
     "server_ip",
     "server_port",
     "is_https",
@@ -240,6 +241,7 @@ fn write_connections(rows: &mut CopyRows, record: &FlowRecord) {
     rows.optional(process.map(|process| process.pid.into()), CopyRows::int8);
     text(rows, process.map(|process| &*process.name));
     text(rows, process.and_then(|process| process.path.as_deref()));
+    text(rows, client.and_then(|client| client.user.as_deref()));
     let dialled = detail.upstream.as_ref();
     let dialled = dialled.and_then(|upstream| upstream.address.parse::<SocketAddr>().ok());
     text(rows, dialled.map(|at| at.ip().to_string()).as_deref());

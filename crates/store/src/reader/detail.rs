@@ -281,6 +281,7 @@ fn read_client(connection: &Connection, id: i64) -> Result<Side<ConnectionView>,
         sni_differs: row.get("sni_differs")?,
         ja3: row.get("ja3")?,
         ja4: row.get("ja4")?,
+        user: row.get("client_user")?,
         process: read_process(row)?,
         no_process: row.get("no_process")?,
     };

@@ -184,6 +184,9 @@ impl Conditions {
                 ];
                 return self.write_of_client(pattern, &columns);
             }
+            TextKey::User => {
+                return self.write_of_client(pattern, &[("client_user", Plain::Whole)]);
+            }
             TextKey::Front => return self.write_of_client(pattern, &[("front", Plain::Whole)]),
             TextKey::Sni => return self.write_of_client(pattern, &[("tls_sni", Plain::Domain)]),
             TextKey::Tag => return self.write_tag(pattern),

@@ -133,6 +133,10 @@ fn passes(test: &Test, flow: &FlowDetail) -> bool {
                 })
             }
             TextKey::Front => is(pattern, &flow.client.as_ref().unwrap().front),
+            TextKey::User => {
+                let user = flow.client.as_ref().unwrap().user.as_deref();
+                user.is_some_and(|user| is(pattern, user))
+            }
             TextKey::Sni => {
                 let sni = flow.client.as_ref().unwrap().sni.as_deref();
                 sni.is_some_and(|sni| is(pattern, sni) || is_below(pattern, sni))

@@ -508,6 +508,7 @@ fn the_client_s_process_and_hello_come_back() {
     let (ja3, ja4) = (fingerprint::ja3(&hello).hash, fingerprint::ja4(&hello));
     let known = ProcessCell::default();
     let facts = ConnectionFacts {
+        user: Some("dana".into()),
         process: Some(known.clone()),
         hello: Some(Arc::new(hello)),
         tls: Err(traffic::NoTls::HandshakeFailed),
@@ -517,6 +518,7 @@ fn the_client_s_process_and_hello_come_back() {
     place.record(on_connections(Script::new(1).events(), &facts, &upstream()));
     let before = place.reader().flow(place.flow(1)).unwrap().client.unwrap();
     assert_eq!((before.process, before.no_process), (None, None));
+    assert_eq!(before.user.as_deref(), Some("dana"));
     assert_eq!(before.sni.as_deref(), Some("cdn.example.com"));
     assert!(before.sni_differs);
     assert_eq!((before.ja3, before.ja4), (Some(ja3), Some(ja4.clone())));
@@ -557,6 +559,7 @@ fn the_client_s_process_and_hello_come_back() {
         "process:/usr/bin/*",
         "pid:4711",
         "sni:example.com -sni:x",
+        "user:DANA -user:dan",
         &format!("tls:{ja4}"),
     ] {
         let filter = Filter::parse(filter, Timestamp(START)).unwrap();

@@ -235,6 +235,7 @@ pub(crate) fn client() -> Arc<ConnectionFacts> {
         proxy_address: SocketAddr::from((Ipv4Addr::LOCALHOST, 6743)).into(),
         accepted_at: Timestamp(START - 5000),
         front: Front::Connect,
+        user: None,
         process: None,
         hello: None,
         tls: Ok(tls(None)),

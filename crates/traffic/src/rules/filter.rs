@@ -13,6 +13,7 @@
 //! process:node pid:4711        the client's program, where it was found
 //! text:"rm -rf" text:dead*     words in bodies, messages and URLs, in any order
 //! tag:gold note:hang marked:no what people said about flows
+//! user:dana                    the name that the client said to the proxy
 //! front:socks5,reverse         how the client said whom it wants
 //! sni:a.com tls:t13d1516h2*    the name in the ClientHello, its JA3 or JA4
 //! since:1h until:2026-03-02    times relative to now, dates, or RFC 3339
@@ -113,6 +114,8 @@ pub enum TextKey {
     Id,
     /// File name or path of the client's program.
     Process,
+    /// The name that the client said to the proxy.
+    User,
     /// The name in the client's ClientHello. A plain value means its subdomains too.
     Sni,
     /// How the client said whom it wants: `connect`, `absolute_form`, `origin_form`, `socks5`,

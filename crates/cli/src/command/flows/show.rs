@@ -277,6 +277,9 @@ impl View<'_> {
         if let Some(front) = front {
             push_fact(text, "front", front);
         }
+        if let Some(user) = &client.user {
+            push_fact(text, "user", &escape_line(user));
+        }
         if let Some(process) = &client.process {
             let parents = process.ancestors.iter();
             let chain: String = parents

@@ -84,6 +84,7 @@ fn facts() -> ConnectionFacts {
         proxy_address: std::net::SocketAddr::from(([127, 0, 0, 1], 2)).into(),
         accepted_at: Timestamp(0),
         front: Front::AbsoluteForm,
+        user: None,
         process: None,
         hello: None,
         tls: Err(NoTls::PlainHttp),

@@ -11,7 +11,7 @@ use crate::Timestamp;
 use crate::spelling::nearest;
 
 /// What stands before a colon, and what it asks for.
-const KEYS: [(&str, Key); 32] = [
+const KEYS: [(&str, Key); 33] = [
     ("host", Key::Text(TextKey::Host)),
     ("path", Key::Text(TextKey::Path)),
     ("url", Key::Text(TextKey::Url)),
@@ -43,6 +43,7 @@ const KEYS: [(&str, Key); 32] = [
     ("id", Key::Text(TextKey::Id)),
     ("process", Key::Text(TextKey::Process)),
     ("pid", Key::Number(NumberKey::Pid, Unit::Count)),
+    ("user", Key::Text(TextKey::User)),
     ("sni", Key::Text(TextKey::Sni)),
     ("front", Key::Text(TextKey::Front)),
     ("tls", Key::Text(TextKey::Fingerprint)),

@@ -59,6 +59,7 @@ fn check_error(text: &str, place: &str, message: &str, suggestion: Option<&str>)
 #[test]
 fn the_client_is_asked_about() {
     check("process:node", "Process='node'");
+    check("user:dana", "User='dana'");
     check("front:socks5", "Front='socks5'");
     check("text:\"rm -rf\"", "words'rm -rf'");
     check("-text:dead*", "!words'dead'*");

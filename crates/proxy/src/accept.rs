@@ -19,6 +19,7 @@ use crate::connection::{self, Engine};
 use crate::entrance::Entrance;
 use crate::governor::Clients;
 use crate::handler::{Gate, HandlerCounts, InterceptHandler, Observer};
+use crate::hops::Pseudonym;
 use crate::limits::{CONNECTIONS_MAX, LEAVES_MAX, POOL_SWEEP, PROCESS_LOOKUPS_DRAIN};
 use crate::listen::{Accepted, Listening, ListeningSocket, Sockets};
 use crate::metrics::{Counters, Metrics};
@@ -54,6 +55,7 @@ pub struct Control {
 #[derive(Debug)]
 struct Lasting {
     own_addresses: Vec<SocketAddr>,
+    pseudonym: Pseudonym,
     /// What was asked for, and what it became.
     listen: Vec<ListenAddress>,
     bound: Vec<ListenAddress>,
@@ -191,6 +193,7 @@ impl Proxy {
         own_addresses.extend(bound.iter().filter_map(ListenAddress::tcp));
         let lasting = Lasting {
             own_addresses,
+            pseudonym: Pseudonym::new(),
             listen,
             bound,
             sockets: listening.sockets(),
@@ -426,6 +429,7 @@ impl Generation {
                     &config.upstream_trust,
                     config.min_tls_version,
                     &config.client_certificates,
+                    lasting.pseudonym.clone(),
                 )?,
                 config.pool,
                 config.alt_svc,

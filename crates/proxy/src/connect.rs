@@ -23,6 +23,7 @@ use crate::error;
 use crate::first_bytes::{self, Begins};
 use crate::governor::Place;
 use crate::handler::Subject;
+use crate::hops::Hops;
 use crate::http1::connection::Http1;
 use crate::http1::serve as http1;
 use crate::http2::serve as http2;
@@ -35,13 +36,15 @@ use crate::tap::{Opening, Reporter};
 use crate::tls::client_side::{self, ClientAlpn};
 use crate::tls::upstream_side;
 use crate::tunnel;
-use crate::upstream::{Dialled, Lease, Offer, Speaks, Upstream};
+use crate::upstream::{Asker, Dialled, Lease, Offer, Speaks, Upstream};
 
 /// A request for a tunnel, and the means to answer it.
 pub(crate) struct ConnectAsked {
     pub(crate) target: Target,
     pub(crate) head: Head,
     pub(crate) facts: ConnectionFacts,
+    /// What it came through.
+    pub(crate) hops: Hops,
     pub(crate) subject: Option<Subject>,
     pub(crate) process: Option<Arc<ConnectionProcess>>,
     /// By what the client was admitted, where it had to say who it is.
@@ -71,13 +74,13 @@ pub(crate) async fn connect(asked: Box<Asked>, engine: &Arc<Engine>) {
         mut reporter,
         place: _place,
     } = *asked;
-    // So that the room for opening is given back before the first request.
-    if let Some(opened) = Box::pin(open(connect, engine, &mut reporter)).await {
-        serve(opened, engine, &mut reporter).await;
     connect.facts.user = connect
         .login
         .as_ref()
         .and_then(|login| login.told_name().map(Into::into));
+    // So that the room for opening is given back before the first request.
+    if let Some(opened) = Box::pin(open(connect, engine, &mut reporter)).await {
+        serve(opened, engine, &mut reporter).await;
     }
 }
 
@@ -153,6 +156,9 @@ fn refused(asked: &ConnectAsked, route: &Route, engine: &Engine) -> Option<Failu
     if let Some(failure) = destination::own(target, engine) {
         return Some(failure);
     }
+    if let Some(failure) = engine.upstreams.refuse_return(&asked.hops, target) {
+        return Some(failure);
+    }
     let allowed = match &engine.connect_ports {
         ConnectPorts::Any => true,
         ConnectPorts::Only(ports) => ports.contains(&target.port),
@@ -200,8 +206,8 @@ async fn tunnel_early(
     reporter: &mut Reporter,
 ) {
     asked.facts.tls = Err(NoTls::Tunnelled);
-    let reach = engine.upstreams.dialer.reach_of(asked.facts.client_address);
-    let dialled = match engine.upstreams.tunnel_to(&asked.target, reach).await {
+    let asker = asker(&asked.facts, asked.hops.clone(), engine);
+    let dialled = match engine.upstreams.tunnel_to(&asked.target, &asker).await {
         Ok(dialled) => dialled,
         Err(failure) => return refuse(asked, route, failure, engine, reporter).await,
     };
@@ -224,6 +230,7 @@ async fn intercept(
         target,
         head,
         mut facts,
+        hops,
         subject,
         process,
         login,
@@ -280,6 +287,7 @@ async fn intercept(
                 target,
                 head,
                 facts,
+                hops,
                 subject,
                 process,
                 login,
@@ -289,7 +297,9 @@ async fn intercept(
             return open_tls(unopened, wire, engine, reporter).await;
         }
         (begins @ (Begins::PlainHttp | Begins::PlainHttp2), Action::Intercept) => {
-            let inside = inside(&target, scheme, facts, route, (subject, login), engine);
+            let asker = asker(&facts, hops, engine);
+            let (by, to) = ((subject, login), (&target, scheme, asker));
+            let inside = inside(to, facts, route, by, engine);
             let is_http2 = matches!(begins, Begins::PlainHttp2);
             return Some(Opened {
                 transport: Transport::Plain(wire),
@@ -305,8 +315,8 @@ async fn intercept(
             facts.tls = Err(NoTls::Tunnelled);
             let facts = Arc::new(facts);
             let opening = tunnel_opening(&facts, &target, &route, scheme);
-            let reach = engine.upstreams.dialer.reach_of(facts.client_address);
-            match engine.upstreams.tunnel_to(&target, reach).await {
+            let asker = asker(&facts, hops, engine);
+            match engine.upstreams.tunnel_to(&target, &asker).await {
                 Ok(dialled) => pass(wire, dialled, &opening, &head, engine, reporter).await,
                 Err(failure) => reporter.start(&opening, || head).fail(failure, None),
             }
@@ -370,6 +380,7 @@ struct Unopened {
     target: Target,
     head: Head,
     facts: ConnectionFacts,
+    hops: Hops,
     subject: Option<Subject>,
     process: Option<Arc<ConnectionProcess>>,
     login: Option<Arc<Login>>,
@@ -394,6 +405,7 @@ async fn open_tls(
         target,
         head,
         mut facts,
+        hops,
         subject,
         process,
         login,
@@ -401,9 +413,9 @@ async fn open_tls(
         hello,
     } = unopened;
     let server_name = server_name(&hello, &target);
+    let asker = asker(&facts, hops, engine);
     let hosts = &engine.upstreams;
-    let reach = hosts.dialer.reach_of(facts.client_address);
-    let upstream = hosts.host(Scheme::Https, &target, server_name.clone(), reach);
+    let upstream = hosts.host(Scheme::Https, &target, server_name.clone(), asker);
     let gateway = engine.gateways.of_host(&target);
     let (alpn, dial_failure) = match (engine.local_site(&target), gateway) {
         (Some(_), _) => (offered(&hello), None),
@@ -534,9 +546,14 @@ pub(crate) fn offered(hello: &ClientHello) -> ClientAlpn {
     }
 }
 
+/// For whom a target is dialled.
+fn asker(facts: &ConnectionFacts, hops: Hops, engine: &Engine) -> Asker {
+    let reach = engine.upstreams.dialer.reach_of(facts.client_address);
+    Asker { reach, hops }
+}
+
 fn inside(
-    target: &Target,
-    scheme: Scheme,
+    (target, scheme, asker): (&Target, Scheme, Asker),
     facts: ConnectionFacts,
     route: Arc<Route>,
     (subject, login): (Option<Subject>, Option<Arc<Login>>),
@@ -544,7 +561,7 @@ fn inside(
 ) -> Arc<Inside> {
     let facts = Arc::new(facts);
     Arc::new(Inside {
-        to: Destination::asked_for(target.clone(), scheme, &route, &facts, engine),
+        to: Destination::asked_for(target.clone(), scheme, &route, &facts, (engine, asker)),
         dial_failure: Mutex::new(None),
         subject,
         login,

@@ -26,6 +26,7 @@ use crate::entrance::{self, Entrance, Refused};
 use crate::first_bytes::{self, Spoken};
 use crate::governor::{self, Clients, Place};
 use crate::handler::{Gate, LaneKey, Subject};
+use crate::hops::Hops;
 use crate::http1::connection::Http1;
 use crate::http1::serve::{self as http1, Served};
 use crate::http2::serve as http2;
@@ -214,8 +215,8 @@ async fn enter(
         proxy_address: accepted.proxy_address,
         accepted_at,
         front: Front::Connect,
-        process: process.as_ref().map(|process| process.known()),
         user: None,
+        process: process.as_ref().map(|process| process.known()),
         hello: None,
         tls: Err(NoTls::PlainHttp),
         tls_done_at: None,
@@ -319,6 +320,7 @@ async fn front(
             head: socks5::head(&target),
             target,
             facts,
+            hops: Hops::default(),
             subject,
             process,
             login: login.map(Arc::new),
@@ -346,6 +348,7 @@ async fn front(
                 login,
             } => ConnectAsked {
                 target,
+                hops: Hops::of_connect(&head.text),
                 head,
                 facts,
                 subject,

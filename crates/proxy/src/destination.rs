@@ -19,7 +19,7 @@ use crate::local_site::LocalSite;
 use crate::process::ConnectionProcess;
 use crate::refuse::Refusal;
 use crate::tap::Opening;
-use crate::upstream::Upstream;
+use crate::upstream::{Asker, Upstream};
 
 /// Where the requests of a connection go.
 pub(crate) enum Scope {
@@ -150,7 +150,9 @@ impl Destination {
             target: &target,
             opening: FirstBytes::PlainHttp,
         });
-        Self::asked_for(target, scheme, &Arc::new(route), connection, engine)
+        let reach = engine.upstreams.dialer.reach_of(connection.client_address);
+        let by = (engine, reach.into());
+        Self::asked_for(target, scheme, &Arc::new(route), connection, by)
     }
 
     /// The target that a client of a forward listener asked for, under a route that was decided.
@@ -159,10 +161,9 @@ impl Destination {
         scheme: Scheme,
         route: &Arc<Route>,
         connection: &Arc<ConnectionFacts>,
-        engine: &Engine,
+        by: (&Engine, Asker),
     ) -> Arc<Self> {
-        let reach = engine.upstreams.dialer.reach_of(connection.client_address);
-        Self::new(target, scheme, route, connection, (engine, reach))
+        Self::new(target, scheme, route, connection, by)
     }
 
     /// Another target, under a route that was decided for the one asked for. It is not the client
@@ -179,7 +180,7 @@ impl Destination {
             scheme,
             route,
             connection,
-            (engine, Reach::Everywhere),
+            (engine, Reach::Everywhere.into()),
         )
     }
 
@@ -188,11 +189,11 @@ impl Destination {
         scheme: Scheme,
         route: &Arc<Route>,
         connection: &Arc<ConnectionFacts>,
-        (engine, reach): (&Engine, Reach),
+        (engine, asker): (&Engine, Asker),
     ) -> Arc<Self> {
         let host = target.host.clone();
         Arc::new(Self {
-            upstream: engine.upstreams.host(scheme, &target, host, reach),
+            upstream: engine.upstreams.host(scheme, &target, host, asker),
             target,
             scheme,
             route: Arc::clone(route),

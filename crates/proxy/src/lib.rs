@@ -82,6 +82,7 @@ mod first_bytes;
 mod gateway;
 mod governor;
 pub mod handler;
+mod hops;
 pub mod http1;
 mod http2;
 mod listen;

@@ -255,7 +255,10 @@ fn fix_of_proxy(failure: &Failure, host: &str) -> Option<String> {
              --upstream-proxy-ca FILE"
                 .to_owned()
         }
-        FailureKind::Loop => "name another proxy; this one is oriel itself".to_owned(),
+        FailureKind::Loop => {
+            "name another proxy (upstream_proxy.url): this one is oriel itself, or leads back to it"
+                .to_owned()
+        }
         _ => format!(
             "see that the proxy can be reached; to go past it: upstream_proxy.no_proxy = \
              [\"{host}\"]"

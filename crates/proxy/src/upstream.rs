@@ -33,6 +33,7 @@ use traffic::{
 use crate::clock;
 use crate::config::{AltSvc, Pool, Timeouts};
 use crate::error;
+use crate::hops::Hops;
 use crate::http1::connection::Http1;
 use crate::http2::client::Http2Upstream;
 use crate::limits::{HTTP2_CONNECTIONS_PER_TARGET_MAX, POOL_HOSTS_MAX};
@@ -66,20 +67,39 @@ struct HostKey {
     /// The name that TLS asks for and verifies; the client's SNI where it sent one.
     server_name: Host,
     leg: LegId,
-    /// For whom they were dialled: what a local client reached is not a stranger's.
-    reach: Reach,
+    asker: Asker,
     /// Requests name their target each, as the proxy on the way wants it.
     forwarded: bool,
 }
 
+/// For whom connections are dialled.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Asker {
+    /// What may be dialled: what a local client reached is not a stranger's.
+    pub(crate) reach: Reach,
+    /// What it came through, which a proxy on the way is told.
+    pub(crate) hops: Hops,
+}
+
+impl From<Reach> for Asker {
+    fn from(reach: Reach) -> Self {
+        let hops = Hops::default();
+        Self { reach, hops }
+    }
+}
+
 impl HostKey {
-    fn new(leg: &Leg, scheme: Scheme, target: &Target, server_name: Host, reach: Reach) -> Self {
+    fn new(leg: &Leg, scheme: Scheme, target: &Target, server_name: Host, asker: Asker) -> Self {
+        let asker = match leg.tells_hops() {
+            true => asker,
+            false => asker.reach.into(),
+        };
         Self {
             scheme,
             target: target.clone(),
             server_name,
             leg: leg.id,
-            reach,
+            asker,
             forwarded: scheme == Scheme::Http,
         }
     }
@@ -189,16 +209,21 @@ impl Upstreams {
         }
     }
 
+    /// Why what came through these is not passed on, if it was passed on from here before.
+    pub(crate) fn refuse_return(&self, hops: &Hops, target: &Target) -> Option<Failure> {
+        self.legs.pseudonym.refuse(hops, target)
+    }
+
     /// The connections to one host; `server_name` is the name that TLS asks for and verifies.
     pub(crate) fn host(
         &self,
         scheme: Scheme,
         target: &Target,
         server_name: Host,
-        reach: Reach,
+        asker: impl Into<Asker>,
     ) -> Arc<Upstream> {
         let leg = self.legs.to(target);
-        let key = HostKey::new(leg, scheme, target, server_name, reach);
+        let key = HostKey::new(leg, scheme, target, server_name, asker.into());
         self.host_by(key, leg)
     }
 
@@ -210,7 +235,8 @@ impl Upstreams {
         server_name: Host,
     ) -> Arc<Upstream> {
         let leg = &self.legs.direct;
-        let key = HostKey::new(leg, scheme, target, server_name, Reach::Everywhere);
+        let everywhere = Reach::Everywhere.into();
+        let key = HostKey::new(leg, scheme, target, server_name, everywhere);
         self.host_by(key, leg)
     }
 
@@ -241,7 +267,7 @@ impl Upstreams {
         let upstream = Arc::new(Upstream {
             leg: Arc::clone(leg),
             forwarded: match key.forwarded {
-                true => leg.forwarded(&key.target),
+                true => leg.forwarded(&key.target, &key.asker.hops, &self.legs.pseudonym),
                 false => None,
             },
             key: key.clone(),
@@ -458,7 +484,8 @@ impl Upstreams {
         let target = &upstream.key.target;
         let journey = Journey {
             target,
-            reach: upstream.key.reach,
+            asker: &upstream.key.asker,
+            pseudonym: &self.legs.pseudonym,
             purpose,
         };
         let (wire, dialled) = self.reach(&upstream.leg, journey).await?;
@@ -474,12 +501,13 @@ impl Upstreams {
     pub(crate) async fn tunnel_to(
         &self,
         target: &Target,
-        reach: Reach,
+        asker: &Asker,
     ) -> Result<(Replay, Dialled), Failure> {
         let leg = self.legs.to(target);
         let journey = Journey {
             target,
-            reach,
+            asker,
+            pseudonym: &self.legs.pseudonym,
             purpose: Purpose::Tunnel,
         };
         // In a box, as in `connect`.
@@ -509,7 +537,8 @@ impl Upstreams {
         let (leg, target) = (&upstream.leg, &upstream.key.target);
         let journey = Journey {
             target,
-            reach: upstream.key.reach,
+            asker: &upstream.key.asker,
+            pseudonym: &self.legs.pseudonym,
             purpose: Purpose::Tunnel,
         };
         let (wire, dialled) = self.reach(leg, journey).await?;

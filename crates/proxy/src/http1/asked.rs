@@ -13,6 +13,7 @@ use crate::destination::{Destination, FrontFacts, Scope};
 use crate::error;
 use crate::gateway::{self, Told};
 use crate::handler::Hold;
+use crate::hops::Hops;
 use crate::http1::connection::Http1;
 use crate::http1::head::{self, BodyLength, Replaced, RequestHead};
 use crate::http1::hold::Held;
@@ -302,6 +303,16 @@ impl Asked {
     }
 }
 
+impl Asked {
+    /// Why a request is not sent that was sent from here before.
+    pub(super) fn comes_back(&self, engine: &Engine) -> Option<Failure> {
+        // What goes to its target comes back to nobody.
+        self.plan.to.upstream.forwarded.as_ref()?;
+        let hops = Hops::of_plain(&self.bytes);
+        engine.upstreams.refuse_return(&hops, &self.plan.to.target)
+    }
+}
+
 impl Plan {
     /// The path and query to ask for.
     fn path_text(&self, bytes: &[u8]) -> String {
@@ -357,8 +368,8 @@ pub(super) fn write_head(asked: &Asked, forwarded: Option<&Forwarded>, out: &mut
         out.extend_from_slice(host);
         out.extend_from_slice(b"\r\n");
     }
-    if let Some(line) = forwarded.and_then(|forwarded| forwarded.authorization.as_ref()) {
-        out.extend_from_slice(line.reveal().as_bytes());
+    if let Some(forwarded) = forwarded {
+        forwarded.write_own_lines(&Hops::of_plain(bytes), out);
     }
     out.extend_from_slice(b"\r\n");
 }

@@ -166,7 +166,8 @@ async fn forward(
         version: asked.request.version,
         text: Bytes::copy_from_slice(&asked.bytes),
     });
-    if let Some(failure) = asked.plan.to.refused(scope, engine) {
+    let refused = asked.plan.to.refused(scope, engine);
+    if let Some(failure) = refused.or_else(|| asked.comes_back(engine)) {
         return answer(client, &asked, flow, failure).await;
     }
     let forwards = asked.max_forwards();

@@ -24,6 +24,7 @@ use crate::destination::{Destination, Scope};
 use crate::error;
 use crate::gateway::{self, Told};
 use crate::handler::LocalResponse;
+use crate::hops::Hops;
 use crate::http2::patience::Patience;
 use crate::http2::tunnel::Http2Tunnel;
 use crate::http2::verdict::{self, Passed, Verdict};
@@ -413,6 +414,7 @@ async fn connect(
             let answer = ConnectAnswer::Http2(ConnectStream { body, respond });
             ConnectAsked {
                 target,
+                hops: Hops::of_connect(&head.text),
                 head,
                 facts: facts.clone(),
                 subject: scope.subject().cloned(),

@@ -15,6 +15,7 @@ use traffic::{Failure, FailureKind, Head, Scheme, Side, Stage, Target, Version};
 use super::Http1Request;
 use super::body::Coding;
 use crate::error;
+use crate::hops::Hops;
 use crate::http1::head::{BodyLength, Line, RequestHead, ResponseHead, frames_or_routes};
 use crate::max_forwards::{self, MaxForwards};
 use crate::upstream::Forwarded;
@@ -351,8 +352,9 @@ pub(super) fn write_request(
         // HTTP/2 says it with the end of the stream (RFC 9110 section 8.6).
         write_field("Content-Length", b"0", out);
     }
-    if let Some(line) = forwarded.and_then(|forwarded| forwarded.authorization.as_ref()) {
-        out.extend_from_slice(line.reveal().as_bytes());
+    if let Some(forwarded) = forwarded {
+        // A plain request that came through another oriel did so in HTTP/1.1.
+        forwarded.write_own_lines(&Hops::default(), out);
     }
     out.extend_from_slice(b"\r\n");
 }

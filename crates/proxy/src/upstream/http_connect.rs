@@ -15,15 +15,17 @@ use crate::stream::Replay;
 /// Characters of a peer's reason phrase that are repeated.
 const REASON_CHARACTERS_MAX: usize = 80;
 
-/// Asks for the target; once it is granted, what is read and written is the target's.
+/// Asks for the target; once it is granted, what is read and written is the target's. `via` is a line
+/// of the head, with its end.
 ///
 /// Dropping it leaves the connection in the middle of the exchange: it must be closed then.
 pub(super) async fn ask(
     wire: &mut Replay,
     target: &Target,
     authorization: Option<&Secret<String>>,
+    via: &str,
 ) -> Result<(), Unreached> {
-    let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
+    let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{via}");
     if let Some(value) = authorization {
         request.push_str("Proxy-Authorization: ");
         request.push_str(value.reveal());
@@ -85,6 +87,7 @@ impl Answer {
             return unauthorized(authorized, &self.challenges());
         }
         let kind = match status {
+            508 => FailureKind::Loop,
             400..500 => FailureKind::UpstreamProxyDenied,
             _ => FailureKind::UpstreamProxyFailed,
         };

@@ -15,9 +15,10 @@ use traffic::secret::Secret;
 use traffic::{Failure, FailureKind, Scheme, Side, Stage, Target};
 
 use super::dial::Dialer;
-use super::{http_connect, server_name, socks5};
+use super::{Asker, http_connect, server_name, socks5};
 use crate::config::{ProxyScheme, Timeouts, UpstreamProxy};
 use crate::error;
+use crate::hops::{Hops, Pseudonym};
 use crate::stream::{Replay, Wire};
 use crate::tls::upstream_side::{self, UpstreamTls};
 
@@ -64,9 +65,12 @@ pub(crate) struct Forwarded {
     /// The start of each URL, without a path: `http://a.example:8080`.
     pub(crate) origin: String,
     /// A line of the head, with its end.
-    pub(crate) authorization: Option<Secret<String>>,
+    authorization: Option<Secret<String>>,
     /// The proxy.
     name: Arc<str>,
+    pseudonym: Pseudonym,
+    /// What requests came through that do not say it themselves.
+    hops: Hops,
 }
 
 /// A connection that leads to a target.
@@ -81,8 +85,9 @@ pub(crate) struct Reached {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Journey<'a> {
     pub(crate) target: &'a Target,
-    /// What who asks may have dialled.
-    pub(crate) reach: Reach,
+    pub(crate) asker: &'a Asker,
+    /// Of this engine.
+    pub(crate) pseudonym: &'a Pseudonym,
     pub(crate) purpose: Purpose,
 }
 
@@ -103,8 +108,19 @@ pub(crate) struct Unreached {
 }
 
 impl Leg {
+    /// Whether there is a proxy on the way that is told what a request came through.
+    pub(super) fn tells_hops(&self) -> bool {
+        let speaks = self.proxy.as_ref().map(|hop| &hop.speaks);
+        matches!(speaks, Some(Speech::Http { .. }))
+    }
+
     /// How requests in plain HTTP to this target are sent, unless as to the target itself.
-    pub(crate) fn forwarded(&self, target: &Target) -> Option<Forwarded> {
+    pub(super) fn forwarded(
+        &self,
+        target: &Target,
+        hops: &Hops,
+        pseudonym: &Pseudonym,
+    ) -> Option<Forwarded> {
         let hop = self.proxy.as_ref()?;
         let Speech::Http { authorization, .. } = &hop.speaks else {
             return None;
@@ -116,6 +132,8 @@ impl Leg {
             origin: format!("http://{}", target.authority(Scheme::Http)),
             authorization: authorization.as_ref().map(line),
             name: Arc::clone(&hop.name),
+            pseudonym: pseudonym.clone(),
+            hops: hops.clone(),
         })
     }
 
@@ -127,17 +145,18 @@ impl Leg {
         &self,
         Journey {
             target,
-            reach,
+            asker,
+            pseudonym,
             purpose,
         }: Journey<'_>,
         dialer: &Dialer,
         timeouts: &Timeouts,
     ) -> Result<Reached, Failure> {
         let Some(hop) = &self.proxy else {
-            let stream = dialer.dial(target, reach).await?;
+            let stream = dialer.dial(target, asker.reach).await?;
             return Reached::new(stream, target);
         };
-        dialer.refuse_address(target, reach)?;
+        dialer.refuse_address(target, asker.reach)?;
         let stream =
             dialer
                 .dial(&hop.address, Reach::Everywhere)
@@ -153,7 +172,9 @@ impl Leg {
         let mut reached = Reached::new(stream, &hop.address)?;
         reached.wire = hop.secure(reached.wire, timeouts.tls).await?;
         let limit = timeouts.connect;
-        hop.ask(&mut reached.wire, target, purpose, limit).await?;
+        let via = pseudonym.connect_line(&asker.hops);
+        hop.ask(&mut reached.wire, target, purpose, &via, limit)
+            .await?;
         Ok(reached)
     }
 }
@@ -184,12 +205,13 @@ impl Hop {
         wire: &mut Replay,
         target: &Target,
         purpose: Purpose,
+        via: &str,
         limit: Duration,
     ) -> Result<(), Failure> {
         let asked = match (&self.speaks, purpose) {
             (Speech::Http { .. }, Purpose::Forward) => return Ok(()),
             (Speech::Http { authorization, .. }, Purpose::Tunnel) => {
-                let ask = http_connect::ask(wire, target, authorization.as_ref());
+                let ask = http_connect::ask(wire, target, authorization.as_ref(), via);
                 tokio::time::timeout(limit, ask).await
             }
             (Speech::Socks5 { credentials }, _) => {
@@ -256,6 +278,19 @@ impl Reached {
 }
 
 impl Forwarded {
+    /// Writes the lines of a request that are for the proxy alone. `hops` is what the request itself
+    /// says that it came through.
+    pub(crate) fn write_own_lines(&self, hops: &Hops, out: &mut Vec<u8>) {
+        if let Some(line) = &self.authorization {
+            out.extend_from_slice(line.reveal().as_bytes());
+        }
+        let hops = match hops.is_empty() {
+            true => &self.hops,
+            false => hops,
+        };
+        out.extend_from_slice(self.pseudonym.plain_lines(hops).as_bytes());
+    }
+
     /// The failure of a request that the proxy answered with 407: it is oriel that it asks, and not
     /// its client.
     pub(crate) fn unauthorized<'a>(

@@ -8,6 +8,7 @@ use traffic::rules::upstream_proxy::{ProxyRules, Via};
 
 use super::leg::{Hop, Leg, LegId};
 use crate::config::{ClientCertificate, MinTlsVersion, ProxyScheme, UpstreamProxy, UpstreamTrust};
+use crate::hops::Pseudonym;
 use crate::tls::upstream_side::{SystemRoots, TrustError, UpstreamAlpn, UpstreamTls};
 
 /// The ways to upstreams.
@@ -15,6 +16,8 @@ use crate::tls::upstream_side::{SystemRoots, TrustError, UpstreamAlpn, UpstreamT
 pub(crate) struct Legs {
     pub(super) direct: Arc<Leg>,
     proxied: ProxyRules<Arc<Leg>>,
+    /// By which what comes back is known.
+    pub(super) pseudonym: Pseudonym,
 }
 
 impl Legs {
@@ -25,6 +28,7 @@ impl Legs {
         trust: &UpstreamTrust,
         min: MinTlsVersion,
         certificates: &[ClientCertificate],
+        pseudonym: Pseudonym,
     ) -> Result<Self, TrustError> {
         let system = SystemRoots::load(trust);
         let towards_upstreams = |extra_roots: &[CertificateDer<'static>]| {
@@ -63,7 +67,11 @@ impl Legs {
             }))
         })?;
         let direct = Arc::new(direct);
-        Ok(Self { direct, proxied })
+        Ok(Self {
+            direct,
+            proxied,
+            pseudonym,
+        })
     }
 
     /// The way to a target.

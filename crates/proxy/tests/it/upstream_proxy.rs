@@ -507,6 +507,78 @@ async fn oriel_is_no_proxy_of_its_own() {
     );
 }
 
+/// Two engines, each the upstream proxy of the other; they open these hosts.
+async fn a_circle_of_two(intercept: &[&str]) -> [Running; 2] {
+    let rules = rules(intercept, &[], Unlisted::Tunnel);
+    let second = Running::with(|config| config.rules = Arc::clone(&rules)).await;
+    let mut way = named("http", "", second.address);
+    way.roots = vec![second.authority.certificate_der().clone()];
+    let first = run_with(way, |config| config.rules = rules).await;
+    let mut config = second.config.clone();
+    config.upstream_proxies = all_through(named("http", "", first.address));
+    second.control.reload(config).unwrap();
+    [first, second]
+}
+
+#[tokio::test]
+async fn proxies_that_name_each_other_are_told_of() {
+    let [first, second] = a_circle_of_two(&[]).await;
+    let mut client = first.connect().await;
+    let connect = "CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n";
+    client.send(connect).await.unwrap();
+    let refused = soon(client.read_response("CONNECT")).await.unwrap();
+    assert_eq!(refused.head.status, 508);
+    for flow in first.recorder.ended(2).await {
+        assert_eq!(flow.failure().0.kind, FailureKind::Loop);
+    }
+    let plain = get_plain(&first).await;
+    assert_eq!(plain.head.status, 508);
+    for answer in [refused.text(), plain.text()] {
+        assert!(answer.contains("leads back"), "{answer}");
+    }
+    // Each passed it on once: there and back.
+    assert_eq!(second.recorder.ended(2).await.len(), 2);
+
+    let [first, _second] = a_circle_of_two(&["*"]).await;
+    for alpn in ["http/1.1", "h2"] {
+        let client = opened(&first, &[alpn]).await;
+        let answer = match alpn {
+            "h2" => {
+                let client = client.start_http2().await.unwrap();
+                soon(client.request(http2_get("https://a.example/"))).await
+            }
+            _ => {
+                let mut client = client;
+                soon(client.request(&Request::get("/").host(HOST))).await
+            }
+        };
+        let answer = answer.unwrap();
+        assert_eq!(answer.head.status, 508, "{alpn}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn what_a_request_came_through_is_between_the_proxies() {
+    let upstream = http().await;
+    let proxy = forward_proxy(leading_to(&upstream)).await;
+    let second = run(named("http", "", proxy.address())).await;
+    let first = run(named("http", "", second.address)).await;
+    assert_eq!(get_plain(&first).await.head.status, 200);
+    let connected = Client::connect_through(first.address, "a.example:80").await;
+    let inside = get(&mut connected.unwrap(), "/bytes/10").await;
+    assert_eq!(inside.head.status, 200);
+    for flow in second.recorder.ended(2).await {
+        let head = String::from_utf8_lossy(&flow.started.head.text).into_owned();
+        assert_eq!(head.matches("oriel-").count(), 1, "{head}");
+    }
+    let to_upstream = upstream.received();
+    assert!(
+        to_upstream
+            .iter()
+            .all(|request| request.headers.get("via").is_none())
+    );
+}
+
 #[tokio::test]
 async fn a_reload_changes_the_way() {
     let upstream = http().await;

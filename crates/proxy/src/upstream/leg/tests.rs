@@ -5,6 +5,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 use super::*;
 
+const VIA: &str = "Via: 1.1 oriel-0123456789abcdef\r\n";
+
 fn hop(url: &str) -> Hop {
     Hop::new(&url.parse().unwrap(), None)
 }
@@ -30,7 +32,9 @@ async fn exchange(
     let asked = async {
         let hop = hop(url);
         let limit = Duration::from_secs(5);
-        let asked = hop.ask(&mut wire, &target(), Purpose::Tunnel, limit).await;
+        let asked = hop
+            .ask(&mut wire, &target(), Purpose::Tunnel, VIA, limit)
+            .await;
         let mut rest = Vec::new();
         if asked.is_ok() {
             wire.read_to_end(&mut rest).await.unwrap();
@@ -81,7 +85,7 @@ async fn asks_an_http_proxy_by_connect() {
     asked.unwrap();
     assert_eq!(
         said,
-        "CONNECT a.example:8443 HTTP/1.1\r\nHost: a.example:8443\r\n\r\n"
+        format!("CONNECT a.example:8443 HTTP/1.1\r\nHost: a.example:8443\r\n{VIA}\r\n")
     );
     let (asked, said) = exchange("http://me:secret@p.example", ok, 1).await;
     asked.unwrap();
@@ -253,7 +257,9 @@ async fn a_proxy_that_says_nothing_is_not_waited_for() {
         let limit = Duration::from_secs(5);
         let begun = tokio::time::Instant::now();
         let hop = hop(url);
-        let asked = hop.ask(&mut wire, &target(), Purpose::Tunnel, limit).await;
+        let asked = hop
+            .ask(&mut wire, &target(), Purpose::Tunnel, VIA, limit)
+            .await;
         let failure = asked.unwrap_err();
         assert_eq!(failure.kind, FailureKind::TimedOut);
         assert!(
@@ -270,7 +276,7 @@ async fn plain_requests_are_announced_one_by_one() {
     let limit = Duration::from_secs(5);
     let (mut wire, mut far) = wires();
     let (hop, target) = (hop("http://p.example"), target());
-    let asked = hop.ask(&mut wire, &target, Purpose::Forward, limit);
+    let asked = hop.ask(&mut wire, &target, Purpose::Forward, VIA, limit);
     asked.await.unwrap();
     drop(wire);
     let mut said = Vec::new();

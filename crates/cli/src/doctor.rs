@@ -9,14 +9,18 @@ mod environment;
 mod overrides;
 mod ports;
 mod process;
+mod repair;
 mod report;
 mod storage;
+mod streams;
 mod tools;
 mod trust;
 mod verdict;
 
 pub(crate) use bench::{ToolReport, examine, for_probes};
+pub(crate) use repair::Repair;
 pub(crate) use report::{Diagnosis, check_lines, matrix, tool_document};
+pub(crate) use streams::checks as stream_checks;
 pub(crate) use tools::{Choice, NAMES};
 
 use crate::context::Context;
@@ -53,6 +57,8 @@ pub(crate) struct Check {
     /// The code that `oriel explain` knows, of what is not well.
     pub(crate) code: Option<&'static str>,
     pub(crate) fix: Vec<String>,
+    /// What `--fix` does about it.
+    pub(crate) repair: Option<Repair>,
 }
 
 impl State {
@@ -96,6 +102,7 @@ impl Check {
             text: text.into(),
             code: None,
             fix: Vec::new(),
+            repair: None,
         }
     }
 
@@ -106,6 +113,13 @@ impl Check {
 
     fn fix(mut self, fix: impl Into<String>) -> Self {
         self.fix.push(fix.into());
+        self
+    }
+
+    /// A fix that can be done by itself.
+    fn repair(mut self, repair: Repair) -> Self {
+        self.fix.push(repair.command());
+        self.repair = Some(repair);
         self
     }
 
@@ -121,6 +135,7 @@ impl Check {
             text,
             code: Some(problem.code),
             fix: problem.fix.clone(),
+            repair: None,
         }
     }
 }

@@ -61,6 +61,8 @@ pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(25);
 pub(crate) const PROBE_VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the engine may take to tell how a flow ended once the tool is gone.
 pub(crate) const PROBE_SETTLE: Duration = Duration::from_millis(500);
+/// How long `oriel doctor` waits for an event or a message that went over loopback.
+pub(crate) const STREAM_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes kept of what a tool says on each of its streams; the reason is in its last lines, and some
 /// say a lot before.
 pub(crate) const PROBE_OUTPUT_BYTES_MAX: usize = 64 * 1024;

@@ -37,6 +37,7 @@ mod port;
 mod problem;
 mod progress;
 mod quantity;
+mod question;
 mod retention;
 mod run_folder;
 mod runtime;

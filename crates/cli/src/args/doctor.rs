@@ -13,6 +13,12 @@ use crate::doctor::{Choice, NAMES};
 pub(crate) struct Doctor {
     #[command(flatten)]
     pub(crate) tools: ToolFlags,
+    /// Do what was printed, where that is safe: take oriel's own files from others. Asks first
+    #[arg(long)]
+    pub(crate) fix: bool,
+    /// Do it without asking
+    #[arg(long, requires = "fix")]
+    pub(crate) yes: bool,
     /// Where the proxy is to listen, if not at its default
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<Listen>,

@@ -426,7 +426,7 @@ impl Bench {
     }
 }
 
-fn no_loopback(error: &dyn std::error::Error) -> Problem {
+pub(super) fn no_loopback(error: &dyn std::error::Error) -> Problem {
     Problem::new("ORL0801", Exit::Network, "cannot listen on loopback").why(error.to_string())
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::bench::{ToolReport, Tried};
 use super::verdict::{Outcome, Verdict};
-use super::{Area, Check, State};
+use super::{Area, Check, Repair, State};
 use crate::command::version::VERSION;
 use crate::escape::escape_line;
 use crate::quantity::plural;
@@ -54,6 +54,12 @@ impl Diagnosis {
     fn count(&self, state: State) -> usize {
         let checks = self.checks.iter().filter(|check| check.state == state);
         checks.count() + count_tools(&self.tools, state)
+    }
+
+    /// What can be done by itself.
+    pub(crate) fn repairs(&self) -> Vec<Repair> {
+        let repairs = self.checks.iter().filter_map(|check| check.repair.clone());
+        repairs.collect()
     }
 
     pub(crate) fn failed(&self) -> bool {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use store::{Reader, StoreError};
 
-use super::{Area, Check, State};
+use super::{Area, Check, Repair, State};
 use crate::authority::unwritable;
 use crate::limits::{FREE_BYTES_MIN, FREE_BYTES_WARN};
 use crate::paths::database;
@@ -65,11 +65,11 @@ fn can_be_made(folder: &Path) -> std::io::Result<()> {
 pub(super) fn open_to_others(path: &Path, wanted: u32) -> Option<Check> {
     let mode = path.metadata().ok()?.permissions().mode() & 0o7777;
     (mode & 0o077 != 0).then(|| {
-        let path = path.display();
-        let text = format!("others can reach {path} (mode {mode:04o})");
+        let text = format!("others can reach {} (mode {mode:04o})", path.display());
+        let path = path.to_owned();
         Check::new(Area::Storage, State::Warning, text)
             .code("ORL0226")
-            .fix(format!("chmod {wanted:o} {path}"))
+            .repair(Repair { path, mode: wanted })
     })
 }
 

@@ -8,7 +8,7 @@ use proxy::tls::chain::{Link, links};
 use traffic::Timestamp;
 
 use super::storage::open_to_others;
-use super::{Area, Check, State};
+use super::{Area, Check, Repair, State};
 use crate::authority::{AuthorityFiles, is_own, load};
 use crate::limits::EXPIRES_SOON_DAYS;
 use crate::paths::{ca_folder, database};
@@ -36,7 +36,15 @@ fn of_authority(settings: &Settings, now: Timestamp) -> Vec<Check> {
     }
     let authority = match load(&files) {
         Ok(authority) => authority,
-        Err(problem) => return vec![Check::of_problem(Area::Trust, &problem)],
+        Err(problem) => {
+            let mut check = Check::of_problem(Area::Trust, &problem);
+            // Others can read the key.
+            check.repair = (problem.code == "ORL0301").then(|| Repair {
+                path: files.key.clone(),
+                mode: 0o600,
+            });
+            return vec![check];
+        }
     };
     let renew = match is_own(settings) {
         true => "oriel ca rotate",

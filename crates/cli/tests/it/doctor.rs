@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::site::text;
-use crate::world::{Printed, World};
+use crate::world::{Printed, World, mode};
 
 /// `oriel doctor --json` on ports of the system's choice, with the Python that has the clients first
 /// on the search path.
@@ -365,6 +365,45 @@ fn a_data_folder_that_cannot_be_used_is_found() {
         &mut doctor(&world, &none),
         &[&fix, "warning ORL0226", "failed ORL0705"],
     );
+}
+
+#[test]
+fn what_others_can_read_is_taken_from_them_when_asked_for() {
+    let world = World::new();
+    assert_eq!(world.oriel(&["ca", "show"]).code, Some(0));
+    let data = world.path(".local/share/oriel");
+    let key = data.join("ca/authority.pem");
+    let modes = |folder, file| {
+        for (path, mode) in [(&data, folder), (&key, file)] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    modes(0o755, 0o644);
+    let flags = ["--tools", "curl", "--fix"];
+    let nobody = Printed::of(doctor(&world, &flags).output().unwrap());
+    assert_eq!(nobody.error()["code"], "ORL0229", "{}", nobody.stderr);
+    assert_eq!((mode(&data), mode(&key)), (0o755, 0o644));
+    let found = ["warning ORL0226", "failed ORL0301"];
+    check(&mut doctor(&world, &["--tools", "none"]), &found);
+    let fixed = check(&mut doctor(&world, &[&flags[..], &["--yes"]].concat()), &[]);
+    assert_eq!((mode(&data), mode(&key)), (0o700, 0o600));
+    // What took the key is tried now.
+    assert_eq!(verdicts(&fixed, "curl")[0], "works");
+}
+
+#[test]
+fn streams_come_through_as_they_happen() {
+    let world = World::new();
+    let document = check(&mut doctor(&world, &["--tools", "none"]), &[]);
+    let checks = document["checks"].as_array().unwrap().iter();
+    let network = checks.filter(|check| check["area"] == "network");
+    let told: Vec<_> = network
+        .map(|check| check["text"].as_str().unwrap())
+        .collect();
+    for what in ["an event stream", "a WebSocket"] {
+        let comes = format!("{what} comes through as it happens (");
+        assert!(told.iter().any(|text| text.starts_with(&comes)), "{told:?}");
+    }
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! `oriel ca install` and `oriel ca uninstall`: says exactly what is to be touched, asks, and does it.
 
 use std::fmt::Write as _;
-use std::io::{BufRead, IsTerminal};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -14,8 +13,9 @@ use crate::context::Context;
 use crate::escape::escape_line;
 use crate::exit::Exit;
 use crate::limits::TRUST_LOCK_WAIT;
-use crate::output::{print, print_json, say, say_line};
+use crate::output::{print, print_json, say_line};
 use crate::problem::Problem;
+use crate::question;
 use crate::session_authority;
 use crate::settings::{Purpose, Settings};
 use crate::trust_store::change::{Change, Undone};
@@ -245,27 +245,14 @@ fn refuse_obstacles(obstacles: Vec<String>, verb: &str, data: &Path) -> Result<(
     .fix("oriel run needs none of this: what it starts trusts oriel already"))
 }
 
-/// Shows what is about to be done, and waits for a yes. Who wants JSON gets it at the end.
+/// Shows what is about to be done, and waits for a yes.
 fn confirmed(context: &Context, yes: bool, text: &str) -> Result<bool, Problem> {
-    if !yes && !std::io::stdin().is_terminal() {
-        return Err(
-            Problem::new("ORL0313", Exit::Usage, "nobody is there to be asked")
-                .why("this changes what programs trust; nothing was changed")
-                .fix("--yes        does it without asking")
-                .fix("--dry-run    shows it alone"),
-        );
-    }
-    if !(yes && context.json()) {
-        say(text);
-    }
-    if yes {
-        return Ok(true);
-    }
-    say("Continue? [y/N] ");
-    let mut answer = String::new();
-    // Who cannot be read has not said yes.
-    let _read = std::io::stdin().lock().read_line(&mut answer);
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    let changes = ("ORL0313", "what programs trust");
+    let confirmed = question::confirmed(context, yes, text, changes);
+    confirmed.map_err(|problem| match problem.exit {
+        Exit::Usage => problem.fix("--dry-run    shows it alone"),
+        _ => problem,
+    })
 }
 
 fn plan_text(root: &Root, plan: &Plan, certificate: &Certificate) -> String {

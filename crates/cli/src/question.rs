@@ -1,0 +1,37 @@
+//! Asks the person in front before something is changed.
+
+use std::io::{BufRead, IsTerminal};
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::output::say;
+use crate::problem::Problem;
+
+/// Shows what is about to be done, and waits for a yes; `yes` says it beforehand. Where nobody can be
+/// asked the problem has this code, and says what would be changed: "what programs trust". Who wants
+/// JSON gets it at the end.
+pub(crate) fn confirmed(
+    context: &Context,
+    yes: bool,
+    text: &str,
+    (code, changes): (&'static str, &str),
+) -> Result<bool, Problem> {
+    if !yes && !std::io::stdin().is_terminal() {
+        return Err(
+            Problem::new(code, Exit::Usage, "nobody is there to be asked")
+                .why(format!("this changes {changes}; nothing was changed"))
+                .fix("--yes        does it without asking"),
+        );
+    }
+    if !(yes && context.json()) {
+        say(text);
+    }
+    if yes {
+        return Ok(true);
+    }
+    say("Continue? [y/N] ");
+    let mut answer = String::new();
+    // Who cannot be read has not said yes.
+    let _read = std::io::stdin().lock().read_line(&mut answer);
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

@@ -393,6 +393,36 @@ fn atom() -> impl Strategy<Value = String> {
     ]
 }
 
+/// A filter of one regular expression, put together from parts that mean different things elsewhere.
+pub(crate) fn regex() -> impl Strategy<Value = String> {
+    let parts = prop::sample::select(vec![
+        "a",
+        "m",
+        "s*",
+        "e.",
+        "1",
+        "\\d",
+        "\\W",
+        "\\b",
+        "\\B",
+        "^",
+        "$",
+        "[^a-f]",
+        "[e-s]{2,3}",
+        "(?:ss|x)+?",
+        "(?i:EX)",
+        "(?-i:V)",
+        "\\.",
+        "\\p{L}",
+        "[[:^alpha:]]",
+        "(a|p)?",
+        "\\x2e",
+    ]);
+    let key = prop::sample::select(vec!["url", "path", "host", "header.x-odd", "error"]);
+    (key, prop::collection::vec(parts, 1..5))
+        .prop_map(|(key, parts)| format!("{key}:/{}/", parts.concat()))
+}
+
 pub(crate) fn filter() -> impl Strategy<Value = String> {
     atom().prop_recursive(4, 12, 3, |inner| {
         prop_oneof![

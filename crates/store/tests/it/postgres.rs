@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::thread;
 
 use oriel_store::{
-    Archive, ArchiveBatch, FlowRecord, GapRecord, Migrated, Origin, PostgresArchive, READONLY_ROLE,
-    RunRecord, StoreError,
+    Archive, ArchiveBatch, FlowRecord, GapRecord, Location, Migrated, Origin, PostgresArchive,
+    Query, READONLY_ROLE, Reader, RunRecord, StoreError,
 };
 use testbed::postgres::PostgresCluster;
 use traffic::{Front, Timestamp};
@@ -306,6 +306,36 @@ fn the_schema_is_made_once_and_a_newer_one_refused() {
     );
     let error = archive.migrate().unwrap_err();
     assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+}
+
+#[test]
+fn a_url_may_name_a_socket_and_a_schema() {
+    let cluster = PostgresCluster::start().unwrap();
+    ask(&cluster, "CREATE SCHEMA \"team a\"");
+    let socket = cluster.socket_url("postgres");
+    let url = format!("{socket}?schema=team%20a&sslmode=disable");
+    let mut archive = PostgresArchive::connect(&url).unwrap();
+    archive.migrate().unwrap();
+    archive.write(&batch(all_sorts())).unwrap();
+    assert_eq!(archive.status().unwrap().flows, 7);
+    let here = |schema| {
+        let sql = format!(
+            "SELECT count(*) FROM pg_tables WHERE schemaname = '{schema}' AND tablename = 'flows'"
+        );
+        ask(&cluster, &sql)
+    };
+    assert_eq!(
+        (here("team a"), here("public")),
+        ("1".to_owned(), "0".to_owned())
+    );
+    let reader = Reader::open_at(&Location::Postgres(url)).unwrap();
+    assert_eq!(reader.flows(&Query::default()).unwrap().rows.len(), 7);
+    // What is in another schema is not taken for ours.
+    let elsewhere = Reader::open_at(&Location::Postgres(socket));
+    assert!(
+        matches!(elsewhere, Err(StoreError::NotFound { .. })),
+        "{elsewhere:?}"
+    );
 }
 
 #[test]

@@ -26,5 +26,5 @@ fn postgresql_gives_the_same_answers() {
     let original = Original::new();
     let reader = copied(&original, &cluster);
     original.compare(&reader);
-    original.compare_filters(&reader, 256);
+    original.compare_filters(&reader, 128);
 }

@@ -10,6 +10,7 @@ pub(crate) mod log_file;
 pub(crate) mod notify;
 pub(crate) mod orders;
 pub(crate) mod succession;
+pub(crate) mod unit;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};

@@ -14,6 +14,9 @@ pub(super) const START_EXAMPLES: &str = "Examples:
 pub(crate) struct Start {
     #[command(flatten)]
     pub(crate) serve: Serve,
+    /// Also write a user unit of systemd (macOS: an agent of launchd) that serves with these flags
+    #[arg(long)]
+    pub(crate) enable: bool,
     /// Be the service that another `oriel start` waits for.
     #[arg(long, hide = true)]
     pub(crate) detached: bool,

@@ -16,8 +16,9 @@ use crate::command::version::VERSION;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::limits::{START_TIMEOUT, STATUS_TIMEOUT};
-use crate::output::{print, print_json};
+use crate::output::{print, print_json, say_line};
 use crate::problem::Problem;
+use crate::service::unit::Unit;
 use crate::service::{Place, ask};
 use crate::terminal::Glyph;
 
@@ -27,6 +28,9 @@ const DETACHED: &str = "--detached";
 pub(crate) fn run(context: &Context, arguments: &Start) -> Result<Exit, Problem> {
     if arguments.detached {
         return serve::run_detached(context, &arguments.serve);
+    }
+    if arguments.enable {
+        enable(context)?;
     }
     let place = Place::of(&context.paths);
     if let Some(status) = ask::status(&place, START_TIMEOUT)? {
@@ -47,6 +51,23 @@ pub(crate) fn run(context: &Context, arguments: &Start) -> Result<Exit, Problem>
         Waited::Ended => ended(child, &place),
         Waited::TooLong => Err(gave_up(&child)),
     }
+}
+
+/// Writes what a service manager needs, and says what is left to do.
+fn enable(context: &Context) -> Result<(), Problem> {
+    let program = std::env::current_exe()
+        .map_err(|error| Problem::bug(format!("cannot tell which program this is: {error}")))?;
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let unit = Unit::new(&context.paths, &program, &words);
+    unit.write()?;
+    if !context.global.quiet {
+        say_line(&format!("oriel: wrote {}", unit.path.display()));
+        say_line(&format!(
+            "oriel: have it started at login:  {}",
+            unit.enable
+        ));
+    }
+    Ok(())
 }
 
 /// Starts this program once more, with the same words. Its errors come out where ours would.

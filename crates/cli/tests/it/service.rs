@@ -521,3 +521,24 @@ fn a_socket_that_a_service_manager_opened_is_used() {
     assert_eq!(answer, b"HTTP/1.1 200");
     assert_eq!(service.stop(), Some(0));
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_unit_for_systemd_is_written_that_it_takes() {
+    let world = World::new();
+    let _service = Background::start(&world, &["--enable"]);
+    let unit = world.path(".config/systemd/user/oriel.service");
+    let text = std::fs::read_to_string(&unit).unwrap();
+    assert!(text.contains("Type=notify\n"), "{text}");
+    assert!(text.contains("\"serve\" \"--json\" \"--listen\""), "{text}");
+    assert!(!text.contains("--enable"));
+    let verify = std::process::Command::new("systemd-analyze")
+        .args(["verify", "--user", "--man=no"])
+        .arg(&unit)
+        .output();
+    // Containers have no systemd; where there is one, it is asked.
+    if let Ok(verify) = verify {
+        let told = String::from_utf8_lossy(&verify.stderr).into_owned();
+        assert!(!told.contains("oriel.service"), "{told}");
+    }
+}

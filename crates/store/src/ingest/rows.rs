@@ -103,11 +103,9 @@ impl<'c> Rows<'c> {
         let data_version = self
             .cached("PRAGMA data_version")?
             .query_row((), |row| row.get(0))?;
-        if data_version != self.data_version {
-            if self.bodies.heed_removals()? {
-                self.connections.forget_rows();
-                self.meanings.forget();
-            }
+        if data_version != self.data_version && self.bodies.heed_removals()? {
+            self.connections.forget_rows();
+            self.meanings.forget();
         }
         self.last_row = i64::MIN;
         self.data_version = data_version;

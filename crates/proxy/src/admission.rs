@@ -30,6 +30,12 @@ pub trait Verifier: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// If it cannot be found out: then the client is refused with 503, and may come again.
     fn verify<'a>(&'a self, login: &'a Login) -> BoxFuture<'a, Result<bool, VerifierError>>;
+
+    /// Whether a yes is also one to the name. Only then flows tell it: where nobody looks at the name,
+    /// clients put tokens there.
+    fn checks_name(&self) -> bool {
+        true
+    }
 }
 
 /// Why it could not be found out whether a client may use the proxy. It is logged, not shown to the
@@ -45,6 +51,8 @@ pub struct Login {
     pub user: String,
     /// The password, or a token in its place.
     pub password: Secret<String>,
+    /// A verifier that looks at names said yes.
+    has_checked_name: bool,
 }
 
 /// How clients of a forward listener are admitted.
@@ -109,11 +117,16 @@ impl Login {
         Self {
             user: user.into(),
             password: Secret::new(password.into()),
+            has_checked_name: false,
         }
     }
 
-    /// The name, as flows tell it: none if it is empty, and as much of a long one as is told.
+    /// The name, as flows tell it: none if it is empty or nobody checked it, and as much of a long one
+    /// as is told.
     pub(crate) fn told_name(&self) -> Option<&str> {
+        if !self.has_checked_name {
+            return None;
+        }
         let mut ends = self.user.char_indices().map(|(at, _)| at);
         let end = ends.nth(USER_CHARS_MAX).unwrap_or(self.user.len());
         self.user.get(..end).filter(|name| !name.is_empty())
@@ -160,6 +173,10 @@ impl Verifier for AnyPassword {
     fn verify<'a>(&'a self, login: &'a Login) -> BoxFuture<'a, Result<bool, VerifierError>> {
         let brings_one = !login.password.reveal().is_empty();
         Box::pin(std::future::ready(Ok(brings_one)))
+    }
+
+    fn checks_name(&self) -> bool {
+        false
     }
 }
 

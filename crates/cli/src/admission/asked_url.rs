@@ -104,6 +104,11 @@ impl Verifier for AskedUrl {
             }
         })
     }
+
+    /// It is asked about the token alone.
+    fn checks_name(&self) -> bool {
+        false
+    }
 }
 
 /// Whether a host of a URL is this machine.

@@ -54,11 +54,12 @@ impl Gatekeeper {
         login: Option<Login>,
         client: ClientAddress,
     ) -> Result<Login, Failure> {
-        let Some(login) = login else {
+        let Some(mut login) = login else {
             let text = "the proxy asks for a user name and a password";
             return Err(self.refusal(FailureKind::Unauthorized, text));
         };
         if self.admitted.holds(&login) {
+            login.has_checked_name = self.admission.verifier.checks_name();
             return Ok(login);
         }
         if let Some(wait) = self.attempts.barred(client) {
@@ -74,6 +75,7 @@ impl Gatekeeper {
         match verified {
             Ok(true) => {
                 self.admitted.keep(&login, self.admission.kept_for);
+                login.has_checked_name = self.admission.verifier.checks_name();
                 Ok(login)
             }
             Ok(false) => {

@@ -160,6 +160,21 @@ async fn a_yes_is_remembered_for_a_while_and_a_no_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_name_is_told_only_where_it_was_checked() {
+    let login = || Login::new("me", "secret");
+    let checked = keeper(&Credentials::new("me", "secret").into());
+    let unchecked = keeper(&Admission::by(AnyPassword));
+    // The second time from memory.
+    for _ in 0..2 {
+        let admitted = checked.admit(Some(login()), client()).await.unwrap();
+        assert_eq!(admitted.told_name(), Some("me"));
+        let admitted = unchecked.admit(Some(login()), client()).await.unwrap();
+        assert_eq!(admitted.told_name(), None);
+    }
+    assert_eq!(login().told_name(), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_guesses_is_not_asked_about_any_more() {
     let asked = Asked::default();
     let keeper = asked.gatekeeper();

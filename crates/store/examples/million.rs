@@ -1,0 +1,424 @@
+//! Measures a large record: how fast it is written, how long lists and searches take, and what memory
+//! that needs.
+//!
+//! `cargo run --release -p oriel-store --example million [flows] [folder]`
+//!
+//! Each flow has a request and a response of about half a kilobyte of words each, drawn from a vocabulary
+//! of 20,000 with the frequencies of a language; none repeats. A folder that is given is kept: then
+//! `oriel serve --data FOLDER` shows what a service needs that holds it. Times of lists and searches are
+//! the median of five, by a reader that is opened anew. Memory is from `/proc` of Linux.
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::cast_precision_loss,
+    reason = "a measuring program for the terminal"
+)]
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use oriel_store::{
+    NewRun, Query, Reader, Recorder, Redaction, RunKind, Search, Store, StoreOptions, TextIndex,
+};
+use traffic::rules::filter::{Filter, Words};
+use traffic::{
+    Action, BodySize, ConnectionFacts, ConnectionId, Event, FlowId, FlowKind, FlowStarted, Front,
+    Head, NoTls, Outcome, Route, Scheme, Target, Timestamp, UpstreamFacts, Version,
+};
+
+/// Words there are.
+const VOCABULARY: u64 = 20_000;
+/// Words of a body.
+const WORDS: u64 = 80;
+const HOSTS: [&str; 4] = [
+    "api.example.com",
+    "mcp.example.com",
+    "www.example.org",
+    "pypi.example.net",
+];
+
+/// The one that the program uses.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let flows: u64 = arguments
+        .next()
+        .map_or(1_000_000, |text| text.parse().unwrap());
+    let kept = arguments.next().map(PathBuf::from);
+    let folder = tempfile::tempdir().unwrap();
+    let folder = kept.as_deref().unwrap_or(folder.path());
+    let path = folder.join("oriel.db");
+    println!("| what | figure |\n|---|---|");
+    if !path.exists() {
+        capture(&path, flows);
+    }
+    index(&path);
+    lists(&path);
+    searches(&path);
+    told(
+        "memory of this process, at most",
+        format!("{} MiB", memory("VmHWM") / 1024),
+    );
+}
+
+fn told(what: &str, figure: String) {
+    println!("| {what} | {figure} |");
+}
+
+fn megabytes(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |file| file.len()) >> 20
+}
+
+/// A line of `/proc/self/status`, in KiB.
+fn memory(name: &str) -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(name));
+    let number = line.and_then(|line| line.split_whitespace().nth(1));
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+fn capture(path: &Path, flows: u64) {
+    let store = Store::open(path, StoreOptions::new(Redaction::Basic)).unwrap();
+    let run = store
+        .begin_run(NewRun {
+            name: None,
+            argv: Vec::new(),
+            started_at: Timestamp(0),
+            kind: RunKind::Demo,
+        })
+        .unwrap();
+    let recorder = store.recorder(run);
+    let making = Instant::now();
+    let maker = Maker::new();
+    for number in 0..2000 {
+        drop(maker.flow(number));
+    }
+    let making = making.elapsed().as_secs_f64() / 2000.0;
+    let began = Instant::now();
+    push_all(&recorder, &maker, flows);
+    let took = began.elapsed().as_secs_f64();
+    told("flows", flows.to_string());
+    told(
+        "captured, one after the other",
+        format!(
+            "{:.0} flows/s ({:.0} us of {:.0} are the making of the flow)",
+            flows as f64 / took,
+            making * 1e6,
+            took / flows as f64 * 1e6
+        ),
+    );
+    told("lost", format!("{} events", recorder.losses().events));
+    store.close().unwrap();
+    told("the record", format!("{} MiB", megabytes(path)));
+    told(
+        "memory while capturing, at most",
+        format!("{} MiB", memory("VmHWM") / 1024),
+    );
+}
+
+fn push_all(recorder: &Recorder, maker: &Maker, flows: u64) {
+    for number in 0..flows {
+        recorder.handle_events(maker.flow(number));
+        // The writer is to keep up; a queue that grows would not be sustained.
+        if number.is_multiple_of(5_000) {
+            recorder.flush(Duration::from_secs(60)).unwrap();
+        }
+    }
+    recorder.flush(Duration::from_secs(60)).unwrap();
+}
+
+fn index(path: &Path) {
+    let mut index = TextIndex::open(path).unwrap();
+    let behind = index.behind().unwrap();
+    let began = Instant::now();
+    let mut longest = Duration::ZERO;
+    loop {
+        let step = Instant::now();
+        if index.step().unwrap() == 0 {
+            break;
+        }
+        longest = longest.max(step.elapsed());
+    }
+    let took = began.elapsed().as_secs_f64();
+    if behind > 0 {
+        told(
+            "indexed",
+            format!(
+                "{:.0} flows/s, the longest step {} ms",
+                behind as f64 / took,
+                longest.as_millis()
+            ),
+        );
+    }
+    told(
+        "the index",
+        format!("{} MiB", megabytes(&path.with_extension("search.db"))),
+    );
+}
+
+/// The median of five, by a reader that is opened anew, in milliseconds; and what was found.
+fn median<T>(path: &Path, ask: impl Fn(&Reader) -> T) -> (f64, T) {
+    let mut found = None;
+    let mut times: Vec<f64> = (0..5)
+        .map(|_| {
+            let began = Instant::now();
+            let reader = Reader::open(path).unwrap();
+            found = Some(ask(&reader));
+            began.elapsed().as_secs_f64() * 1e3
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    (times.get(2).copied().unwrap(), found.unwrap())
+}
+
+fn lists(path: &Path) {
+    for (text, with_total) in [
+        ("", false),
+        ("", true),
+        ("status:>=500", false),
+        ("status:>=500", true),
+        ("host:mcp.example.com path:/v1/*", false),
+        ("since:2026-03-02T09:00:30Z status:404", false),
+        ("text:zyzzyva", false),
+    ] {
+        let query = Query {
+            filter: Some(Filter::parse(text, Timestamp(0)).unwrap()),
+            with_total,
+            ..Query::default()
+        };
+        let (millis, page) = median(path, |reader| reader.flows(&query).unwrap());
+        let counted = if with_total { ", counted" } else { "" };
+        told(
+            &format!("list of 50, filter `{text}`{counted}"),
+            format!(
+                "{millis:.0} ms ({} rows, total {:?})",
+                page.rows.len(),
+                page.total
+            ),
+        );
+    }
+}
+
+fn searches(path: &Path) {
+    for (what, text, filter) in [
+        ("a word of one flow in 100,000", "zyzzyva", ""),
+        ("a word of nearly every flow", &*word(0), ""),
+        (
+            "two words beside each other",
+            &*format!("{} {}", word(40), word(7)),
+            "",
+        ),
+        (
+            "two rare words beside each other, nowhere",
+            &*format!("{} zyzzyva", word(9_000)),
+            "",
+        ),
+        ("a word with a star", "zyzz*", ""),
+        (
+            "a common word, filtered",
+            &*word(3),
+            "status:>=500 host:www.example.org",
+        ),
+        (
+            "a common word and a filter that nothing meets",
+            &*word(3),
+            "status:418",
+        ),
+    ] {
+        let search = Search {
+            words: Words::parse(text).unwrap(),
+            parts: Vec::new(),
+            filter: Some(Filter::parse(filter, Timestamp(0)).unwrap()),
+            run: None,
+            limit: 20,
+            context: 60,
+            after: None,
+        };
+        let (millis, hits) = median(path, |reader| reader.search(&search).unwrap());
+        let more = if hits.next.is_some() { ", more" } else { "" };
+        told(
+            &format!("search for {what}"),
+            format!("{millis:.0} ms ({} found{more})", hits.hits.len()),
+        );
+    }
+}
+
+/// What flows share.
+struct Maker {
+    client: Arc<ConnectionFacts>,
+    upstream: Arc<UpstreamFacts>,
+    route: Arc<Route>,
+    targets: Vec<Target>,
+    words: Vec<String>,
+}
+
+impl Maker {
+    fn new() -> Self {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000));
+        Self {
+            client: Arc::new(ConnectionFacts {
+                connection: ConnectionId(1),
+                client_address: address.into(),
+                proxy_address: address.into(),
+                accepted_at: Timestamp(1),
+                front: Front::Connect,
+                user: None,
+                process: None,
+                hello: None,
+                tls: Err(NoTls::PlainHttp),
+                tls_done_at: None,
+            }),
+            upstream: Arc::new(UpstreamFacts {
+                proxy: None,
+                address,
+                local_address: address,
+                dial_started_at: Timestamp(1),
+                connected_at: Timestamp(2),
+                tls_done_at: None,
+                tls: None,
+                version: Some(Version::Http11),
+            }),
+            route: Arc::new(Route {
+                action: Action::Intercept,
+                rule: "intercept.hosts \"*\"".to_owned(),
+            }),
+            targets: HOSTS
+                .iter()
+                .map(|host| Target::parse(host, 443).unwrap())
+                .collect(),
+            words: (0..VOCABULARY).map(word).collect(),
+        }
+    }
+
+    fn flow(&self, number: u64) -> Vec<Event> {
+        let flow = FlowId(number);
+        let at = |part: i64| {
+            Timestamp(1_772_442_000_000_000 + i64::try_from(number).unwrap() * 50 + part)
+        };
+        let host = usize::try_from(number % 4).unwrap();
+        let status = match number % 100 {
+            0 => 500,
+            1..5 => 404,
+            _ => 200,
+        };
+        let (request, response) = (self.body(number * 2), self.body(number * 2 + 1));
+        let size = |body: &Bytes| BodySize {
+            seen: body.len() as u64,
+            kept: body.len() as u64,
+        };
+        let (request_size, response_size) = (size(&request), size(&response));
+        vec![
+            Event::FlowStarted(Box::new(FlowStarted {
+                flow,
+                at: at(0),
+                kind: FlowKind::Http,
+                connection: Arc::clone(&self.client),
+                scheme: Scheme::Https,
+                target: self.targets.get(host).unwrap().clone(),
+                route: Arc::clone(&self.route),
+                head: head(format!(
+                    "POST /v1/things/{} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nUser-Agent: agent/1.2.3\r\nAuthorization: Bearer sk-0123456789abcdef\r\n\r\n",
+                    number % 1000,
+                    HOSTS.get(host).unwrap(),
+                )),
+            })),
+            Event::UpstreamChosen {
+                flow,
+                at: at(1),
+                reused: true,
+                upstream: Arc::clone(&self.upstream),
+            },
+            Event::RequestData {
+                flow,
+                at: at(2),
+                data: request,
+            },
+            Event::RequestEnded {
+                flow,
+                at: at(3),
+                size: request_size,
+                trailers: None,
+            },
+            Event::ResponseStarted {
+                flow,
+                at: at(20),
+                head: head(format!(
+                    "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nServer: test\r\nX-Request-Id: {number}\r\n\r\n"
+                )),
+            },
+            Event::ResponseData {
+                flow,
+                at: at(21),
+                data: response,
+            },
+            Event::ResponseEnded {
+                flow,
+                at: at(22),
+                size: response_size,
+                trailers: None,
+            },
+            Event::FlowEnded {
+                flow,
+                at: at(23),
+                outcome: Outcome::Completed,
+                tunnelled: None,
+            },
+        ]
+    }
+
+    /// Words of a language: the more frequent one is, the shorter it is.
+    fn body(&self, number: u64) -> Bytes {
+        let mut text = String::from("{\"text\":\"");
+        let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        for _ in 0..WORDS {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            // The cube of an even number in 0..1 is small more often.
+            let part = (state >> 40) as f64 / (1_u64 << 24) as f64;
+            let place = part * part * part * VOCABULARY as f64;
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "below the number of words"
+            )]
+            let place = place as usize;
+            text.push_str(self.words.get(place).unwrap());
+            text.push(' ');
+        }
+        if number.is_multiple_of(200_000) {
+            text.push_str("zyzzyva");
+        }
+        text.push_str("\"}");
+        Bytes::from(text)
+    }
+}
+
+/// A word for a number.
+fn word(number: u64) -> String {
+    const SOUNDS: [&str; 16] = [
+        "ba", "ce", "di", "fo", "gu", "ha", "je", "ki", "lo", "mu", "na", "pe", "ri", "so", "tu",
+        "wa",
+    ];
+    let mut word = String::new();
+    let mut rest = number + 16;
+    while rest > 0 {
+        word.push_str(SOUNDS.get(usize::try_from(rest % 16).unwrap()).unwrap());
+        rest /= 16;
+    }
+    word
+}
+
+fn head(text: String) -> Head {
+    Head {
+        version: Version::Http11,
+        text: Bytes::from(text),
+    }
+}

@@ -69,13 +69,13 @@ impl Original {
         }
     }
 
-    /// Asks both everything that a reader can be asked.
-    pub(crate) fn compare(&self, other: &Reader) {
+    /// Asks both everything that a reader can be asked; `least` is how little is asked for at once.
+    pub(crate) fn compare(&self, other: &Reader, least: usize) {
         self.compare_runs(other);
         self.compare_flows(other);
-        self.compare_pages(other);
+        self.compare_pages(other, least);
         self.compare_ids(other);
-        self.compare_records(other);
+        self.compare_records(other, least);
     }
 
     fn compare_runs(&self, other: &Reader) {
@@ -115,10 +115,10 @@ impl Original {
         }
     }
 
-    fn compare_pages(&self, other: &Reader) {
+    fn compare_pages(&self, other: &Reader, least: usize) {
         for by in [SortKey::Time, SortKey::Duration, SortKey::Size] {
             for ascending in [true, false] {
-                for limit in [1, 7, 1000] {
+                for limit in [least, 7, 1000] {
                     let query = Query {
                         run: Some(self.runs[1]),
                         order: Order { by, ascending },
@@ -182,8 +182,8 @@ impl Original {
     }
 
     /// What is copied back is what was copied.
-    fn compare_records(&self, other: &Reader) {
-        for limit in [1, 30, 1000] {
+    fn compare_records(&self, other: &Reader, least: usize) {
+        for limit in [least, 30, 1000] {
             let (mut found, mut marker) = (Vec::<FlowRecord>::new(), Marker::default());
             loop {
                 let look = other.records(marker, limit).unwrap();

@@ -25,6 +25,6 @@ fn postgresql_gives_the_same_answers() {
     let cluster = PostgresCluster::start().unwrap();
     let original = Original::new();
     let reader = copied(&original, &cluster);
-    original.compare(&reader);
+    original.compare(&reader, 1);
     original.compare_filters(&reader, 128);
 }

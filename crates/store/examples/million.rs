@@ -10,6 +10,7 @@
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
+    clippy::get_unwrap,
     clippy::disallowed_methods,
     clippy::cast_precision_loss,
     reason = "a measuring program for the terminal"
@@ -53,7 +54,7 @@ fn main() {
         .map_or(1_000_000, |text| text.parse().unwrap());
     let kept = arguments.next().map(PathBuf::from);
     let folder = tempfile::tempdir().unwrap();
-    let folder = kept.as_deref().unwrap_or(folder.path());
+    let folder = kept.as_deref().unwrap_or_else(|| folder.path());
     let path = folder.join("oriel.db");
     println!("| what | figure |\n|---|---|");
     if !path.exists() {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
-use traffic::rules::filter::Filter;
+use traffic::rules::filter::{Expression, Filter};
 
 use super::row::{ROW_COLUMNS, read_row};
 use super::select::Conditions;
@@ -113,7 +113,7 @@ pub(super) fn read(connection: &Connection, query: &Query) -> Result<Page, Store
         conditions.add_filter(filter);
     }
     let total = match query.with_total {
-        true => Some(count(connection, &conditions)?),
+        true => Some(count(connection, query, &conditions)?),
         false => None,
     };
     let key = query.order.by.sql();
@@ -171,11 +171,16 @@ pub(super) fn read(connection: &Connection, query: &Query) -> Result<Page, Store
     })
 }
 
-fn count(connection: &Connection, conditions: &Conditions) -> Result<u64, StoreError> {
-    let sql = format!(
-        "SELECT count(*) FROM flows_shown WHERE {}",
-        conditions.sql()
-    );
+fn count(
+    connection: &Connection,
+    query: &Query,
+    conditions: &Conditions,
+) -> Result<u64, StoreError> {
+    let filter = query.filter.as_ref().map(Filter::expression);
+    let is_filtered = filter.is_some_and(|filter| *filter != Expression::All(Vec::new()));
+    // The view looks at the place of each flow, which only a filter needs: a fifth of the time.
+    let rows = if is_filtered { "flows_shown" } else { "flows" };
+    let sql = format!("SELECT count(*) FROM {rows} WHERE {}", conditions.sql());
     let mut statement = connection.prepare_cached(&sql)?;
     let count: i64 =
         statement.query_row(params_from_iter(conditions.values()), |row| row.get(0))?;

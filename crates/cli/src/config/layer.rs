@@ -36,12 +36,12 @@ pub(crate) struct Setting<T> {
     pub(crate) origin: Origin,
 }
 
-impl<T: Default> Setting<Option<T>> {
-    /// The same with the default of the type where nothing is set.
-    pub(crate) fn or_default(self) -> Setting<T> {
-        Setting {
-            value: self.value.unwrap_or_default(),
-            origin: self.origin,
+impl<T> Setting<T> {
+    /// What is in force where no source says anything.
+    pub(crate) fn of_default(value: T) -> Self {
+        Self {
+            value,
+            origin: Origin::Default,
         }
     }
 }
@@ -196,38 +196,6 @@ impl ConfigFile {
                 Ok(below_home) => home.join(below_home),
                 Err(_) => folder.join(&*path),
             };
-        }
-    }
-
-    /// Takes every value that `other` has.
-    fn take_from(&mut self, other: Self) {
-        macro_rules! take {
-            ($($section:ident: $($key:ident),+;)+) => {
-                $($(if other.$section.$key.is_some() {
-                    self.$section.$key = other.$section.$key;
-                })+)+
-            };
-        }
-        take! {
-            proxy: listen, unix, tls, credentials, auth, proxy_protocol, reverse, connect_ports, attribution, danger_listen_without_credentials;
-            admin: listen;
-            ca: certificate, key;
-            intercept: hosts, bypass, unlisted, ip_targets, sni_mismatch, rejections, auto_bypass,
-                auto_bypass_for, strip_alt_svc, http3_passthrough;
-            gateway: routes;
-            tls: min_version;
-            upstream: ca_files, system_roots, danger_accept_invalid, private_reach, private_allow,
-                client_certificates;
-            upstream_proxy: url, ca, credentials, credentials_file, no_proxy, from_environment, routes;
-            timeouts: connect, tls, head, idle_client, idle_body, drain;
-            pool: idle, idle_per_target_max, connections_per_target_max;
-            limits: flows_max, connections_per_client_max;
-            capture: enabled, bodies, body_bytes_kept, body_limits, excluded_hosts, redact,
-                llm_hosts;
-            store: data_folder;
-            retention: keep, keep_bodies, max_size;
-            database: url, instance, user, tags;
-            log: level, format;
         }
     }
 }

@@ -14,26 +14,30 @@
     reason = "a measuring program for the terminal"
 )]
 
+#[path = "made/flows.rs"]
+mod flows;
+#[path = "made/threads.rs"]
+mod threads;
+
 use std::fs;
 use std::hint::black_box;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use oriel_store::{
-    FlowRef, Message, NewRun, Reader, Recorder, Redaction, RunKind, Store, StoreOptions,
-};
+use oriel_store::{FlowRef, Message, Reader};
 use serde_json::json;
-use traffic::{
-    Action, BodySize, ConnectionFacts, ConnectionId, Event, FlowId, FlowKind, FlowStarted, Front,
-    Head, NoTls, Outcome, Route, Scheme, Target, Timestamp, Version,
-};
+use traffic::Target;
+
+use self::flows::{Flow, Maker, next_number, open_record};
+use self::threads::{time_of, time_of_threads};
 
 /// The one that the program uses.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const REQUEST_HEAD: &str = "POST /v1/messages HTTP/1.1\r\nContent-Type: application/json\r\n\r\n";
+const RESPONSE_HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -45,16 +49,9 @@ fn main() {
     let (turns, count): (u64, u64) = (next(200), next(1));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("oriel.db");
-    let store = Store::open(&path, StoreOptions::new(Redaction::Basic)).unwrap();
-    let run = store
-        .begin_run(NewRun {
-            name: None,
-            argv: Vec::new(),
-            started_at: Timestamp(0),
-            kind: RunKind::Demo,
-        })
-        .unwrap();
-    let recorder = store.recorder(run);
+    let (store, run, recorder) = open_record(&path);
+    let maker = Maker::new(1_000_000);
+    let target = Target::parse("api.example.com", 443).unwrap();
     let mut sessions: Vec<Session> = (0..count).map(Session::new).collect();
     let mut raw = 0;
     let mut largest = 0;
@@ -73,12 +70,16 @@ fn main() {
                 alone += compressor.compress(body).unwrap().len();
             }
             alone_time += own_time() - began;
-            let number = turn * count + number as u64;
-            record(&recorder, number, request.into(), response.into());
+            recorder.handle_events(maker.events(Flow {
+                number: turn * count + number as u64,
+                target: &target,
+                request: message(REQUEST_HEAD, request),
+                response: message(RESPONSE_HEAD, response),
+            }));
         }
         recorder.flush(Duration::from_secs(60)).unwrap();
     }
-    let writing = thread_time("oriel-store");
+    let writing = time_of_threads("oriel-store");
     let flows = turns * count;
     store.close().unwrap();
     let stored = size_of_record(&path);
@@ -193,11 +194,7 @@ struct Words(u64);
 
 impl Words {
     fn next(&mut self) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        self.0 >> 33
+        next_number(&mut self.0) >> 33
     }
 
     fn text(&mut self, bytes: usize) -> String {
@@ -224,98 +221,14 @@ impl Words {
     }
 }
 
-fn record(recorder: &Recorder, number: u64, request: Bytes, response: Bytes) {
-    let flow = FlowId(number);
-    let at = Timestamp(1_772_442_000_000_000 + i64::try_from(number).unwrap() * 1_000_000);
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000));
-    let size = |body: &Bytes| BodySize {
-        seen: body.len() as u64,
-        kept: body.len() as u64,
-    };
-    let (request_size, response_size) = (size(&request), size(&response));
-    recorder.handle_events(vec![
-        Event::FlowStarted(Box::new(FlowStarted {
-            flow,
-            at,
-            kind: FlowKind::Http,
-            connection: Arc::new(ConnectionFacts {
-                connection: ConnectionId(1),
-                client_address: address.into(),
-                proxy_address: address.into(),
-                accepted_at: at,
-                front: Front::Connect,
-                user: None,
-                process: None,
-                hello: None,
-                tls: Err(NoTls::PlainHttp),
-                tls_done_at: None,
-            }),
-            scheme: Scheme::Https,
-            target: Target::parse("api.example.com", 443).unwrap(),
-            route: Arc::new(Route {
-                action: Action::Intercept,
-                rule: "all".to_owned(),
-            }),
-            head: head("POST /v1/messages HTTP/1.1\r\nContent-Type: application/json\r\n\r\n"),
-        })),
-        Event::RequestData {
-            flow,
-            at,
-            data: request,
-        },
-        Event::RequestEnded {
-            flow,
-            at,
-            size: request_size,
-            trailers: None,
-        },
-        Event::ResponseStarted {
-            flow,
-            at,
-            head: head("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"),
-        },
-        Event::ResponseData {
-            flow,
-            at,
-            data: response,
-        },
-        Event::ResponseEnded {
-            flow,
-            at,
-            size: response_size,
-            trailers: None,
-        },
-        Event::FlowEnded {
-            flow,
-            at,
-            outcome: Outcome::Completed,
-            tunnelled: None,
-        },
-    ]);
-}
-
-fn head(text: &'static str) -> Head {
-    Head {
-        version: Version::Http11,
-        text: Bytes::from_static(text.as_bytes()),
+fn message(head: &'static str, body: Vec<u8>) -> flows::Message {
+    flows::Message {
+        head: Bytes::from_static(head.as_bytes()),
+        body: body.into(),
     }
 }
 
 /// Processor time of this thread.
 fn own_time() -> Duration {
-    let schedstat = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    Duration::from_nanos(schedstat.split(' ').next().unwrap().parse().unwrap())
-}
-
-/// Processor time of the threads of this process that have this name.
-fn thread_time(name: &str) -> Duration {
-    let mut sum = 0;
-    for task in fs::read_dir("/proc/self/task").unwrap() {
-        let task = task.unwrap().path();
-        if fs::read_to_string(task.join("comm")).unwrap().trim() == name {
-            let schedstat = fs::read_to_string(task.join("schedstat")).unwrap();
-            sum += schedstat.split(' ').next().unwrap().parse::<u64>().unwrap();
-        }
-    }
-    Duration::from_nanos(sum)
+    time_of(Path::new("/proc/thread-self"))
 }

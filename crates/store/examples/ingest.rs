@@ -13,26 +13,43 @@
     reason = "a measuring program for the terminal"
 )]
 
+#[path = "made/flows.rs"]
+mod flows;
+#[path = "made/threads.rs"]
+mod threads;
+
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use oriel_store::limits::SHIP_FLOWS_MAX;
 use oriel_store::{
-    Archive, ArchiveBatch, Importer, Marker, NewRun, PostgresArchive, Query, Reader, Recorder,
-    Redaction, RunKind, Store, StoreOptions,
+    Archive, ArchiveBatch, Importer, Marker, PostgresArchive, Query, Reader, Recorder,
 };
 use traffic::rules::filter::Filter;
-use traffic::{
-    Action, BodySize, ConnectionFacts, ConnectionId, Event, FlowId, FlowKind, FlowStarted, Front,
-    Head, NoTls, Outcome, Route, Scheme, Target, Timestamp, UpstreamFacts, Version,
-};
+use traffic::{Event, Target, Timestamp};
+
+use self::flows::{Flow, Maker, Message, next_number, open_record};
+use self::threads::time_of_threads;
 
 /// Flows between two waits for the writer: what arrives in 25 ms at 20,000 requests a second.
 const FLOWS_PER_ROUND: u64 = 500;
 const BODY_BYTES: usize = 1024;
+const REQUEST_HEAD: &str = "POST /v1/messages?beta=true HTTP/1.1\r\n\
+    Host: api.example.com\r\n\
+    Accept: application/json\r\n\
+    Content-Type: application/json\r\n\
+    User-Agent: agent/1.2.3 (linux; x86_64)\r\n\
+    Authorization: Bearer sk-0123456789abcdef0123456789abcdef\r\n\
+    X-Request-Id: 0123456789\r\n\
+    Content-Length: 1024\r\n\r\n";
+const RESPONSE_HEAD: &str = "HTTP/1.1 200 OK\r\n\
+    Date: Mon, 02 Mar 2026 09:00:00 GMT\r\n\
+    Content-Type: application/json\r\n\
+    Content-Length: 1024\r\n\
+    Server: test\r\n\
+    Cache-Control: no-store\r\n\
+    X-Request-Id: 0123456789\r\n\r\n";
 
 /// The one that the program uses.
 #[global_allocator]
@@ -46,20 +63,11 @@ fn main() {
     let unique = arguments.next().is_some_and(|text| text == "unique");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("oriel.db");
-    let store = Store::open(&path, StoreOptions::new(Redaction::Basic)).unwrap();
-    let run = store
-        .begin_run(NewRun {
-            name: None,
-            argv: Vec::new(),
-            started_at: Timestamp(0),
-            kind: RunKind::Demo,
-        })
-        .unwrap();
-    let recorder = store.recorder(run);
+    let (store, run, recorder) = open_record(&path);
     let began = Instant::now();
     let pushing = push_all(&recorder, flows, unique);
     let wall = began.elapsed();
-    let writing = thread_time("oriel-store");
+    let writing = time_of_threads("oriel-store");
     let per_flow = |time: Duration| time.as_secs_f64() * 1e6 / flows as f64;
     println!(
         "{flows} flows, bodies {}",
@@ -184,12 +192,12 @@ fn copy(reader: &Reader, path: &std::path::Path) {
 
 /// Pushes all flows; answers the time that pushing took.
 fn push_all(recorder: &Recorder, flows: u64, unique: bool) -> Duration {
-    let maker = Maker::new();
+    let made = Flows::new(unique);
     let mut pushing = Duration::ZERO;
     for round in 0..flows.div_ceil(FLOWS_PER_ROUND) {
         let first = round * FLOWS_PER_ROUND;
         let batches: Vec<Vec<Event>> = (first..first + FLOWS_PER_ROUND)
-            .map(|flow| maker.flow(flow, unique))
+            .map(|flow| made.events(flow))
             .collect();
         let began = Instant::now();
         for batch in batches {
@@ -201,125 +209,37 @@ fn push_all(recorder: &Recorder, flows: u64, unique: bool) -> Duration {
     pushing
 }
 
-/// What flows share.
-struct Maker {
-    client: Arc<ConnectionFacts>,
-    upstream: Arc<UpstreamFacts>,
-    route: Arc<Route>,
+/// Flows whose bodies are all the same, or all different.
+struct Flows {
+    maker: Maker,
     target: Target,
-    body: Bytes,
+    same_body: Option<Bytes>,
 }
 
-impl Maker {
-    fn new() -> Self {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000));
+impl Flows {
+    fn new(unique: bool) -> Self {
         Self {
-            client: Arc::new(ConnectionFacts {
-                connection: ConnectionId(1),
-                client_address: address.into(),
-                proxy_address: address.into(),
-                accepted_at: Timestamp(1),
-                front: Front::Connect,
-                user: None,
-                process: None,
-                hello: None,
-                tls: Err(NoTls::PlainHttp),
-                tls_done_at: None,
-            }),
-            upstream: Arc::new(UpstreamFacts {
-                proxy: None,
-                address,
-                local_address: address,
-                dial_started_at: Timestamp(1),
-                connected_at: Timestamp(2),
-                tls_done_at: None,
-                tls: None,
-                version: Some(Version::Http11),
-            }),
-            route: Arc::new(Route {
-                action: Action::Intercept,
-                rule: "intercept.hosts \"*\"".to_owned(),
-            }),
+            maker: Maker::new(50),
             target: Target::parse("api.example.com", 443).unwrap(),
-            body: body(0),
+            same_body: (!unique).then(|| body(0)),
         }
     }
 
-    fn flow(&self, number: u64, unique: bool) -> Vec<Event> {
-        let flow = FlowId(number);
-        let at = |part: i64| {
-            Timestamp(1_772_442_000_000_000 + i64::try_from(number).unwrap() * 50 + part)
-        };
-        let data = |salt: u64| match unique {
-            true => body(number * 2 + salt),
-            false => self.body.clone(),
-        };
-        let size = BodySize {
-            seen: BODY_BYTES as u64,
-            kept: BODY_BYTES as u64,
-        };
-        vec![
-            Event::FlowStarted(Box::new(FlowStarted {
-                flow,
-                at: at(0),
-                kind: FlowKind::Http,
-                connection: Arc::clone(&self.client),
-                scheme: Scheme::Https,
-                target: self.target.clone(),
-                route: Arc::clone(&self.route),
-                head: head(
-                    "POST /v1/messages?beta=true HTTP/1.1\r\nHost: api.example.com\r\nAccept: application/json\r\nContent-Type: application/json\r\nUser-Agent: agent/1.2.3 (linux; x86_64)\r\nAuthorization: Bearer sk-0123456789abcdef0123456789abcdef\r\nX-Request-Id: 0123456789\r\nContent-Length: 1024\r\n\r\n",
-                ),
-            })),
-            Event::UpstreamChosen {
-                flow,
-                at: at(1),
-                reused: true,
-                upstream: Arc::clone(&self.upstream),
-            },
-            Event::RequestData {
-                flow,
-                at: at(2),
-                data: data(0),
-            },
-            Event::RequestEnded {
-                flow,
-                at: at(3),
-                size,
-                trailers: None,
-            },
-            Event::ResponseStarted {
-                flow,
-                at: at(20),
-                head: head(
-                    "HTTP/1.1 200 OK\r\nDate: Mon, 02 Mar 2026 09:00:00 GMT\r\nContent-Type: application/json\r\nContent-Length: 1024\r\nServer: test\r\nCache-Control: no-store\r\nX-Request-Id: 0123456789\r\n\r\n",
-                ),
-            },
-            Event::ResponseData {
-                flow,
-                at: at(21),
-                data: data(1),
-            },
-            Event::ResponseEnded {
-                flow,
-                at: at(22),
-                size,
-                trailers: None,
-            },
-            Event::FlowEnded {
-                flow,
-                at: at(23),
-                outcome: Outcome::Completed,
-                tunnelled: None,
-            },
-        ]
+    fn events(&self, number: u64) -> Vec<Event> {
+        self.maker.events(Flow {
+            number,
+            target: &self.target,
+            request: self.message(REQUEST_HEAD, number * 2),
+            response: self.message(RESPONSE_HEAD, number * 2 + 1),
+        })
     }
-}
 
-fn head(text: &'static str) -> Head {
-    Head {
-        version: Version::Http11,
-        text: Bytes::copy_from_slice(text.as_bytes()),
+    fn message(&self, head: &str, number: u64) -> Message {
+        Message {
+            // A head of its own for each, as the engine has.
+            head: Bytes::copy_from_slice(head.as_bytes()),
+            body: self.same_body.clone().unwrap_or_else(|| body(number)),
+        }
     }
 }
 
@@ -328,12 +248,9 @@ fn body(number: u64) -> Bytes {
     let mut text = format!("{{\"number\":{number},\"messages\":[");
     let mut state = number;
     while text.len() < BODY_BYTES {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
         text.push_str(&format!(
             "{{\"role\":\"user\",\"id\":\"{:08x}\"}},",
-            state >> 32
+            next_number(&mut state) >> 32
         ));
     }
     text.truncate(BODY_BYTES);
@@ -354,17 +271,4 @@ fn thread_ticks(name: &str) -> (f64, f64) {
         }
     }
     sums
-}
-
-/// Processor time of the threads of this process that have this name.
-fn thread_time(name: &str) -> Duration {
-    let mut sum = 0;
-    for task in fs::read_dir("/proc/self/task").unwrap() {
-        let task = task.unwrap().path();
-        if fs::read_to_string(task.join("comm")).unwrap().trim() == name {
-            let schedstat = fs::read_to_string(task.join("schedstat")).unwrap();
-            sum += schedstat.split(' ').next().unwrap().parse::<u64>().unwrap();
-        }
-    }
-    Duration::from_nanos(sum)
 }

@@ -16,21 +16,19 @@
     reason = "a measuring program for the terminal"
 )]
 
+#[path = "made/flows.rs"]
+mod flows;
+
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use oriel_store::{
-    NewRun, Query, Reader, Recorder, Redaction, RunKind, Search, Store, StoreOptions, TextIndex,
-};
+use oriel_store::{Query, Reader, Recorder, Search, TextIndex};
 use traffic::rules::filter::{Filter, Words};
-use traffic::{
-    Action, BodySize, ConnectionFacts, ConnectionId, Event, FlowId, FlowKind, FlowStarted, Front,
-    Head, NoTls, Outcome, Route, Scheme, Target, Timestamp, UpstreamFacts, Version,
-};
+use traffic::{Event, Target, Timestamp};
+
+use self::flows::{Flow, Maker, Message, next_number, open_record};
 
 /// Words there are.
 const VOCABULARY: u64 = 20_000;
@@ -86,24 +84,15 @@ fn memory(name: &str) -> u64 {
 }
 
 fn capture(path: &Path, flows: u64) {
-    let store = Store::open(path, StoreOptions::new(Redaction::Basic)).unwrap();
-    let run = store
-        .begin_run(NewRun {
-            name: None,
-            argv: Vec::new(),
-            started_at: Timestamp(0),
-            kind: RunKind::Demo,
-        })
-        .unwrap();
-    let recorder = store.recorder(run);
+    let (store, _, recorder) = open_record(path);
     let making = Instant::now();
-    let maker = Maker::new();
+    let made = Flows::new();
     for number in 0..2000 {
-        drop(maker.flow(number));
+        drop(made.events(number));
     }
     let making = making.elapsed().as_secs_f64() / 2000.0;
     let began = Instant::now();
-    push_all(&recorder, &maker, flows);
+    push_all(&recorder, &made, flows);
     let took = began.elapsed().as_secs_f64();
     told("flows", flows.to_string());
     told(
@@ -124,9 +113,9 @@ fn capture(path: &Path, flows: u64) {
     );
 }
 
-fn push_all(recorder: &Recorder, maker: &Maker, flows: u64) {
+fn push_all(recorder: &Recorder, made: &Flows, flows: u64) {
     for number in 0..flows {
-        recorder.handle_events(maker.flow(number));
+        recorder.handle_events(made.events(number));
         // The writer is to keep up; a queue that grows would not be sustained.
         if number.is_multiple_of(5_000) {
             recorder.flush(Duration::from_secs(60)).unwrap();
@@ -251,127 +240,52 @@ fn searches(path: &Path) {
     }
 }
 
-/// What flows share.
-struct Maker {
-    client: Arc<ConnectionFacts>,
-    upstream: Arc<UpstreamFacts>,
-    route: Arc<Route>,
+/// Flows with several hosts and statuses, and bodies of words.
+struct Flows {
+    maker: Maker,
     targets: Vec<Target>,
     words: Vec<String>,
 }
 
-impl Maker {
+impl Flows {
     fn new() -> Self {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000));
+        let targets = HOSTS.map(|host| Target::parse(host, 443).unwrap());
         Self {
-            client: Arc::new(ConnectionFacts {
-                connection: ConnectionId(1),
-                client_address: address.into(),
-                proxy_address: address.into(),
-                accepted_at: Timestamp(1),
-                front: Front::Connect,
-                user: None,
-                process: None,
-                hello: None,
-                tls: Err(NoTls::PlainHttp),
-                tls_done_at: None,
-            }),
-            upstream: Arc::new(UpstreamFacts {
-                proxy: None,
-                address,
-                local_address: address,
-                dial_started_at: Timestamp(1),
-                connected_at: Timestamp(2),
-                tls_done_at: None,
-                tls: None,
-                version: Some(Version::Http11),
-            }),
-            route: Arc::new(Route {
-                action: Action::Intercept,
-                rule: "intercept.hosts \"*\"".to_owned(),
-            }),
-            targets: HOSTS
-                .iter()
-                .map(|host| Target::parse(host, 443).unwrap())
-                .collect(),
+            maker: Maker::new(50),
+            targets: targets.into(),
             words: (0..VOCABULARY).map(word).collect(),
         }
     }
 
-    fn flow(&self, number: u64) -> Vec<Event> {
-        let flow = FlowId(number);
-        let at = |part: i64| {
-            Timestamp(1_772_442_000_000_000 + i64::try_from(number).unwrap() * 50 + part)
-        };
+    fn events(&self, number: u64) -> Vec<Event> {
         let host = usize::try_from(number % 4).unwrap();
         let status = match number % 100 {
             0 => 500,
             1..5 => 404,
             _ => 200,
         };
-        let (request, response) = (self.body(number * 2), self.body(number * 2 + 1));
-        let size = |body: &Bytes| BodySize {
-            seen: body.len() as u64,
-            kept: body.len() as u64,
-        };
-        let (request_size, response_size) = (size(&request), size(&response));
-        vec![
-            Event::FlowStarted(Box::new(FlowStarted {
-                flow,
-                at: at(0),
-                kind: FlowKind::Http,
-                connection: Arc::clone(&self.client),
-                scheme: Scheme::Https,
-                target: self.targets.get(host).unwrap().clone(),
-                route: Arc::clone(&self.route),
-                head: head(format!(
-                    "POST /v1/things/{} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nUser-Agent: agent/1.2.3\r\nAuthorization: Bearer sk-0123456789abcdef\r\n\r\n",
-                    number % 1000,
-                    HOSTS.get(host).unwrap(),
-                )),
-            })),
-            Event::UpstreamChosen {
-                flow,
-                at: at(1),
-                reused: true,
-                upstream: Arc::clone(&self.upstream),
+        let request = format!(
+            "POST /v1/things/{} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
+            User-Agent: agent/1.2.3\r\nAuthorization: Bearer sk-0123456789abcdef\r\n\r\n",
+            number % 1000,
+            HOSTS.get(host).unwrap(),
+        );
+        let response = format!(
+            "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nServer: test\r\n\
+            X-Request-Id: {number}\r\n\r\n"
+        );
+        self.maker.events(Flow {
+            number,
+            target: self.targets.get(host).unwrap(),
+            request: Message {
+                head: request.into(),
+                body: self.body(number * 2),
             },
-            Event::RequestData {
-                flow,
-                at: at(2),
-                data: request,
+            response: Message {
+                head: response.into(),
+                body: self.body(number * 2 + 1),
             },
-            Event::RequestEnded {
-                flow,
-                at: at(3),
-                size: request_size,
-                trailers: None,
-            },
-            Event::ResponseStarted {
-                flow,
-                at: at(20),
-                head: head(format!(
-                    "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nServer: test\r\nX-Request-Id: {number}\r\n\r\n"
-                )),
-            },
-            Event::ResponseData {
-                flow,
-                at: at(21),
-                data: response,
-            },
-            Event::ResponseEnded {
-                flow,
-                at: at(22),
-                size: response_size,
-                trailers: None,
-            },
-            Event::FlowEnded {
-                flow,
-                at: at(23),
-                outcome: Outcome::Completed,
-                tunnelled: None,
-            },
-        ]
+        })
     }
 
     /// Words of a language: the more frequent one is, the shorter it is.
@@ -379,11 +293,8 @@ impl Maker {
         let mut text = String::from("{\"text\":\"");
         let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         for _ in 0..WORDS {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
             // The cube of an even number in 0..1 is small more often.
-            let part = (state >> 40) as f64 / (1_u64 << 24) as f64;
+            let part = (next_number(&mut state) >> 40) as f64 / (1_u64 << 24) as f64;
             let place = part * part * part * VOCABULARY as f64;
             #[expect(
                 clippy::cast_possible_truncation,
@@ -415,11 +326,4 @@ fn word(number: u64) -> String {
         rest /= 16;
     }
     word
-}
-
-fn head(text: String) -> Head {
-    Head {
-        version: Version::Http11,
-        text: Bytes::from(text),
-    }
 }

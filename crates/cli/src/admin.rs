@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use proxy::{Control, Metrics};
@@ -21,6 +21,7 @@ use crate::downloads::{Download, attachment};
 use crate::exit::Exit;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_BYTES_MAX, ADMIN_TIMEOUT};
 use crate::problem::Problem;
+use crate::record_status;
 use crate::wiring::listen_problem;
 
 /// A bound admin port.
@@ -265,21 +266,14 @@ impl Answer {
 impl Status {
     /// What the engine and the store count, for monitoring systems.
     fn to_openmetrics(&self) -> String {
-        let lost = self.recorder.as_ref().map(|recorder| {
-            format!(
-                "# TYPE oriel_store_lost_events counter\n\
-                 # HELP oriel_store_lost_events Events that the store had no room for.\n\
-                 oriel_store_lost_events_total {}\n",
-                recorder.losses().events
-            )
-        });
+        let record = self.recorder.as_ref().map(record_status::to_openmetrics);
         let archive = self
             .archive
             .as_ref()
             .map(|archive| archive::to_openmetrics(&archive.status()));
         let engine = self.control.as_ref().map(Control::metrics);
         let engine = engine.unwrap_or_default();
-        let further = [lost, archive].into_iter().flatten().collect::<String>();
+        let further = [record, archive].into_iter().flatten().collect::<String>();
         engine.to_openmetrics(&further)
     }
 
@@ -303,10 +297,21 @@ impl Status {
         proxy.chain(admin).collect()
     }
 
-    pub(crate) fn to_json(&self) -> serde_json::Value {
+    fn store_json(&self, path: &Path) -> serde_json::Value {
         let recorder = self.recorder.as_ref();
-        let queued = recorder.map(Recorder::queued);
-        let trouble = recorder.and_then(Recorder::trouble);
+        let mut store = recorder.map_or_else(|| serde_json::json!({}), record_status::to_json);
+        store["backend"] = "sqlite".into();
+        store["path"] = serde_json::json!(path);
+        store["archive"] = self
+            .archive
+            .as_ref()
+            .map_or(serde_json::Value::Null, |archive| {
+                archive::to_json(&archive.status())
+            });
+        store
+    }
+
+    pub(crate) fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
             "schema": "oriel.status/1",
             "running": true,
@@ -316,15 +321,7 @@ impl Status {
             "started_at": store::json::rfc3339(self.started_at),
             "listeners": self.listeners(),
             "session": self.run.map(|run| run.to_string()),
-            "store": self.database.as_ref().map(|path| serde_json::json!({
-                "backend": "sqlite",
-                "path": path,
-                "lost_events": recorder.map(|recorder| recorder.losses().events),
-                "queued_events": queued.map(|queued| queued.events),
-                "queued_bytes": queued.map(|queued| queued.bytes),
-                "last_error": trouble.map(|trouble| trouble.to_string()),
-                "archive": self.archive.as_ref().map(|archive| archive::to_json(&archive.status())),
-            })),
+            "store": self.database.as_ref().map(|path| self.store_json(path)),
             "connections": self.control.as_ref().map(|control| control.metrics().active_connections),
             "log": self.log,
         })

@@ -38,6 +38,7 @@ mod problem;
 mod progress;
 mod quantity;
 mod question;
+mod record_status;
 mod retention;
 mod run_folder;
 mod runtime;

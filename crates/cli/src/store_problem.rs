@@ -23,6 +23,9 @@ pub(crate) fn store_problem(error: &StoreError) -> Problem {
             .fix("move the file away, or use another folder:  --data DIR"),
         StoreError::DiskFull => Problem::new("ORL0706", Exit::Storage, what)
             .fix("free some space, or use another folder:  --data DIR"),
+        StoreError::SpoolFull => Problem::new("ORL0706", Exit::Storage, what)
+            .why("the database could not be written for long")
+            .fix("look at what oriel status says of it, or allow more:  database.spool_bytes_max"),
         StoreError::UnknownId(unknown) => unknown_id(unknown),
         StoreError::BadCursor => Problem::new("ORL0001", Exit::Usage, what),
         StoreError::NoTexts => Problem::new("ORL0711", Exit::Storage, what)

@@ -12,7 +12,7 @@ use crate::path::PathSays;
 use crate::{Body, Glance, HostClass, Identity, Link, TrafficType, identity, mcp};
 
 /// Tells what requests are. It remembers nothing of them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Interpreter {
     /// Hosts where models are asked, besides those that are known.
     llm_hosts: HostPatterns,

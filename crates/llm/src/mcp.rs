@@ -6,7 +6,7 @@ use memchr::memmem::Finder;
 use crate::json::Value;
 
 /// Finds JSON-RPC messages of the protocol.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Messages {
     marker: Finder<'static>,
 }

@@ -87,6 +87,18 @@ fn open_once(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
+/// A database in memory: an empty one, or one that was serialized.
+pub(crate) fn open_in_memory(serialized: Option<&[u8]>) -> Result<Connection, StoreError> {
+    let mut connection = Connection::open_in_memory()?;
+    if let Some(content) = serialized {
+        connection.deserialize_read_exact(c"main", content, content.len(), false)?;
+    }
+    connection.pragma_update(None, "foreign_keys", false)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    migrate(&mut connection)?;
+    Ok(connection)
+}
+
 /// Opens an existing file for reading.
 pub(crate) fn open_for_reading(path: &Path) -> Result<Connection, StoreError> {
     let exists = path

@@ -41,6 +41,9 @@ pub enum StoreError {
     /// The disk, or the quota, is full.
     #[error("the disk is full")]
     DiskFull,
+    /// What waits beside the database takes as much as it may.
+    #[error("the spool is full")]
+    SpoolFull,
     /// No such run or flow.
     #[error(transparent)]
     UnknownId(#[from] crate::UnknownId),
@@ -91,6 +94,7 @@ impl StoreError {
         match self {
             Self::Locked
             | Self::DiskFull
+            | Self::SpoolFull
             | Self::NotWritable { .. }
             | Self::Damaged { .. }
             | Self::Unavailable { .. } => true,
@@ -149,4 +153,16 @@ impl From<rusqlite::Error> for StoreError {
             },
         }
     }
+}
+
+/// An error with its causes.
+pub(crate) fn in_one_line(error: &StoreError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text.replace(['\n', '\r'], " ")
 }

@@ -10,6 +10,7 @@ mod places;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, ffi};
 use uuid::Uuid;
@@ -18,7 +19,7 @@ use self::connections::Connections;
 use self::places::Places;
 use crate::flow_record::trace_bits;
 use crate::ingest::arrivals::Arrivals;
-use crate::ingest::bodies::{Bodies, Remembered, read_body};
+use crate::ingest::bodies::{Bodies, Remembered, read_body, read_parts};
 use crate::ingest::meaning::{MarkRow, place_mark, place_session};
 use crate::limits::INLINE_MESSAGE_BYTES_MAX;
 use crate::reader::detail;
@@ -74,12 +75,23 @@ impl Importer {
 
     /// Stores flows, all or none; they are durable when this returns. Nothing of them is masked here.
     pub fn insert(&mut self, flows: &[FlowRecord]) -> Result<Imported, StoreError> {
-        self.insert_parts(&[], flows, &[])
+        self.insert_parts(&[], flows, &[], Meeting::Replace)
     }
 
     /// Stores flows, runs and gaps, all or none.
     pub fn insert_batch(&mut self, batch: &ArchiveBatch) -> Result<Imported, StoreError> {
-        self.insert_parts(&batch.runs, &batch.flows, &batch.gaps)
+        self.insert_parts(&batch.runs, &batch.flows, &batch.gaps, Meeting::Replace)
+    }
+
+    /// Stores what the writer of this file could not: flows that ended, of which the file may have the
+    /// beginning.
+    pub(crate) fn complete(&mut self, batch: &ArchiveBatch) -> Result<Imported, StoreError> {
+        self.insert_parts(&batch.runs, &batch.flows, &batch.gaps, Meeting::Complete)
+    }
+
+    /// How long to wait for others that write.
+    pub(crate) fn wait_at_most(&self, patience: Duration) -> Result<(), StoreError> {
+        Ok(self.connection.busy_timeout(patience)?)
     }
 
     fn insert_parts(
@@ -87,8 +99,9 @@ impl Importer {
         runs: &[Arc<RunRecord>],
         flows: &[FlowRecord],
         gaps: &[GapRecord],
+        meeting: Meeting,
     ) -> Result<Imported, StoreError> {
-        let done = self.insert_all(runs, flows, gaps);
+        let done = self.insert_all(runs, flows, gaps, meeting);
         if done.is_err() {
             // What was remembered may have been taken back.
             self.runs.clear();
@@ -103,6 +116,7 @@ impl Importer {
         runs: &[Arc<RunRecord>],
         flows: &[FlowRecord],
         gaps: &[GapRecord],
+        meeting: Meeting,
     ) -> Result<Imported, StoreError> {
         let transaction =
             Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
@@ -113,6 +127,7 @@ impl Importer {
         }
         let mut writing = Writing {
             connection: &transaction,
+            meeting,
             bodies,
             arrivals: Arrivals::default(),
             runs: &mut self.runs,
@@ -143,9 +158,20 @@ impl Importer {
     }
 }
 
+/// What happens to a flow that is stored already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meeting {
+    /// It becomes what comes, unless less is known of that.
+    Replace,
+    /// One that was stored with its end stays. Of another the beginnings of bodies may be there, and what
+    /// comes is the rest.
+    Complete,
+}
+
 /// One transaction.
 struct Writing<'c, 'i> {
     connection: &'c Connection,
+    meeting: Meeting,
     bodies: Bodies<'c>,
     arrivals: Arrivals,
     runs: &'i mut HashMap<String, RunId>,
@@ -166,6 +192,15 @@ struct Stored {
     response_body: Option<i64>,
 }
 
+impl Stored {
+    fn body(&self, message: Message) -> Option<i64> {
+        match message {
+            Message::Request => self.request_body,
+            Message::Response => self.response_body,
+        }
+    }
+}
+
 impl Writing<'_, '_> {
     /// Stores what is stored once per transaction; answers which bodies are known to be stored.
     fn end(mut self) -> Result<Remembered, StoreError> {
@@ -183,7 +218,11 @@ impl Writing<'_, '_> {
             self.insert(id, flow)?;
             return Ok(Done::Added);
         };
-        if self.is_known(id, flow)? {
+        let is_known = match self.meeting {
+            Meeting::Replace => self.is_known(id, flow)?,
+            Meeting::Complete => self.has_ended(id)?,
+        };
+        if is_known {
             return Ok(Done::Unchanged);
         }
         self.update(&stored, run, flow)?;
@@ -247,6 +286,12 @@ impl Writing<'_, '_> {
         // A flow that is open has bodies and messages in the making.
         let is_same = known == flow.detail && known.row.state != FlowState::Open;
         Ok(is_same || reopens)
+    }
+
+    /// Whether a flow was stored with its end, and not only found to be interrupted.
+    fn has_ended(&self, id: FlowRef) -> Result<bool, StoreError> {
+        let known = detail::read(self.connection, id)?;
+        Ok(known.is_some_and(|known| known.request_kept_bytes.is_some()))
     }
 
     fn insert(&mut self, id: FlowRef, flow: &FlowRecord) -> Result<(), StoreError> {
@@ -335,10 +380,17 @@ impl Writing<'_, '_> {
                 later.detail,
                 later.session,
             ])?;
-        // A body that was in parts is whole now.
-        self.connection
-            .prepare_cached("DELETE FROM body_parts WHERE flow = ?1")?
-            .execute([stored.row])?;
+        // A body that was in parts is whole now; with no more to come its parts stay.
+        for (message, body) in [
+            (Message::Request, later.request_body),
+            (Message::Response, later.response_body),
+        ] {
+            if body.is_some() || self.meeting == Meeting::Replace {
+                self.connection
+                    .prepare_cached("DELETE FROM body_parts WHERE flow = ?1 AND message = ?2")?
+                    .execute((stored.row, message.as_str()))?;
+            }
+        }
         self.connection
             .prepare_cached("INSERT INTO flow_changes (flow) VALUES (?1)")?
             .execute([stored.row])?;
@@ -372,17 +424,9 @@ impl Writing<'_, '_> {
                 }
                 None => None,
             },
-            request_body: self.body(
-                Message::Request,
-                flow.request_body.as_deref(),
-                stored.and_then(|stored| stored.request_body),
-            )?,
+            request_body: self.body(Message::Request, flow.request_body.as_deref(), stored)?,
             request_size: size(detail.row.request_bytes),
-            response_body: self.body(
-                Message::Response,
-                flow.response_body.as_deref(),
-                stored.and_then(|stored| stored.response_body),
-            )?,
+            response_body: self.body(Message::Response, flow.response_body.as_deref(), stored)?,
             response_size: size(detail.row.response_bytes),
             detail: parts::pack(detail),
             session: self.session(detail.row.session.as_ref())?,
@@ -410,15 +454,23 @@ impl Writing<'_, '_> {
         &mut self,
         message: Message,
         body: Option<&[u8]>,
-        stored: Option<i64>,
+        stored: Option<&Stored>,
     ) -> Result<Option<i64>, StoreError> {
         let Some(body) = body.filter(|body| !body.is_empty()) else {
             return Ok(None);
         };
-        if let Some(stored) = stored
-            && read_body(self.connection, stored)? == body
+        let Some(stored) = stored else {
+            return Ok(Some(self.bodies.store_bytes(message, body)?));
+        };
+        if self.meeting == Meeting::Complete {
+            let mut whole = read_parts(self.connection, stored.row, message)?;
+            whole.extend_from_slice(body);
+            return Ok(Some(self.bodies.store_bytes(message, &whole)?));
+        }
+        if let Some(known) = stored.body(message)
+            && read_body(self.connection, known)? == body
         {
-            return Ok(Some(stored));
+            return Ok(Some(known));
         }
         Ok(Some(self.bodies.store_bytes(message, body)?))
     }
@@ -554,7 +606,8 @@ fn end_run(connection: &Connection, id: RunId, run: &RunRecord) -> Result<(), St
     Ok(())
 }
 
-fn insert_run(connection: &Connection, run: &RunRecord) -> Result<RunId, StoreError> {
+/// Makes the row of a run; answers its id here.
+pub(crate) fn insert_run(connection: &Connection, run: &RunRecord) -> Result<RunId, StoreError> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO runs (id, uuid, kind, name, argv, pid, started_at, ended_at, exit_code, signal,
            origin)

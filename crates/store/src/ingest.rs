@@ -1,8 +1,9 @@
 //! The writer thread: takes events from the queue, assembles flows, writes them in batches.
 //!
 //! One batch is one transaction. When a write fails for a reason of the place (disk full, locked,
-//! no permission) the batch is kept and tried again, while the queue fills and then drops, counted;
-//! traffic never waits. Nothing but this thread writes flows.
+//! no permission) the batch goes to the spool ([`detour`]). When that does not go either the batch is
+//! kept and tried again, while the queue fills and then drops, counted; traffic never waits. Nothing
+//! but this thread writes flows of this process.
 
 pub(crate) mod queue;
 
@@ -11,6 +12,7 @@ mod assemble;
 mod binder;
 pub(crate) mod bodies;
 mod connections;
+mod detour;
 pub(crate) mod head;
 pub(crate) mod meaning;
 mod messages;
@@ -32,36 +34,46 @@ use traffic::rules::capture::CaptureRules;
 use traffic::rules::redact::Redaction;
 
 use self::assemble::Assembler;
+use self::detour::Detour;
 use self::queue::{Item, Queue, Taken, Trouble};
 use self::rows::Rows;
-use crate::limits::{OPEN_BODY_BYTES_MAX, RETRY_PAUSE_MAX, RETRY_PAUSE_MIN};
+use crate::error::in_one_line;
+use crate::limits::{OPEN_BODY_BYTES_MAX, RETRY_PAUSE_MAX, RETRY_PAUSE_MIN, SPOOL_OPEN_BYTES_MAX};
 use crate::recorder::Losses;
+use crate::spool::Spool;
 use crate::{EndRun, Message, RunId, StoreError};
 
 /// Tries after the store began to close, before what is left is given up.
 const CLOSING_TRIES_MAX: u32 = 3;
 
+/// What a writer is told.
+#[derive(Debug)]
+pub(crate) struct Orders {
+    /// Which credentials are masked.
+    pub(crate) redaction: Redaction,
+    pub(crate) interpreter: Interpreter,
+    /// What is kept.
+    pub(crate) rules: Arc<CaptureRules>,
+    /// Where flows go while the database cannot be written.
+    pub(crate) spool: Option<Arc<Spool>>,
+}
+
 /// Runs until the queue is closed and empty, or what is left cannot be written.
 pub(crate) fn write_queue(
     connection: &Connection,
     queue: &Queue,
-    redaction: Redaction,
-    interpreter: Interpreter,
-    rules: Arc<CaptureRules>,
+    orders: &Orders,
 ) -> Result<(), StoreError> {
-    let mut writer = Writer {
-        rows: Rows::prepare(connection, redaction, interpreter)?,
-        assembler: Assembler::new(rules),
-        ends: Vec::new(),
-    };
+    let mut writer = Writer::new(connection, orders)?;
     let mut empty = Vec::new();
     let mut outcome = Ok(());
-    while let Some(taken) = queue.take(empty) {
+    while let Some(taken) = queue.take(empty, writer.patience()) {
         let Taken {
             mut items,
             dropped,
             ticket,
         } = taken;
+        let is_idle = items.is_empty() && writer.trouble().is_none();
         for (run, losses) in dropped {
             writer.assembler.note_dropped_bodies(run, losses);
         }
@@ -69,17 +81,20 @@ pub(crate) fn write_queue(
             writer.assemble(item);
         }
         empty = items;
-        let given_up = match writer.store(queue) {
-            Ok(()) => Losses::default(),
-            Err(error) => {
+        if !is_idle {
+            let lost = writer.store(queue).unwrap_or_else(|error| {
                 error!(%error, "a batch of flows could not be stored");
                 outcome = Err(error);
                 writer.ends.clear();
                 writer.assembler.give_up()
-            }
-        };
-        queue.settle(ticket, given_up);
+            });
+            queue.settle(ticket, lost, writer.trouble());
+        }
+        if let Some(detour) = &mut writer.detour {
+            detour.merge_some();
+        }
     }
+    writer.end();
     outcome
 }
 
@@ -88,9 +103,23 @@ struct Writer<'c> {
     assembler: Assembler,
     /// Runs that ended and whose row does not say so yet.
     ends: Vec<(RunId, EndRun)>,
+    detour: Option<Detour<'c>>,
 }
 
-impl Writer<'_> {
+impl<'c> Writer<'c> {
+    fn new(connection: &'c Connection, orders: &'c Orders) -> Result<Self, StoreError> {
+        let interpreter = orders.interpreter.clone();
+        let spool = orders.spool.as_deref();
+        Ok(Self {
+            rows: Rows::prepare(connection, orders.redaction, interpreter)?,
+            assembler: Assembler::new(Arc::clone(&orders.rules)),
+            ends: Vec::new(),
+            detour: spool
+                .map(|spool| Detour::new(connection, spool, orders))
+                .transpose()?,
+        })
+    }
+
     fn assemble(&mut self, item: Item) {
         match item {
             Item::Events(run, events) => {
@@ -106,8 +135,24 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes what is pending; tries again as long as that may help.
-    fn store(&mut self, queue: &Queue) -> Result<(), StoreError> {
+    /// How long to wait for something to store when there is more to do than that.
+    fn patience(&self) -> Option<Duration> {
+        self.detour.as_ref().and_then(Detour::patience)
+    }
+
+    /// Why what was stored last is not in the database.
+    fn trouble(&self) -> Option<Trouble> {
+        self.detour.as_ref().and_then(Detour::trouble)
+    }
+
+    /// Writes what is pending, to the database or beside it; tries again as long as that may help.
+    /// Answers what is lost by that.
+    fn store(&mut self, queue: &Queue) -> Result<Losses, StoreError> {
+        if !self.detour.as_ref().is_none_or(Detour::tries_database)
+            && let Some(lost) = self.store_aside()
+        {
+            return Ok(lost);
+        }
         let mut pause = RETRY_PAUSE_MIN;
         let mut closing_tries = 0;
         loop {
@@ -116,7 +161,10 @@ impl Writer<'_> {
                     if pause > RETRY_PAUSE_MIN {
                         info!("flows are stored again");
                     }
-                    return Ok(());
+                    if let Some(detour) = &mut self.detour {
+                        detour.end();
+                    }
+                    return Ok(Losses::default());
                 }
                 Err(error) => error,
             };
@@ -124,14 +172,48 @@ impl Writer<'_> {
             if !error.is_trouble_of_the_place() {
                 return Err(error);
             }
+            let trouble = trouble(&error);
+            if let Some(detour) = &mut self.detour {
+                detour.begin(&error, trouble.clone());
+                if let Some(lost) = self.store_aside() {
+                    return Ok(lost);
+                }
+            }
             warn!(%error, pause_ms = pause.as_millis(), "flows cannot be stored now");
-            if queue.pause(trouble(&error), pause) {
+            if queue.pause(trouble, pause) {
                 closing_tries += 1;
                 if closing_tries >= CLOSING_TRIES_MAX {
                     return Err(error);
                 }
             }
             pause = next_pause(pause);
+        }
+    }
+
+    /// Stores beside the database what ended; `None` if that does not go either. What is open stays in
+    /// memory, within bounds: answers what that loses.
+    fn store_aside(&mut self) -> Option<Losses> {
+        let detour = self.detour.as_mut()?;
+        detour.store(&mut self.assembler, &mut self.ends).ok()?;
+        Some(self.assembler.bound_open(SPOOL_OPEN_BYTES_MAX))
+    }
+
+    /// All is stored, if need be beside the database: merges what is there, if that goes.
+    fn end(&mut self) {
+        let is_taken = self.detour.as_ref().is_some_and(Detour::is_taken);
+        let stored = if is_taken { self.store_once() } else { Ok(()) };
+        let Some(detour) = &mut self.detour else {
+            return;
+        };
+        match stored {
+            Ok(()) => {
+                detour.end();
+                detour.merge_all();
+            }
+            Err(error) => {
+                warn!(%error, "flows wait in the spool until an oriel can write to the database");
+                self.rows.undo();
+            }
         }
     }
 
@@ -228,7 +310,7 @@ fn trouble(error: &StoreError) -> Trouble {
     match error {
         StoreError::Locked => Trouble::Locked,
         StoreError::DiskFull => Trouble::DiskFull,
-        _ => Trouble::Other,
+        _ => Trouble::Other(in_one_line(error)),
     }
 }
 

@@ -54,6 +54,7 @@ mod run;
 mod search;
 mod sessions;
 mod shipper;
+mod spool;
 mod store;
 
 pub mod json;
@@ -89,5 +90,6 @@ pub use run::{EndRun, FailureGroup, HostCount, NewRun, Percentiles, Run, RunKind
 pub use search::{Excerpt, Hit, Hits, Search, SearchCursor, TextIndex, TextIndexer, TextPart};
 pub use sessions::SessionEditor;
 pub use shipper::{Shipper, ShipperOptions, ShipperState, ShipperStatus, ShipperWatch};
+pub use spool::Spooled;
 pub use store::{Store, StoreOptions};
 pub use traffic::rules::redact::Redaction;

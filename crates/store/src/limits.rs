@@ -128,6 +128,25 @@ pub const TAGS_MAX: usize = 32;
 /// Bytes of the note of a flow: it is shown beside the flow in lists.
 pub const NOTE_BYTES_MAX: usize = 4096;
 
+/// Bytes that the spool takes at most, unless it is said otherwise: a minute and more of what a fast
+/// upstream sends.
+pub const SPOOL_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// How long the writer waits for another process that writes, if there is a spool: the queue has room for
+/// what comes meanwhile. Whoever writes in small transactions is done by then.
+pub const SPOOL_AFTER: Duration = Duration::from_secs(1);
+/// How long it waits once it goes on into the spool, each time it tries the database.
+pub const SPOOL_BUSY_TIMEOUT: Duration = Duration::from_millis(100);
+/// Pause between two of these tries.
+pub const SPOOL_RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// A file of the spool is finished when it has grown to this: what is damaged loses no more, and what is
+/// merged is given back bit by bit.
+pub const SEGMENT_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Bytes of flows that go into the spool as one content: it is built in memory.
+pub const SPOOL_CONTENT_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of bodies and messages of open flows that stay in memory while the database cannot be written;
+/// of more, nothing is kept.
+pub const SPOOL_OPEN_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Rows that are removed in one transaction: a few milliseconds in which nobody else writes.
 pub const REMOVAL_ROWS_MAX: usize = 200;
 /// Pause between two of those transactions, in which the writer has its turn.

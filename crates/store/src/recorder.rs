@@ -6,6 +6,7 @@ use std::time::Duration;
 use traffic::Event;
 
 use crate::ingest::queue::Queue;
+use crate::spool::{Spool, Spooled};
 use crate::{RunId, StoreError};
 
 /// Takes the events of one run. Cheap to clone.
@@ -13,6 +14,7 @@ use crate::{RunId, StoreError};
 pub struct Recorder {
     run: RunId,
     queue: Arc<Queue>,
+    spool: Arc<Spool>,
 }
 
 /// What could not be recorded.
@@ -34,8 +36,8 @@ pub struct Queued {
 }
 
 impl Recorder {
-    pub(crate) fn new(run: RunId, queue: Arc<Queue>) -> Self {
-        Self { run, queue }
+    pub(crate) fn new(run: RunId, queue: Arc<Queue>, spool: Arc<Spool>) -> Self {
+        Self { run, queue, spool }
     }
 
     /// The run.
@@ -55,17 +57,30 @@ impl Recorder {
         self.queue.flush(deadline)
     }
 
-    /// Why nothing can be written now: the last try failed, and what was queued since then waits.
-    /// Nothing is lost by that until the queue is full. `None` once a try has succeeded.
+    /// Why nothing can be stored now, in the database or in the spool: what came since then waits in the
+    /// queue. Nothing is lost by that until it is full. `None` once a try has succeeded.
     #[must_use]
     pub fn trouble(&self) -> Option<StoreError> {
         self.queue.trouble()
+    }
+
+    /// Why the database cannot be written now, while what comes is stored in the spool. `None` once it
+    /// can be.
+    #[must_use]
+    pub fn detour(&self) -> Option<StoreError> {
+        self.queue.detour()
     }
 
     /// What waits for the writer, over all runs of this store.
     #[must_use]
     pub fn queued(&self) -> Queued {
         self.queue.queued()
+    }
+
+    /// What is in the spool beside the database, over all processes that write to it. Looks at the folder.
+    #[must_use]
+    pub fn spooled(&self) -> Spooled {
+        self.spool.usage()
     }
 
     /// What could not be recorded so far, over all runs of this store.

@@ -21,6 +21,7 @@ use traffic::Timestamp;
 use self::cursor::Outbox;
 pub(crate) use self::cursor::{count_waiting, read_gaps};
 use self::lease::Lease;
+use crate::error::in_one_line;
 use crate::limits::{
     SHIP_FLOWS_MAX, SHIP_PAUSE, SHIP_RETRY_PAUSE_MAX, SHIP_RETRY_PAUSE_MIN, SHIP_RUNS_MAX,
     SHIP_STATUS_PAUSE,
@@ -392,7 +393,7 @@ impl Copier<'_> {
     /// Tells what went wrong. The connection is not used again.
     fn note(&mut self, error: &StoreError) {
         self.archive = None;
-        let text = one_line(error);
+        let text = in_one_line(error);
         let before = self.shared.state.lock().status.last_error.clone();
         let is_new = before.is_none_or(|(_, before)| before != text);
         let was_failing = self.shared.state.lock().status.state == ShipperState::Failing;
@@ -448,23 +449,11 @@ fn write(
     }
 }
 
-/// An error with its causes.
-fn one_line(error: &StoreError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text.replace(['\n', '\r'], " ")
-}
-
 #[expect(
     clippy::disallowed_methods,
     reason = "a thread of its own, beside any runtime"
 )]
-fn instant() -> Instant {
+pub(crate) fn instant() -> Instant {
     Instant::now()
 }
 

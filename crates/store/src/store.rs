@@ -14,10 +14,13 @@ use uuid::Uuid;
 
 use crate::database;
 use crate::ingest::queue::Queue;
-use crate::ingest::write_queue;
-use crate::limits::{CHANGES_KEPT, CLOSE_TIMEOUT, QUEUE_BYTES_MAX, QUEUE_EVENTS_MAX};
+use crate::ingest::{Orders, write_queue};
+use crate::limits::{
+    CHANGES_KEPT, CLOSE_TIMEOUT, QUEUE_BYTES_MAX, QUEUE_EVENTS_MAX, SPOOL_BYTES_MAX,
+};
 use crate::process::ProcessMark;
-use crate::{EndRun, Losses, NewRun, Recorder, RunId, StoreError};
+use crate::spool::Spool;
+use crate::{EndRun, Losses, NewRun, Origin, Recorder, RunId, RunRecord, StoreError};
 
 /// Tries to find a run id that is free. There are a million of them.
 const RUN_ID_TRIES_MAX: usize = 1000;
@@ -35,6 +38,9 @@ pub struct StoreOptions {
     pub queue_bytes_max: usize,
     /// Events that may wait for the writer.
     pub queue_events_max: usize,
+    /// Bytes that flows may take in the folder `spool` beside the file while that cannot be written; 0:
+    /// they wait in the queue only.
+    pub spool_bytes_max: u64,
 }
 
 /// A database that is written to. Several processes may write to one file at the same time.
@@ -45,6 +51,7 @@ pub struct Store {
     /// For what is not flows; flows are written by the thread only.
     connection: Mutex<Connection>,
     writer: Option<JoinHandle<Result<(), StoreError>>>,
+    spool: Arc<Spool>,
 }
 
 impl StoreOptions {
@@ -57,13 +64,14 @@ impl StoreOptions {
             capture: CaptureRules::default(),
             queue_bytes_max: QUEUE_BYTES_MAX,
             queue_events_max: QUEUE_EVENTS_MAX,
+            spool_bytes_max: SPOOL_BYTES_MAX,
         }
     }
 }
 
 impl Store {
     /// Opens the database file, creating it and its folder (for the owner only) where needed, and
-    /// starts the writer thread.
+    /// starts the writer thread. What an earlier process left in the spool is merged in the background.
     pub fn open(path: &Path, options: StoreOptions) -> Result<Self, StoreError> {
         let connection = database::open_for_writing(path)?;
         mark_interrupted(&connection)?;
@@ -72,13 +80,18 @@ impl Store {
             options.queue_bytes_max,
             options.queue_events_max,
         ));
+        let spool = Arc::new(Spool::new(path, options.spool_bytes_max));
+        let orders = Orders {
+            redaction: options.redaction,
+            interpreter: Interpreter::new(options.llm_hosts),
+            rules: Arc::new(options.capture),
+            spool: (options.spool_bytes_max > 0).then(|| Arc::clone(&spool)),
+        };
         let writer = thread::Builder::new()
             .name("oriel-store".to_owned())
             .spawn({
                 let queue = Arc::clone(&queue);
-                let interpreter = Interpreter::new(options.llm_hosts);
-                let rules = Arc::new(options.capture);
-                move || write_queue(&writing, &queue, options.redaction, interpreter, rules)
+                move || write_queue(&writing, &queue, &orders)
             });
         let writer = writer.map_err(|error| StoreError::Io {
             source: Box::new(error),
@@ -88,6 +101,7 @@ impl Store {
             queue,
             connection: Mutex::new(connection),
             writer: Some(writer),
+            spool,
         })
     }
 
@@ -95,8 +109,8 @@ impl Store {
     pub fn begin_run(&self, run: NewRun) -> Result<RunId, StoreError> {
         let connection = self.connection.lock();
         let mark = ProcessMark::own();
-        let argv = serde_json::to_string(&self.redaction.mask_arguments(&run.argv))
-            .expect("texts are JSON");
+        let masked = self.redaction.mask_arguments(&run.argv);
+        let argv = serde_json::to_string(&masked).expect("texts are JSON");
         for _ in 0..RUN_ID_TRIES_MAX {
             let uuid = Uuid::now_v7();
             let id = RunId::from_random(uuid.as_u64_pair().1);
@@ -116,7 +130,22 @@ impl Store {
                 ),
             );
             match inserted {
-                Ok(_) => return Ok(id),
+                Ok(_) => {
+                    self.spool.add_run(RunRecord {
+                        uuid: uuid.to_string(),
+                        id,
+                        name: run.name,
+                        argv: masked,
+                        kind: run.kind,
+                        pid: std::process::id(),
+                        started_at: run.started_at,
+                        ended_at: None,
+                        exit_code: None,
+                        signal: None,
+                        origin: Origin::default(),
+                    });
+                    return Ok(id);
+                }
                 Err(error) if is_taken(&error) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -129,7 +158,7 @@ impl Store {
     /// Takes the events of a run that this store began.
     #[must_use]
     pub fn recorder(&self, run: RunId) -> Recorder {
-        Recorder::new(run, Arc::clone(&self.queue))
+        Recorder::new(run, Arc::clone(&self.queue), Arc::clone(&self.spool))
     }
 
     /// Notes how a run ended, behind all that was recorded of it, and waits until that is durable.
@@ -145,7 +174,8 @@ impl Store {
         self.queue.losses()
     }
 
-    /// Writes what is queued and joins the writer thread.
+    /// Writes what is queued, merges the spool as far as that goes within [`CLOSE_TIMEOUT`], and joins
+    /// the writer thread.
     pub fn close(mut self) -> Result<(), StoreError> {
         self.queue.close();
         match self.writer.take().map(JoinHandle::join) {

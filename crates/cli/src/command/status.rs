@@ -76,6 +76,7 @@ fn stored(status: &Value, pen: Pen) -> String {
         let size = bytes(count("queued_bytes"));
         let _infallible = writeln!(text, "  queue     {events} {dot} {size}");
     }
+    text.push_str(&spooled(store, pen));
     let warning = pen.paint(Colour::Yellow, pen.glyph(Glyph::Warning));
     if count("lost_events") > 0 {
         let events = plural(count("lost_events"), "event");
@@ -85,6 +86,26 @@ fn stored(status: &Value, pen: Pen) -> String {
         let _infallible = writeln!(text, "  {warning} cannot write now: {}", escape_line(error));
     }
     text.push_str(&archived(&store["archive"], pen));
+    text
+}
+
+/// What waits beside the database.
+fn spooled(store: &Value, pen: Pen) -> String {
+    let count = |key: &str| store["spool"][key].as_u64().unwrap_or_default();
+    let mut text = String::new();
+    if count("segments") > 0 {
+        let files = plural(count("segments"), "file");
+        let size = bytes(count("bytes"));
+        let _infallible = writeln!(text, "  spool     {files} {} {size}", pen.dot());
+    }
+    if count("damaged") > 0 {
+        let files = plural(count("damaged"), "file");
+        let warning = pen.paint(Colour::Yellow, pen.glyph(Glyph::Warning));
+        let _infallible = writeln!(
+            text,
+            "  {warning} {files} of the spool could not be read to the end (spool/*.damaged)"
+        );
+    }
     text
 }
 
@@ -170,6 +191,7 @@ mod tests {
             "connections": 1, "session": "k7q2", "log": "/state/oriel.log",
             "store": {"path": "/data/oriel.db", "lost_events": 2, "queued_events": 3,
                 "queued_bytes": 2048, "last_error": "the disk is full",
+                "spool": {"bytes": 5_000_000, "segments": 2, "damaged": 1},
                 "archive": {"url": "postgres://me@db/oriel", "state": "failing", "waiting_flows": 7,
                     "spool_bytes": 4096, "refused_flows": 1, "last_error": "connection refused"}},
         });
@@ -182,6 +204,8 @@ mod tests {
           traffic   1 connection open
           store     /data/oriel.db · session k7q2
           queue     3 events · 2.0 KiB
+          spool     2 files · 4.7 MiB
+          ! 1 file of the spool could not be read to the end (spool/*.damaged)
           ! 2 events could not be stored
           ! cannot write now: the disk is full
           archive   postgres://me@db/oriel · 7 flows wait in 4.0 KiB

@@ -263,6 +263,43 @@ impl Assembler {
         }
     }
 
+    /// These flows that ended first are stored; with the last of them, what is missing is too. What is
+    /// open, and what is new of that, stays.
+    pub(crate) fn settle_ended(&mut self, count: usize) {
+        self.ended.drain(..count.min(self.ended.len()));
+        if !self.ended.is_empty() {
+            return;
+        }
+        for flows in &mut self.runs {
+            let open = &flows.open;
+            flows.gaps.clear();
+            flows.changed.retain(|id| open.contains_key(id));
+            flows.telling.retain(|id| open.contains_key(id));
+        }
+    }
+
+    /// If open flows hold more than this in memory, keeps nothing more of their bodies and messages until
+    /// they end. Answers what that loses, counted in flows, and notes it.
+    pub(crate) fn bound_open(&mut self, bytes_max: usize) -> Losses {
+        let mut lost = Losses::default();
+        let told: usize = self.runs.iter().map(RunFlows::told_bytes).sum();
+        if self.held_bytes + told <= bytes_max {
+            return lost;
+        }
+        for flows in &mut self.runs {
+            let cut = flows.open.values_mut().map(Flow::stop_keeping);
+            let losses = Losses {
+                events: cut.filter(|cut| *cut).count() as u64,
+                body_bytes: 0,
+            };
+            if losses.events > 0 {
+                lost.add(losses);
+                flows.note_gap(GapReason::QueueFull, losses);
+            }
+        }
+        lost
+    }
+
     /// What is pending cannot be stored at all: forget it, but for a note of it that is stored
     /// with the next batch. Answers what that loses, counted in flows.
     pub(crate) fn give_up(&mut self) -> Losses {
@@ -419,6 +456,12 @@ impl RunFlows {
         }
     }
 
+    /// Bytes of messages of open flows that wait to be stored.
+    fn told_bytes(&self) -> usize {
+        let telling = self.telling.iter().filter_map(|id| self.open.get(id));
+        telling.map(|flow| flow.messages.pending_bytes()).sum()
+    }
+
     fn note_gap(&mut self, reason: GapReason, losses: Losses) {
         match self.gaps.iter_mut().find(|gap| gap.reason == reason) {
             Some(gap) => gap.losses.add(losses),
@@ -434,6 +477,25 @@ impl Flow {
             Message::Request => &self.request,
             Message::Response => &self.response,
         }
+    }
+
+    /// Bytes that it holds in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let heads = self.started.head.text.len()
+            + self
+                .response_head
+                .as_ref()
+                .map_or(0, |(_, head)| head.text.len());
+        heads + self.request.held_bytes + self.response.held_bytes + self.messages.pending_bytes()
+    }
+
+    /// Keeps no more of its bodies and messages; false if it kept none before.
+    fn stop_keeping(&mut self) -> bool {
+        let before = self.request.holed && self.response.holed;
+        self.request.holed = true;
+        self.response.holed = true;
+        self.messages.stop_keeping();
+        !before
     }
 
     /// Microseconds since it started.

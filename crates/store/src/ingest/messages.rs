@@ -21,6 +21,8 @@ pub(crate) struct Messages {
     kept_bytes: u64,
     /// Something was told that was not kept whole.
     cut: bool,
+    /// No more is kept.
+    stopped: bool,
 }
 
 /// One message, or what else was seen: a control frame, a broken rule.
@@ -50,7 +52,7 @@ impl Messages {
             Sender::Upstream => *upstream += 1,
         }
         let sequence = self.count();
-        if sequence > MESSAGES_KEPT_MAX {
+        if sequence > MESSAGES_KEPT_MAX || self.stopped {
             self.cut = true;
             return false;
         }
@@ -76,6 +78,17 @@ impl Messages {
     /// Something is missing that nobody knows of.
     pub(crate) fn note_gap(&mut self) {
         self.cut = true;
+    }
+
+    /// Keeps no more.
+    pub(crate) fn stop_keeping(&mut self) {
+        self.stopped = true;
+    }
+
+    /// Bytes in memory of those that wait.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        let bytes = |told: &Told| size_of::<Told>() + told.payload.len();
+        self.pending.iter().map(bytes).sum()
     }
 
     /// How many were told.

@@ -57,15 +57,18 @@ struct State {
     hurry: bool,
     closing: bool,
     losses: Losses,
+    /// Why nothing is stored at present.
     trouble: Option<Trouble>,
+    /// Why what is stored goes to the spool at present.
+    detour: Option<Trouble>,
 }
 
-/// Why the last try to write failed; kept as a word, since an error cannot be given out twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why the last try to write failed; kept in words, since an error cannot be given out twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
     Locked,
     DiskFull,
-    Other,
+    Other(String),
 }
 
 /// What the writer took.
@@ -142,12 +145,20 @@ impl Queue {
         if !timeout.timed_out() {
             return Ok(());
         }
-        Err(state.trouble.map_or(StoreError::Deadline, Into::into))
+        Err(state
+            .trouble
+            .clone()
+            .map_or(StoreError::Deadline, Into::into))
     }
 
-    /// Why the last try to write failed, until one succeeds.
+    /// Why nothing can be stored.
     pub(crate) fn trouble(&self) -> Option<StoreError> {
-        self.state.lock().trouble.map(Into::into)
+        self.state.lock().trouble.clone().map(Into::into)
+    }
+
+    /// Why what is stored goes to the spool.
+    pub(crate) fn detour(&self) -> Option<StoreError> {
+        self.state.lock().detour.clone().map(Into::into)
     }
 
     pub(crate) fn queued(&self) -> Queued {
@@ -170,19 +181,25 @@ impl Queue {
         self.arrived.notify_one();
     }
 
-    /// For the writer: sleeps until something arrives, gathers a little, takes all. `None` when
-    /// the store closes and nothing is left. `empty` is a list to use again.
-    pub(crate) fn take(&self, empty: Vec<Item>) -> Option<Taken> {
+    /// For the writer: sleeps until something arrives, or no longer than `patience`; gathers a little,
+    /// takes all. `None` when the store closes and nothing is left. `empty` is a list to use again.
+    pub(crate) fn take(&self, empty: Vec<Item>, patience: Option<Duration>) -> Option<Taken> {
         let mut state = self.state.lock();
-        while state.items.is_empty() {
+        let mut is_patient = true;
+        while state.items.is_empty() && is_patient {
             if state.closing {
                 return None;
             }
             state.writer_sleeps = true;
-            self.arrived.wait(&mut state);
+            match patience {
+                None => self.arrived.wait(&mut state),
+                Some(patience) => {
+                    is_patient = !self.arrived.wait_for(&mut state, patience).timed_out();
+                }
+            }
         }
         state.writer_sleeps = false;
-        if !state.hurry {
+        if !state.hurry && is_patient {
             self.arrived
                 .wait_while_for(&mut state, |state| !state.hurry, GATHER);
         }
@@ -196,11 +213,13 @@ impl Queue {
         })
     }
 
-    /// For the writer: all up to the ticket is durable or given up.
-    pub(crate) fn settle(&self, ticket: u64, given_up: Losses) {
+    /// For the writer: all up to the ticket is durable or given up. `detour` is why it is not in the
+    /// database.
+    pub(crate) fn settle(&self, ticket: u64, given_up: Losses, detour: Option<Trouble>) {
         let mut state = self.state.lock();
         state.done = ticket;
         state.trouble = None;
+        state.detour = detour;
         state.losses.add(given_up);
         drop(state);
         self.settled.notify_all();
@@ -223,7 +242,9 @@ impl From<Trouble> for StoreError {
         match trouble {
             Trouble::Locked => Self::Locked,
             Trouble::DiskFull => Self::DiskFull,
-            Trouble::Other => Self::Deadline,
+            Trouble::Other(said) => Self::Io {
+                source: said.into(),
+            },
         }
     }
 }

@@ -77,6 +77,7 @@ fn writer(connection: &Connection) -> Writer<'_> {
         rows: Rows::prepare(connection, Redaction::Basic, Interpreter::default()).unwrap(),
         assembler: Assembler::default(),
         ends: Vec::new(),
+        detour: None,
     }
 }
 
@@ -134,16 +135,13 @@ fn a_locked_database_is_waited_for() {
     let queue = Queue::new(1_000_000, 1000);
     let queue = &queue;
     std::thread::scope(|scope| {
-        let writing = scope.spawn(move || {
-            let interpreter = Interpreter::default();
-            write_queue(
-                &connection,
-                queue,
-                Redaction::Basic,
-                interpreter,
-                Arc::default(),
-            )
-        });
+        let orders = Orders {
+            redaction: Redaction::Basic,
+            interpreter: Interpreter::default(),
+            rules: Arc::default(),
+            spool: None,
+        };
+        let writing = scope.spawn(move || write_queue(&connection, queue, &orders));
         // The writer has prepared its statements once it stored something.
         queue.push_events(run, events(0));
         queue.flush(Duration::from_secs(20)).unwrap();

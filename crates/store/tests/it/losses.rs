@@ -8,8 +8,10 @@ use traffic::{Event, FlowId, Outcome, Timestamp};
 
 use crate::script::{Place, START, Script};
 
+/// A store that has nothing but its queue.
 fn small(bytes: usize, events: usize) -> Place {
     let mut options = StoreOptions::new(Redaction::Basic);
+    options.spool_bytes_max = 0;
     options.queue_bytes_max = bytes;
     options.queue_events_max = events;
     Place::with(options)
@@ -127,7 +129,7 @@ fn events_of_an_unknown_flow_are_counted() {
 
 #[test]
 fn flushing_waits_no_longer_than_asked() {
-    let place = Place::new();
+    let place = small(1_000_000, 1000);
     let lock = block_writer(&place);
     let flushed = place.recorder.flush(Duration::from_millis(10));
     assert!(flushed.is_err());

@@ -24,4 +24,5 @@ mod script;
 mod search;
 mod sessions;
 mod shipping;
+mod spool;
 mod summary;

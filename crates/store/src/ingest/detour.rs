@@ -1,0 +1,279 @@
+//! The way round a database that cannot be written: into the spool, and back when it can be.
+//!
+//! Flows that ended, what is missing, and ends of runs go to the spool; each is there once. Open flows
+//! stay in memory. Everything is done by the writer's thread, in turn with what arrives.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use tracing::{info, warn};
+
+use super::Orders;
+use super::assemble::{Assembler, Flow, RunFlows};
+use super::queue::Trouble;
+use super::rows::Rows;
+use crate::limits::{
+    CLOSE_TIMEOUT, SEGMENT_BYTES_MAX, SPOOL_AFTER, SPOOL_BUSY_TIMEOUT, SPOOL_CONTENT_BYTES_MAX,
+    SPOOL_RETRY_PAUSE,
+};
+use crate::shipper::instant;
+use crate::spool::{Merge, Packed, SegmentWriter, Spool};
+use crate::{EndRun, RunId, StoreError, database, importer};
+
+/// What a writer does when it cannot write.
+#[derive(Debug)]
+pub(crate) struct Detour<'c> {
+    connection: &'c Connection,
+    spool: &'c Spool,
+    orders: &'c Orders,
+    taken: Option<Taken>,
+    merge: Option<Merge<'c>>,
+    /// When the spool is merged on, after the database was locked.
+    merge_at: Instant,
+}
+
+/// It is under way.
+#[derive(Debug)]
+struct Taken {
+    trouble: Trouble,
+    /// When the database is tried again.
+    try_at: Instant,
+    segment: Option<SegmentWriter>,
+    /// It was said that the spool cannot be written either.
+    told: bool,
+}
+
+impl<'c> Detour<'c> {
+    /// What an earlier process left is merged first.
+    pub(crate) fn new(
+        connection: &'c Connection,
+        spool: &'c Spool,
+        orders: &'c Orders,
+    ) -> Result<Self, StoreError> {
+        connection.busy_timeout(SPOOL_AFTER)?;
+        Ok(Self {
+            connection,
+            spool,
+            orders,
+            taken: None,
+            merge: Some(Merge::new(spool)),
+            merge_at: instant(),
+        })
+    }
+
+    pub(crate) fn is_taken(&self) -> bool {
+        self.taken.is_some()
+    }
+
+    /// Whether what comes next is tried to be written to the database.
+    pub(crate) fn tries_database(&self) -> bool {
+        let taken = self.taken.as_ref();
+        taken.is_none_or(|taken| taken.try_at <= instant())
+    }
+
+    /// How long the writer may wait for something to store; `None` if nothing else is to be done.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        let at = match (&self.taken, &self.merge) {
+            (Some(taken), _) => taken.try_at,
+            (None, Some(_)) => self.merge_at,
+            (None, None) => return None,
+        };
+        Some(at.saturating_duration_since(instant()))
+    }
+
+    pub(crate) fn trouble(&self) -> Option<Trouble> {
+        self.taken.as_ref().map(|taken| taken.trouble.clone())
+    }
+
+    /// The database cannot be written.
+    pub(crate) fn begin(&mut self, error: &StoreError, trouble: Trouble) {
+        let try_at = instant() + SPOOL_RETRY_PAUSE;
+        if let Some(taken) = &mut self.taken {
+            taken.trouble = trouble;
+            taken.try_at = try_at;
+            return;
+        }
+        warn!(%error, "the database cannot be written now: flows go to the spool");
+        self.wait_at_most(SPOOL_BUSY_TIMEOUT);
+        self.taken = Some(Taken {
+            trouble,
+            try_at,
+            segment: None,
+            told: false,
+        });
+    }
+
+    /// The database was written.
+    pub(crate) fn end(&mut self) {
+        if self.taken.take().is_some() {
+            info!("the database can be written again");
+            self.wait_at_most(SPOOL_AFTER);
+            self.merge = Some(Merge::new(self.spool));
+            self.merge_at = instant();
+        }
+    }
+
+    fn wait_at_most(&self, patience: Duration) {
+        if let Err(error) = self.connection.busy_timeout(patience) {
+            warn!(%error, "the time to wait for others could not be set");
+        }
+    }
+
+    /// Stores in the spool what ended, and takes it from where it is. What is stored when it fails is
+    /// taken too, so that it is there once.
+    pub(crate) fn store(
+        &mut self,
+        assembler: &mut Assembler,
+        ends: &mut Vec<(RunId, EndRun)>,
+    ) -> Result<(), StoreError> {
+        let Some(taken) = &mut self.taken else {
+            return Ok(());
+        };
+        let stored = loop {
+            let mut content = Content::of(assembler, ends);
+            if content.is_empty() {
+                break Ok(());
+            }
+            let packed = content.pack(self.spool, self.orders);
+            if let Err(error) = packed.and_then(|packed| taken.append(self.spool, &packed)) {
+                break Err(error);
+            }
+            let (count, is_last) = (content.flows.len(), content.is_last);
+            assembler.settle_ended(count);
+            if is_last {
+                ends.clear();
+            }
+        };
+        if let Err(error) = &stored
+            && !taken.told
+        {
+            warn!(%error, "the spool cannot be written either: flows wait in memory");
+        }
+        taken.told = stored.is_err();
+        stored
+    }
+
+    /// Merges a part of what is in the spool, if the database can be written.
+    pub(crate) fn merge_some(&mut self) {
+        if self.taken.is_some() || self.merge_at > instant() {
+            return;
+        }
+        let Some(merge) = &mut self.merge else {
+            return;
+        };
+        match merge.step() {
+            Ok(true) => {}
+            Ok(false) => self.merge = None,
+            Err(error) => {
+                tracing::debug!(%error, "what is in the spool stays there for now");
+                self.merge_at = instant() + SPOOL_RETRY_PAUSE;
+            }
+        }
+    }
+
+    /// Merges all that is in the spool, as far as the time to close allows.
+    pub(crate) fn merge_all(&mut self) {
+        let deadline = instant() + CLOSE_TIMEOUT;
+        while self.merge.is_some() && instant() < deadline {
+            std::thread::sleep(self.merge_at.saturating_duration_since(instant()));
+            self.merge_some();
+        }
+    }
+}
+
+impl Taken {
+    fn append(&mut self, spool: &Spool, content: &Packed) -> Result<(), StoreError> {
+        if !spool.has_room(content.bytes()) {
+            return Err(StoreError::SpoolFull);
+        }
+        let segment = match &mut self.segment {
+            Some(segment) if segment.bytes() < SEGMENT_BYTES_MAX => segment,
+            place => place.insert(spool.begin().map_err(not_writable)?),
+        };
+        let appended = segment.append(content).map_err(not_writable);
+        if appended.is_err() {
+            // It ends where it is whole.
+            self.segment = None;
+        }
+        appended
+    }
+}
+
+/// What goes to the spool at once.
+struct Content<'a> {
+    flows: Vec<&'a Flow>,
+    /// What is missing and which runs ended go with the last flows.
+    runs: &'a [RunFlows],
+    ends: &'a [(RunId, EndRun)],
+    is_last: bool,
+}
+
+impl<'a> Content<'a> {
+    /// As many of the flows that ended as fit, at least one.
+    fn of(assembler: &'a Assembler, ends: &'a [(RunId, EndRun)]) -> Self {
+        let mut bytes = 0;
+        let fit = assembler.ended.iter().take_while(|flow| {
+            let fits = bytes < SPOOL_CONTENT_BYTES_MAX;
+            bytes += flow.bytes();
+            fits
+        });
+        let flows: Vec<&Flow> = fit.collect();
+        let is_last = flows.len() == assembler.ended.len();
+        Self {
+            flows,
+            runs: if is_last { assembler.runs() } else { &[] },
+            ends: if is_last { ends } else { &[] },
+            is_last,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        let no_gap = self.runs.iter().all(|flows| flows.gaps.is_empty());
+        self.flows.is_empty() && self.ends.is_empty() && no_gap
+    }
+
+    /// As a database of its own.
+    fn pack(&mut self, spool: &Spool, orders: &Orders) -> Result<Packed, StoreError> {
+        let mut connection = database::open_in_memory(None)?;
+        for run in spool.runs(|run| self.concerns(run)) {
+            importer::insert_run(&connection, &run)?;
+        }
+        let interpreter = orders.interpreter.clone();
+        let mut rows = Rows::prepare(&connection, orders.redaction, interpreter)?;
+        rows.begin()?;
+        // The order that rows want.
+        self.flows.sort_by_key(|flow| (flow.started.at, flow.seq));
+        for flow in &self.flows {
+            let row = rows.insert_ended(flow)?;
+            rows.insert_messages(row, flow)?;
+        }
+        for flows in self.runs {
+            for gap in &flows.gaps {
+                rows.insert_gap(flows.run, gap)?;
+            }
+        }
+        for (run, end) in self.ends {
+            rows.end_run(*run, *end)?;
+        }
+        rows.commit()?;
+        drop(rows);
+        let serialized = connection.serialize(c"main")?;
+        Packed::new(&serialized).map_err(not_writable)
+    }
+
+    fn concerns(&self, run: RunId) -> bool {
+        self.flows.iter().any(|flow| flow.run == run)
+            || self.ends.iter().any(|(ended, _)| *ended == run)
+            || self.runs.iter().any(|flows| flows.run == run)
+    }
+}
+
+fn not_writable(error: io::Error) -> StoreError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::DiskFull,
+        _ => StoreError::Io {
+            source: Box::new(error),
+        },
+    }
+}

@@ -29,8 +29,8 @@ pub(crate) fn store_problem(error: &StoreError) -> Problem {
         StoreError::UnknownId(unknown) => unknown_id(unknown),
         StoreError::BadCursor => Problem::new("ORL0001", Exit::Usage, what),
         StoreError::NoTexts => Problem::new("ORL0711", Exit::Storage, what)
-            .why("an archive has no index of texts yet")
-            .fix("search on the machine that recorded them"),
+            .why("the archive was made by an oriel that had no words of flows")
+            .fix("oriel db migrate"),
         StoreError::Deadline => Problem::new("ORL0707", Exit::Storage, what)
             .why("the disk did not take it within the deadline"),
         StoreError::Unavailable { source, .. } => Problem::new("ORL0708", Exit::Storage, what)

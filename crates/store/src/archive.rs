@@ -4,12 +4,14 @@
 //! copies from it ([`crate::shipper`]), and may do so twice after a failure.
 
 mod file;
+mod pages;
 mod rows;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub(crate) use self::file::FileArchive;
+pub(crate) use self::pages::{Listed, read_page};
 pub(crate) use self::rows::{fields_object, latest, run_id_candidate};
 
 use crate::{FlowRecord, GapRecord, RunRecord, StoreError};

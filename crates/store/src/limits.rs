@@ -106,6 +106,14 @@ pub const TNETSTRING_DEPTH_MAX: usize = 32;
 pub const TEXT_BYTES_MAX: usize = 1024 * 1024;
 /// Letters and digits without a sign between them that may be words; more are pictures in base64.
 pub const TEXT_RUN_BYTES_MAX: usize = 256;
+/// Bytes that an archive keeps of a word: PostgreSQL takes 2046 at most, and no word that people look for
+/// has more than a few.
+pub const ARCHIVE_WORD_BYTES_MAX: usize = 256;
+/// Bytes of the different words of a flow that an archive keeps: PostgreSQL takes a mebibyte at most. A
+/// large vocabulary has a tenth of that.
+pub const ARCHIVE_WORDS_BYTES_MAX: usize = 512 * 1024;
+/// Flows whose texts are read from an archive at once to look for a phrase: their bodies are in memory.
+pub const ARCHIVE_SEARCH_AT_ONCE: usize = 20;
 /// Flows with the words that one search looks at: a filter may leave out most.
 pub const SEARCH_CANDIDATES_MAX: usize = 50_000;
 /// Flows whose texts one search reads: of several words the index does not know whether they stand

@@ -8,7 +8,7 @@ pub(crate) mod detail;
 mod file;
 mod messages;
 mod packed;
-mod page;
+pub(crate) mod page;
 pub(crate) mod records;
 pub(crate) mod resolve;
 pub(crate) mod row;
@@ -168,6 +168,7 @@ impl Reader {
 
     /// What the flows that match sum up to, in groups. Each group keeps sixteen bytes of each flow.
     pub fn stats(&self, by: StatsKey, filter: Option<Filter>) -> Result<Stats, StoreError> {
+        self.check_words(filter.as_ref())?;
         stats::read(&*self.backend, by, filter)
     }
 

@@ -487,7 +487,7 @@ impl FlowDetail {
 
 impl HeadView {
     /// The first value of a field, whatever the case of its name.
-    fn field(&self, name: &str) -> Option<&str> {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let mut fields = self.fields.iter();
         let found = fields.find(|(known, _)| known.eq_ignore_ascii_case(name));
         found.map(|(_, value)| &**value)

@@ -3,10 +3,13 @@
 //! The index is a file of its own beside the record (`oriel.search.db` for `oriel.db`): filling it never
 //! keeps the writer of the record waiting, and who removes it loses nothing, since it is made anew from the
 //! record. It is contentless: it holds which flows have a word, not the text. So a phrase is looked for in
-//! two steps: the index names the flows that have its words, and their texts are read.
+//! two steps: the index names the flows that have its words, and their texts are read. An archive has the
+//! words beside each flow, and is searched in the same two steps ([`archive`]).
 
+pub(crate) mod archive;
 mod index;
 mod indexer;
+mod phrase;
 mod text;
 
 use rusqlite::types::Value;
@@ -16,9 +19,12 @@ use traffic::rules::filter::{Filter, Words};
 pub use self::index::TextIndex;
 pub(crate) use self::index::attach;
 pub use self::indexer::TextIndexer;
-pub(crate) use self::text::matching;
-use self::text::{Phrase, excerpt, texts_of};
+use self::phrase::{Phrase, excerpt};
+pub(crate) use self::phrase::{Wanted, matching, wanted};
+use self::text::texts_of;
+pub(crate) use self::text::words_of_flow;
 use crate::limits::{SEARCH_CANDIDATES_MAX, SEARCH_READ_MAX};
+use crate::reader::page::parse_places;
 use crate::reader::row::{ROW_COLUMNS, read_row};
 use crate::reader::select::Conditions;
 use crate::{FlowRow, RunId, StoreError};
@@ -53,9 +59,13 @@ pub enum TextPart {
     Response,
 }
 
-/// Where a search goes on.
+/// Where a search goes on. Its text form is opaque and starts with `s_`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SearchCursor(i64);
+pub struct SearchCursor {
+    /// When the flow started; 0 where rows lie in the order of time.
+    started: i64,
+    row: i64,
+}
 
 /// What was found, the newest first.
 #[derive(Clone, Debug)]
@@ -104,7 +114,16 @@ impl TextPart {
     }
 }
 
-/// Answers a search. The index is attached.
+impl Search {
+    fn wanted_parts(&self) -> &[TextPart] {
+        match self.parts.as_slice() {
+            [] => &TextPart::ALL,
+            parts => parts,
+        }
+    }
+}
+
+/// Answers a search in a file. The index is attached.
 pub(crate) fn find(connection: &Connection, search: &Search) -> Result<Hits, StoreError> {
     let phrase = Phrase::new(&search.words);
     let Some(mut matching) = matching(&search.words) else {
@@ -132,7 +151,7 @@ pub(crate) fn find(connection: &Connection, search: &Search) -> Result<Hits, Sto
     let mut candidates = connection.prepare_cached(
         "SELECT rowid FROM texts WHERE texts MATCH ?1 AND rowid < ?2 ORDER BY rowid DESC",
     )?;
-    let before = search.after.map_or(i64::MAX, |after| after.0);
+    let before = search.after.map_or(i64::MAX, |after| after.row);
     let mut candidates = candidates.query((&matching, before))?;
     let mut hits = Vec::new();
     let (mut looked_at, mut read) = (0, 0);
@@ -155,7 +174,10 @@ pub(crate) fn find(connection: &Connection, search: &Search) -> Result<Hits, Sto
         if is_enough || looked_at >= SEARCH_CANDIDATES_MAX || read >= SEARCH_READ_MAX {
             return Ok(Hits {
                 hits,
-                next: Some(SearchCursor(id)),
+                next: Some(SearchCursor {
+                    started: 0,
+                    row: id,
+                }),
             });
         }
     }
@@ -170,11 +192,7 @@ fn excerpts(
     search: &Search,
 ) -> Result<Vec<Excerpt>, StoreError> {
     let mut excerpts = Vec::new();
-    let wanted = match search.parts.as_slice() {
-        [] => &TextPart::ALL,
-        parts => parts,
-    };
-    for part in wanted {
+    for part in search.wanted_parts() {
         let text = texts_of(connection, id, row, *part)?;
         excerpts.extend(excerpt(&text, phrase, *part, search.context));
     }
@@ -183,7 +201,7 @@ fn excerpts(
 
 impl std::fmt::Display for SearchCursor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "s_{:x}", self.0)
+        write!(f, "s_{:x}-{:x}", self.started, self.row)
     }
 }
 
@@ -191,8 +209,8 @@ impl std::str::FromStr for SearchCursor {
     type Err = StoreError;
 
     fn from_str(text: &str) -> Result<Self, StoreError> {
-        let digits = text.strip_prefix("s_").ok_or(StoreError::BadCursor)?;
-        let bits = u64::from_str_radix(digits, 16).map_err(|_error| StoreError::BadCursor)?;
-        Ok(Self(i64::from_ne_bytes(bits.to_ne_bytes())))
+        let places = text.strip_prefix("s_").and_then(parse_places);
+        let (started, row) = places.ok_or(StoreError::BadCursor)?;
+        Ok(Self { started, row })
     }
 }

@@ -151,7 +151,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
     entry("ORL0710", "the URL of a database cannot be used",
         "It says something that is not known, or the server that it names is too old or not in UTF-8. The message says which."),
     entry("ORL0711", "texts are not indexed here",
-        "`oriel flows search` and `text:` of a filter look words up in an index beside the database of a machine (oriel.search.db). Archives have none yet: search on the machine that recorded the flows."),
+        "`oriel flows search` and `text:` of a filter look words up in an index beside a file (oriel.search.db), or beside the flows of an archive. This archive was made by an older oriel: `oriel db migrate` adds them, and flows that come from then on have theirs."),
     entry("ORL0801", "the network failed",
         "Something that this command needs from the network, on this machine or another, did not work."),
     entry("ORL0901", "a file of the service cannot be used",

@@ -37,17 +37,21 @@ pub(crate) fn run(context: &Context, arguments: &Flows) -> Result<Exit, Problem>
 
 /// Opens the database; `None` if nothing was captured yet.
 pub(super) fn open(context: &Context, data: &DataFlags) -> Result<Option<Reader>, Problem> {
-    let settings = context.settings(Purpose::Serve, data.layer())?;
-    // Who names a folder means what is in it.
-    let location = match data.data {
-        Some(_) => Location::File(database(&settings.data_folder.value)),
-        None => archive::to_read(&settings),
-    };
-    match Reader::open_at(&location) {
+    match Reader::open_at(&location(context, data)?) {
         Ok(reader) => Ok(Some(reader)),
         Err(StoreError::NotFound { .. }) => Ok(None),
         Err(error) => Err(store_problem(&error)),
     }
+}
+
+/// Where flows are looked for.
+fn location(context: &Context, data: &DataFlags) -> Result<Location, Problem> {
+    let settings = context.settings(Purpose::Serve, data.layer())?;
+    // Who names a folder means what is in it.
+    Ok(match data.data {
+        Some(_) => Location::File(database(&settings.data_folder.value)),
+        None => archive::to_read(&settings),
+    })
 }
 
 fn nothing_there(id: &str) -> Problem {

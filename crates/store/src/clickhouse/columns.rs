@@ -11,6 +11,7 @@ use traffic::Timestamp;
 
 use crate::archive::fields_object;
 use crate::row_number::first_row_at;
+use crate::search::words_of_flow;
 use crate::{FlowKind, FlowRecord, GapRecord, RunRecord, StoreError, StreamMessage};
 
 /// A table with the columns that are written, and the types in which they are sent.
@@ -117,6 +118,7 @@ pub(super) const FLOWS: Table = Table {
         ("flow_tags", "Array(String)"),
         ("note", SOME_TEXT),
         ("detail", TEXT),
+        ("words", TEXT),
     ],
     bytes: &["request_body", "response_body"],
 };
@@ -241,6 +243,7 @@ pub(super) struct FlowColumns<'r> {
     flow_tags: &'r [String],
     note: Option<&'r str>,
     detail: String,
+    words: String,
 }
 
 /// A row of `messages`.
@@ -406,6 +409,7 @@ impl<'r> FlowColumns<'r> {
             flow_tags: &row.tags,
             note: row.note.as_deref(),
             detail: json(detail)?,
+            words: words(record),
         })
     }
 }
@@ -441,6 +445,16 @@ impl<'r> GapColumns<'r> {
             body_bytes: gap.body_bytes,
         }
     }
+}
+
+/// Each with a space before it.
+fn words(record: &FlowRecord) -> String {
+    let mut text = String::new();
+    for word in words_of_flow(record) {
+        text.push(' ');
+        text.push_str(&word);
+    }
+    text
 }
 
 /// The place of a flow among those that started in the same microsecond is that in its run. Two of

@@ -2,20 +2,29 @@
 
 use serde::Deserialize;
 
-use super::schema::{FLOWS, statements};
+use super::schema::{STEPS, statements};
 use super::server::{Server, Value};
 use crate::StoreError;
 use crate::archive::Migrated;
 
 /// All steps of the schema, in order. A step that was released is never edited.
-const MIGRATIONS: [Migration; 1] = [Migration {
-    name: "0001_flows",
-    sql: FLOWS,
-}];
+pub(super) const MIGRATIONS: [Migration; 2] = [
+    Migration {
+        name: "0001_flows",
+        sql: include_str!("../../migrations/clickhouse/0001_flows.sql"),
+    },
+    Migration {
+        name: "0002_words",
+        sql: include_str!("../../migrations/clickhouse/0002_words.sql"),
+    },
+];
 
-struct Migration {
-    name: &'static str,
-    sql: &'static str,
+/// The step from which on flows have their words.
+pub(super) const WITH_WORDS: u32 = 2;
+
+pub(super) struct Migration {
+    pub(super) name: &'static str,
+    pub(super) sql: &'static str,
 }
 
 /// A step that was applied.
@@ -27,7 +36,7 @@ struct Applied {
 }
 
 impl Migration {
-    fn checksum(&self) -> String {
+    pub(super) fn checksum(&self) -> String {
         blake3::hash(self.sql.as_bytes()).to_hex().to_string()
     }
 }
@@ -39,12 +48,10 @@ pub(super) fn migrate(server: &Server) -> Result<Migrated, StoreError> {
     if from == known() {
         return Ok(Migrated { from, to: from });
     }
-    server.execute(
-        "CREATE TABLE IF NOT EXISTS oriel_migrations (
-           number UInt32, name String, checksum String, applied_at DateTime DEFAULT now()
-         ) ENGINE = ReplacingMergeTree ORDER BY number",
-        &[],
-    )?;
+    let steps = format!(
+        "CREATE TABLE IF NOT EXISTS oriel_migrations {STEPS} ENGINE = ReplacingMergeTree ORDER BY number"
+    );
+    server.execute(&steps, &[])?;
     for (number, migration) in (1_u32..).zip(&MIGRATIONS) {
         if number <= from {
             continue;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rusqlite::types::Value as Stored;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use traffic::rules::filter::Filter;
+use traffic::rules::filter::{Filter, Words};
 use uuid::Uuid;
 
 use super::row::{
@@ -18,17 +18,19 @@ use super::row::{
 };
 use super::server::{Server, Value};
 use super::{migrate, summary};
+use crate::archive::{Listed, read_page};
 use crate::limits::{
     CHANGES_ROWS_MAX, CLICKHOUSE_RECORDS_AT_ONCE, CLICKHOUSE_SETTLING, PAGE_MESSAGES_MAX,
-    PAGE_ROWS_MAX, RECORDS_BYTES_MAX,
+    RECORDS_BYTES_MAX,
 };
 use crate::reader::backend::Backend;
 use crate::reader::resolve::{self, CANDIDATES_MAX, Ids, Naming};
-use crate::reader::select::{Conditions, Dialect, SIZE};
-use crate::reader::{Changes, Cursor, Marker, Page, Query, SortKey};
+use crate::reader::select::{Conditions, Dialect};
+use crate::reader::{Changes, Marker, Page, Query};
+use crate::search::archive::{self, WordIndex};
 use crate::{
-    Body, FlowDetail, FlowRecord, FlowRef, Message, Records, Run, RunId, RunRecord, RunSummary,
-    StoreError, StreamMessage,
+    Body, FlowDetail, FlowRecord, FlowRef, FlowRow, Hits, Message, Records, Run, RunId, RunRecord,
+    RunSummary, Search, StoreError, StreamMessage,
 };
 
 /// The bodies of a flow, in base64.
@@ -38,7 +40,12 @@ const BODIES: &str = "base64Encode(request_body) AS request_content, base64Encod
 #[derive(Debug)]
 pub(crate) struct ClickHouseBackend {
     server: Server,
+    /// Steps of the schema that are applied.
+    schema: u32,
 }
+
+/// Messages of WebSockets, by the UUIDs of those.
+type Messages = HashMap<String, Vec<StreamMessage>>;
 
 #[derive(Deserialize)]
 struct Count {
@@ -81,12 +88,13 @@ impl ClickHouseBackend {
     pub(crate) fn connect(url: &str) -> Result<Self, StoreError> {
         let server = Server::parse(url)?;
         server.check_version()?;
-        if migrate::applied(&server)? == 0 {
+        let schema = migrate::applied(&server)?;
+        if schema == 0 {
             return Err(StoreError::NotFound {
                 path: server.place().into(),
             });
         }
-        Ok(Self { server })
+        Ok(Self { server, schema })
     }
 
     fn select<T: DeserializeOwned>(
@@ -133,22 +141,49 @@ impl ClickHouseBackend {
         (conditions, "created_at, number")
     }
 
-    /// The messages of WebSockets, by the UUIDs of those.
-    fn messages_of(
+    /// The messages of those that are WebSockets, by their UUIDs.
+    fn messages_of<'f>(
         &self,
-        flows: &[Written<ReadDetail>],
-    ) -> Result<HashMap<String, Vec<StreamMessage>>, StoreError> {
-        let mut found: HashMap<String, Vec<StreamMessage>> = HashMap::new();
-        for flow in flows.iter().filter(|flow| flow.read.flow.is_socket()) {
+        flows: impl Iterator<Item = &'f ReadFlow>,
+    ) -> Result<Messages, StoreError> {
+        let mut found = Messages::new();
+        for flow in flows.filter(|flow| flow.is_socket()) {
             let sql = format!(
                 "SELECT {MESSAGE_COLUMNS} FROM messages WHERE trace_id = {{p1:String}} ORDER BY sequence"
             );
-            let uuid = flow.read.flow.uuid();
-            let rows: Vec<ReadMessage> = self.server.rows(&sql, &[Value::Text(uuid)])?;
+            let rows: Vec<ReadMessage> = self.server.rows(&sql, &[Value::Text(flow.uuid())])?;
             let messages = rows.into_iter().map(ReadMessage::into_message);
-            found.insert(uuid.to_owned(), messages.collect::<Result<_, _>>()?);
+            found.insert(flow.uuid().to_owned(), messages.collect::<Result<_, _>>()?);
         }
         Ok(found)
+    }
+
+    /// A flow with everything, from what was read of it.
+    fn record_of(
+        &self,
+        mut read: ReadDetail,
+        messages: &mut Messages,
+        runs: &mut HashMap<RunId, Arc<RunRecord>>,
+    ) -> Result<FlowRecord, StoreError> {
+        let body = |content: Option<String>| content.as_deref().map(bytes).transpose();
+        let request_body = body(read.request_content.take())?;
+        let response_body = body(read.response_content.take())?;
+        let detail = read.into_detail()?;
+        let run = match runs.get(&detail.row.id.run) {
+            Some(run) => Arc::clone(run),
+            None => {
+                let run = self.run_record(detail.row.id.run)?;
+                runs.insert(run.id, Arc::clone(&run));
+                run
+            }
+        };
+        Ok(FlowRecord {
+            run,
+            request_body,
+            response_body,
+            messages: messages.remove(&detail.row.uuid).unwrap_or_default(),
+            detail,
+        })
     }
 
     fn run_record(&self, run: RunId) -> Result<Arc<RunRecord>, StoreError> {
@@ -162,68 +197,18 @@ impl ClickHouseBackend {
 
 impl Backend for ClickHouseBackend {
     fn flows(&self, query: &Query) -> Result<Page, StoreError> {
-        let mut conditions = Conditions::new(Dialect::ClickHouse);
-        if let Some(run) = query.run {
-            conditions.add_run(run);
+        read_page(&mut &*self, query, None)
+    }
+
+    fn has_texts(&self) -> Result<bool, StoreError> {
+        Ok(self.schema >= migrate::WITH_WORDS)
+    }
+
+    fn search(&self, search: &Search) -> Result<Option<Hits>, StoreError> {
+        match self.has_texts()? {
+            true => archive::find(self, search).map(Some),
+            false => Ok(None),
         }
-        if let Some(filter) = &query.filter {
-            conditions.add_filter(filter);
-        }
-        let total = match query.with_total {
-            true => {
-                let sql = format!(
-                    "SELECT count() AS count FROM flows WHERE {}",
-                    conditions.sql()
-                );
-                let counts: Vec<Count> = self.select(&sql, &conditions)?;
-                counts.first().map(|counts| counts.count)
-            }
-            false => None,
-        };
-        let key = match query.order.by {
-            SortKey::Time => "toUnixTimestamp64Micro(start_time)",
-            SortKey::Duration => "coalesce(duration_us, 0)",
-            SortKey::Size => SIZE,
-        };
-        let (direction, beyond) = match query.order.ascending {
-            true => ("ASC", '>'),
-            false => ("DESC", '<'),
-        };
-        if let Some(after) = query.after {
-            if after.order != query.order {
-                return Err(StoreError::BadCursor);
-            }
-            let values = [after.key, after.row].map(Stored::from);
-            conditions.add(&format!("({key}, number) {beyond} (?, ?)"), values);
-        }
-        let limit = query.limit.clamp(1, PAGE_ROWS_MAX);
-        // One more than asked for tells whether there is a next page.
-        let sql = format!(
-            "SELECT {ROW_COLUMNS} FROM flows WHERE {}
-             ORDER BY {key} {direction}, number {direction} LIMIT {}",
-            conditions.sql(),
-            limit + 1,
-        );
-        let mut found: Vec<ReadFlow> = self.select(&sql, &conditions)?;
-        let has_more = found.len() > limit;
-        found.truncate(limit);
-        let next = found.last().filter(|_| has_more).map(|row| Cursor {
-            order: query.order,
-            key: match query.order.by {
-                SortKey::Time => row.started,
-                SortKey::Duration => row.duration_us.unwrap_or(0),
-                SortKey::Size => row.size(),
-            },
-            row: row.number,
-        });
-        Ok(Page {
-            rows: found
-                .into_iter()
-                .map(ReadFlow::into_row)
-                .collect::<Result<_, _>>()?,
-            next,
-            total,
-        })
     }
 
     fn flow(&self, flow: FlowRef) -> Result<Option<FlowDetail>, StoreError> {
@@ -366,37 +351,82 @@ impl Backend for ClickHouseBackend {
             if read.is_empty() {
                 break;
             }
-            let mut messages = self.messages_of(&read)?;
-            for Written { written, mut read } in read {
+            let mut messages = self.messages_of(read.iter().map(|written| &written.read.flow))?;
+            for Written { written, read } in read {
                 if held >= RECORDS_BYTES_MAX {
                     break;
                 }
                 records.marker.arrival = written;
                 records.marker.begun_row = read.flow.number;
-                let body = |content: Option<String>| content.as_deref().map(bytes).transpose();
-                let request_body = body(read.request_content.take())?;
-                let response_body = body(read.response_content.take())?;
-                let detail = read.into_detail()?;
-                let run = match runs.get(&detail.row.id.run) {
-                    Some(run) => Arc::clone(run),
-                    None => {
-                        let run = self.run_record(detail.row.id.run)?;
-                        runs.insert(run.id, Arc::clone(&run));
-                        run
-                    }
-                };
-                let record = FlowRecord {
-                    run,
-                    request_body,
-                    response_body,
-                    messages: messages.remove(&detail.row.uuid).unwrap_or_default(),
-                    detail,
-                };
+                let record = self.record_of(read, &mut messages, &mut runs)?;
                 held = held.saturating_add(record.bytes());
                 records.flows.push(record);
             }
         }
         Ok(records)
+    }
+}
+
+impl Listed for &ClickHouseBackend {
+    const DIALECT: Dialect = Dialect::ClickHouse;
+
+    fn count(&mut self, conditions: &Conditions) -> Result<u64, StoreError> {
+        let sql = format!(
+            "SELECT count() AS count FROM flows WHERE {}",
+            conditions.sql()
+        );
+        let counts: Vec<Count> = self.select(&sql, conditions)?;
+        Ok(counts.first().map_or(0, |counts| counts.count))
+    }
+
+    fn rows(
+        &mut self,
+        conditions: &Conditions,
+        order: &str,
+    ) -> Result<Vec<(FlowRow, i64)>, StoreError> {
+        let sql = format!(
+            "SELECT {ROW_COLUMNS} FROM flows WHERE {} {order}",
+            conditions.sql()
+        );
+        let rows: Vec<ReadFlow> = self.select(&sql, conditions)?;
+        let numbered = |row: ReadFlow| {
+            let number = row.number;
+            Ok((row.into_row()?, number))
+        };
+        rows.into_iter().map(numbered).collect()
+    }
+}
+
+impl WordIndex for ClickHouseBackend {
+    fn with_words(&self, query: &Query, words: &Words) -> Result<Page, StoreError> {
+        read_page(&mut &*self, query, Some(words))
+    }
+
+    fn records_of(&self, rows: &[FlowRow]) -> Result<Vec<FlowRecord>, StoreError> {
+        let starts = || rows.iter().map(|row| row.started_at.0);
+        let (Some(first), Some(last)) = (starts().min(), starts().max()) else {
+            return Ok(Vec::new());
+        };
+        // Rows lie in the order of their start.
+        let mut conditions = Conditions::new(Dialect::ClickHouse);
+        let at = Dialect::ClickHouse.time();
+        conditions.add(
+            &format!("start_time BETWEEN {at} AND {at}"),
+            [first, last].map(Stored::from),
+        );
+        let uuids = rows.iter().map(|row| Stored::from(row.uuid.clone()));
+        let places = vec!["?"; rows.len()].join(", ");
+        conditions.add(&format!("trace_id IN ({places})"), uuids);
+        let sql = format!(
+            "SELECT {ROW_COLUMNS}, detail, {BODIES} FROM flows WHERE {}",
+            conditions.sql()
+        );
+        let read: Vec<ReadDetail> = self.select(&sql, &conditions)?;
+        let mut messages = self.messages_of(read.iter().map(|read| &read.flow))?;
+        let mut runs = HashMap::new();
+        read.into_iter()
+            .map(|read| self.record_of(read, &mut messages, &mut runs))
+            .collect()
     }
 }
 

@@ -40,9 +40,9 @@ pub(super) struct ReadFlow {
     trace_id: String,
     kind: String,
     state: String,
-    pub(super) started: i64,
+    started: i64,
     ended: Option<i64>,
-    pub(super) duration_us: Option<i64>,
+    duration_us: Option<i64>,
     first_byte_us: Option<i64>,
     method: String,
     url: String,
@@ -198,14 +198,6 @@ impl ReadFlow {
     /// Whether it may have messages.
     pub(super) fn is_socket(&self) -> bool {
         self.kind == FlowKind::WebSocket.as_str()
-    }
-
-    /// Bytes of both bodies, or of the tunnel; what is not known counts as zero.
-    pub(super) fn size(&self) -> i64 {
-        let sent = self.tunnel_bytes_sent.or(self.request_body_size);
-        let received = self.tunnel_bytes_received.or(self.response_body_size);
-        let bytes = sent.unwrap_or(0).saturating_add(received.unwrap_or(0));
-        i64::try_from(bytes).unwrap_or(i64::MAX)
     }
 }
 

@@ -158,6 +158,8 @@ impl Server {
             ("default_format", "JSONEachRow"),
             ("final", "1"),
             ("do_not_merge_across_partitions_select_final", "1"),
+            // On a cluster, what a query asks within itself is of all shards.
+            ("distributed_product_mode", "global"),
             ("output_format_json_quote_64bit_integers", "0"),
             ("output_format_json_escape_forward_slashes", "0"),
         ];

@@ -6,10 +6,11 @@ use super::chunks::Hash;
 use super::copy::{CopyRows, storable};
 use crate::archive::fields_object;
 use crate::limits::POSTGRES_INDEXED_CHARS_MAX;
+use crate::search::words_of_flow;
 use crate::{FlowKind, FlowRecord, SessionMark, StoreError};
 
 /// The columns in the order in which [`write_row`] writes them.
-pub(super) const COLUMNS: [&str; 67] = [
+pub(super) const COLUMNS: [&str; 68] = [
     "trace_id",
     "batch",
     "run_id",
@@ -77,6 +78,7 @@ pub(super) const COLUMNS: [&str; 67] = [
     "flow_tags",
     "note",
     "detail",
+    "words",
 ];
 
 /// Where a body is stored.
@@ -115,6 +117,7 @@ pub(super) fn write_row(
     rows.texts(&record.detail.row.tags);
     rows.optional(record.detail.row.note.as_deref(), CopyRows::text);
     rows.bytea(&json(&record.detail)?);
+    rows.tsvector(&words_of_flow(record));
     Ok(())
 }
 

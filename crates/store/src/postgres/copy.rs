@@ -94,6 +94,18 @@ impl CopyRows {
         self.bytes.extend_from_slice(json);
     }
 
+    /// A `tsvector` of words without places, each once. They have no U+0000 in them.
+    pub(super) fn tsvector(&mut self, words: &[String]) {
+        let bytes: usize = words.iter().map(|word| word.len() + 3).sum();
+        self.length(4 + bytes);
+        self.length(words.len());
+        for word in words {
+            self.bytes.extend_from_slice(word.as_bytes());
+            // The end of the text, and the number of its places.
+            self.bytes.extend_from_slice(&[0, 0, 0]);
+        }
+    }
+
     pub(super) fn texts(&mut self, values: &[String]) {
         self.array(TEXT, values.len(), |rows| {
             for value in values {
@@ -170,14 +182,14 @@ mod tests {
         rows.begin_row();
         rows.bool(true);
         rows.timestamp(Timestamp(946_684_800_000_001));
-        rows.texts(&[]);
+        rows.tsvector(&["ab".to_owned()]);
         rows.end();
         let expected = [
             &b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0"[..],
             b"\0\x03\0\0\0\x04a\xef\xbf\xbd\xff\xff\xff\xff",
             b"\0\0\0\x19\0\0\0\x01\0\0\0\0\0\0\0\x19\0\0\0\x01\0\0\0\x01\0\0\0\x01b",
             b"\0\x03\0\0\0\x01\x01\0\0\0\x08\0\0\0\0\0\0\0\x01",
-            b"\0\0\0\x0c\0\0\0\0\0\0\0\0\0\0\0\x19\xff\xff",
+            b"\0\0\0\x09\0\0\0\x01ab\0\0\0\xff\xff",
         ];
         assert_eq!(rows.bytes(), expected.concat());
     }

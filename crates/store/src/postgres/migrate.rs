@@ -22,10 +22,19 @@ pub(super) enum Lock {
 }
 
 /// All steps of the schema, in order. A step that was released is never edited.
-const MIGRATIONS: [Migration; 1] = [Migration {
-    name: "0001_flows",
-    sql: include_str!("../../migrations/postgres/0001_flows.sql"),
-}];
+const MIGRATIONS: [Migration; 2] = [
+    Migration {
+        name: "0001_flows",
+        sql: include_str!("../../migrations/postgres/0001_flows.sql"),
+    },
+    Migration {
+        name: "0002_words",
+        sql: include_str!("../../migrations/postgres/0002_words.sql"),
+    },
+];
+
+/// The step from which on flows have their words.
+pub(super) const WITH_WORDS: u32 = 2;
 
 struct Migration {
     name: &'static str,

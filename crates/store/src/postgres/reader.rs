@@ -8,25 +8,27 @@ use std::sync::Arc;
 use postgres::types::ToSql;
 use postgres::{Client, IsolationLevel, Row, Transaction};
 use rusqlite::types::Value;
-use traffic::rules::filter::Filter;
+use traffic::rules::filter::{Filter, Words};
 use uuid::Uuid;
 
 use super::connect::{Purpose, Server};
 use super::row::{
     ROW_COLUMNS, RUN_COLUMNS, bytes, get, read_detail, read_message, read_row, read_run,
-    read_run_record, run_id, time,
+    read_run_record, run_id,
 };
 use super::{migrate, summary};
+use crate::archive::{Listed, read_page};
 use crate::limits::{
-    CHANGES_ROWS_MAX, PAGE_MESSAGES_MAX, PAGE_ROWS_MAX, POSTGRES_RECORDS_AT_ONCE, RECORDS_BYTES_MAX,
+    CHANGES_ROWS_MAX, PAGE_MESSAGES_MAX, POSTGRES_RECORDS_AT_ONCE, RECORDS_BYTES_MAX,
 };
 use crate::reader::backend::Backend;
 use crate::reader::resolve::{self, CANDIDATES_MAX, Ids, Naming};
-use crate::reader::select::{Conditions, Dialect, SIZE};
-use crate::reader::{Changes, Cursor, Marker, Page, Query, SortKey};
+use crate::reader::select::{Conditions, Dialect};
+use crate::reader::{Changes, Marker, Page, Query};
+use crate::search::archive::{self, WordIndex};
 use crate::{
-    Body, FlowDetail, FlowKind, FlowRecord, FlowRef, Message, Records, Run, RunId, RunRecord,
-    RunSummary, StoreError, StreamMessage,
+    Body, FlowDetail, FlowKind, FlowRecord, FlowRef, FlowRow, Hits, Message, Records, Run, RunId,
+    RunRecord, RunSummary, Search, StoreError, StreamMessage,
 };
 
 /// A body as one column, whole.
@@ -37,6 +39,8 @@ const BODIES: &str = "coalesce(request_body, oriel_body(request_chunks)) AS requ
 pub(crate) struct PostgresBackend {
     server: Server,
     client: RefCell<Client>,
+    /// Steps of the schema that are applied.
+    schema: u32,
 }
 
 impl PostgresBackend {
@@ -44,7 +48,8 @@ impl PostgresBackend {
     pub(crate) fn connect(url: &str) -> Result<Self, StoreError> {
         let server = Server::parse(url)?;
         let mut client = server.connect(Purpose::Read)?;
-        if migrate::applied(&mut client, &server)? == 0 {
+        let schema = migrate::applied(&mut client, &server)?;
+        if schema == 0 {
             return Err(StoreError::NotFound {
                 path: server.place().into(),
             });
@@ -52,6 +57,7 @@ impl PostgresBackend {
         Ok(Self {
             server,
             client: RefCell::new(client),
+            schema,
         })
     }
 
@@ -121,7 +127,18 @@ impl PostgresBackend {
 
 impl Backend for PostgresBackend {
     fn flows(&self, query: &Query) -> Result<Page, StoreError> {
-        self.snapshot(|transaction| self.read_page(transaction, query))
+        self.list(query, None)
+    }
+
+    fn has_texts(&self) -> Result<bool, StoreError> {
+        Ok(self.schema >= migrate::WITH_WORDS)
+    }
+
+    fn search(&self, search: &Search) -> Result<Option<Hits>, StoreError> {
+        match self.has_texts()? {
+            true => archive::find(self, search).map(Some),
+            false => Ok(None),
+        }
     }
 
     fn flow(&self, flow: FlowRef) -> Result<Option<FlowDetail>, StoreError> {
@@ -198,17 +215,7 @@ impl Backend for PostgresBackend {
 
     fn records(&self, marker: Marker, limit: usize) -> Result<Records, StoreError> {
         self.snapshot(|transaction| {
-            let mut reading = Reading {
-                backend: self,
-                transaction,
-                limit: limit.max(1),
-                bytes: 0,
-                runs: HashMap::new(),
-                records: Records {
-                    flows: Vec::new(),
-                    marker,
-                },
-            };
+            let mut reading = Reading::new(self, transaction, limit.max(1), marker);
             reading.read()?;
             Ok(reading.records)
         })
@@ -263,75 +270,67 @@ impl Ids for PostgresBackend {
     }
 }
 
-impl PostgresBackend {
-    fn read_page(
-        &self,
-        transaction: &mut Transaction<'_>,
-        query: &Query,
-    ) -> Result<Page, StoreError> {
-        let mut conditions = Conditions::new(Dialect::Postgres);
-        if let Some(run) = query.run {
-            conditions.add_run(run);
-        }
-        if let Some(filter) = &query.filter {
-            conditions.add_filter(filter);
-        }
-        let total = match query.with_total {
-            true => {
-                let sql = format!(
-                    "SELECT count(*) AS flows FROM flows WHERE {}",
-                    conditions.sql()
-                );
-                let rows = self.select(transaction, &sql, &conditions)?;
-                rows.first()
-                    .map(|row| bytes(row, "flows"))
-                    .transpose()?
-                    .flatten()
+impl WordIndex for PostgresBackend {
+    fn with_words(&self, query: &Query, words: &Words) -> Result<Page, StoreError> {
+        self.list(query, Some(words))
+    }
+
+    fn records_of(&self, rows: &[FlowRow]) -> Result<Vec<FlowRecord>, StoreError> {
+        let uuids: Vec<&str> = rows.iter().map(|row| &*row.uuid).collect();
+        let sql =
+            format!("SELECT {ROW_COLUMNS}, detail, {BODIES} FROM flows WHERE trace_id = ANY($1)");
+        self.snapshot(|transaction| {
+            let mut reading = Reading::new(self, transaction, rows.len(), Marker::default());
+            for row in &reading.query(&sql, &[&uuids])? {
+                reading.take(row)?;
             }
-            false => None,
-        };
-        let (key, place) = match query.order.by {
-            SortKey::Time => ("start_time", Dialect::Postgres.time()),
-            SortKey::Duration => ("coalesce(duration_us, 0)", "?"),
-            SortKey::Size => (SIZE, "?"),
-        };
-        let (direction, beyond) = match query.order.ascending {
-            true => ("ASC", '>'),
-            false => ("DESC", '<'),
-        };
-        if let Some(after) = query.after {
-            if after.order != query.order {
-                return Err(StoreError::BadCursor);
-            }
-            let values = [after.key, after.row].map(Value::from);
-            conditions.add(&format!("({key}, number) {beyond} ({place}, ?)"), values);
-        }
-        let limit = query.limit.clamp(1, PAGE_ROWS_MAX);
-        // One more than asked for tells whether there is a next page.
+            Ok(reading.records.flows)
+        })
+    }
+}
+
+/// One state of the archive.
+struct Snapshot<'b, 't, 'c> {
+    backend: &'b PostgresBackend,
+    transaction: &'t mut Transaction<'c>,
+}
+
+impl Listed for Snapshot<'_, '_, '_> {
+    const DIALECT: Dialect = Dialect::Postgres;
+
+    fn count(&mut self, conditions: &Conditions) -> Result<u64, StoreError> {
         let sql = format!(
-            "SELECT {ROW_COLUMNS}, {SIZE} AS size FROM flows WHERE {}
-             ORDER BY {key} {direction}, number {direction} LIMIT {}",
-            conditions.sql(),
-            limit + 1,
+            "SELECT count(*) AS flows FROM flows WHERE {}",
+            conditions.sql()
         );
-        let found = self.select(transaction, &sql, &conditions)?;
-        let shown = found.get(..limit).unwrap_or(&found);
-        let last = shown.last().filter(|_| found.len() > limit);
-        let next = last.map(|row| {
-            Ok::<_, StoreError>(Cursor {
-                order: query.order,
-                key: match query.order.by {
-                    SortKey::Time => time(row, "start_time")?.0,
-                    SortKey::Duration => get::<Option<i64>>(row, "duration_us")?.unwrap_or(0),
-                    SortKey::Size => get(row, "size")?,
-                },
-                row: get(row, "number")?,
-            })
-        });
-        Ok(Page {
-            rows: shown.iter().map(read_row).collect::<Result<_, _>>()?,
-            next: next.transpose()?,
-            total,
+        let rows = self.backend.select(self.transaction, &sql, conditions)?;
+        let count = rows.first().map(|row| bytes(row, "flows")).transpose()?;
+        Ok(count.flatten().unwrap_or(0))
+    }
+
+    fn rows(
+        &mut self,
+        conditions: &Conditions,
+        order: &str,
+    ) -> Result<Vec<(FlowRow, i64)>, StoreError> {
+        let sql = format!(
+            "SELECT {ROW_COLUMNS} FROM flows WHERE {} {order}",
+            conditions.sql()
+        );
+        let rows = self.backend.select(self.transaction, &sql, conditions)?;
+        let numbered = |row| Ok((read_row(row)?, get(row, "number")?));
+        rows.iter().map(numbered).collect()
+    }
+}
+
+impl PostgresBackend {
+    fn list(&self, query: &Query, words: Option<&Words>) -> Result<Page, StoreError> {
+        self.snapshot(|transaction| {
+            let mut snapshot = Snapshot {
+                backend: self,
+                transaction,
+            };
+            read_page(&mut snapshot, query, words)
         })
     }
 
@@ -391,7 +390,26 @@ struct Reading<'b, 't, 'c> {
     records: Records,
 }
 
-impl Reading<'_, '_, '_> {
+impl<'b, 't, 'c> Reading<'b, 't, 'c> {
+    fn new(
+        backend: &'b PostgresBackend,
+        transaction: &'t mut Transaction<'c>,
+        limit: usize,
+        marker: Marker,
+    ) -> Self {
+        Self {
+            backend,
+            transaction,
+            limit,
+            bytes: 0,
+            runs: HashMap::new(),
+            records: Records {
+                flows: Vec::new(),
+                marker,
+            },
+        }
+    }
+
     fn read(&mut self) -> Result<(), StoreError> {
         let sql = format!(
             "SELECT number, batch FROM batches WHERE number > $1 ORDER BY number LIMIT {CHANGES_ROWS_MAX}"

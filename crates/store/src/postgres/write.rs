@@ -39,6 +39,7 @@ pub(super) fn prepare(client: &mut Client) -> Result<(), postgres::Error> {
     client.batch_execute(&format!(
         "CREATE TEMPORARY TABLE IF NOT EXISTS staged_flows ON COMMIT DELETE ROWS AS
            SELECT {} FROM flows WITH NO DATA;
+         ALTER TABLE staged_flows ADD COLUMN IF NOT EXISTS place bigint GENERATED ALWAYS AS IDENTITY;
          CREATE TEMPORARY TABLE IF NOT EXISTS staged_messages ON COMMIT DELETE ROWS AS
            SELECT {} FROM messages WITH NO DATA;",
         COLUMNS.join(", "),
@@ -211,7 +212,8 @@ fn copy<T>(
 }
 
 /// What was copied replaces what is there, by the UUID of a flow and by its number in its run, unless a
-/// flow that has ended would be open again: that came late. The rows are read in the order in which they were copied, and numbered so.
+/// flow that has ended would be open again: that came late. They are numbered in the order in which they
+/// were copied, which need not be that in which they lie.
 fn take_over_flows() -> String {
     let columns = COLUMNS.join(", ");
     let replaced: Vec<String> = COLUMNS
@@ -222,7 +224,7 @@ fn take_over_flows() -> String {
     format!(
         "DELETE FROM flows USING staged_flows AS staged WHERE flows.run_id = staged.run_id
            AND flows.seq = staged.seq AND flows.trace_id <> staged.trace_id;
-         INSERT INTO flows ({columns}) SELECT {columns} FROM staged_flows
+         INSERT INTO flows ({columns}) SELECT {columns} FROM staged_flows ORDER BY place
            ON CONFLICT (trace_id) DO UPDATE SET {}
            WHERE excluded.state <> 'open' OR flows.state = 'open';",
         replaced.join(", ")

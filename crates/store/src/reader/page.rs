@@ -216,17 +216,23 @@ fn parse_cursor(text: &str) -> Option<Cursor> {
         'd' => false,
         _ => return None,
     };
-    let (key, row) = letters.as_str().split_once('-')?;
-    // The key is written as its two's complement, which a plain reader of numbers does not take.
+    let (key, row) = parse_places(letters.as_str())?;
+    Some(Cursor {
+        order: Order { by, ascending },
+        key,
+        row,
+    })
+}
+
+/// Two numbers as cursors have them, each as its two's complement, which a plain reader of numbers does not
+/// take.
+pub(crate) fn parse_places(text: &str) -> Option<(i64, i64)> {
     let number = |digits: &str| {
         let bits = u64::from_str_radix(digits, 16).ok()?;
         Some(i64::from_ne_bytes(bits.to_ne_bytes()))
     };
-    Some(Cursor {
-        order: Order { by, ascending },
-        key: number(key)?,
-        row: number(row)?,
-    })
+    let (first, second) = text.split_once('-')?;
+    Some((number(first)?, number(second)?))
 }
 
 #[cfg(test)]

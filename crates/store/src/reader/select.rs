@@ -85,6 +85,14 @@ impl Conditions {
         self.write(filter.expression());
     }
 
+    /// Adds that flows have all these words.
+    pub(crate) fn add_words(&mut self, words: &Words) {
+        if !self.sql.is_empty() {
+            self.sql.push_str(" AND ");
+        }
+        self.write_words(words);
+    }
+
     /// The conditions as one expression.
     pub(crate) fn sql(&self) -> &str {
         match self.sql.is_empty() {
@@ -300,13 +308,24 @@ impl Conditions {
         self.sql.push(')');
     }
 
-    /// Flows that the index of texts names, which is attached: `crate::Reader` sees to that.
+    /// Flows that have words. In a file the index of texts names them, which is attached: `crate::Reader`
+    /// sees to that. In an archive their words stand beside them.
     fn write_words(&mut self, words: &Words) {
-        match search::matching(words).filter(|_| self.dialect == Dialect::Sqlite) {
-            Some(matching) => self.put(
-                "(id IN (SELECT rowid FROM texts WHERE texts MATCH ?))",
-                [Value::from(matching)],
-            ),
+        if self.dialect == Dialect::Sqlite {
+            match search::matching(words) {
+                Some(matching) => self.put(
+                    "(id IN (SELECT rowid FROM texts WHERE texts MATCH ?))",
+                    [Value::from(matching)],
+                ),
+                None => self.sql.push_str("FALSE"),
+            }
+            return;
+        }
+        match search::wanted(words) {
+            Some(wanted) => {
+                let (sql, values) = self.dialect.has_words(wanted);
+                self.put(&sql, values.into_iter().map(Value::from));
+            }
             None => self.sql.push_str("FALSE"),
         }
     }

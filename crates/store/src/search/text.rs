@@ -1,164 +1,18 @@
-//! The texts of a flow as people read them, and words in them.
+//! The texts of a flow as people read them.
 
-use std::ops::Range;
+use std::borrow::Cow;
+use std::collections::HashSet;
 
 use rusqlite::{Connection, OptionalExtension};
-use traffic::rules::filter::Words;
 use traffic::wire::encoding::decode;
 
-use super::{Excerpt, TextPart};
-use crate::limits::{TEXT_BYTES_MAX, TEXT_RUN_BYTES_MAX};
+use super::TextPart;
+use super::phrase::indexed_words;
+use crate::limits::{ARCHIVE_WORDS_BYTES_MAX, TEXT_BYTES_MAX, TEXT_RUN_BYTES_MAX};
 use crate::reader::detail::{read_content, read_head_field};
-use crate::{FlowKind, FlowRow, Message, StoreError};
+use crate::{FlowKind, FlowRecord, FlowRow, FlowState, Message, StoreError};
 
-/// Words that are looked for.
-#[derive(Debug)]
-pub(super) struct Phrase {
-    /// In lower case.
-    words: Vec<String>,
-    /// The last one may go on.
-    is_open: bool,
-}
-
-/// The question to the index for the flows that have all these words; `None` if there are none.
-pub(crate) fn matching(words: &Words) -> Option<String> {
-    let phrase = Phrase::new(words);
-    let mut out = String::new();
-    for word in &phrase.words {
-        // Within quotes nothing has a meaning, and a word has no quotes in it.
-        out.push_str(&format!("\"{word}\" "));
-    }
-    if out.is_empty() {
-        return None;
-    }
-    out.pop();
-    if phrase.is_open {
-        out.push('*');
-    }
-    Some(out)
-}
-
-impl Phrase {
-    pub(super) fn new(words: &Words) -> Self {
-        let text = words.text.as_str();
-        let found = words_of(text).map(|range| lower(text.get(range).unwrap_or_default()));
-        Self {
-            words: found.collect(),
-            is_open: words.is_open,
-        }
-    }
-
-    pub(super) fn is_one_word(&self) -> bool {
-        self.words.len() == 1
-    }
-
-    /// Where these words stand one after the other for the first time.
-    fn find(&self, text: &str) -> Option<Range<usize>> {
-        let (first, others) = self.words.split_first()?;
-        let mut at = words_of(text);
-        while let Some(word) = at.next() {
-            let mut end = word.end;
-            if !self.is(text, &word, first, others.is_empty()) {
-                continue;
-            }
-            // The iterator is cheap to copy: it is where it stands in the text.
-            let mut next = at.clone();
-            let all = others.iter().enumerate().all(|(position, wanted)| {
-                let is_last = position + 1 == others.len();
-                next.next().is_some_and(|word| {
-                    end = word.end;
-                    self.is(text, &word, wanted, is_last)
-                })
-            });
-            if all {
-                return Some(word.start..end);
-            }
-        }
-        None
-    }
-
-    fn is(&self, text: &str, word: &Range<usize>, wanted: &str, is_last: bool) -> bool {
-        let word = text.get(word.clone()).unwrap_or_default();
-        let is_same = |word: &str| match is_last && self.is_open {
-            true => word.starts_with(wanted),
-            false => word == wanted,
-        };
-        // Most words are of ASCII and not the one that is looked for.
-        match word.is_ascii() {
-            true => {
-                let start = word.get(..wanted.len());
-                start.is_some_and(|start| start.eq_ignore_ascii_case(wanted))
-                    && (word.len() == wanted.len() || (is_last && self.is_open))
-            }
-            false => is_same(&lower(word)),
-        }
-    }
-}
-
-/// The words of a text as the tokenizer `unicode61` of SQLite sees them: letters and digits.
-#[derive(Clone)]
-struct WordsOf<'t> {
-    text: &'t str,
-    at: usize,
-}
-
-fn words_of(text: &str) -> WordsOf<'_> {
-    WordsOf { text, at: 0 }
-}
-
-impl Iterator for WordsOf<'_> {
-    type Item = Range<usize>;
-
-    fn next(&mut self) -> Option<Range<usize>> {
-        let rest = self.text.get(self.at..)?;
-        let start = self.at + rest.find(char::is_alphanumeric)?;
-        let word = self.text.get(start..)?;
-        let length = word.find(|letter: char| !letter.is_alphanumeric());
-        let end = start + length.unwrap_or(word.len());
-        self.at = end;
-        Some(start..end)
-    }
-}
-
-fn lower(word: &str) -> String {
-    word.to_lowercase()
-}
-
-/// The first place of a phrase in a text, in one line.
-pub(super) fn excerpt(
-    text: &str,
-    phrase: &Phrase,
-    part: TextPart,
-    context: usize,
-) -> Option<Excerpt> {
-    let found = phrase.find(text)?;
-    let before = text.get(..found.start).unwrap_or_default();
-    let behind = text.get(found.end..).unwrap_or_default();
-    let start = before.char_indices().rev().take(context).last();
-    let start = start.map_or(found.start, |(at, _)| at);
-    let behind: String = behind.chars().take(context).collect();
-    Some(Excerpt {
-        part,
-        before: one_line(text.get(start..found.start).unwrap_or_default()),
-        found: one_line(text.get(found).unwrap_or_default()),
-        behind: one_line(&behind),
-    })
-}
-
-/// White space becomes a space each, however much of it there is.
-fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter.is_whitespace() {
-            true if line.ends_with(' ') => {}
-            true => line.push(' '),
-            false => line.push(letter),
-        }
-    }
-    line
-}
-
-/// A text of a flow; empty where there is none.
+/// A text of a flow in a file; empty where there is none.
 pub(super) fn texts_of(
     connection: &Connection,
     id: i64,
@@ -172,21 +26,84 @@ pub(super) fn texts_of(
     };
     match row.kind {
         FlowKind::Tunnel => Ok(String::new()),
-        FlowKind::WebSocket => messages_text(connection, id, message),
-        FlowKind::Http => body_text(connection, id, message),
+        FlowKind::WebSocket => read_messages(connection, id, message),
+        FlowKind::Http => read_body(connection, id, message),
     }
 }
 
-fn messages_text(connection: &Connection, id: i64, message: Message) -> Result<String, StoreError> {
-    let sender = match message {
+/// The same of a flow that is at hand.
+pub(super) fn text_of(flow: &FlowRecord, part: TextPart) -> Cow<'_, str> {
+    let detail = &flow.detail;
+    let (message, head, body) = match part {
+        TextPart::Url => return Cow::Borrowed(&detail.row.url),
+        TextPart::Request => (Message::Request, Some(&detail.request), &flow.request_body),
+        TextPart::Response => (
+            Message::Response,
+            detail.response.as_ref(),
+            &flow.response_body,
+        ),
+    };
+    match detail.row.kind {
+        FlowKind::Tunnel => Cow::Borrowed(""),
+        FlowKind::WebSocket => {
+            let mut text = String::new();
+            for message in flow
+                .messages
+                .iter()
+                .filter(|sent| sent.kind == "text" && sent.sender == sender(message))
+            {
+                if !push_message(&message.payload, &mut text) {
+                    break;
+                }
+            }
+            Cow::Owned(text)
+        }
+        FlowKind::Http => {
+            let coding = head.and_then(|head| head.field("content-encoding"));
+            let content = body.as_deref().unwrap_or_default();
+            Cow::Owned(body_text(coding.unwrap_or_default(), content))
+        }
+    }
+}
+
+/// The words of a flow in their order, each once and as many as an archive keeps; none of one that has not
+/// ended, whose texts are not whole.
+pub(crate) fn words_of_flow(flow: &FlowRecord) -> Vec<String> {
+    if flow.detail.row.state == FlowState::Open {
+        return Vec::new();
+    }
+    let texts = TextPart::ALL.map(|part| text_of(flow, part));
+    let mut room = ARCHIVE_WORDS_BYTES_MAX;
+    let mut words = HashSet::new();
+    for word in texts.iter().flat_map(|text| indexed_words(text)) {
+        if words.contains(&word) {
+            continue;
+        }
+        let Some(rest) = room.checked_sub(word.len()) else {
+            break;
+        };
+        room = rest;
+        words.insert(word);
+    }
+    let mut words: Vec<String> = words.into_iter().map(Cow::into_owned).collect();
+    words.sort_unstable();
+    words
+}
+
+/// Who sends what a text of a WebSocket consists of.
+fn sender(message: Message) -> &'static str {
+    match message {
         Message::Request => "client",
         Message::Response => "upstream",
-    };
+    }
+}
+
+fn read_messages(connection: &Connection, id: i64, message: Message) -> Result<String, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT data, body FROM messages WHERE flow = ?1 AND sender = ?2 AND kind = 'text'
          ORDER BY sequence",
     )?;
-    let mut messages = statement.query((id, sender))?;
+    let mut messages = statement.query((id, sender(message)))?;
     let mut text = String::new();
     while let Some(row) = messages.next()? {
         let data: Option<Vec<u8>> = row.get(0)?;
@@ -195,16 +112,21 @@ fn messages_text(connection: &Connection, id: i64, message: Message) -> Result<S
             (None, Some(body)) => crate::ingest::bodies::read_body(connection, body)?,
             (None, None) => continue,
         };
-        push_readable(&payload, &mut text);
-        text.push('\n');
-        if text.len() >= TEXT_BYTES_MAX {
+        if !push_message(&payload, &mut text) {
             break;
         }
     }
     Ok(text)
 }
 
-fn body_text(connection: &Connection, id: i64, message: Message) -> Result<String, StoreError> {
+/// Appends a message; false if that is enough.
+fn push_message(payload: &[u8], text: &mut String) -> bool {
+    push_readable(payload, text);
+    text.push('\n');
+    text.len() < TEXT_BYTES_MAX
+}
+
+fn read_body(connection: &Connection, id: i64, message: Message) -> Result<String, StoreError> {
     let mut statement = connection.prepare_cached("SELECT * FROM flows_shown WHERE id = ?1")?;
     let content = statement
         .query_row([id], |row| Ok(read_content(connection, row, message)))
@@ -224,11 +146,19 @@ fn body_text(connection: &Connection, id: i64, message: Message) -> Result<Strin
         })
         .optional()?;
     let coding = coding.transpose()?.flatten().unwrap_or_default();
-    let decoded = decode(&coding, &content, TEXT_BYTES_MAX);
+    Ok(body_text(&coding, &content))
+}
+
+/// A body as it is read, its content coding undone.
+fn body_text(coding: &str, content: &[u8]) -> String {
+    if content.is_empty() {
+        return String::new();
+    }
+    let decoded = decode(coding, content, TEXT_BYTES_MAX);
     let mut text = String::new();
     push_readable(&decoded.bytes, &mut text);
     push_joined(&decoded.bytes, &mut text);
-    Ok(text)
+    text
 }
 
 /// Appends the readable part of a body: nothing of a binary one, JSON without its escapes, and no runs of
@@ -359,56 +289,11 @@ fn is_binary(body: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn words(text: &str, is_open: bool) -> Words {
-        Words {
-            text: text.to_owned(),
-            is_open,
-        }
-    }
-
     fn readable(body: &[u8]) -> String {
         let mut out = String::new();
         push_readable(body, &mut out);
         push_joined(body, &mut out);
         out
-    }
-
-    #[test]
-    fn words_are_asked_for_without_their_signs() {
-        for (text, is_open, expected) in [
-            ("rm -rf", false, Some("\"rm\" \"rf\"")),
-            ("Über_all*\"", true, Some("\"über\" \"all\"*")),
-            ("-- !", false, None),
-        ] {
-            assert_eq!(matching(&words(text, is_open)).as_deref(), expected);
-        }
-    }
-
-    #[test]
-    fn a_phrase_is_found_across_signs_and_case() {
-        for (text, phrase, is_open, expected) in [
-            ("a RM\n  -rf /", "rm -rf", false, Some("RM\n  -rf")),
-            ("rm x rf", "rm rf", false, None),
-            ("rm rm rf", "rm rf", false, Some("rm rf")),
-            ("deadlocks", "deadlock", false, None),
-            ("x deadlocks", "deadlock", true, Some("deadlocks")),
-            ("ÜBER alles", "über ALL", true, Some("ÜBER alles")),
-        ] {
-            let found = Phrase::new(&words(phrase, is_open)).find(text);
-            let found = found.and_then(|range| text.get(range));
-            assert_eq!(found, expected, "{phrase} in {text}");
-        }
-    }
-
-    #[test]
-    fn an_excerpt_is_one_line_of_characters() {
-        let text = "äöü one\r\n\ttwo three ßßß";
-        let phrase = Phrase::new(&words("one two", false));
-        let found = excerpt(text, &phrase, TextPart::Response, 5).unwrap();
-        assert_eq!(
-            (&*found.before, &*found.found, &*found.behind),
-            ("äöü ", "one two", " thre")
-        );
     }
 
     #[test]

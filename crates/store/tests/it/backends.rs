@@ -3,6 +3,7 @@
 
 mod clickhouse;
 mod postgres;
+mod words;
 
 use std::collections::BTreeSet;
 
@@ -52,21 +53,8 @@ impl Original {
         }
     }
 
-    /// Copies everything, in the order in which it came.
     pub(crate) fn copy_to(&self, archive: &mut dyn Archive) {
-        let mut marker = Marker::default();
-        loop {
-            let found = self.reader.records(marker, 25).unwrap();
-            if found.marker == marker {
-                return;
-            }
-            let batch = ArchiveBatch {
-                flows: found.flows,
-                ..ArchiveBatch::default()
-            };
-            archive.write(&batch).unwrap();
-            marker = found.marker;
-        }
+        copy_to(&self.reader, archive);
     }
 
     /// Asks both everything that a reader can be asked; `least` is how little is asked for at once.
@@ -266,8 +254,25 @@ impl Original {
     }
 }
 
+/// Copies everything, in the order in which it came.
+fn copy_to(reader: &Reader, archive: &mut dyn Archive) {
+    let mut marker = Marker::default();
+    loop {
+        let found = reader.records(marker, 25).unwrap();
+        if found.marker == marker {
+            return;
+        }
+        let batch = ArchiveBatch {
+            flows: found.flows,
+            ..ArchiveBatch::default()
+        };
+        archive.write(&batch).unwrap();
+        marker = found.marker;
+    }
+}
+
 /// Each matches some flows and not all.
-const FILTERS: [&str; 51] = [
+const FILTERS: [&str; 54] = [
     "host:example.com",
     "host:*.example.com",
     "host:EXAMPLE.com",
@@ -313,6 +318,9 @@ const FILTERS: [&str; 51] = [
     "-header.accept:*",
     "process:node",
     "pid:4711",
+    "user:alice",
+    "user:A*",
+    "-user:/^al/",
     "session:named",
     "session:@-2",
     "tag:keep",

@@ -132,6 +132,7 @@ pub(crate) fn record_all_sorts(place: &Place) {
     }
     let facts = Arc::new(ConnectionFacts {
         process: Some(known_process()),
+        user: Some("alice".into()),
         ..ConnectionFacts::clone(&client())
     });
     place.record(on_connections(events, &facts, &upstream()));

@@ -7,7 +7,7 @@ use traffic::rules::filter::{Filter, Words};
 
 use crate::script::{Place, START, Script};
 
-fn search(text: &str) -> Search {
+pub(crate) fn search(text: &str) -> Search {
     Search {
         words: Words::parse(text).unwrap(),
         parts: Vec::new(),
@@ -19,11 +19,11 @@ fn search(text: &str) -> Search {
     }
 }
 
-fn filter(text: &str) -> Filter {
+pub(crate) fn filter(text: &str) -> Filter {
     Filter::parse(text, Timestamp(START)).unwrap()
 }
 
-fn index(place: &Place) {
+pub(crate) fn index(place: &Place) {
     place.flush();
     let mut index = TextIndex::open(&place.path()).unwrap();
     while index.step().unwrap() > 0 {}
@@ -38,9 +38,14 @@ fn asked(reader: &Reader, text: &str) -> Vec<u64> {
     found(&reader.search(&search(text)).unwrap())
 }
 
-/// Four flows, the second one with a compressed body.
 fn place() -> Place {
     let place = Place::new();
+    record_texts(&place);
+    place
+}
+
+/// Four flows, the second one with a compressed body.
+pub(crate) fn record_texts(place: &Place) {
     let mut one = Script::new(1);
     one.request_body = vec![Bytes::from_static(br#"{"ask":"run rm\n-rf \u00dcber"}"#)];
     place.record(one.events());
@@ -58,7 +63,6 @@ fn place() -> Place {
         b"data: {\"delta\":{\"text\":\"a dead\"}}\n\ndata: {\"delta\":{\"text\":\"lock here\"}}\n\n",
     )];
     place.record(four.events());
-    place
 }
 
 /// RFC 1952 with one stored block (RFC 1951 section 3.2.4), which needs no compressor.

@@ -354,9 +354,14 @@ fn a_session_is_the_same_in_another_file() {
     assert_eq!(of(&copied).len(), 2);
 }
 
-/// Two sessions with two flows each, and a flow of none.
 fn two_sessions() -> Place {
     let place = Place::new();
+    record_two_sessions(&place);
+    place
+}
+
+/// Two sessions with two flows each, and a flow of none.
+pub(crate) fn record_two_sessions(place: &Place) {
     for (flow, session) in [(1, "one"), (2, "two"), (3, "one"), (4, "two")] {
         let fields = format!(
             "User-Agent: claude-cli/2.1\r\nX-Claude-Code-Session-Id: {session}\r\nx-claude-code-agent-id: a{flow}\r\n"
@@ -365,7 +370,6 @@ fn two_sessions() -> Place {
     }
     place.record(call(5, ("example.com", "/"), "", ASKED).events());
     place.flush();
-    place
 }
 
 #[test]

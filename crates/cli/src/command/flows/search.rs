@@ -2,22 +2,20 @@
 
 use serde::Serialize;
 use store::json::FlowItem;
-use store::{Excerpt, Hit, Hits, Reader, Search, StoreError, TextIndex, TextPart};
+use store::{Excerpt, Hit, Hits, Location, Reader, Search, StoreError, TextIndex, TextPart};
 use traffic::rules::filter::{Filter, Words};
 
 use crate::args::{DataFlags, FlowsSearch, SearchIn};
 use crate::clock::now;
 use crate::command::flows::fields::{self, Fields};
-use crate::command::flows::{filter, open};
+use crate::command::flows::{filter, location, open};
 use crate::context::Context;
 use crate::escape::escape_line;
 use crate::exit::Exit;
 use crate::flow_text::{Clock, has_secrets, moment, request, secrets_warning, status, tags};
 use crate::output::{print, print_line, say, say_line, to_json};
-use crate::paths::database;
 use crate::problem::Problem;
 use crate::progress::Progress;
-use crate::settings::Purpose;
 use crate::store_problem::store_problem;
 use crate::terminal::Colour;
 
@@ -163,10 +161,11 @@ fn print_hits(context: &Context, hits: &Hits) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Takes into the index of texts what is not there yet.
+/// Takes into the index of texts what is not there yet. A server has the words of each flow from the start.
 pub(super) fn catch_up(context: &Context, data: &DataFlags) -> Result<(), Problem> {
-    let settings = context.settings(Purpose::Serve, data.layer())?;
-    let path = database(&settings.data_folder.value);
+    let Location::File(path) = location(context, data)? else {
+        return Ok(());
+    };
     let mut index = match TextIndex::open(&path) {
         Ok(index) => index,
         Err(StoreError::NotFound { .. }) => return Ok(()),

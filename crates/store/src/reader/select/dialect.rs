@@ -3,6 +3,7 @@
 use rusqlite::types::Value;
 
 use crate::postgres::regex::translated;
+use crate::search::Wanted;
 
 /// A kind of database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,6 +105,31 @@ impl Dialect {
                      JSONHas({column}, ?), [JSONExtractString({column}, ?)], []))"
                 ),
             ),
+        }
+    }
+
+    /// A test whether the column `words` has all of these, and its values.
+    pub(super) fn has_words(self, wanted: Wanted) -> (String, Vec<String>) {
+        let Wanted { words, beginning } = wanted;
+        match self {
+            // Here texts have an index of their own.
+            Self::Sqlite => ("FALSE".to_owned(), Vec::new()),
+            Self::Postgres => {
+                // Words have letters and digits only.
+                let words = words.into_iter().map(|word| format!("'{word}'"));
+                let beginning = beginning.map(|beginning| format!("'{beginning}':*"));
+                let query: Vec<String> = words.chain(beginning).collect();
+                ("(words @@ ?::tsquery)".to_owned(), vec![query.join(" & ")])
+            }
+            Self::ClickHouse => {
+                let tests = words.iter().map(|_| "hasToken(words, ?)");
+                let begins = beginning.iter().map(|_| "position(words, ?) > 0");
+                let tests: Vec<&str> = tests.chain(begins).collect();
+                // There is a space before each word.
+                let beginning = beginning.map(|beginning| format!(" {beginning}"));
+                let values = words.into_iter().chain(beginning).collect();
+                (format!("({})", tests.join(" AND ")), values)
+            }
         }
     }
 

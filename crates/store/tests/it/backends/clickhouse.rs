@@ -9,6 +9,7 @@ use oriel_store::{
 use testbed::clickhouse::ClickHouse;
 
 use super::Original;
+use super::words::Spoken;
 use crate::copies::{record_all_sorts, records};
 use crate::script::Place;
 
@@ -62,13 +63,23 @@ fn clickhouse_gives_the_same_answers() {
 }
 
 #[test]
+fn words_are_found_in_clickhouse() {
+    let server = server();
+    let url = server.url("default");
+    let mut archive = ClickHouseArchive::connect(&url).unwrap();
+    archive.migrate().unwrap();
+    let reader = Reader::open_at(&Location::ClickHouse(url)).unwrap();
+    Spoken::new().compare(&mut archive, &reader);
+}
+
+#[test]
 fn a_schema_is_made_once_and_a_newer_one_refused() {
     let server = server();
     let url = server.url("default");
     let mut archive = ClickHouseArchive::connect(&url).unwrap();
     assert_eq!(archive.status().unwrap().schema, 0);
-    assert_eq!(archive.migrate().unwrap(), Migrated { from: 0, to: 1 });
-    assert_eq!(archive.migrate().unwrap(), Migrated { from: 1, to: 1 });
+    assert_eq!(archive.migrate().unwrap(), Migrated { from: 0, to: 2 });
+    assert_eq!(archive.migrate().unwrap(), Migrated { from: 2, to: 2 });
     let place = Place::new();
     record_all_sorts(&place);
     let flows = records(&place.path(), 100);

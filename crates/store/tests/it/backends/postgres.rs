@@ -4,6 +4,7 @@ use oriel_store::{Archive, Location, PostgresArchive, Reader, StoreError};
 use testbed::postgres::PostgresCluster;
 
 use super::Original;
+use super::words::Spoken;
 
 fn copied(original: &Original, cluster: &PostgresCluster) -> Reader {
     let url = cluster.url("postgres");
@@ -18,6 +19,24 @@ fn copied(original: &Original, cluster: &PostgresCluster) -> Reader {
     archive.migrate().unwrap();
     original.copy_to(&mut archive);
     Reader::open_at(&location).unwrap()
+}
+
+#[test]
+fn words_are_found_in_postgresql() {
+    let cluster = PostgresCluster::start().unwrap();
+    let url = cluster.url("postgres");
+    let mut archive = PostgresArchive::connect(&url).unwrap();
+    archive.migrate().unwrap();
+    let reader = Reader::open_at(&Location::Postgres(url)).unwrap();
+    Spoken::new().compare(&mut archive, &reader);
+    // The index is of use, where a table is large enough for one.
+    let plan = cluster
+        .psql(
+            "postgres",
+            "SET enable_seqscan = off; EXPLAIN SELECT seq FROM flows WHERE words @@ '''red'' & ''gr'':*'",
+        )
+        .unwrap();
+    assert!(plan.contains("flows_by_words"), "{plan}");
 }
 
 #[test]

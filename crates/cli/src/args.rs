@@ -26,13 +26,13 @@ pub(crate) use ca::{
     CaUninstall, CaVerify, ChangeFlags, ExportFormat, TrustStore,
 };
 pub(crate) use config::{Config, ConfigCommand};
-pub(crate) use db::{Db, DbBackup, DbCommand, DbCopy, DbMigrate, DbPrune};
+pub(crate) use db::{Db, DbBackup, DbCommand, DbCopy, DbMigrate, DbPrune, HowToRemove};
 pub(crate) use demo::Demo;
 pub(crate) use doctor::{Doctor, probe_layer};
 pub(crate) use env::{Env, ShellName};
 pub(crate) use flows::{
-    ExportForm, Flows, FlowsCommand, FlowsExport, FlowsList, FlowsMark, FlowsNote, FlowsSearch,
-    FlowsShow, FlowsTail, ImportFiles, ListForm, Part, SearchIn, ShowAs, Sort,
+    ExportForm, Flows, FlowsCommand, FlowsExport, FlowsList, FlowsMark, FlowsNote, FlowsRm,
+    FlowsSearch, FlowsShow, FlowsTail, ImportFiles, ListForm, Part, SearchIn, ShowAs, Sort,
 };
 pub(crate) use proxy::{AuthorityFlags, DataFlags};
 pub(crate) use run::{CaptureWhich, EnvMode, Run, SummaryForm};

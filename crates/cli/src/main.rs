@@ -39,6 +39,7 @@ mod progress;
 mod quantity;
 mod question;
 mod record_status;
+mod removal;
 mod retention;
 mod run_folder;
 mod runtime;

@@ -16,20 +16,31 @@ pub(crate) fn confirmed(
     text: &str,
     (code, changes): (&'static str, &str),
 ) -> Result<bool, Problem> {
-    if !yes && !std::io::stdin().is_terminal() {
-        return Err(
-            Problem::new(code, Exit::Usage, "nobody is there to be asked")
-                .why(format!("this changes {changes}; nothing was changed"))
-                .fix("--yes        does it without asking"),
-        );
-    }
-    if !(yes && context.json()) {
-        say(text);
-    }
     if yes {
+        if !context.json() {
+            say(text);
+        }
         return Ok(true);
     }
-    say("Continue? [y/N] ");
+    is_confirmed(
+        || say(&format!("{text}Continue? [y/N] ")),
+        || {
+            Problem::new(code, Exit::Usage, "nobody is there to be asked")
+                .why(format!("this changes {changes}; nothing was changed"))
+                .fix("--yes        does it without asking")
+        },
+    )
+}
+
+/// Asks, and waits for a yes; a problem where nobody can be asked.
+pub(crate) fn is_confirmed(
+    ask: impl FnOnce(),
+    nobody: impl FnOnce() -> Problem,
+) -> Result<bool, Problem> {
+    if !std::io::stdin().is_terminal() {
+        return Err(nobody());
+    }
+    ask();
     let mut answer = String::new();
     // Who cannot be read has not said yes.
     let _read = std::io::stdin().lock().read_line(&mut answer);

@@ -9,6 +9,7 @@ use store::{Keep, Remover, StoreError};
 use traffic::Timestamp;
 
 use crate::clock::now;
+use crate::config::values::TagPeriod;
 use crate::limits::RETENTION_EVERY;
 use crate::paths::database;
 use crate::problem::Problem;
@@ -23,32 +24,46 @@ pub(crate) struct Retention {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What a removal is told to keep.
-pub(crate) fn keep(
-    flows: Option<Period>,
-    bodies: Option<Period>,
-    max_size: Option<Size>,
-    now: Timestamp,
-) -> Keep {
-    let since = |period: Period| {
-        let micros = i64::try_from(period.0.as_micros()).unwrap_or(i64::MAX);
-        Timestamp(now.0.saturating_sub(micros))
-    };
-    Keep {
-        flows_since: flows.map(since),
-        bodies_since: bodies.map(since),
-        bytes_max: max_size.map(|size| size.0),
+/// How long flows are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rules {
+    pub(crate) flows: Option<Period>,
+    pub(crate) bodies: Option<Period>,
+    pub(crate) max_size: Option<Size>,
+    pub(crate) tags: Vec<TagPeriod>,
+}
+
+impl Rules {
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self {
+            flows: settings.retention_keep.value,
+            bodies: settings.retention_keep_bodies.value,
+            max_size: settings.retention_max_size.value,
+            tags: settings.retention_tags.value.clone(),
+        }
+    }
+
+    /// What they mean at this time.
+    pub(crate) fn at(&self, now: Timestamp) -> Keep {
+        let since = |period: Period| {
+            let micros = i64::try_from(period.0.as_micros()).unwrap_or(i64::MAX);
+            Timestamp(now.0.saturating_sub(micros))
+        };
+        let tag = |rule: &TagPeriod| (rule.tag.clone(), since(rule.keep));
+        Keep {
+            flows_since: self.flows.map(since),
+            bodies_since: self.bodies.map(since),
+            bytes_max: self.max_size.map(|size| size.0),
+            tags: self.tags.iter().map(tag).collect(),
+        }
     }
 }
 
 impl Retention {
     /// Starts it, if the settings say that anything ever goes.
     pub(crate) fn start(settings: &Settings) -> Result<Option<Self>, Problem> {
-        let flows = settings.retention_keep.value;
-        let bodies = settings.retention_keep_bodies.value;
-        let max_size = settings.retention_max_size.value;
-        let keep = move || keep(flows, bodies, max_size, now());
-        if keep() == Keep::default() || !settings.capture_enabled.value {
+        let rules = Rules::of(settings);
+        if rules == Rules::default() || !settings.capture_enabled.value {
             return Ok(None);
         }
         let path = database(&settings.data_folder.value);
@@ -59,7 +74,9 @@ impl Retention {
             .name("oriel-retention".to_owned())
             .spawn(move || {
                 loop {
-                    remove(&path, &keep(), || is_stopped(std::time::Duration::ZERO));
+                    remove(&path, &rules.at(now()), || {
+                        is_stopped(std::time::Duration::ZERO)
+                    });
                     if is_stopped(RETENTION_EVERY) {
                         return;
                     }

@@ -25,7 +25,7 @@ use crate::config::proxy_variables::proxy_variables;
 use crate::config::read::{read_if_there, read_named};
 use crate::config::values::{
     AdminListen, ArchiveChoice, AutoBypass, Listen, LogFormat, Login, PrivateReach, ProxyChoice,
-    ProxyLogin, Redact, SniMismatch, TlsVersion, Unlisted,
+    ProxyLogin, Redact, SniMismatch, TagPeriod, TlsVersion, Unlisted,
 };
 use crate::environment::Environment;
 use crate::paths::Paths;
@@ -130,6 +130,7 @@ settings! { (paths, purpose)
     retention.keep as retention_keep: Option<Period> = None;
     retention.keep_bodies as retention_keep_bodies: Option<Period> = None;
     retention.max_size as retention_max_size: Option<Size> = None;
+    retention.tags as retention_tags: Vec<TagPeriod> = Vec::new();
 
     database.url as archive: ArchiveChoice = ArchiveChoice::Local;
     database.instance as instance: Option<String> = None;

@@ -123,6 +123,8 @@ impl Importer {
         // It is put back if all goes well; what a failure takes back is not to be remembered.
         let mut bodies = Bodies::new(&transaction, std::mem::take(&mut self.bodies))?;
         if bodies.heed_removals()? {
+            self.runs.clear();
+            self.places.forget();
             self.connections.forget();
         }
         let mut writing = Writing {

@@ -123,6 +123,10 @@ pub const SEARCH_READ_MAX: usize = 2_000;
 pub const INDEX_STEP_FLOWS_MAX: u64 = 1_000;
 /// Bytes of texts that are indexed in one transaction.
 pub const INDEX_STEP_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Pages of the index that are written anew in one transaction when flows went: some milliseconds.
+pub const INDEX_MERGE_PAGES: i64 = 64;
+/// The index is written anew when of as many flows as this one went: each of the others is read once.
+pub const INDEX_MERGED_AT_PART: u64 = 10;
 /// How often a service looks whether the record is there, until it is.
 pub const INDEX_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long no flow may have come before a service indexes.

@@ -1,25 +1,30 @@
-//! Removes what is old: flows, or their bodies alone, and what then nothing refers to.
+//! Removes flows, or their bodies alone, and what then nothing refers to: what is old, or what somebody
+//! chose.
 //!
 //! It works beside the writer of this or another process, in small transactions with pauses between
 //! them, so that nobody waits long. It can end after any of them: what is left refers to nothing that
 //! is gone. Flows that are open or that somebody marked stay, and so do those that an archive does not
-//! have yet.
+//! have yet, unless who chooses them says otherwise.
 
+mod chosen;
 mod live;
+mod sweep;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 use traffic::Timestamp;
 
+pub use self::chosen::{Choice, Chosen};
 use self::live::Live;
-use crate::limits::{REMOVAL_PAUSE, REMOVAL_ROWS_MAX, VACUUM_PAGES_MAX};
+use crate::limits::{REMOVAL_PAUSE, REMOVAL_ROWS_MAX};
+use crate::reader::select;
 use crate::row_number::first_row_at;
 use crate::{StoreError, database};
 
 /// What is to be kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keep {
     /// Flows that started from then on; `None`: all.
     pub flows_since: Option<Timestamp>,
@@ -27,6 +32,9 @@ pub struct Keep {
     pub bodies_since: Option<Timestamp>,
     /// Bytes that what is stored may take. Of more, the oldest bodies go first, then the oldest flows.
     pub bytes_max: Option<u64>,
+    /// Of flows with these tags, those that started from then on, whatever the others say. A flow with
+    /// several of them stays as long as any of them says, and one with any other tag stays.
+    pub tags: Vec<(String, Timestamp)>,
 }
 
 /// What is removed, or would be.
@@ -38,8 +46,12 @@ pub struct Removal {
     pub bodiless: u64,
     /// Bytes that bodies take, as stored.
     pub body_bytes: u64,
-    /// Flows that are old enough but stay, since somebody marked them.
+    /// Flows that are old enough, or chosen, but stay, since somebody marked them.
     pub marked: u64,
+    /// Chosen flows that stay, since they go on.
+    pub open: u64,
+    /// Chosen flows that stay, since an archive does not have them as they are now.
+    pub awaited: u64,
 }
 
 /// How far a removal is.
@@ -51,13 +63,16 @@ pub struct Progress {
     pub all: u64,
 }
 
-/// Removes what is old from a SQLite file.
+/// Removes flows from a SQLite file.
 #[derive(Debug)]
 pub struct Remover {
+    /// The temporary table `doomed` has the rows of flows that go whatever their age.
     connection: Connection,
+    path: PathBuf,
 }
 
-/// The rows of `flows` that are meant: flows before the first go, bodies of those before the second.
+/// The rows of `flows` that are meant by their age: flows before the first go, bodies of those before the
+/// second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Cut {
     flows: i64,
@@ -72,8 +87,20 @@ impl Cut {
     };
 }
 
-/// Of rows of `flows` before `?1` those that may go.
-const REMOVABLE: &str = "id < ?1 AND state <> 'open' AND id NOT IN (SELECT flow FROM annotations)";
+/// A part of a removal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    /// Flows that are doomed.
+    Doomed,
+    /// Flows that are old.
+    Flows,
+    /// Bodies of flows that stay.
+    Bodies,
+}
+
+/// Of rows of `flows` before `?1` those that may go for their age.
+const REMOVABLE: &str = "id < ?1 AND state <> 'open' AND id NOT IN (SELECT flow FROM annotations)
+   AND id NOT IN (SELECT flow FROM temp.doomed)";
 
 impl Remover {
     /// Opens an existing file.
@@ -84,78 +111,99 @@ impl Remover {
             });
         }
         let connection = database::open_for_writing(path)?;
-        Ok(Self { connection })
+        select::add_functions(&connection)?;
+        connection.execute_batch("CREATE TEMP TABLE doomed (flow INTEGER PRIMARY KEY)")?;
+        Ok(Self {
+            connection,
+            path: path.to_owned(),
+        })
     }
 
-    /// What would be removed. Reads all flows.
+    /// What would be removed of what is old. Reads all flows.
     pub fn plan(&self, keep: &Keep) -> Result<Removal, StoreError> {
-        let snapshot = self.connection.unchecked_transaction()?;
-        let cut = cut(&snapshot, keep)?;
-        let count = |sql: &str, before: i64| -> rusqlite::Result<u64> {
-            let count: i64 = snapshot.query_row(sql, [before], |row| row.get(0))?;
-            Ok(u64::try_from(count).unwrap_or_default())
-        };
-        let flows = count(
-            &format!("SELECT count(*) FROM flows WHERE {REMOVABLE}"),
-            cut.flows,
-        )?;
-        let with_bodies = count(
-            &format!("SELECT count(*) FROM flows WHERE {REMOVABLE} AND {HAS_BODY}"),
-            cut.bodies.max(cut.flows),
-        )?;
-        let of_removed = count(
-            &format!("SELECT count(*) FROM flows WHERE {REMOVABLE} AND {HAS_BODY}"),
-            cut.flows,
-        )?;
-        let marked = count(
-            "SELECT count(*) FROM annotations WHERE flow < ?1",
-            cut.flows.max(cut.bodies),
-        )?;
-        let live = Live::read(&snapshot, cut)?;
-        let removal = Removal {
-            flows,
-            bodiless: with_bodies - of_removed,
-            body_bytes: live.dead_bytes(&snapshot)?,
-            marked,
-        };
-        snapshot.finish()?;
-        Ok(removal)
+        Ok(self.plan_old(keep)?.1)
     }
 
-    /// Removes it. `progress` is told after each step, and says whether to go on.
+    /// Removes what is old. `progress` is told after each step, and says whether to go on.
     pub fn remove(
         &mut self,
         keep: &Keep,
+        progress: impl FnMut(Progress) -> bool,
+    ) -> Result<Removal, StoreError> {
+        let (cut, planned) = self.plan_old(keep)?;
+        self.remove_planned(cut, planned, progress)
+    }
+
+    /// What would be removed of what was chosen. Reads all flows.
+    pub fn plan_chosen(&self, choice: &Choice) -> Result<Removal, StoreError> {
+        let snapshot = self.connection.unchecked_transaction()?;
+        let stays = chosen::doom(&snapshot, &self.path, choice)?;
+        let mut removal = count_removal(&snapshot, Cut::NOTHING)?;
+        (removal.marked, removal.open, removal.awaited) = (stays.marked, stays.open, stays.awaited);
+        snapshot.commit()?;
+        Ok(removal)
+    }
+
+    /// Removes what was chosen, as [`Self::remove`] does.
+    pub fn remove_chosen(
+        &mut self,
+        choice: &Choice,
+        progress: impl FnMut(Progress) -> bool,
+    ) -> Result<Removal, StoreError> {
+        let planned = self.plan_chosen(choice)?;
+        self.remove_planned(Cut::NOTHING, planned, progress)
+    }
+
+    fn plan_old(&self, keep: &Keep) -> Result<(Cut, Removal), StoreError> {
+        let snapshot = self.connection.unchecked_transaction()?;
+        chosen::doom_tagged(&snapshot, &keep.tags)?;
+        let cut = cut(&snapshot, keep)?;
+        let mut removal = count_removal(&snapshot, cut)?;
+        let marked: i64 = snapshot.query_row(
+            "SELECT count(*) FROM annotations
+             WHERE flow < ?1 AND flow NOT IN (SELECT flow FROM temp.doomed)",
+            [cut.flows.max(cut.bodies)],
+            |row| row.get(0),
+        )?;
+        removal.marked = marked.unsigned_abs();
+        snapshot.commit()?;
+        Ok((cut, removal))
+    }
+
+    fn remove_planned(
+        &mut self,
+        cut: Cut,
+        planned: Removal,
         mut progress: impl FnMut(Progress) -> bool,
     ) -> Result<Removal, StoreError> {
-        let planned = self.plan(keep)?;
-        let cut = cut(&self.connection, keep)?;
         let mut removed = Removal {
-            marked: planned.marked,
-            ..Removal::default()
+            flows: 0,
+            bodiless: 0,
+            body_bytes: 0,
+            ..planned
         };
         let all = planned.flows + planned.bodiless;
         let mut goes_on = true;
-        for (before, whole) in [(cut.flows, true), (cut.bodies, false)] {
+        for pass in [Pass::Doomed, Pass::Flows, Pass::Bodies] {
             let mut after = i64::MIN;
             while goes_on {
                 let transaction = begin(&mut self.connection)?;
-                let rows = next_rows(&transaction, after, before, whole)?;
+                let rows = next_rows(&transaction, pass, after, cut)?;
                 let Some(last) = rows.last() else {
                     break;
                 };
                 after = *last;
                 for row in &rows {
-                    match whole {
-                        true => remove_flow(&transaction, *row)?,
-                        false => remove_bodies(&transaction, *row)?,
+                    match pass {
+                        Pass::Doomed | Pass::Flows => remove_flow(&transaction, *row)?,
+                        Pass::Bodies => remove_bodies(&transaction, *row)?,
                     }
                 }
                 transaction.commit()?;
                 let count = rows.len() as u64;
-                match whole {
-                    true => removed.flows += count,
-                    false => removed.bodiless += count,
+                match pass {
+                    Pass::Doomed | Pass::Flows => removed.flows += count,
+                    Pass::Bodies => removed.bodiless += count,
                 }
                 let done = removed.flows + removed.bodiless;
                 goes_on = progress(Progress { done, all });
@@ -168,71 +216,26 @@ impl Remover {
         }
         Ok(removed)
     }
+}
 
-    /// Removes what nothing refers to any more: whoever removed flows by other means asks for it.
-    pub(crate) fn sweep_all(path: &Path) -> Result<u64, StoreError> {
-        Self::open(path)?.sweep(Cut::NOTHING, || true)
-    }
-
-    /// Removes what nothing refers to any more; answers the bytes that bodies took. What an end before
-    /// time leaves is removed the next time.
-    fn sweep(&mut self, cut: Cut, mut goes_on: impl FnMut() -> bool) -> Result<u64, StoreError> {
-        let mut live = {
-            let snapshot = self.connection.unchecked_transaction()?;
-            Live::read(&snapshot, Cut::NOTHING)?
-        };
-        let mut bytes = 0;
-        let mut after = 0;
-        loop {
-            let transaction = begin(&mut self.connection)?;
-            live.heed_changes(&transaction)?;
-            let swept = live.sweep_bodies(&transaction, after)?;
-            transaction.commit()?;
-            bytes += swept.bytes;
-            let Some(last) = swept.last else { break };
-            if !goes_on() {
-                return Ok(bytes);
-            }
-            after = last;
-            thread::sleep(REMOVAL_PAUSE);
-        }
-        let mut after = i64::MIN;
-        loop {
-            let transaction = begin(&mut self.connection)?;
-            let last = sweep_arrivals(&transaction, after, cut.flows)?;
-            transaction.commit()?;
-            let Some(last) = last else { break };
-            after = last;
-            thread::sleep(REMOVAL_PAUSE);
-        }
-        let transaction = begin(&mut self.connection)?;
-        live.heed_changes(&transaction)?;
-        live.sweep_connections(&transaction)?;
-        transaction.commit()?;
-        self.give_back()?;
-        Ok(bytes)
-    }
-
-    /// Gives free pages back to the file system, a few at a time.
-    fn give_back(&self) -> Result<(), StoreError> {
-        loop {
-            let free: i64 = self
-                .connection
-                .pragma_query_value(None, "freelist_count", |row| row.get(0))?;
-            let kind: i64 = self
-                .connection
-                .pragma_query_value(None, "auto_vacuum", |row| row.get(0))?;
-            // A file of an older oriel keeps its free pages and fills them again.
-            if free == 0 || kind != 2 {
-                return Ok(());
-            }
-            let sql = format!("PRAGMA incremental_vacuum({VACUUM_PAGES_MAX})");
-            let mut statement = self.connection.prepare(&sql)?;
-            let mut rows = statement.query(())?;
-            while rows.next()?.is_some() {}
-            thread::sleep(REMOVAL_PAUSE);
-        }
-    }
+/// What goes by the cut, and of what is doomed.
+fn count_removal(connection: &Connection, cut: Cut) -> Result<Removal, StoreError> {
+    let count = |condition: &str, before: i64| -> rusqlite::Result<u64> {
+        let sql = format!("SELECT count(*) FROM flows WHERE {REMOVABLE}{condition}");
+        let count: i64 = connection.query_row(&sql, [before], |row| row.get(0))?;
+        Ok(count.unsigned_abs())
+    };
+    let doomed: i64 =
+        connection.query_row("SELECT count(*) FROM temp.doomed", (), |row| row.get(0))?;
+    let has_body = format!(" AND {HAS_BODY}");
+    let with_bodies = count(&has_body, cut.bodies.max(cut.flows))?;
+    let of_removed = count(&has_body, cut.flows)?;
+    Ok(Removal {
+        flows: count("", cut.flows)? + doomed.unsigned_abs(),
+        bodiless: with_bodies - of_removed,
+        body_bytes: Live::read(connection, cut)?.dead_bytes(connection)?,
+        ..Removal::default()
+    })
 }
 
 /// Of a row of `flows`: whether something of its bodies is stored.
@@ -254,18 +257,16 @@ fn cut(connection: &Connection, keep: &Keep) -> Result<Cut, StoreError> {
     if let Some(bytes_max) = keep.bytes_max {
         heed_size(connection, bytes_max, &mut cut)?;
     }
-    // What an archive does not have yet stays; of an arrival that it has in part, all.
-    let awaited: Option<i64> = connection
-        .query_row(
-            "SELECT min(first_id) FROM arrivals WHERE number > (SELECT min(arrival) FROM archives)",
-            (),
-            |row| row.get(0),
-        )
-        .optional()?
-        .flatten();
-    if let Some(awaited) = awaited {
-        cut.flows = cut.flows.min(awaited);
-        cut.bodies = cut.bodies.min(awaited);
+    // What an archive does not have as it is now stays; of an arrival that it has in part, all.
+    for sql in [
+        "SELECT min(first_id) FROM arrivals WHERE number > (SELECT min(arrival) FROM archives)",
+        "SELECT min(flow) FROM flow_changes WHERE change > (SELECT min(change) FROM archives)",
+    ] {
+        let awaited: Option<i64> = connection.query_row(sql, (), |row| row.get(0))?;
+        if let Some(awaited) = awaited {
+            cut.flows = cut.flows.min(awaited);
+            cut.bodies = cut.bodies.min(awaited);
+        }
     }
     Ok(cut)
 }
@@ -312,17 +313,31 @@ fn heed_size(connection: &Connection, bytes_max: u64, cut: &mut Cut) -> Result<(
 /// The next flows that go, or whose bodies go.
 fn next_rows(
     connection: &Connection,
+    pass: Pass,
     after: i64,
-    before: i64,
-    whole: bool,
+    cut: Cut,
 ) -> rusqlite::Result<Vec<i64>> {
-    let bodies = if whole { "" } else { " AND " };
-    let condition = if whole { "" } else { HAS_BODY };
+    let (before, sql) = match pass {
+        // They have not gone yet.
+        Pass::Doomed => (
+            i64::MAX,
+            "SELECT flow FROM temp.doomed WHERE flow < ?1 AND flow > ?2
+               AND flow IN (SELECT id FROM flows) ORDER BY flow"
+                .to_owned(),
+        ),
+        Pass::Flows => (
+            cut.flows,
+            format!("SELECT id FROM flows WHERE {REMOVABLE} AND id > ?2 ORDER BY id"),
+        ),
+        Pass::Bodies => (
+            cut.bodies,
+            format!(
+                "SELECT id FROM flows WHERE {REMOVABLE} AND id > ?2 AND {HAS_BODY} ORDER BY id"
+            ),
+        ),
+    };
     connection
-        .prepare_cached(&format!(
-            "SELECT id FROM flows WHERE {REMOVABLE} AND id > ?2{bodies}{condition}
-             ORDER BY id LIMIT {REMOVAL_ROWS_MAX}"
-        ))?
+        .prepare_cached(&format!("{sql} LIMIT {REMOVAL_ROWS_MAX}"))?
         .query_map((before, after), |row| row.get(0))?
         .collect()
 }
@@ -330,6 +345,7 @@ fn next_rows(
 fn remove_flow(connection: &Connection, row: i64) -> rusqlite::Result<()> {
     for sql in [
         "DELETE FROM endings WHERE flow = ?1",
+        "DELETE FROM annotations WHERE flow = ?1",
         "DELETE FROM messages WHERE flow = ?1",
         "DELETE FROM body_parts WHERE flow = ?1",
         "DELETE FROM flows WHERE id = ?1",
@@ -348,30 +364,4 @@ fn remove_bodies(connection: &Connection, row: i64) -> rusqlite::Result<()> {
         connection.prepare_cached(sql)?.execute([row])?;
     }
     Ok(())
-}
-
-/// Removes rows of `arrivals` of which no flow is left; answers the last that was looked at. The last
-/// row of all stays: its number says how far the record is.
-fn sweep_arrivals(
-    connection: &Connection,
-    after: i64,
-    before: i64,
-) -> rusqlite::Result<Option<i64>> {
-    let numbers: Vec<i64> = connection
-        .prepare_cached(&format!(
-            "SELECT number FROM arrivals WHERE number > ?1 AND first_id < ?2
-               AND number < (SELECT max(number) FROM arrivals)
-             ORDER BY number LIMIT {REMOVAL_ROWS_MAX}"
-        ))?
-        .query_map((after, before), |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
-    let mut remove = connection.prepare_cached(
-        "DELETE FROM arrivals WHERE number = ?1 AND NOT EXISTS (
-           SELECT 1 FROM flows WHERE id BETWEEN first_id AND last_id AND run_id = arrivals.run_id
-         )",
-    )?;
-    for number in &numbers {
-        remove.execute([number])?;
-    }
-    Ok(numbers.last().copied())
 }

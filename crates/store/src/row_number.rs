@@ -16,6 +16,11 @@ pub(crate) fn last_row_at(at: Timestamp) -> i64 {
     first_row_at(at) | ((1 << TIE_BITS) - 1)
 }
 
+/// When a flow with this number started.
+pub(crate) fn started_at(row: i64) -> Timestamp {
+    Timestamp(row >> TIE_BITS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -29,7 +34,7 @@ mod tests {
             };
             assert!(last_row_at(Timestamp(*before)) < first_row_at(Timestamp(*after)));
         }
-        assert_eq!(first_row_at(Timestamp(5)) >> TIE_BITS, 5);
+        assert_eq!(started_at(last_row_at(Timestamp(5))), Timestamp(5));
         assert_eq!(last_row_at(Timestamp(i64::MAX)), i64::MAX);
     }
 }

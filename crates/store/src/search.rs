@@ -17,7 +17,7 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use traffic::rules::filter::{Filter, Words};
 
 pub use self::index::TextIndex;
-pub(crate) use self::index::attach;
+pub(crate) use self::index::{attach, attach_once};
 pub use self::indexer::TextIndexer;
 use self::phrase::{Phrase, excerpt};
 pub(crate) use self::phrase::{Wanted, matching, wanted};

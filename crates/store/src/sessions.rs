@@ -1,18 +1,16 @@
-//! What people do to the sessions of agents: name, join and remove them. Only a file of this machine
-//! takes it.
+//! What people do to the sessions of agents: name and join them. Only a file of this machine takes it.
+//! They are removed as other flows are: [`crate::Chosen::Sessions`].
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::retention::Remover;
 use crate::{StoreError, database};
 
 /// Changes sessions. Others may write to the same database meanwhile.
 #[derive(Debug)]
 pub struct SessionEditor {
     connection: Connection,
-    path: PathBuf,
 }
 
 impl SessionEditor {
@@ -24,10 +22,7 @@ impl SessionEditor {
             });
         }
         let connection = database::open_for_writing(path)?;
-        Ok(Self {
-            connection,
-            path: path.to_owned(),
-        })
+        Ok(Self { connection })
     }
 
     /// Gives a session a name; an empty one takes it away. Answers whether there is such a session.
@@ -71,49 +66,6 @@ impl SessionEditor {
         )?;
         transaction.commit()?;
         Ok(true)
-    }
-
-    /// Removes a session with its flows that have ended, their bodies and messages. Answers how many
-    /// flows were removed; `None` if there is no such session.
-    pub fn remove(&mut self, id: &str) -> Result<Option<u64>, StoreError> {
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let Some(session) = number(&transaction, id)? else {
-            return Ok(None);
-        };
-        // A flow that is open is written again when it ends.
-        transaction.execute(
-            "CREATE TEMP TABLE removed AS SELECT id FROM flows
-             WHERE state <> 'open'
-               AND session IN (SELECT id FROM session_marks WHERE session = ?1)",
-            [session],
-        )?;
-        transaction.execute_batch(
-            "DELETE FROM messages WHERE flow IN (SELECT id FROM removed);
-             DELETE FROM body_parts WHERE flow IN (SELECT id FROM removed);
-             DELETE FROM endings WHERE flow IN (SELECT id FROM removed);
-             DELETE FROM annotations WHERE flow IN (SELECT id FROM removed);
-             DELETE FROM flows WHERE id IN (SELECT id FROM removed);",
-        )?;
-        let removed: i64 =
-            transaction.query_row("SELECT count(*) FROM removed", (), |row| row.get(0))?;
-        transaction.execute_batch("DROP TABLE removed;")?;
-        transaction.execute(
-            "DELETE FROM session_marks WHERE session = ?1
-               AND id NOT IN (SELECT session FROM flows WHERE session IS NOT NULL)",
-            [session],
-        )?;
-        transaction.execute(
-            "DELETE FROM sessions WHERE (number = ?1 OR merged_into = ?1)
-               AND NOT EXISTS (SELECT 1 FROM session_marks WHERE session = ?1)",
-            [session],
-        )?;
-        forget_marks(&transaction)?;
-        transaction.commit()?;
-        // Others may have the same bodies, or be made of them.
-        Remover::sweep_all(&self.path)?;
-        Ok(Some(u64::try_from(removed).unwrap_or(0)))
     }
 }
 

@@ -7,12 +7,14 @@ use store::Location;
 
 use super::flows::FlowsExport;
 use super::proxy::DataFlags;
+use crate::config::values::TagPeriod;
 use crate::quantity::{Period, Size};
 
 const PRUNE_EXAMPLES: &str = "Examples:
   oriel db prune --older-than 30d --dry-run
   oriel db prune --bodies-older-than 7d --yes
-  oriel db prune --max-size 5GiB";
+  oriel db prune --max-size 5GiB
+  oriel db prune --tag scratch=7d";
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Db {
@@ -37,7 +39,7 @@ pub(crate) enum DbCommand {
         after_help = "Examples:\n  oriel db copy --to postgres://me@db.corp/oriel\n  oriel db copy --from postgres://me@db.corp/oriel --to sqlite:/tmp/oriel.db"
     )]
     Copy(DbCopy),
-    /// Remove old flows, or their bodies alone; flows that are marked stay
+    /// Remove old flows, or their bodies alone; flows that are marked stay, unless their tags say how long
     #[command(after_help = PRUNE_EXAMPLES)]
     Prune(DbPrune),
     /// Write flows to a file, as `oriel flows export` does
@@ -85,12 +87,23 @@ pub(crate) struct DbPrune {
     /// The oldest bodies, then flows, until the rest takes no more; otherwise `retention.max_size`
     #[arg(long, value_name = "SIZE")]
     pub(crate) max_size: Option<Size>,
+    /// Flows with this tag that began longer ago, for example scratch=7d (repeatable, or with commas);
+    /// otherwise what `retention.tags` says
+    #[arg(long = "tag", value_name = "TAG=PERIOD", value_delimiter = ',')]
+    pub(crate) tags: Vec<TagPeriod>,
+    #[command(flatten)]
+    pub(crate) how: HowToRemove,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+}
+
+/// How flows are removed.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct HowToRemove {
     /// Only say what would be removed
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Do not ask
     #[arg(long, short = 'y')]
     pub(crate) yes: bool,
-    #[command(flatten)]
-    pub(crate) data: DataFlags,
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::db::HowToRemove;
 use super::proxy::DataFlags;
 use crate::config::values::Redact;
 use crate::quantity::Period;
@@ -50,6 +51,11 @@ pub(crate) enum FlowsCommand {
         after_help = "Examples:\n  oriel flows note @last.3 \"hangs after the second tool call\"\n  oriel flows note:hangs"
     )]
     Note(FlowsNote),
+    /// Remove flows with their bodies and messages; marked ones only if they are named one by one
+    #[command(
+        after_help = "Examples:\n  oriel flows rm k7q2.31 k7q2.32\n  oriel flows rm @last\n  oriel flows rm 'host:telemetry.example.com' --dry-run"
+    )]
+    Rm(FlowsRm),
     /// Write flows into a file for other tools
     #[command(after_help = EXPORT_EXAMPLES)]
     Export(FlowsExport),
@@ -60,6 +66,23 @@ pub(super) const EXPORT_EXAMPLES: &str = "Examples:
   oriel export 'host:api.openai.com since:1h' -o flows.mitm
   oriel export @last --format jsonl | gzip > flows.jsonl.gz
   oriel export k7q2.31 --format curl";
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FlowsRm {
+    /// Ids of flows, a run, or a filter
+    #[arg(value_name = "ID|RUN|FILTER", required_unless_present = "since")]
+    pub(crate) what: Vec<String>,
+    /// Only flows of this last time, for example 1h
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<Period>,
+    /// Also those that are marked, and those that the archive does not have yet
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) how: HowToRemove,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+}
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FlowsExport {

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::db::HowToRemove;
 use super::proxy::DataFlags;
 use crate::quantity::Period;
 
@@ -37,8 +38,8 @@ pub(crate) enum SessionsCommand {
     /// Make one session of two: what is of the second, and will come of it, belongs to the first
     #[command(after_help = "Example:\n  oriel sessions merge 5cbd 8a01")]
     Merge(SessionsMerge),
-    /// Remove sessions with their flows, bodies and messages
-    #[command(after_help = "Example:\n  oriel sessions rm 5cbd")]
+    /// Remove sessions with their flows, bodies and messages; marked flows stay
+    #[command(after_help = "Example:\n  oriel sessions rm 5cbd --dry-run")]
     Rm(SessionsRm),
 }
 
@@ -89,6 +90,11 @@ pub(crate) struct SessionsRm {
     /// The sessions
     #[arg(required = true)]
     pub(crate) ids: Vec<String>,
+    /// Also flows that are marked, and those that the archive does not have yet
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) how: HowToRemove,
     #[command(flatten)]
     pub(crate) data: DataFlags,
 }

@@ -1,14 +1,18 @@
 //! `oriel flows`: what was captured, read from the database, with or without a service running.
 
 pub(crate) mod annotate;
+mod chosen;
 pub(crate) mod export;
 pub(crate) mod fields;
 pub(crate) mod list;
+pub(crate) mod rm;
 pub(crate) mod search;
 pub(crate) mod show;
 pub(crate) mod tail;
 
+use store::json::rfc3339;
 use store::{Location, Reader, StoreError};
+use traffic::Timestamp;
 use traffic::rules::filter::{Filter, FilterError};
 
 use crate::archive;
@@ -31,6 +35,7 @@ pub(crate) fn run(context: &Context, arguments: &Flows) -> Result<Exit, Problem>
         Some(FlowsCommand::Tail(tail)) => tail::run(context, tail),
         Some(FlowsCommand::Mark(mark)) => annotate::mark(context, mark),
         Some(FlowsCommand::Note(note)) => annotate::note(context, note),
+        Some(FlowsCommand::Rm(rm)) => rm::run(context, rm),
         Some(FlowsCommand::Export(export)) => export::run(context, export),
     }
 }
@@ -64,13 +69,18 @@ fn nothing_there(id: &str) -> Problem {
 pub(super) fn filter(words: &[String], since: Option<Period>) -> Result<Option<Filter>, Problem> {
     let typed = words.join(" ");
     // Parentheses keep an OR of the filter from taking the narrowing as one of its sides.
-    let (text, offset) = match (since, typed.trim().is_empty()) {
+    let now = now();
+    let narrowing = since.map(|since| {
+        let micros = i64::try_from(since.0.as_micros()).unwrap_or(i64::MAX);
+        format!("since:{}", rfc3339(Timestamp(now.0.saturating_sub(micros))))
+    });
+    let (text, offset) = match (narrowing, typed.trim().is_empty()) {
         (None, true) => return Ok(None),
         (None, false) => (typed.clone(), 0),
-        (Some(since), true) => (format!("since:{}ms", since.0.as_millis()), 0),
-        (Some(since), false) => (format!("({typed}) since:{}ms", since.0.as_millis()), 1),
+        (Some(narrowing), true) => (narrowing, 0),
+        (Some(narrowing), false) => (format!("({typed}) {narrowing}"), 1),
     };
-    Filter::parse(&text, now())
+    Filter::parse(&text, now)
         .map(Some)
         .map_err(|error| wrong_filter(&typed, &error, offset))
 }
@@ -90,6 +100,15 @@ fn wrong_filter(typed: &str, error: &FilterError, offset: usize) -> Problem {
 mod tests {
     use super::*;
     use crate::terminal::Pen;
+
+    #[test]
+    fn a_last_time_narrows_a_filter() {
+        let hour = Some(Period(std::time::Duration::from_secs(3600)));
+        let narrowed = filter(&["a OR b".to_owned()], hour).unwrap().unwrap();
+        assert!(format!("{narrowed:?}").contains("Time"), "{narrowed:?}");
+        assert!(filter(&[], hour).unwrap().is_some());
+        assert!(filter(&[], None).unwrap().is_none());
+    }
 
     #[test]
     fn a_wrong_filter_is_marked_where_it_was_typed() {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 use store::json::rfc3339;
-use store::{Reader, Session, SessionEditor, StatsKey};
+use store::{Choice, Chosen, Reader, Session, SessionEditor, StatsKey};
 use traffic::rules::filter::Filter;
 
 use crate::args::{
@@ -21,6 +21,7 @@ use crate::output::{print, print_json, say_line};
 use crate::paths::database;
 use crate::problem::Problem;
 use crate::quantity::{bytes, count, plural};
+use crate::removal::{self, Doomed, refuse_archive};
 use crate::settings::Purpose;
 use crate::store_problem::store_problem;
 use crate::table::{Cell, Column, Side, render};
@@ -68,7 +69,6 @@ struct HostItem {
 struct Done {
     schema: &'static str,
     id: String,
-    removed_flows: Option<u64>,
 }
 
 pub(crate) fn run(context: &Context, arguments: &Sessions) -> Result<Exit, Problem> {
@@ -182,7 +182,6 @@ fn rename(context: &Context, arguments: &SessionsRename) -> Result<Exit, Problem
         context,
         is_known,
         &session,
-        None,
         &match arguments.name.as_str() {
             "" => "it has no name any more".to_owned(),
             name => format!("it is {} now", escape_line(name)),
@@ -196,33 +195,24 @@ fn merge(context: &Context, arguments: &SessionsMerge) -> Result<Exit, Problem> 
     let done = editor(context, &arguments.data)?.merge(&session.id, &other.id);
     let is_known = done.map_err(|error| store_problem(&error))?;
     let said = format!("{} belongs to it", escape_line(&other.id));
-    tell(context, is_known, &session, None, &said)
+    tell(context, is_known, &session, &said)
 }
 
 fn remove(context: &Context, arguments: &SessionsRm) -> Result<Exit, Problem> {
+    let settings = refuse_archive(context, &arguments.data, "sessions rm")?;
     // All ids are understood before anything is removed.
-    let mut sessions = Vec::new();
+    let mut ids = Vec::new();
     for id in &arguments.ids {
-        sessions.push(find(context, &arguments.data, id)?.1);
+        ids.push(find(context, &arguments.data, id)?.1.id);
     }
-    let mut editor = editor(context, &arguments.data)?;
-    for session in sessions {
-        let removed = editor
-            .remove(&session.id)
-            .map_err(|error| store_problem(&error))?;
-        let said = format!("removed with {}", plural(removed.unwrap_or(0), "flow"));
-        tell(context, removed.is_some(), &session, removed, &said)?;
-    }
-    Ok(Exit::Success)
+    let choice = Choice {
+        chosen: Chosen::Sessions(ids),
+        forced: arguments.force,
+    };
+    removal::remove(context, &settings, &Doomed::Chosen(&choice), &arguments.how)
 }
 
-fn tell(
-    context: &Context,
-    is_known: bool,
-    session: &Session,
-    removed_flows: Option<u64>,
-    said: &str,
-) -> Result<Exit, Problem> {
+fn tell(context: &Context, is_known: bool, session: &Session, said: &str) -> Result<Exit, Problem> {
     if !is_known {
         return Err(unknown(&session.id));
     }
@@ -230,7 +220,6 @@ fn tell(
         print_json(&Done {
             schema: "oriel.session.change/1",
             id: session.id.clone(),
-            removed_flows,
         })?;
     } else if !context.global.quiet {
         say_line(&format!("session {}: {said}", escape_line(&session.id)));

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::values::{
     AdminListen, ArchiveChoice, AutoBypass, KeepOrDrop, Listen, LogFormat, Login, PrivateReach,
-    ProxyChoice, ProxyLogin, Redact, SniMismatch, TlsVersion, TokenFrom, Unlisted, UpstreamUrl,
+    ProxyChoice, ProxyLogin, Redact, SniMismatch, TagPeriod, TlsVersion, TokenFrom, Unlisted,
+    UpstreamUrl,
 };
 use crate::quantity::{Period, Size};
 
@@ -409,6 +410,9 @@ pub(crate) struct Retention {
     /// What the database may take; of more, the oldest bodies go first, then the oldest flows.
     #[schemars(with = "Option<String>")]
     pub(crate) max_size: Option<Size>,
+    /// How long flows with a tag are kept, whatever the others say: `scratch=7d`.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub(crate) tags: Option<Vec<TagPeriod>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]

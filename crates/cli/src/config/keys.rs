@@ -174,6 +174,8 @@ pub(crate) const KEYS: &[Key] = &[
         "how long their bodies are kept"),
     key("retention.max_size", &["ORIEL_MAX_SIZE"], None, Form::Text,
         "what the database may take: the oldest bodies go first, then the oldest flows"),
+    key("retention.tags", &["ORIEL_KEEP_TAGS"], None, Form::Texts,
+        "how long flows with a tag are kept, in the place of for ever: scratch=7d"),
     key("database.url", &["ORIEL_DATABASE_URL"], None, Form::Text,
         "an archive that flows are copied to: postgres://…, clickhouse://…, sqlite:/…, or local"),
     key("database.instance", &["ORIEL_DATABASE_INSTANCE"], None, Form::Text,

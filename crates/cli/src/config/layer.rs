@@ -230,6 +230,7 @@ mod tests {
                 "capture.redact" => "none",
                 "capture.body_bytes_kept" | "retention.max_size" => "1MiB",
                 "retention.keep" | "retention.keep_bodies" => "1d",
+                "retention.tags" => "scratch=1d",
                 "database.url" => "postgres://db.test/oriel",
                 "log.format" => "json",
                 path if path.starts_with("timeouts.") || path == "pool.idle" => "1s",

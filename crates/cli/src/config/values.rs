@@ -11,7 +11,7 @@ use store::{Location, UnknownLocation};
 use traffic::rules::redact::Redaction;
 use traffic::secret::Secret;
 
-use crate::quantity::as_text;
+use crate::quantity::{Period, as_text};
 
 /// An address to listen on: `127.0.0.1:6743`, `localhost:6743`, or `:6743` for every interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +137,18 @@ pub(crate) enum SniMismatch {
     Deny,
 }
 
+/// How long flows with a tag are kept: `scratch=7d`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TagPeriod {
+    pub(crate) tag: String,
+    pub(crate) keep: Period,
+}
+
+/// Why a text does not say how long a tag keeps flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("how long a tag keeps flows is written so: scratch=7d")]
+pub(crate) struct TagPeriodError;
+
 /// For whom a host passes unopened whose certificate was refused again and again.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize, Serialize, JsonSchema,
@@ -193,6 +205,28 @@ pub(crate) enum ListenError {
     Form,
     #[error("it is either \"off\" or IP:PORT, for example 127.0.0.1:6744")]
     AdminForm,
+}
+
+impl FromStr for TagPeriod {
+    type Err = TagPeriodError;
+
+    fn from_str(text: &str) -> Result<Self, TagPeriodError> {
+        let (tag, keep) = text.split_once('=').ok_or(TagPeriodError)?;
+        let (tag, keep) = (tag.trim(), keep.parse().map_err(|_error| TagPeriodError)?);
+        match tag.is_empty() {
+            true => Err(TagPeriodError),
+            false => Ok(Self {
+                tag: tag.to_owned(),
+                keep,
+            }),
+        }
+    }
+}
+
+impl fmt::Display for TagPeriod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.tag, self.keep)
+    }
 }
 
 impl FromStr for Listen {
@@ -345,6 +379,7 @@ impl fmt::Display for ProxyLogin {
     }
 }
 
+as_text!(TagPeriod);
 as_text!(ProxyChoice);
 as_text!(ArchiveChoice);
 as_text!(ProxyLogin);

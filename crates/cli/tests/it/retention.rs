@@ -5,7 +5,7 @@ use std::time::Duration;
 use testbed::upstream::Protocols;
 
 use crate::site::{Site, flows};
-use crate::world::{Service, World};
+use crate::world::{Printed, Service, World};
 
 fn capture(world: &World, site: &Site, flows: usize) {
     let url = site.url("/bytes/20000");
@@ -82,4 +82,63 @@ fn a_service_removes_what_is_old() {
     }
     assert!(flows(&world).is_empty(), "they stay");
     assert_eq!(service.stop(), Some(0));
+}
+
+#[test]
+fn chosen_flows_are_removed() {
+    let world = World::new();
+    let site = Site::https(&world, Protocols::Http1);
+    capture(&world, &site, 4);
+    let remove = |arguments: &[&str]| {
+        let mut all = vec!["flows", "rm"];
+        all.extend(arguments);
+        all.extend(["--yes", "--json"]);
+        world.json(&all)
+    };
+    let printed = world.oriel(&["flows", "mark", "@last.2", "@last.3", "--tag", "gold"]);
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    for arguments in [
+        &["flows", "rm"][..],
+        &["flows", "rm", ""],
+        &["flows", "rm", "@last"],
+    ] {
+        let refused = world.oriel(arguments);
+        assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    }
+    let dry = world.oriel(&["flows", "rm", "@last", "--dry-run"]);
+    assert!(
+        dry.stderr.contains("would remove 2 flows") && dry.stderr.contains("keeps 2 flows marked"),
+        "{}",
+        dry.stderr
+    );
+    assert_eq!(flows(&world).len(), 4);
+    assert_eq!(remove(&["@last.3"])["flows"], 1);
+    assert_eq!(remove(&["path:/bytes status:200"])["flows"], 2);
+    let left = flows(&world);
+    assert_eq!((left.len(), &left[0]["tags"][0]), (1, &"gold".into()));
+    assert_eq!(remove(&["--since", "1h"])["marked_kept"], 1);
+    let done = world.json(&["db", "prune", "--tag", "gold=0s", "--yes", "--json"]);
+    assert_eq!(done["flows"], 1, "{done}");
+    assert!(flows(&world).is_empty());
+    let unknown = world.oriel(&["flows", "rm", "@last.1", "--yes"]);
+    assert_eq!(unknown.code, Some(5), "{}", unknown.stderr);
+}
+
+#[test]
+fn nothing_is_removed_from_an_archive() {
+    let world = World::new();
+    let mut command = world.command(&["flows", "rm", "host:a"]);
+    command.env(
+        "ORIEL_DATABASE_URL",
+        "postgres://me:secret@127.0.0.1:1/oriel",
+    );
+    let printed = Printed::of(command.output().unwrap());
+    assert_eq!(printed.code, Some(2), "{}", printed.stderr);
+    assert!(
+        printed.stderr.contains("removes nothing from an archive")
+            && printed.stderr.contains("--data")
+            && !printed.stderr.contains("secret"),
+        "{}",
+        printed.stderr
+    );
 }

@@ -203,8 +203,28 @@ fn sessions_are_named_joined_and_removed() {
     assert_eq!(items(&sessions).len(), 1);
     assert_eq!(items(&sessions)[0]["flows"], 4);
 
-    let removed = world.json(&["sessions", "rm", "fix-ci-hang", "--json"]);
-    assert_eq!(removed["removed_flows"], 4);
+    let refused = world.oriel(&["sessions", "rm", "fix-ci-hang"]);
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    let planned = world.json(&["sessions", "rm", "fix-ci-hang", "--dry-run", "--json"]);
+    assert_eq!(
+        (&planned["flows"], &planned["removed"]),
+        (&4.into(), &false.into())
+    );
+    done(&["flows", "mark", "@last.1"]);
+    let removed = world.json(&["sessions", "rm", "fix-ci-hang", "--yes", "--json"]);
+    assert_eq!(
+        (&removed["flows"], &removed["marked_kept"]),
+        (&3.into(), &1.into())
+    );
+    let removed = world.json(&[
+        "sessions",
+        "rm",
+        "fix-ci-hang",
+        "--force",
+        "--yes",
+        "--json",
+    ]);
+    assert_eq!(removed["flows"], 1);
     assert_eq!(items(&world.json(&["sessions", "--json"])).len(), 0);
     assert_eq!(items(&world.json(&["flows", "--json"])).len(), 0);
     let unknown = world.oriel(&["sessions", "show", "fix-ci-hang"]);

@@ -40,7 +40,7 @@ impl Default for Places {
 }
 
 impl Places {
-    /// Forgets what is stored: a write was undone.
+    /// Forgets what is stored: a write was undone, or another process may have removed it.
     pub(super) fn forget(&mut self) {
         self.rows.clear();
     }

@@ -60,7 +60,7 @@ impl<'c> Places<'c> {
         })
     }
 
-    /// Forgets what is stored: a write was undone.
+    /// Forgets what is stored: a write was undone, or another process may have removed it.
     pub(crate) fn forget(&mut self) {
         self.last = None;
         self.rows.clear();

@@ -105,6 +105,7 @@ impl<'c> Rows<'c> {
             .query_row((), |row| row.get(0))?;
         if data_version != self.data_version && self.bodies.heed_removals()? {
             self.connections.forget_rows();
+            self.places.forget();
             self.meanings.forget();
         }
         self.last_row = i64::MIN;

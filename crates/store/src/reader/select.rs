@@ -428,7 +428,7 @@ fn escaped(text: &str) -> String {
 
 /// Adds the functions that the SQL of filters needs: `regexp(pattern, text)`, and `has_field(detail,
 /// request head base, response head base, name, pattern)`.
-pub(super) fn add_functions(connection: &Connection) -> Result<(), StoreError> {
+pub(crate) fn add_functions(connection: &Connection) -> Result<(), StoreError> {
     let flags = FunctionFlags::SQLITE_UTF8
         | FunctionFlags::SQLITE_DETERMINISTIC
         | FunctionFlags::SQLITE_DIRECTONLY;

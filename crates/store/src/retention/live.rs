@@ -1,4 +1,4 @@
-//! What flows refer to: bodies, what these are made of, and connections.
+//! What flows refer to: bodies, what these are made of, connections, places and marks of sessions.
 //!
 //! It is read once, in one pass over all flows, and kept up to date with what others write meanwhile;
 //! one bit per row.
@@ -12,7 +12,6 @@ use super::{Cut, REMOVABLE};
 use crate::StoreError;
 use crate::ingest::bodies::pieces::Pieces;
 use crate::ingest::bodies::{Bodies, Remembered};
-use crate::limits::REMOVAL_ROWS_MAX;
 
 /// Rows that are referred to.
 #[derive(Debug, Default)]
@@ -22,6 +21,8 @@ pub(super) struct Live {
     parts: HashMap<i64, Vec<Range<usize>>>,
     clients: Bits,
     upstreams: Bits,
+    places: Bits,
+    marks: Bits,
     /// Up to here all was seen; what is behind these is not swept.
     seen: Seen,
     /// The last rows that there were at first.
@@ -34,17 +35,10 @@ struct Seen {
     body: i64,
     client: i64,
     upstream: i64,
+    place: i64,
+    mark: i64,
     arrival: i64,
     change: i64,
-}
-
-/// What one step of sweeping did.
-#[derive(Debug, Default)]
-pub(super) struct Swept {
-    /// The last row that was looked at; `None` at the end.
-    pub(super) last: Option<i64>,
-    /// Bytes that were stored in what was removed.
-    pub(super) bytes: u64,
 }
 
 /// A set of row numbers, which count from one on.
@@ -52,24 +46,28 @@ pub(super) struct Swept {
 struct Bits(Vec<u64>);
 
 /// What of a row of `flows` is followed.
-const FOLLOWED: &str = "request_body, response_body, client_connection, upstream_connection";
+const FOLLOWED: &str =
+    "request_body, response_body, client_connection, upstream_connection, place, session";
 
 impl Live {
-    /// Reads what all flows refer to, as if the cut were made.
+    /// Reads what all flows refer to, as if the cut were made and what is doomed were gone.
     pub(super) fn read(connection: &Connection, cut: Cut) -> Result<Self, StoreError> {
         let mut live = Self::default();
         live.last = Seen::read(connection)?;
         live.seen = live.last;
         let bodies_before = cut.bodies.max(cut.flows);
-        let sql = format!("SELECT {FOLLOWED} FROM flows WHERE NOT ({REMOVABLE})");
+        let sql = format!(
+            "SELECT {FOLLOWED} FROM flows
+             WHERE NOT ({REMOVABLE}) AND id NOT IN (SELECT flow FROM temp.doomed)"
+        );
         let mut statement = connection.prepare(&sql)?;
         let mut rows = statement.query([bodies_before])?;
         while let Some(row) = rows.next()? {
             live.follow(row)?;
         }
-        // Those whose bodies alone go keep their connections.
+        // Those whose bodies alone go keep what else they refer to.
         let sql = format!(
-            "SELECT NULL, NULL, client_connection, upstream_connection FROM flows
+            "SELECT NULL, NULL, client_connection, upstream_connection, place, session FROM flows
              WHERE {REMOVABLE} AND id >= ?2"
         );
         let mut statement = connection.prepare(&sql)?;
@@ -79,7 +77,8 @@ impl Live {
         }
         let sql = format!(
             "SELECT body FROM messages WHERE body IS NOT NULL
-               AND flow NOT IN (SELECT id FROM flows WHERE {REMOVABLE})"
+               AND flow NOT IN (SELECT id FROM flows WHERE {REMOVABLE})
+               AND flow NOT IN (SELECT flow FROM temp.doomed)"
         );
         live.follow_messages(connection, &sql, [bodies_before])?;
         live.follow_pieces(connection, 0)?;
@@ -143,11 +142,16 @@ impl Live {
                 self.bodies.insert(body);
             }
         }
-        if let Some(client) = row.get(2)? {
-            self.clients.insert(client);
-        }
-        if let Some(upstream) = row.get(3)? {
-            self.upstreams.insert(upstream);
+        let rest = [
+            &mut self.clients,
+            &mut self.upstreams,
+            &mut self.places,
+            &mut self.marks,
+        ];
+        for (index, set) in (2..).zip(rest) {
+            if let Some(referred) = row.get(index)? {
+                set.insert(referred);
+            }
         }
         Ok(())
     }
@@ -219,36 +223,42 @@ impl Live {
         self.bodies.contains(body) || self.parts.contains_key(&body)
     }
 
-    /// Looks at some bodies: removes those that nothing refers to, and of those that only others are
-    /// made of takes out what these do not have.
+    /// Bodies that no flow refers to: those that others are made of are among them.
+    pub(super) fn unneeded_bodies(&self, connection: &Connection) -> rusqlite::Result<Vec<i64>> {
+        let mut statement = connection.prepare("SELECT id FROM bodies ORDER BY id")?;
+        let mut rows = statement.query(())?;
+        let mut unneeded = Vec::new();
+        while let Some(row) = rows.next()? {
+            let id = row.get(0)?;
+            if !self.bodies.contains(id) {
+                unneeded.push(id);
+            }
+        }
+        Ok(unneeded)
+    }
+
+    /// Of these bodies removes those that nothing refers to, and of those that only others are made of
+    /// takes out what these do not have. Answers the bytes that were stored in what was removed.
     pub(super) fn sweep_bodies(
         &self,
         connection: &Connection,
-        after: i64,
-    ) -> Result<Swept, StoreError> {
-        let ids: Vec<i64> = connection
-            .prepare_cached(&format!(
-                "SELECT id FROM bodies WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT {REMOVAL_ROWS_MAX}"
-            ))?
-            .query_map((after, self.last.body), |row| row.get(0))?
-            .collect::<Result<_, _>>()?;
-        let mut swept = Swept {
-            last: ids.last().copied(),
-            bytes: 0,
-        };
+        ids: &[i64],
+    ) -> Result<u64, StoreError> {
+        let mut bytes = 0;
         let mut changed = false;
         let mut remove =
             connection.prepare_cached("DELETE FROM bodies WHERE id = ?1 RETURNING length(data)")?;
         let mut bodies = Bodies::new(connection, Remembered::default())?;
         for id in ids {
-            if self.bodies.contains(id) {
+            if self.bodies.contains(*id) {
                 continue;
             }
-            match self.parts.get(&id) {
-                Some(parts) => changed |= bodies.thin(id, parts)?,
+            match self.parts.get(id) {
+                Some(parts) => changed |= bodies.thin(*id, parts)?,
                 None => {
-                    let bytes: Option<i64> = remove.query_row([id], |row| row.get(0)).optional()?;
-                    swept.bytes += u64::try_from(bytes.unwrap_or_default()).unwrap_or_default();
+                    let stored: Option<i64> =
+                        remove.query_row([id], |row| row.get(0)).optional()?;
+                    bytes += stored.unwrap_or_default().unsigned_abs();
                     changed = true;
                 }
             }
@@ -256,14 +266,17 @@ impl Live {
         if changed {
             tell_writers(connection)?;
         }
-        Ok(swept)
+        Ok(bytes)
     }
 
-    /// Removes connections that no flow is of. Those of a run that goes on are told to its writer.
-    pub(super) fn sweep_connections(&self, connection: &Connection) -> Result<(), StoreError> {
+    /// Removes connections, places and marks that no flow is of. Those of a run that goes on are told to
+    /// its writer.
+    pub(super) fn sweep_shared(&self, connection: &Connection) -> Result<(), StoreError> {
         for (table, live, last) in [
             ("client_connections", &self.clients, self.last.client),
             ("upstream_connections", &self.upstreams, self.last.upstream),
+            ("places", &self.places, self.last.place),
+            ("session_marks", &self.marks, self.last.mark),
         ] {
             let sql = format!("SELECT id FROM {table} WHERE id <= ?1");
             let ids: Vec<i64> = connection
@@ -295,6 +308,8 @@ impl Seen {
             body: last("SELECT coalesce(max(id), 0) FROM bodies")?,
             client: last("SELECT coalesce(max(id), 0) FROM client_connections")?,
             upstream: last("SELECT coalesce(max(id), 0) FROM upstream_connections")?,
+            place: last("SELECT coalesce(max(id), 0) FROM places")?,
+            mark: last("SELECT coalesce(max(id), 0) FROM session_marks")?,
             arrival: last("SELECT coalesce(max(number), 0) FROM arrivals")?,
             change: last("SELECT coalesce(max(change), 0) FROM flow_changes")?,
         })

@@ -1,20 +1,24 @@
 //! The index file: how it is made, attached and filled.
 
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::TextPart;
 use super::text::texts_of;
 use crate::database::{create_private, open_for_reading};
-use crate::limits::{BUSY_TIMEOUT, INDEX_STEP_BYTES_MAX, INDEX_STEP_FLOWS_MAX};
+use crate::limits::{
+    BUSY_TIMEOUT, INDEX_MERGE_PAGES, INDEX_MERGED_AT_PART, INDEX_STEP_BYTES_MAX,
+    INDEX_STEP_FLOWS_MAX, REMOVAL_PAUSE, VACUUM_PAGES_MAX,
+};
 use crate::reader::row::{ROW_COLUMNS, read_row};
 use crate::{FlowState, StoreError};
 
 /// Marks the file as ours: `orsx` in ASCII.
 const APPLICATION_ID: i32 = 0x6f72_7378;
 /// A file of another version is made anew.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
 /// `detail=column` keeps which column of a flow has a word, not where in it: a third of the size.
 const SCHEMA: &str = "
@@ -42,6 +46,16 @@ pub struct TextIndex {
 /// The file of the index of a record.
 fn path_of(record: &Path) -> PathBuf {
     record.with_extension("search.db")
+}
+
+/// Attaches the index to a connection on the record, unless it is attached; false if there is none.
+pub(crate) fn attach_once(connection: &Connection, record: &Path) -> Result<bool, StoreError> {
+    let is_attached: bool = connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM pragma_database_list WHERE name = 'search')",
+        (),
+        |row| row.get(0),
+    )?;
+    Ok(is_attached || attach(connection, record)?)
 }
 
 /// Attaches the index to a connection that reads the record; false if there is none.
@@ -74,6 +88,18 @@ impl TextIndex {
         }
     }
 
+    /// Opens the index of an existing record; `None` if there is none that can be used.
+    pub(crate) fn open_existing(record: &Path) -> Result<Option<Self>, StoreError> {
+        let path = path_of(record);
+        if !path.exists() {
+            return Ok(None);
+        }
+        match Self::open_once(record, &path) {
+            Err(StoreError::Damaged { .. }) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
     fn open_once(record: &Path, path: &Path) -> Result<Self, StoreError> {
         create_private(path).map_err(|source| StoreError::NotWritable {
             path: path.to_owned(),
@@ -82,6 +108,8 @@ impl TextIndex {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
+        // Pages that become free can be given back. Heeded for a new file alone.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
@@ -126,6 +154,85 @@ impl TextIndex {
         transaction.commit()?;
         Ok(flows)
     }
+}
+
+impl TextIndex {
+    /// Takes out flows that the record does not have any more, and gives back what they took. Answers how
+    /// many they were.
+    pub(crate) fn forget_removed(&mut self) -> Result<u64, StoreError> {
+        let mut forgotten = 0;
+        loop {
+            let transaction = self
+                .connection
+                .transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let gone = forget_some(&transaction)?;
+            transaction.commit()?;
+            forgotten += gone;
+            if gone < INDEX_STEP_FLOWS_MAX {
+                break;
+            }
+            thread::sleep(REMOVAL_PAUSE);
+        }
+        let left: i64 =
+            self.connection
+                .query_row("SELECT count(*) FROM texts_docsize", (), |row| row.get(0))?;
+        // Of few, filling the index gets rid in passing.
+        if forgotten > left.unsigned_abs() / INDEX_MERGED_AT_PART {
+            self.merge()?;
+        }
+        self.give_back()?;
+        Ok(forgotten)
+    }
+
+    /// Writes the parts of the index anew without what was taken out, a few pages at a time.
+    fn merge(&self) -> Result<(), StoreError> {
+        // The first one, negative, chooses all parts; the others go on until one changes nothing
+        // (SQLite, FTS5 Extension, section 6.8).
+        let mut pages = -INDEX_MERGE_PAGES;
+        loop {
+            let before = self.connection.total_changes();
+            self.connection
+                .prepare_cached("INSERT INTO texts (texts, rank) VALUES ('merge', ?1)")?
+                .execute([pages])?;
+            if self.connection.total_changes() < before + 2 {
+                return Ok(());
+            }
+            pages = INDEX_MERGE_PAGES;
+            thread::sleep(REMOVAL_PAUSE);
+        }
+    }
+
+    fn give_back(&self) -> Result<(), StoreError> {
+        loop {
+            let free: i64 =
+                self.connection
+                    .pragma_query_value(Some("main"), "freelist_count", |row| row.get(0))?;
+            if free == 0 {
+                return Ok(());
+            }
+            let sql = format!("PRAGMA main.incremental_vacuum({VACUUM_PAGES_MAX})");
+            let mut statement = self.connection.prepare(&sql)?;
+            let mut rows = statement.query(())?;
+            while rows.next()?.is_some() {}
+            thread::sleep(REMOVAL_PAUSE);
+        }
+    }
+}
+
+/// Takes out at most [`INDEX_STEP_FLOWS_MAX`] flows that the record does not have. The lock on the index is
+/// held: whoever fills it looks at the record afterwards, and finds none that is gone.
+fn forget_some(connection: &Connection) -> Result<u64, StoreError> {
+    let gone: Vec<i64> = connection
+        .prepare_cached(
+            "SELECT id FROM texts_docsize WHERE id NOT IN (SELECT id FROM record.flows) LIMIT ?1",
+        )?
+        .query_map([INDEX_STEP_FLOWS_MAX.cast_signed()], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    let mut forget = connection.prepare_cached("DELETE FROM texts WHERE rowid = ?1")?;
+    for flow in &gone {
+        forget.execute([flow])?;
+    }
+    Ok(gone.len() as u64)
 }
 
 /// Makes the schema where it is missing, and begins anew for another record.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use oriel_store::{Annotate, Annotator, Keep, Message, Query, Remover, StoreError};
+use oriel_store::{
+    Annotate, Annotator, Choice, Chosen, EndRun, Keep, Message, NewRun, Query, Redaction, Remover,
+    RunKind, Store, StoreError, StoreOptions, check_file,
+};
 use rusqlite::Connection;
 use traffic::Timestamp;
 
@@ -108,12 +111,18 @@ fn old_flows_go_and_bodies_that_are_made_of_theirs_stay() {
     remover.remove(&all, |_| true).unwrap();
     for table in [
         "flows",
+        "endings",
         "bodies",
         "client_connections",
         "upstream_connections",
+        "places",
+        "session_marks",
+        "sessions",
     ] {
         assert_eq!(count(&place, table), 0, "{table}");
     }
+    // By its number a follower knows how far the record is.
+    assert_eq!(count(&place, "arrivals"), 1);
     record(&place, 26);
     assert_whole(&place, 26..=26);
     let free = Connection::open(place.path()).unwrap();
@@ -140,7 +149,7 @@ fn bodies_go_before_their_flows_and_marked_ones_stay() {
     let keep = Keep {
         flows_since: Some(before(4)),
         bodies_since: Some(before(6)),
-        bytes_max: None,
+        ..Keep::default()
     };
     let mut remover = Remover::open(&place.path()).unwrap();
     let removed = remover.remove(&keep, |_| true).unwrap();
@@ -166,6 +175,254 @@ fn bodies_go_before_their_flows_and_marked_ones_stay() {
     // A second time there is nothing to do.
     let again = remover.remove(&keep, |_| true).unwrap();
     assert_eq!((again.flows, again.bodiless), (0, 0));
+}
+
+fn tag(place: &Place, flow: u64, tags: &[&str]) {
+    let change = Annotate {
+        add_tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+        ..Annotate::default()
+    };
+    let mut annotator = Annotator::open(&place.path()).unwrap();
+    annotator.annotate(place.flow(flow), &change).unwrap();
+}
+
+fn seqs(place: &Place) -> Vec<u64> {
+    let rows = place.reader().flows(&Query::default()).unwrap().rows;
+    let mut seqs: Vec<u64> = rows.iter().map(|row| row.id.seq).collect();
+    seqs.sort_unstable();
+    seqs
+}
+
+#[test]
+fn tags_say_how_long_their_flows_stay() {
+    let place = Place::new();
+    (1..=8).for_each(|flow| record(&place, flow));
+    tag(&place, 1, &["scratch"]);
+    tag(&place, 2, &["scratch", "gold"]);
+    tag(&place, 3, &["scratch", "slow"]);
+    tag(&place, 4, &["slow"]);
+    tag(&place, 5, &["slow"]);
+    tag(&place, 7, &["scratch"]);
+    let note = Annotate {
+        note: Some("look".to_owned()),
+        ..Annotate::default()
+    };
+    let mut annotator = Annotator::open(&place.path()).unwrap();
+    annotator.annotate(place.flow(6), &note).unwrap();
+    let mut keep = Keep {
+        tags: vec![
+            ("scratch".to_owned(), before(7)),
+            ("slow".to_owned(), before(5)),
+        ],
+        ..Keep::default()
+    };
+    let mut remover = Remover::open(&place.path()).unwrap();
+    let planned = remover.plan(&keep).unwrap();
+    assert_eq!(planned.flows, 3, "1, 3 and 4");
+    assert_eq!(remover.remove(&keep, |_| true).unwrap(), planned);
+    assert_eq!(seqs(&place), [2, 5, 6, 7, 8]);
+    assert_whole(&place, [2, 5, 6, 7, 8].into_iter());
+
+    // Age and tags together.
+    keep.tags = vec![("slow".to_owned(), before(9))];
+    keep.flows_since = Some(before(9));
+    let removed = remover.remove(&keep, |_| true).unwrap();
+    assert_eq!((removed.flows, removed.marked), (2, 3));
+    assert_eq!(seqs(&place), [2, 6, 7]);
+    assert_eq!(count(&place, "annotations"), 3);
+}
+
+#[test]
+fn chosen_flows_go_and_marked_ones_only_by_name() {
+    let place = Place::new();
+    (1..=6).for_each(|flow| record(&place, flow));
+    let mut open = Script::new(7).events();
+    open.truncate(3);
+    place.record(open);
+    place.flush();
+    tag(&place, 2, &["gold"]);
+    let mut remover = Remover::open(&place.path()).unwrap();
+    let named = |flows: &[u64]| Choice {
+        chosen: Chosen::Flows(flows.iter().map(|flow| place.flow(*flow)).collect()),
+        forced: false,
+    };
+    let found = |text: &str, forced| Choice {
+        chosen: Chosen::Found {
+            run: None,
+            filter: Some(traffic::rules::filter::Filter::parse(text, Timestamp(START)).unwrap()),
+        },
+        forced,
+    };
+    let removed = remover.remove_chosen(&named(&[4, 4, 7]), |_| true).unwrap();
+    assert_eq!((removed.flows, removed.open), (1, 1));
+    assert_eq!(seqs(&place), [1, 2, 3, 5, 6, 7]);
+    assert!(removed.body_bytes > 0);
+    assert!(matches!(
+        remover.plan_chosen(&named(&[4])),
+        Err(StoreError::UnknownId(_))
+    ));
+    assert!(matches!(
+        remover.plan_chosen(&found("text:word", false)),
+        Err(StoreError::NoTexts)
+    ));
+
+    let until_3 = format!(
+        "until:{}",
+        oriel_store::json::rfc3339(Timestamp(START + 3 * 1000))
+    );
+    let planned = remover.plan_chosen(&found(&until_3, false)).unwrap();
+    assert_eq!((planned.flows, planned.marked), (2, 1));
+    assert_eq!(seqs(&place).len(), 6, "nothing was removed yet");
+    let removed = remover
+        .remove_chosen(&found(&until_3, false), |_| true)
+        .unwrap();
+    assert_eq!(removed, planned);
+    assert_eq!(seqs(&place), [2, 5, 6, 7]);
+    assert_whole(&place, [2, 5, 6].into_iter());
+    let removed = remover
+        .remove_chosen(&found(&until_3, true), |_| true)
+        .unwrap();
+    assert_eq!(removed.flows, 1);
+    assert_eq!(count(&place, "annotations"), 0);
+    record(&place, 8);
+    tag(&place, 8, &["gold"]);
+    assert_eq!(
+        remover.remove_chosen(&named(&[8]), |_| true).unwrap().flows,
+        1
+    );
+    assert_eq!(seqs(&place), [5, 6, 7]);
+    assert_eq!(check_file(&place.path()).unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn what_an_archive_does_not_have_stays_unless_forced() {
+    let place = Place::new();
+    (1..=4).for_each(|flow| record(&place, flow));
+    let connection = Connection::open(place.path()).unwrap();
+    connection
+        .execute_batch(
+            "INSERT INTO archives (name, arrival, begun, begun_row, change, gap)
+             SELECT 'postgres://h', number, 0, 0, 0, 0 FROM arrivals WHERE last_seq = 2",
+        )
+        .unwrap();
+    // It has this flow, but not as it is now.
+    tag(&place, 1, &["scratch"]);
+    let mut remover = Remover::open(&place.path()).unwrap();
+    let choice = |forced| Choice {
+        chosen: Chosen::Flows((1..=4).map(|flow| place.flow(flow)).collect()),
+        forced,
+    };
+    let removed = remover.remove_chosen(&choice(false), |_| true).unwrap();
+    assert_eq!((removed.flows, removed.awaited), (1, 3));
+    assert_eq!(seqs(&place), [1, 3, 4]);
+    let old = Keep {
+        flows_since: Some(before(100)),
+        tags: vec![("scratch".to_owned(), before(100))],
+        ..Keep::default()
+    };
+    assert_eq!(remover.remove(&old, |_| true).unwrap().flows, 0);
+    let left = Choice {
+        chosen: Chosen::Found {
+            run: Some(place.run),
+            filter: None,
+        },
+        forced: true,
+    };
+    assert_eq!(remover.remove_chosen(&left, |_| true).unwrap().flows, 3);
+    assert_eq!(seqs(&place), [0_u64; 0]);
+}
+
+#[test]
+fn runs_and_losses_go_with_their_flows() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("oriel.db");
+    let store = Store::open(&path, StoreOptions::new(Redaction::Basic)).unwrap();
+    let begin = |at: i64| {
+        let run = NewRun {
+            name: None,
+            argv: Vec::new(),
+            started_at: Timestamp(at),
+            kind: RunKind::Run,
+        };
+        store.begin_run(run).unwrap()
+    };
+    let over = begin(START);
+    let goes_on = begin(START);
+    let recent = begin(START + 9_000_000);
+    for run in [over, recent] {
+        let end = EndRun {
+            ended_at: Timestamp(START + 9_500_000),
+            exit_code: Some(0),
+            signal: None,
+        };
+        store.end_run(run, end).unwrap();
+    }
+    store
+        .recorder(goes_on)
+        .handle_events(Script::new(1).events());
+    store.close().unwrap();
+    let connection = Connection::open(&path).unwrap();
+    for at in [1, 2, 3] {
+        connection
+            .execute(
+                "INSERT INTO gaps (run_id, at, reason, events, body_bytes) VALUES (?1, ?2, 'engine', 1, 0)",
+                (goes_on.as_str(), START + at),
+            )
+            .unwrap();
+    }
+    let keep = Keep {
+        flows_since: Some(Timestamp(START + 9_200_000)),
+        ..Keep::default()
+    };
+    let mut remover = Remover::open(&path).unwrap();
+    assert_eq!(remover.remove(&keep, |_| true).unwrap().flows, 1);
+    let left: Vec<String> = connection
+        .prepare("SELECT id FROM runs ORDER BY number")
+        .unwrap()
+        .query_map((), |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    // One ended after that time; the process of another lives.
+    assert_eq!(left, [over, goes_on, recent].map(|run| run.to_string()));
+    let gaps: i64 = connection
+        .query_row("SELECT count(*) FROM gaps", (), |row| row.get(0))
+        .unwrap();
+    assert_eq!(gaps, 1, "the last one stays for its number");
+
+    record_one_more(&path, START + 10_000_000);
+    let keep = Keep {
+        flows_since: Some(Timestamp(START + 20_000_000)),
+        ..Keep::default()
+    };
+    remover.remove(&keep, |_| true).unwrap();
+    let left: Vec<String> = connection
+        .prepare("SELECT id FROM runs ORDER BY number")
+        .unwrap()
+        .query_map((), |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert!(!left.contains(&over.to_string()) && !left.contains(&recent.to_string()));
+    assert!(
+        left.contains(&goes_on.to_string()),
+        "a loss of it is on record"
+    );
+    assert_eq!(check_file(&path).unwrap(), Vec::<String>::new());
+}
+
+/// A flow of a run of its own.
+fn record_one_more(path: &std::path::Path, at: i64) {
+    let store = Store::open(path, StoreOptions::new(Redaction::Basic)).unwrap();
+    let run = NewRun {
+        name: None,
+        argv: Vec::new(),
+        started_at: Timestamp(at),
+        kind: RunKind::Run,
+    };
+    let run = store.begin_run(run).unwrap();
+    store.recorder(run).handle_events(Script::new(2).events());
+    store.close().unwrap();
 }
 
 #[test]

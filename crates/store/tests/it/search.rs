@@ -1,7 +1,10 @@
 //! Flows are found by what stands in them.
 
 use bytes::Bytes;
-use oriel_store::{Hits, Query, Reader, Search, StoreError, TextIndex, TextPart};
+use oriel_store::{
+    Choice, Chosen, Hits, Keep, Query, Reader, Remover, Search, StoreError, TextIndex, TextPart,
+};
+use rusqlite::Connection;
 use traffic::Timestamp;
 use traffic::rules::filter::{Filter, Words};
 
@@ -194,4 +197,59 @@ fn an_index_is_made_anew_where_it_is_of_no_use() {
     index(&other);
     assert!(asked(&other.reader(), "rm").is_empty());
     assert_eq!(asked(&other.reader(), "hello"), [1]);
+}
+
+#[test]
+fn removed_flows_leave_the_index_and_it_shrinks() {
+    let place = Place::new();
+    for flow in 1..=3000 {
+        let mut script = Script::new(flow);
+        let words: String = (0..60)
+            .map(|word| format!("w{} ", (flow * 7919 + word * 104_729) % 50_000))
+            .collect();
+        script.response_body = vec![Bytes::from(format!("common {words}"))];
+        place.record(script.events());
+    }
+    index(&place);
+    let path = place.path().with_extension("search.db");
+    let entries = || -> i64 {
+        let connection = Connection::open(&path).unwrap();
+        let sql = "SELECT count(*) FROM texts WHERE texts MATCH 'common'";
+        connection.query_row(sql, (), |row| row.get(0)).unwrap()
+    };
+    let pages = || -> i64 {
+        let connection = Connection::open(&path).unwrap();
+        connection
+            .query_row("SELECT page_count FROM pragma_page_count", (), |row| {
+                row.get(0)
+            })
+            .unwrap()
+    };
+    let pages_before = pages();
+    assert_eq!(entries(), 3000);
+    let mut remover = Remover::open(&place.path()).unwrap();
+    let old = Keep {
+        flows_since: Some(Timestamp(START + 2701 * 1000 - 1)),
+        ..Keep::default()
+    };
+    assert_eq!(remover.remove(&old, |_| true).unwrap().flows, 2700);
+    assert_eq!(entries(), 300);
+    assert!(pages() * 4 < pages_before, "{} of {pages_before}", pages());
+
+    // What words name goes too, and the index follows.
+    let choice = Choice {
+        chosen: Chosen::Found {
+            run: None,
+            filter: Some(filter("text:common")),
+        },
+        forced: false,
+    };
+    assert_eq!(remover.remove_chosen(&choice, |_| true).unwrap().flows, 300);
+    assert_eq!(entries(), 0);
+    assert_eq!(asked(&place.reader(), "common"), [0_u64; 0]);
+    let mut after = Script::new(3001);
+    after.response_body = vec![Bytes::from_static(b"common")];
+    place.record(after.events());
+    index(&place);
+    assert_eq!(asked(&place.reader(), "common"), [3001]);
 }

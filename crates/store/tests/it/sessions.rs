@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use oriel_store::{
-    FlowRow, Query, Reader, Redaction, SessionEditor, SessionMark, SessionMethod, StatsKey,
-    StoreOptions, TrafficType,
+    Choice, Chosen, FlowRow, Query, Reader, Redaction, Remover, SessionEditor, SessionMark,
+    SessionMethod, StatsKey, StoreOptions, TrafficType,
 };
 use traffic::rules::filter::Filter;
 use traffic::rules::pattern::HostPatterns;
@@ -410,12 +410,21 @@ fn a_merged_session_takes_what_still_comes() {
     assert_eq!(changed.rows.len(), 1);
 }
 
+/// Answers how many flows went.
+fn remove(place: &Place, session: &str) -> u64 {
+    let choice = Choice {
+        chosen: Chosen::Sessions(vec![session.to_owned()]),
+        forced: false,
+    };
+    let mut remover = Remover::open(&place.path()).unwrap();
+    remover.remove_chosen(&choice, |_| true).unwrap().flows
+}
+
 #[test]
 fn a_removed_session_takes_its_bodies_with_it() {
     let place = two_sessions();
-    let mut editor = SessionEditor::open(&place.path()).unwrap();
-    assert_eq!(editor.remove("one").unwrap(), Some(2));
-    assert_eq!(editor.remove("one").unwrap(), None);
+    assert_eq!(remove(&place, "one"), 2);
+    assert_eq!(remove(&place, "one"), 0);
     let reader = place.reader();
     let left: Vec<_> = rows(&reader, "").iter().map(|row| row.id.seq).collect();
     assert_eq!(left, [2, 4, 5]);
@@ -441,12 +450,12 @@ fn a_removed_session_takes_its_bodies_with_it() {
     let (first, second) = (conversation(7, "three", "a"), conversation(8, "four", "b"));
     place.record([first.events(), second.events()].concat());
     place.flush();
-    assert_eq!(editor.remove("three").unwrap(), Some(1));
+    assert_eq!(remove(&place, "three"), 1);
     let reader = place.reader();
     let row = rows(&reader, "session:four").remove(0);
     let body = reader.body(row.id, oriel_store::Message::Request).unwrap();
     assert_eq!(body.unwrap().bytes, second.request_body());
-    assert_eq!(editor.remove("two").unwrap(), Some(2));
+    assert_eq!(remove(&place, "two"), 2);
     // It may come again.
     place.record(call(6, PROVIDER, "X-Claude-Code-Session-Id: one\r\n", ASKED).events());
     assert_eq!(rows(&place.reader(), "session:one").len(), 1);

@@ -5,13 +5,14 @@ use std::path::Path;
 
 use store::limits::PAGE_ROWS_MAX;
 use store::{
-    Body, FlowRecord, FlowRef, FlowWriter, Format, Order, Query, Reader, SortKey, StoreError,
+    Body, FlowRecord, FlowRef, FlowWriter, Format, Order, Query, Reader, RunId, SortKey, StoreError,
 };
+use traffic::rules::filter::Filter;
 
 use crate::args::{ExportForm, FlowsExport};
-use crate::command::flows::search::catch_up_for;
+use crate::command::flows::chosen::Chosen;
 use crate::command::flows::show::curl;
-use crate::command::flows::{filter, nothing_there, open};
+use crate::command::flows::{nothing_there, open};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::flow_text::{has_secrets, secrets_warning};
@@ -41,7 +42,13 @@ pub(crate) fn run(context: &Context, arguments: &FlowsExport) -> Result<Exit, Pr
             arguments.what.first().map_or("", |word| word),
         ));
     };
-    let chosen = Chosen::read(context, &reader, arguments)?;
+    let chosen = Chosen::read(
+        context,
+        &reader,
+        &arguments.data,
+        &arguments.what,
+        arguments.since,
+    )?;
     let done = match arguments.output.as_deref().filter(|_| !to_stdout) {
         Some(path) => {
             let mut file = OutputFile::create(path, arguments.force)?;
@@ -88,63 +95,19 @@ fn form(arguments: &FlowsExport) -> ExportForm {
     arguments.format.unwrap_or(by_name)
 }
 
-/// Which flows.
-enum Chosen {
-    Named(Vec<FlowRef>),
-    /// Those that a query finds, the oldest first.
-    Found(Box<Query>),
-}
-
-impl Chosen {
-    /// Words are ids if the first is one, a run if there is one word that is, and else a filter.
-    fn read(context: &Context, reader: &Reader, arguments: &FlowsExport) -> Result<Self, Problem> {
-        let words = &arguments.what;
-        let mut query = Query {
-            order: Order {
-                by: SortKey::Time,
-                ascending: true,
-            },
-            limit: PAGE_ROWS_MAX,
-            ..Query::default()
-        };
-        if words.first().is_some_and(|word| is_flow_id(word)) {
-            let flows: Result<Vec<FlowRef>, StoreError> =
-                words.iter().map(|word| reader.resolve(word)).collect();
-            return flows
-                .map(Self::Named)
-                .map_err(|error| store_problem(&error));
-        }
-        let run = match words.as_slice() {
-            [word] if word.starts_with('@') => Some(
-                reader
-                    .resolve_run(word)
-                    .map_err(|error| store_problem(&error))?,
-            ),
-            // Four letters may be a word as well.
-            [word] if word.len() == 4 => reader.resolve_run(word).ok(),
-            _ => None,
-        };
-        query.run = run;
-        let words = if run.is_some() { &[] } else { words.as_slice() };
-        query.filter = filter(words, arguments.since)?;
-        catch_up_for(context, &arguments.data, query.filter.as_ref())?;
-        Ok(Self::Found(Box::new(query)))
+/// Those that words mean, the oldest first.
+fn oldest_first(run: Option<RunId>, filter: Option<Filter>) -> Query {
+    Query {
+        run,
+        filter,
+        order: Order {
+            by: SortKey::Time,
+            ascending: true,
+        },
+        limit: PAGE_ROWS_MAX,
+        with_total: true,
+        ..Query::default()
     }
-}
-
-/// `k7q2.31`, `@last.31` or a UUID. A host name has letters behind its last dot.
-fn is_flow_id(word: &str) -> bool {
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let numbered = word.rsplit_once('.');
-    let is_run = |run: &str| {
-        run.starts_with('@') || (run.len() == 4 && !run.contains(['.', ':']) && !is_number(run))
-    };
-    let is_uuid = word.len() == 36
-        && word
-            .bytes()
-            .all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
-        && word.matches('-').count() == 4;
-    is_uuid || numbered.is_some_and(|(run, number)| is_run(run) && is_number(number))
 }
 
 /// Where the bytes go.
@@ -205,7 +168,9 @@ fn export(
         let record = match reader.record(flow) {
             Ok(record) => record,
             // It was removed since it was found.
-            Err(StoreError::UnknownId(_)) if matches!(chosen, Chosen::Found(_)) => return Ok(()),
+            Err(StoreError::UnknownId(_)) if matches!(chosen, Chosen::Found { .. }) => {
+                return Ok(());
+            }
             Err(error) => return Err(store_problem(&error)),
         };
         done.secrets |= has_secrets(&record.detail.row);
@@ -226,7 +191,10 @@ fn export(
             }
             progress.finish();
         }
-        Chosen::Found(query) => find(context, reader, query, &mut each)?,
+        Chosen::Found { run, filter } => {
+            let query = oldest_first(*run, filter.clone());
+            find(context, reader, query, &mut each)?;
+        }
     }
     sink.finish().map_err(problem)?;
     Ok(done)
@@ -235,13 +203,9 @@ fn export(
 fn find(
     context: &Context,
     reader: &Reader,
-    query: &Query,
+    mut query: Query,
     each: &mut dyn FnMut(FlowRef, &mut Progress) -> Result<(), Problem>,
 ) -> Result<(), Problem> {
-    let mut query = Query {
-        with_total: true,
-        ..query.clone()
-    };
     let mut progress = None;
     loop {
         let page = reader
@@ -307,35 +271,6 @@ impl<'a> Sink<'a> {
         match self {
             Self::File(writer) => writer.finish().map(drop),
             Self::Curl(mut out) => out.flush(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_are_told_from_words() {
-        for word in [
-            "k7q2.31",
-            "@last.1",
-            "@-2.4",
-            "01a20057-d5e7-74c3-beb4-b87008db7e0b",
-        ] {
-            assert!(is_flow_id(word), "{word}");
-        }
-        for word in [
-            "host:a.b",
-            "10.0.0.1",
-            "127.0.0.1",
-            "api.example.com",
-            "status:200",
-            "",
-            "a.1",
-            "k7q2.",
-        ] {
-            assert!(!is_flow_id(word), "{word}");
         }
     }
 }

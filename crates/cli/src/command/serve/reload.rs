@@ -38,6 +38,7 @@ const FIXED: &[&str] = &[
     "retention.keep",
     "retention.keep_bodies",
     "retention.max_size",
+    "retention.tags",
     "database.url",
     "database.instance",
     "database.user",

@@ -16,32 +16,24 @@ use crate::limits::{BUSY_TIMEOUT, OPEN_ATTEMPTS, OPEN_PAUSE};
 /// Marks the file as ours: `oril` in ASCII.
 const APPLICATION_ID: i32 = 0x6f72_696c;
 
+/// Steps by the names of their files.
+macro_rules! migrations {
+    ($($name:literal),+ $(,)?) => {
+        &[$(Migration {
+            name: $name,
+            sql: include_str!(concat!("../migrations/", $name, ".sql")),
+        }),+]
+    };
+}
+
 /// All steps of the schema, in order. A step that was released is never edited.
-const MIGRATIONS: [Migration; 6] = [
-    Migration {
-        name: "0001_flows",
-        sql: include_str!("../migrations/0001_flows.sql"),
-    },
-    Migration {
-        name: "0002_archives",
-        sql: include_str!("../migrations/0002_archives.sql"),
-    },
-    Migration {
-        name: "0003_annotations",
-        sql: include_str!("../migrations/0003_annotations.sql"),
-    },
-    Migration {
-        name: "0004_sessions",
-        sql: include_str!("../migrations/0004_sessions.sql"),
-    },
-    Migration {
-        name: "0005_pieces",
-        sql: include_str!("../migrations/0005_pieces.sql"),
-    },
-    Migration {
-        name: "0006_client_user",
-        sql: include_str!("../migrations/0006_client_user.sql"),
-    },
+const MIGRATIONS: &[Migration] = migrations![
+    "0001_flows",
+    "0002_archives",
+    "0003_annotations",
+    "0004_sessions",
+    "0005_pieces",
+    "0006_client_user",
 ];
 
 /// The newest step of the schema that this program knows.

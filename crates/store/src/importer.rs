@@ -12,7 +12,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, ffi};
+use rusqlite::{
+    Connection, ErrorCode, OptionalExtension, ToSql, Transaction, TransactionBehavior, ffi,
+    params_from_iter,
+};
 use uuid::Uuid;
 
 use self::connections::Connections;
@@ -299,45 +302,27 @@ impl Writing<'_, '_> {
     fn insert(&mut self, id: FlowRef, flow: &FlowRecord) -> Result<(), StoreError> {
         let detail = &flow.detail;
         let asked = parts::Asked::of(detail);
-        let place = self.places.store(self.connection, detail, &asked)?;
         let bits = Uuid::try_parse(&detail.row.uuid).unwrap_or_else(|_| Uuid::now_v7());
+        let bits = trace_bits(&bits);
         let later = self.later(id.run, flow, None)?;
+        let sql = format!(
+            "INSERT INTO flows (id, run_id, seq, start_time, trace_bits, path, query, {LATER_COLUMNS})
+             VALUES (?, ?, ?, ?, ?, ?, ?, {LATER_VALUES})"
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
         let mut row = first_row_at(detail.row.started_at);
-        let mut statement = self.connection.prepare_cached(
-            "INSERT INTO flows (id, run_id, seq, start_time, trace_bits, place, path, query, state,
-               client_connection, upstream_connection, status_code, response_version,
-               response_content_type, first_byte_us, request_body, request_body_size, response_body,
-               response_body_size, truncated, duration_us, detail, session)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
-               ?19, ?20, ?21, ?22, ?23)",
-        )?;
         loop {
-            let inserted = statement.execute(rusqlite::params![
-                row,
-                id.run.as_str(),
-                detail::seq(id),
-                detail.row.started_at.0,
-                trace_bits(&bits),
-                place,
-                asked.path,
-                asked.query,
-                later.state,
-                later.client,
-                later.upstream,
-                detail.row.status,
-                detail.row.upstream_version,
-                detail.row.response_content_type,
-                parts::first_byte_us(detail),
-                later.request_body,
-                later.request_size,
-                later.response_body,
-                later.response_size,
-                detail.row.truncated,
-                parts::duration_us(detail),
-                later.detail,
-                later.session,
-            ]);
-            match inserted {
+            let once: [&dyn ToSql; 7] = [
+                &row,
+                &id.run.as_str(),
+                &detail::seq(id),
+                &detail.row.started_at.0,
+                &bits,
+                &asked.path,
+                &asked.query,
+            ];
+            let values = once.into_iter().chain(later.values(detail));
+            match statement.execute(params_from_iter(values)) {
                 Ok(_) => break,
                 Err(error) if is_row_taken(&error) => row = row.saturating_add(1),
                 Err(error) => return Err(error.into()),
@@ -351,37 +336,13 @@ impl Writing<'_, '_> {
 
     fn update(&mut self, stored: &Stored, run: RunId, flow: &FlowRecord) -> Result<(), StoreError> {
         let detail = &flow.detail;
-        let asked = parts::Asked::of(detail);
-        let place = self.places.store(self.connection, detail, &asked)?;
         let later = self.later(run, flow, Some(stored))?;
+        let sql = format!("UPDATE flows SET ({LATER_COLUMNS}) = ({LATER_VALUES}) WHERE id = ?");
+        let row: [&dyn ToSql; 1] = [&stored.row];
+        let values = later.values(detail).into_iter().chain(row);
         self.connection
-            .prepare_cached(
-                "UPDATE flows SET place = ?2, state = ?3, client_connection = ?4,
-                   upstream_connection = ?5, status_code = ?6, response_version = ?7,
-                   response_content_type = ?8, first_byte_us = ?9, request_body = ?10,
-                   request_body_size = ?11, response_body = ?12, response_body_size = ?13,
-                   truncated = ?14, duration_us = ?15, detail = ?16, session = ?17
-                 WHERE id = ?1",
-            )?
-            .execute(rusqlite::params![
-                stored.row,
-                place,
-                later.state,
-                later.client,
-                later.upstream,
-                detail.row.status,
-                detail.row.upstream_version,
-                detail.row.response_content_type,
-                parts::first_byte_us(detail),
-                later.request_body,
-                later.request_size,
-                later.response_body,
-                later.response_size,
-                detail.row.truncated,
-                parts::duration_us(detail),
-                later.detail,
-                later.session,
-            ])?;
+            .prepare_cached(&sql)?
+            .execute(params_from_iter(values))?;
         // A body that was in parts is whole now; with no more to come its parts stay.
         for (message, body) in [
             (Message::Request, later.request_body),
@@ -411,7 +372,9 @@ impl Writing<'_, '_> {
         let detail = &flow.detail;
         let is_tunnel = detail.row.kind == FlowKind::Tunnel;
         let size = |bytes: Option<u64>| bytes.filter(|_| !is_tunnel).map(parts::integer);
+        let asked = parts::Asked::of(detail);
         Ok(Later {
+            place: self.places.store(self.connection, detail, &asked)?,
             state: detail.row.state.as_str(),
             client: self
                 .connections
@@ -430,6 +393,8 @@ impl Writing<'_, '_> {
             request_size: size(detail.row.request_bytes),
             response_body: self.body(Message::Response, flow.response_body.as_deref(), stored)?,
             response_size: size(detail.row.response_bytes),
+            first_byte_us: parts::first_byte_us(detail),
+            duration_us: parts::duration_us(detail),
             detail: parts::pack(detail),
             session: self.session(detail.row.session.as_ref())?,
         })
@@ -561,17 +526,49 @@ impl Writing<'_, '_> {
     }
 }
 
-/// The columns of a flow that may change, beside those that stand in its detail as they are.
+/// The columns of a flow that may change until it ends, in the order of [`Later::values`].
+const LATER_COLUMNS: &str = "place, state, client_connection, upstream_connection, status_code,
+    response_version, response_content_type, first_byte_us, request_body, request_body_size,
+    response_body, response_body_size, truncated, duration_us, detail, session";
+const LATER_VALUES: &str = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?";
+
+/// What stands in these columns, but for what is in the flow's detail as it is.
 struct Later {
+    place: i64,
     state: &'static str,
     client: i64,
     upstream: Option<i64>,
+    first_byte_us: Option<i64>,
     request_body: Option<i64>,
     request_size: Option<i64>,
     response_body: Option<i64>,
     response_size: Option<i64>,
+    duration_us: Option<i64>,
     detail: Vec<u8>,
     session: Option<i64>,
+}
+
+impl Later {
+    fn values<'v>(&'v self, detail: &'v FlowDetail) -> [&'v dyn ToSql; 16] {
+        [
+            &self.place,
+            &self.state,
+            &self.client,
+            &self.upstream,
+            &detail.row.status,
+            &detail.row.upstream_version,
+            &detail.row.response_content_type,
+            &self.first_byte_us,
+            &self.request_body,
+            &self.request_size,
+            &self.response_body,
+            &self.response_size,
+            &detail.row.truncated,
+            &self.duration_us,
+            &self.detail,
+            &self.session,
+        ]
+    }
 }
 
 /// Finds or makes the row of a run; answers its id here.

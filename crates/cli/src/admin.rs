@@ -11,15 +11,15 @@ use proxy::{Control, Metrics};
 use store::{Recorder, RunId, ShipperWatch};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 use traffic::{ListenAddress, Timestamp};
 
+use crate::accept::answer_each;
 use crate::archive;
 use crate::clock::now;
 use crate::command::version::VERSION;
 use crate::downloads::{Download, attachment};
 use crate::exit::Exit;
-use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_BYTES_MAX, ADMIN_TIMEOUT};
+use crate::limits::{ADMIN_HEAD_BYTES_MAX, ADMIN_TIMEOUT};
 use crate::problem::Problem;
 use crate::record_status;
 use crate::wiring::listen_problem;
@@ -113,26 +113,18 @@ impl Admin {
 
     /// Answers until it is dropped.
     pub(crate) async fn serve(&self, status: Arc<Status>) {
-        let mut connections = JoinSet::new();
-        loop {
-            while connections.len() >= ADMIN_CONNECTIONS_MAX {
-                connections.join_next().await;
-            }
-            let Ok((stream, _)) = self.listener.accept().await else {
-                // Out of descriptors, most likely: others end before the next try.
-                tokio::time::sleep(ADMIN_TIMEOUT / 10).await;
-                continue;
-            };
-            while connections.try_join_next().is_some() {}
-            let (status, address) = (Arc::clone(&status), self.address);
-            connections.spawn(async move {
-                let answered =
-                    tokio::time::timeout(ADMIN_TIMEOUT, answer(stream, address, &status));
-                if let Ok(Err(error)) = answered.await {
+        let accept = async || Ok(self.listener.accept().await?.0);
+        let address = self.address;
+        answer_each(accept, |stream| {
+            let status = Arc::clone(&status);
+            async move {
+                let answered = answer(stream, address, &status);
+                if let Ok(Err(error)) = tokio::time::timeout(ADMIN_TIMEOUT, answered).await {
                     tracing::debug!(%error, "an admin request was not answered");
                 }
-            });
-        }
+            }
+        })
+        .await;
     }
 }
 

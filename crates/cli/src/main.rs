@@ -4,6 +4,7 @@
 //! (`settings`), and one file per command (`command/`) does the rest; `wiring` joins the engine to
 //! the store. stdout is data, stderr is talk, and one door leads to both (`output`).
 
+mod accept;
 mod admin;
 mod admission;
 mod archive;

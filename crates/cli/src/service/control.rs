@@ -9,15 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
-use tokio::task::JoinSet;
 
 use super::notify::Notifier;
 use super::orders::Orders;
 use super::succession::Succession;
 use super::{Place, unusable};
+use crate::accept::answer_each;
 use crate::admin::{Answer, Status, page, read_request};
 use crate::exit::Exit;
-use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_TIMEOUT, RESTART_DRAIN};
+use crate::limits::{ADMIN_TIMEOUT, RESTART_DRAIN};
 use crate::problem::Problem;
 
 /// The socket, and its file, which goes with it.
@@ -84,24 +84,16 @@ impl ControlSocket {
 
     /// Answers until it is dropped.
     pub(crate) async fn serve(&self, desk: &Desk) {
-        let mut connections = JoinSet::new();
-        loop {
-            while connections.len() >= ADMIN_CONNECTIONS_MAX {
-                connections.join_next().await;
-            }
-            let Ok((stream, _)) = self.listener.accept().await else {
-                // Out of descriptors, most likely: others end before the next try.
-                tokio::time::sleep(ADMIN_TIMEOUT / 10).await;
-                continue;
-            };
-            while connections.try_join_next().is_some() {}
+        let accept = async || Ok(self.listener.accept().await?.0);
+        answer_each(accept, |stream| {
             let desk = desk.clone();
-            connections.spawn(async move {
+            async move {
                 if let Err(error) = answer(stream, &desk).await {
                     tracing::debug!(%error, "a control request was not answered");
                 }
-            });
-        }
+            }
+        })
+        .await;
     }
 }
 

@@ -28,8 +28,7 @@ fn list(world: &World, arguments: &[&str], variables: &[(&str, &str)]) -> Value 
     for (name, value) in variables {
         command.env(name, value);
     }
-    let printed = Printed::of(command.output().unwrap());
-    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    let printed = Printed::of(command.output().unwrap()).succeeded();
     serde_json::from_str(&printed.stdout).unwrap()
 }
 

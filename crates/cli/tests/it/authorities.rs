@@ -21,13 +21,6 @@ fn shell(world: &World, script: &str) -> Printed {
     printed
 }
 
-/// What oriel prints when a command succeeds.
-fn done(world: &World, arguments: &[&str]) -> String {
-    let printed = world.oriel(arguments);
-    assert_eq!(printed.code, Some(0), "{arguments:?}: {}", printed.stderr);
-    printed.stdout
-}
-
 /// The code of the error that a command ends with, and all that it says.
 fn refused(world: &World, arguments: &[&str]) -> (String, String) {
     let all = [arguments, &["--json"]].concat();
@@ -145,10 +138,7 @@ fn files_made_by_the_guide_are_taken_as_they_are() {
     assert_eq!(kinds.len(), 1);
 
     let flags = ["--ca-cert", "mitm-chain.crt", "--ca-key", "mitm.key"];
-    let verified = done(
-        &world,
-        &[&["ca", "verify", "--tools", "none"][..], &flags].concat(),
-    );
+    let verified = world.done(&[&["ca", "verify", "--tools", "none"][..], &flags].concat());
     assert!(
         verified.contains("CN=AI Proxy CA, cross-signed by CN=Upstream Root CA"),
         "{verified}"
@@ -158,10 +148,7 @@ fn files_made_by_the_guide_are_taken_as_they_are() {
         verified.contains("clients have to trust CN=Upstream Root CA\n"),
         "{verified}"
     );
-    let chain = done(
-        &world,
-        &[&["ca", "export", "--format", "chain"][..], &flags].concat(),
-    );
+    let chain = world.done(&[&["ca", "export", "--format", "chain"][..], &flags].concat());
     let file = std::fs::read_to_string(world.path("mitm-chain.crt")).unwrap();
     assert_eq!(chain, file);
 }
@@ -185,7 +172,7 @@ fn a_chain_of_any_depth_is_sent_whole() {
             "--ca-key",
             &private,
         ];
-        done(&world, &arguments);
+        world.done(&arguments);
         assert_eq!(mode(&world.path(&private)), 0o600);
     };
     init("root", "2", "rsa3072");
@@ -207,7 +194,7 @@ fn a_chain_of_any_depth_is_sent_whole() {
             "-o",
             &csr,
         ];
-        done(&world, &request);
+        world.done(&request);
         let chain = format!("{name}-chain.crt");
         let arguments = [
             "ca",
@@ -222,7 +209,7 @@ fn a_chain_of_any_depth_is_sent_whole() {
             "-o",
             &chain,
         ];
-        done(&world, &arguments);
+        world.done(&arguments);
     };
     sign("middle", ("root.crt", "root.key"), "1");
     sign("below", ("middle-chain.crt", "middle.key"), "0");
@@ -276,7 +263,7 @@ fn an_authority_is_made_as_asked_and_never_over_another() {
         "api.openai.com,10.0.0.0/8",
         "--json",
     ];
-    let made: Value = serde_json::from_str(&done(&world, &made)).unwrap();
+    let made: Value = world.json(&made);
     assert_eq!(made["subject"], "CN=AI Proxy CA,O=Corp");
     assert_eq!(made["kind"], "self_signed");
     assert_eq!(made["key"], "RSA 2048");
@@ -303,7 +290,7 @@ fn an_authority_is_made_as_asked_and_never_over_another() {
 #[test]
 fn a_key_that_others_can_read_stops_the_start() {
     let world = World::new();
-    done(&world, &["ca", "init"]);
+    world.done(&["ca", "init"]);
     let file = world.path(".local/share/oriel/ca/authority.pem");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
     let serve = ["serve", "--listen", "127.0.0.1:0", "--admin", "off"];
@@ -319,9 +306,9 @@ fn a_key_that_others_can_read_stops_the_start() {
 fn an_answer_to_a_request_is_imported_and_the_one_before_stays_trusted() {
     let world = World::new();
     shell(&world, UPSTREAM_CA);
-    done(&world, &["ca", "init", "--name", "ours"]);
-    let before = done(&world, &["ca", "export"]);
-    done(&world, &["ca", "csr", "-o", "ours.csr"]);
+    world.done(&["ca", "init", "--name", "ours"]);
+    let before = world.done(&["ca", "export"]);
+    world.done(&["ca", "csr", "-o", "ours.csr"]);
     shell(
         &world,
         "printf 'basicConstraints=CA:TRUE\nkeyUsage=keyCertSign,cRLSign\n' > ext && openssl x509 \
@@ -336,12 +323,12 @@ fn an_answer_to_a_request_is_imported_and_the_one_before_stays_trusted() {
         "upstream-ca.crt",
         "--json",
     ];
-    let shown: Value = serde_json::from_str(&done(&world, &import)).unwrap();
+    let shown: Value = world.json(&import);
     assert_eq!(shown["kind"], "cross_signed");
     assert_eq!(shown["issuer"], "CN=Upstream Root CA");
     assert_eq!(shown["chain"].as_array().unwrap().len(), 2);
     assert_eq!(shown["earlier"][0]["subject"], "CN=ours");
-    let after = done(&world, &["ca", "export"]);
+    let after = world.done(&["ca", "export"]);
     assert_eq!(after.matches("BEGIN CERTIFICATE").count(), 3);
     assert!(after.contains(before.trim()));
     let own = ".local/share/oriel/ca/authority.pem";
@@ -369,7 +356,7 @@ fn every_form_of_key_and_certificate_is_imported() {
          openssl pkcs8 -topk8 -in key.pem -passout pass:x -out locked.pem
          chmod 400 *.pem *.der",
     );
-    done(&world, &["ca", "import", "crt.pem", "--key", "key.pem"]);
+    world.done(&["ca", "import", "crt.pem", "--key", "key.pem"]);
     for key in ["pkcs1.pem", "pkcs1.der", "pkcs8.der"] {
         let import = [
             "ca",
@@ -381,7 +368,7 @@ fn every_form_of_key_and_certificate_is_imported() {
             "--overlap",
             "0s",
         ];
-        done(&world, &import);
+        world.done(&import);
         assert_eq!(
             world.json(&["ca", "show", "--json"])["subject"],
             "CN=theirs"
@@ -393,10 +380,7 @@ fn every_form_of_key_and_certificate_is_imported() {
     }
     let (_, said) = refused(&world, &["ca", "import", "crt.pem", "--key", "locked.pem"]);
     assert!(said.contains("the key is encrypted"), "{said}");
-    done(
-        &world,
-        &["ca", "init", "--ca-cert", "new.crt", "--ca-key", "new.key"],
-    );
+    world.done(&["ca", "init", "--ca-cert", "new.crt", "--ca-key", "new.key"]);
     let (_, said) = refused(&world, &["ca", "import", "new.crt", "--key", "key.pem"]);
     assert!(
         said.contains("the key does not belong to the certificate"),
@@ -465,17 +449,17 @@ fn a_chain_that_does_not_hold_is_told_and_not_imported() {
 fn what_made_place_is_trusted_until_its_window_ends() {
     let world = World::new();
     let site = Site::https(&world, Protocols::Both);
-    done(&world, &["ca", "init", "--name", "ours", "--key", "p384"]);
-    let first = done(&world, &["ca", "export"]);
+    world.done(&["ca", "init", "--name", "ours", "--key", "p384"]);
+    let first = world.done(&["ca", "export"]);
     // A shell is pointed at files of trust.
-    done(&world, &["env"]);
-    let shown = done(&world, &["ca", "rotate", "--overlap", "2d", "--json"]);
+    world.done(&["env"]);
+    let shown = world.done(&["ca", "rotate", "--overlap", "2d", "--json"]);
     let shown: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(shown["subject"], "CN=ours #2");
     assert_eq!(shown["key"], "ECDSA P-384");
     assert_eq!(shown["earlier"][0]["subject"], "CN=ours");
     let folder = world.path(".local/share/oriel/ca");
-    let second = done(&world, &["ca", "export", "--format", "chain"]);
+    let second = world.done(&["ca", "export", "--format", "chain"]);
     for file in ["bundle.pem", "ca.pem"] {
         let given = std::fs::read_to_string(folder.join(file)).unwrap();
         assert!(
@@ -495,7 +479,7 @@ fn what_made_place_is_trusted_until_its_window_ends() {
     assert_eq!((texts.len(), keys), (4, 1));
 
     let given = |world: &World| {
-        let bundle = done(world, &["ca", "export", "--format", "bundle"]);
+        let bundle = world.done(&["ca", "export", "--format", "bundle"]);
         let seen = site.run(
             world,
             &[
@@ -532,7 +516,7 @@ fn what_made_place_is_trusted_until_its_window_ends() {
     let over = format!("Trusted until 2026-01-01T00:00:00Z\n{certificates}");
     std::fs::write(&earlier, over).unwrap();
     assert_eq!(given(&world), [0, 0, 0]);
-    done(&world, &["ca", "rotate"]);
+    world.done(&["ca", "rotate"]);
     assert!(!earlier.exists());
     assert_eq!(
         world.json(&["ca", "show", "--json"])["subject"],
@@ -544,7 +528,7 @@ fn what_made_place_is_trusted_until_its_window_ends() {
 fn hosts_outside_the_constraints_pass_unopened() {
     let world = World::new();
     let site = Site::https(&world, Protocols::Both);
-    done(&world, &["ca", "init", "--only", "other.test"]);
+    world.done(&["ca", "init", "--only", "other.test"]);
     let url = site.url("/bytes/5");
     let command = ["curl", "-sS", "--cacert", text(&site.ca), &url];
     let printed = site.run(&world, &command);
@@ -630,8 +614,7 @@ fn a_run_has_an_authority_of_its_own_that_ends_with_it() {
     );
     let session = ["--summary", "none", "--session-ca"];
     let mut run = site.command_with(&world, &session, &["sh", "-c", &ask]);
-    let printed = Printed::of(run.output().unwrap());
-    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    let printed = Printed::of(run.output().unwrap()).succeeded();
     assert!(
         printed.stdout.ends_with("\n600\n600\n"),
         "{}",
@@ -702,13 +685,13 @@ fn the_key_of_a_run_that_was_killed_is_removed_by_the_next_start() {
             .count()
     };
     let other = ["run", "-q", "--", "true"];
-    done(&world, &other);
+    world.done(&other);
     assert_eq!(keys(&world), 1, "it is in use");
     child.kill().unwrap();
     // This closes the standard input as well, and so ends what it ran.
     child.wait().unwrap();
     assert_eq!(keys(&world), 1);
-    done(&world, &other);
+    world.done(&other);
     assert_eq!(keys(&world), 0);
     assert!(left_by_runs(&world)[0].join("ca.crt").exists());
 }
@@ -716,8 +699,8 @@ fn the_key_of_a_run_that_was_killed_is_removed_by_the_next_start() {
 #[test]
 fn trust_stores_are_written_for_those_who_read_no_pem() {
     let world = World::new();
-    done(&world, &["ca", "init", "--name", "first"]);
-    done(&world, &["ca", "rotate"]);
+    world.done(&["ca", "init", "--name", "first"]);
+    world.done(&["ca", "rotate"]);
     let p12 = [
         "ca",
         "export",
@@ -728,7 +711,7 @@ fn trust_stores_are_written_for_those_who_read_no_pem() {
         "-o",
         "trust.p12",
     ];
-    done(&world, &p12);
+    world.done(&p12);
     let said = shell(
         &world,
         "openssl pkcs12 -in trust.p12 -nokeys -passin pass:sesame",
@@ -743,7 +726,7 @@ fn trust_stores_are_written_for_those_who_read_no_pem() {
         assert!(said.contains("--format p12"), "{said}");
         return;
     }
-    done(&world, &java);
+    world.done(&java);
     let list = "keytool -list -keystore trust.jks -storepass changeit";
     let said = shell(&world, list).stdout;
     assert_eq!(said.matches("oriel-").count(), 2, "{said}");

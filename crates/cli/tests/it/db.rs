@@ -7,16 +7,14 @@ use crate::world::World;
 /// A home in which the demo was recorded: seven flows.
 fn recorded() -> World {
     let world = World::new();
-    let demo = world.oriel(&["demo", "--json"]);
-    assert_eq!(demo.code, Some(0), "{}", demo.stderr);
+    world.done(&["demo", "--json"]);
     world
 }
 
 #[test]
 fn what_there_is_is_told() {
     let empty = World::new();
-    let printed = empty.oriel(&["db", "status"]);
-    assert_eq!(printed.code, Some(0));
+    let printed = empty.oriel(&["db", "status"]).succeeded();
     assert!(
         printed.stdout.contains("nothing was captured yet"),
         "{}",
@@ -38,14 +36,13 @@ fn what_there_is_is_told() {
     let migrated = world.json(&["db", "migrate", "--json", "--dry-run"]);
     let one = &migrated["databases"][0];
     assert_eq!(one["from"], one["to"], "{migrated}");
-    assert_eq!(world.oriel(&["db", "migrate"]).code, Some(0));
+    world.oriel(&["db", "migrate"]).succeeded();
 }
 
 #[test]
 fn a_damaged_file_is_told_from_a_whole_one() {
     let world = recorded();
-    let whole = world.oriel(&["db", "check"]);
-    assert_eq!(whole.code, Some(0), "{}", whole.stdout);
+    let whole = world.oriel(&["db", "check"]).succeeded();
     assert!(whole.stdout.ends_with("oriel.db is whole\n"));
     let document = world.json(&["db", "check", "--json"]);
     assert_eq!(document["whole"], true);
@@ -64,8 +61,7 @@ fn a_backup_is_whole_and_for_its_owner_only() {
     let world = recorded();
     let backup = world.path("monday.db");
     let name = backup.to_str().unwrap();
-    let printed = world.oriel(&["db", "backup", "-o", name]);
-    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    let printed = world.oriel(&["db", "backup", "-o", name]).succeeded();
     assert!(
         printed.stderr.starts_with("7 flows in "),
         "{}",

@@ -299,7 +299,7 @@ fn variables_that_fight_each_other_are_found() {
 fn an_authority_that_ends_soon_or_has_ended_is_found() {
     let none = ["--tools", "none"];
     let world = World::new();
-    assert_eq!(world.oriel(&["ca", "init", "--days", "20"]).code, Some(0));
+    world.oriel(&["ca", "init", "--days", "20"]).succeeded();
     check(&mut doctor(&world, &none), &["warning ORL0224 CN=oriel on"]);
 
     let expired = EXPIRED.replace("FOLDER", text(&world.path("")));
@@ -370,7 +370,7 @@ fn a_data_folder_that_cannot_be_used_is_found() {
 #[test]
 fn what_others_can_read_is_taken_from_them_when_asked_for() {
     let world = World::new();
-    assert_eq!(world.oriel(&["ca", "show"]).code, Some(0));
+    world.oriel(&["ca", "show"]).succeeded();
     let data = world.path(".local/share/oriel");
     let key = data.join("ca/authority.pem");
     let modes = |folder, file| {
@@ -436,14 +436,9 @@ fn a_port_that_somebody_has_is_found_and_oriel_itself_is_no_problem() {
 #[test]
 fn ca_verify_prints_the_same_matrix() {
     let world = World::new();
-    let printed = world.oriel(&["ca", "verify", "--tools", "curl"]);
-    assert_eq!(
-        printed.code,
-        Some(0),
-        "{}{}",
-        printed.stdout,
-        printed.stderr
-    );
+    let printed = world
+        .oriel(&["ca", "verify", "--tools", "curl"])
+        .succeeded();
     let line = printed
         .stdout
         .lines()

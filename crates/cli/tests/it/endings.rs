@@ -21,8 +21,9 @@ const RECORDED_AFTER: Duration = Duration::from_millis(200);
 fn curl(world: &World, service: &Service, arguments: &[&str]) -> Command {
     let trusted = world.path("oriel.pem");
     if !trusted.exists() {
-        let exported = world.oriel(&["ca", "export", "-o", text(&trusted)]);
-        assert_eq!(exported.code, Some(0), "{}", exported.stderr);
+        world
+            .oriel(&["ca", "export", "-o", text(&trusted)])
+            .succeeded();
     }
     let mut command = Command::new("curl");
     command

@@ -10,8 +10,7 @@ fn what_is_exported_can_be_imported() {
     world.oriel(&["demo"]);
     let list = world.json(&["flows", "--json", "-n", "100"]);
     for name in ["flows.jsonl", "flows.har", "flows.mitm"] {
-        let exported = world.oriel(&["export", "-o", name]);
-        assert_eq!(exported.code, Some(0), "{}", exported.stderr);
+        world.oriel(&["export", "-o", name]).succeeded();
         assert_eq!(mode(&world.path(name)), 0o600);
         let text = std::fs::read(world.path(name)).unwrap();
         assert!(!String::from_utf8_lossy(&text).contains("sk-demo-not-a-real-key"));
@@ -23,8 +22,7 @@ fn what_is_exported_can_be_imported() {
             again.stderr
         );
         assert_eq!(std::fs::read(world.path(name)).unwrap(), text);
-        let forced = world.oriel(&["export", "--force", "-o", name]);
-        assert_eq!(forced.code, Some(0), "{}", forced.stderr);
+        world.oriel(&["export", "--force", "-o", name]).succeeded();
     }
     let left = std::fs::read_dir(world.path("")).unwrap();
     let parts = left.filter(|entry| {
@@ -72,8 +70,7 @@ fn some_flows_are_exported() {
     let world = World::new();
     world.oriel(&["demo"]);
     let lines = |arguments: &[&str]| {
-        let exported = world.oriel(arguments);
-        assert_eq!(exported.code, Some(0), "{}", exported.stderr);
+        let exported = world.oriel(arguments).succeeded();
         exported.stdout.lines().count()
     };
     assert_eq!(lines(&["export"]), 7);

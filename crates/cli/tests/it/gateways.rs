@@ -17,8 +17,7 @@ const CONFIG: &str = ".config/oriel/config.toml";
 fn ask(world: &World, service: &Service, login: &str, further: &[&str]) -> String {
     let proxy = format!("http://{login}@{}", service.proxy);
     let ca = world.path("oriel.pem");
-    let exported = world.oriel(&["ca", "export", "-o", text(&ca)]);
-    assert_eq!(exported.code, Some(0), "{}", exported.stderr);
+    world.oriel(&["ca", "export", "-o", text(&ca)]).succeeded();
     let url = "https://api.anthropic.com/v1/messages?beta=true";
     let curl = Command::new("curl")
         .args([

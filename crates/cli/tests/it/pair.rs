@@ -123,7 +123,7 @@ fn both_sides_of_a_gateway_are_seen() {
     // A restart keeps both places.
     let restarted = world.json(&["restart", "--json"]);
     assert_eq!(restarted["listeners"], status["listeners"]);
-    assert_eq!(world.oriel(&["stop"]).code, Some(0));
+    world.oriel(&["stop"]).succeeded();
     assert_eq!(directions(&world), both("/v1/models"));
 }
 

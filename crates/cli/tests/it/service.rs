@@ -3,13 +3,14 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
-use std::process::Stdio;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, Sender};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::upstream::{HELLO, answering};
-use crate::world::{Printed, World, mode, send};
+use crate::world::{Printed, Service, World, mode, send};
 
 const START: [&str; 6] = [
     "start",
@@ -98,8 +99,7 @@ fn starts_says_how_it_is_and_stops() {
     assert_eq!(status["listeners"], service.status["listeners"]);
     assert_eq!(status["store"]["lost_events"], 0);
     assert!(status["store"]["last_error"].is_null());
-    let shown = world.oriel(&["status"]);
-    assert_eq!(shown.code, Some(0));
+    let shown = world.oriel(&["status"]).succeeded();
     assert!(shown.stdout.contains("running   pid "), "{}", shown.stdout);
     let runtime = world.path(".cache/oriel/runs");
     assert_eq!(mode(&runtime), 0o700);
@@ -117,13 +117,11 @@ fn starts_says_how_it_is_and_stops() {
     );
 
     ask(service.proxy(), answering(HELLO), 1);
-    let stopped = world.oriel(&["stop"]);
-    assert_eq!(stopped.code, Some(0));
+    let stopped = world.oriel(&["stop"]).succeeded();
     assert!(stopped.stdout.contains("oriel stopped (pid "));
     assert_eq!(status_code(&world), Some(3));
     assert!(!runtime.join("control.sock").exists());
-    let again = world.oriel(&["stop", "--json"]);
-    assert_eq!(again.code, Some(0));
+    let again = world.oriel(&["stop", "--json"]).succeeded();
     let again: Value = serde_json::from_str(&again.stdout).unwrap();
     assert_eq!(again["was_running"], false);
     assert_eq!(world.json(&["flows", "--json"])["total"], 1);
@@ -138,8 +136,7 @@ fn two_that_are_started_at_once_are_one() {
         command.spawn().unwrap()
     };
     let pids = [spawn(), spawn(), spawn()].map(|child| {
-        let printed = Printed::of(child.wait_with_output().unwrap());
-        assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+        let printed = Printed::of(child.wait_with_output().unwrap()).succeeded();
         let status: Value = serde_json::from_str(&printed.stdout).unwrap();
         status["pid"].as_u64().unwrap()
     });
@@ -151,16 +148,13 @@ fn two_that_are_started_at_once_are_one() {
 fn a_process_that_has_its_number_is_not_taken_for_it() {
     let world = World::new();
     // A process that is alive, and ours to signal, but no service.
-    let mut stranger = std::process::Command::new("sleep")
-        .arg("60")
-        .spawn()
-        .unwrap();
+    let mut stranger = Command::new("sleep").arg("60").spawn().unwrap();
     world.file(
         ".cache/oriel/runs/service.pid",
         &format!("{}\n", stranger.id()),
     );
     assert_eq!(status_code(&world), Some(3));
-    assert_eq!(world.oriel(&["stop"]).code, Some(0));
+    world.oriel(&["stop"]).succeeded();
     let service = Background::start(&world, &[]);
     assert_ne!(service.pid(), u64::from(stranger.id()));
     drop(service);
@@ -187,8 +181,7 @@ fn one_that_does_not_answer_is_killed() {
     let world = World::new();
     let frozen = Background::start(&world, &[]);
     frozen.signal(Signal::STOP);
-    let stopped = world.oriel(&["stop", "--now", "--json"]);
-    assert_eq!(stopped.code, Some(0), "{}", stopped.stderr);
+    let stopped = world.oriel(&["stop", "--now", "--json"]).succeeded();
     let told: Value = serde_json::from_str(&stopped.stdout).unwrap();
     assert_eq!(told["killed"], true);
     assert_eq!(status_code(&world), Some(3));
@@ -231,7 +224,7 @@ fn stopping_loses_nothing_that_is_queued() {
             scope.spawn(|| ask(proxy, upstream, 100));
         }
     });
-    assert_eq!(world.oriel(&["stop"]).code, Some(0));
+    world.oriel(&["stop"]).succeeded();
     let flows = world.json(&["flows", "--json", "state:completed", "-n", "1"]);
     assert_eq!(flows["total"], 500, "{flows}");
 }
@@ -287,6 +280,17 @@ fn its_token_is_not_for_the_command_of_a_run() {
     assert!(!variables.contains("hush") && !variables.contains("control.sock"));
 }
 
+/// A service, and the socket on which a service manager is told of it.
+fn managed(world: &World, variables: &[(&str, &str)]) -> (UnixDatagram, Service) {
+    let path = world.path("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    let mut command = world.serve_command(&["--admin", "off"]);
+    command
+        .env("NOTIFY_SOCKET", &path)
+        .envs(variables.iter().copied());
+    (manager, Service::start(command))
+}
+
 fn told(manager: &UnixDatagram) -> String {
     let mut bytes = [0; 256];
     let length = manager.recv(&mut bytes).unwrap();
@@ -296,11 +300,7 @@ fn told(manager: &UnixDatagram) -> String {
 #[test]
 fn a_service_manager_is_told_how_it_goes() {
     let world = World::new();
-    let path = world.path("notify");
-    let manager = UnixDatagram::bind(&path).unwrap();
-    let mut command = world.serve_command(&["--admin", "off"]);
-    command.env("NOTIFY_SOCKET", &path);
-    let mut service = crate::world::Service::start(command);
+    let (manager, mut service) = managed(&world, &[]);
     assert_eq!(told(&manager), "READY=1");
     // The same service that `oriel status` shows.
     let status = world.json(&["status", "--json"]);
@@ -317,20 +317,14 @@ fn a_service_manager_is_told_how_it_goes() {
 #[test]
 fn the_watchdog_of_a_service_manager_is_fed() {
     let world = World::new();
-    let path = world.path("notify");
-    let manager = UnixDatagram::bind(&path).unwrap();
-    let mut command = world.serve_command(&["--admin", "off"]);
-    command
-        .env("NOTIFY_SOCKET", &path)
-        .env("WATCHDOG_USEC", "100000");
-    let _service = crate::world::Service::start(command);
+    let (manager, _service) = managed(&world, &[("WATCHDOG_USEC", "100000")]);
     let lines: Vec<String> = (0..4).map(|_| told(&manager)).collect();
     assert!(lines.contains(&"READY=1".to_owned()), "{lines:?}");
     assert!(lines.contains(&"WATCHDOG=1".to_owned()), "{lines:?}");
 }
 
 /// Answers with a body that comes in pieces, until the last of which it waits for a word.
-fn slow_upstream(word: std::sync::mpsc::Receiver<()>) -> SocketAddr {
+fn slow_upstream(word: Receiver<()>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -346,8 +340,8 @@ fn slow_upstream(word: std::sync::mpsc::Receiver<()>) -> SocketAddr {
     address
 }
 
-fn curl(proxy: SocketAddr, url: &str) -> std::process::Command {
-    let mut command = std::process::Command::new("curl");
+fn curl(proxy: SocketAddr, url: &str) -> Command {
+    let mut command = Command::new("curl");
     command
         .args([
             "-sS",
@@ -362,16 +356,38 @@ fn curl(proxy: SocketAddr, url: &str) -> std::process::Command {
     command
 }
 
+/// A download through a service that has begun, and goes on after a word.
+struct Download {
+    curl: Child,
+    body: ChildStdout,
+    word: Sender<()>,
+}
+
+impl Download {
+    fn begin(proxy: SocketAddr) -> Self {
+        let (word, heard) = mpsc::channel();
+        let url = format!("http://{}/slow", slow_upstream(heard));
+        let mut curl = curl(proxy, &url).arg("-N").spawn().unwrap();
+        let mut body = curl.stdout.take().unwrap();
+        let mut began = [0; 5];
+        body.read_exact(&mut began).unwrap();
+        assert_eq!(&began, b"first");
+        Self { curl, body, word }
+    }
+
+    /// What still comes, and how curl ends.
+    fn end(mut self) -> (String, Option<i32>) {
+        let mut rest = String::new();
+        self.body.read_to_string(&mut rest).unwrap();
+        (rest, self.curl.wait().unwrap().code())
+    }
+}
+
 #[test]
 fn a_restart_cuts_nothing_and_refuses_nobody() {
     let world = World::new();
     let service = Background::start(&world, &[]);
-    let (word, heard) = std::sync::mpsc::channel();
-    let slow = format!("http://{}/slow", slow_upstream(heard));
-    let mut download = curl(service.proxy(), &slow).arg("-N").spawn().unwrap();
-    let mut began = [0; 5];
-    let mut body = download.stdout.take().unwrap();
-    body.read_exact(&mut began).unwrap();
+    let download = Download::begin(service.proxy());
 
     // Meanwhile others come and go.
     let upstream = format!("http://{}/", answering(HELLO));
@@ -403,12 +419,9 @@ fn a_restart_cuts_nothing_and_refuses_nobody() {
     });
     assert!(served > 0);
 
-    word.send(()).unwrap();
-    let mut rest = String::new();
-    body.read_to_string(&mut rest).unwrap();
-    assert_eq!((&began, rest.as_str()), (b"first", "-last"));
-    assert_eq!(download.wait().unwrap().code(), Some(0));
-    assert_eq!(world.oriel(&["stop"]).code, Some(0));
+    download.word.send(()).unwrap();
+    assert_eq!(download.end(), ("-last".to_owned(), Some(0)));
+    world.oriel(&["stop"]).succeeded();
     assert_eq!(status_code(&world), Some(3));
     let flows = world.json(&["flows", "--json", "state:completed", "-n", "1"]);
     assert_eq!(flows["total"], served + 1);
@@ -418,17 +431,13 @@ fn a_restart_cuts_nothing_and_refuses_nobody() {
 fn a_stop_ends_what_a_restart_left() {
     let world = World::new();
     let service = Background::start(&world, &[]);
-    let (_word, heard) = std::sync::mpsc::channel();
-    let slow = format!("http://{}/slow", slow_upstream(heard));
-    let mut download = curl(service.proxy(), &slow).arg("-N").spawn().unwrap();
-    let mut began = [0; 5];
-    let mut body = download.stdout.take().unwrap();
-    body.read_exact(&mut began).unwrap();
-    assert_eq!(world.oriel(&["restart"]).code, Some(0));
+    let download = Download::begin(service.proxy());
+    world.oriel(&["restart"]).succeeded();
     // It is in the process that was replaced, which nobody waits for any more.
-    assert_eq!(world.oriel(&["stop", "--now"]).code, Some(0));
-    assert_eq!(body.read_to_end(&mut Vec::new()).unwrap(), 0);
-    assert_ne!(download.wait().unwrap().code(), Some(0));
+    world.oriel(&["stop", "--now"]).succeeded();
+    let (rest, code) = download.end();
+    assert_eq!(rest, "");
+    assert_ne!(code, Some(0));
 }
 
 #[test]
@@ -445,7 +454,7 @@ fn a_restart_that_fails_leaves_the_service_as_it_was() {
     assert_eq!(world.json(&["status", "--json"])["pid"], service.pid());
     ask(service.proxy(), answering(HELLO), 1);
     std::fs::remove_file(config).unwrap();
-    assert_eq!(world.oriel(&["restart"]).code, Some(0));
+    world.oriel(&["restart"]).succeeded();
 }
 
 #[test]
@@ -461,18 +470,14 @@ fn one_in_the_foreground_is_not_replaced() {
 #[test]
 fn a_service_manager_is_told_who_took_over() {
     let world = World::new();
-    let path = world.path("notify");
-    let manager = UnixDatagram::bind(&path).unwrap();
-    let mut command = world.serve_command(&["--admin", "off"]);
-    command.env("NOTIFY_SOCKET", &path);
-    let mut service = crate::world::Service::start(command);
+    let (manager, mut service) = managed(&world, &[]);
     assert_eq!(told(&manager), "READY=1");
     let restarted = world.oriel(&["restart", "--json"]);
     let status: Value = serde_json::from_str(&restarted.stdout).expect(&restarted.stderr);
     let pid = status["pid"].as_u64().unwrap();
     assert_eq!(told(&manager), format!("MAINPID={pid}\nREADY=1"));
     assert_eq!(service.child.wait().unwrap().code(), Some(0));
-    assert_eq!(world.oriel(&["stop"]).code, Some(0));
+    world.oriel(&["stop"]).succeeded();
     assert_eq!(told(&manager), "STOPPING=1");
 }
 
@@ -493,7 +498,7 @@ fn a_socket_that_a_service_manager_opened_is_used() {
     let mut command = world.command(&[]);
     let program = command.get_program().to_owned();
     command = {
-        let mut shell = std::process::Command::new("sh");
+        let mut shell = Command::new("sh");
         shell
             .env_clear()
             .env("HOME", world.path(""))
@@ -514,7 +519,7 @@ fn a_socket_that_a_service_manager_opened_is_used() {
             .stdin(Stdio::from(std::os::fd::OwnedFd::from(socket)));
         shell
     };
-    let mut service = crate::world::Service::start(command);
+    let mut service = Service::start(command);
     assert_eq!(service.proxy, address);
     let mut answer = vec![0; 12];
     early.read_exact(&mut answer).unwrap();
@@ -532,7 +537,7 @@ fn a_unit_for_systemd_is_written_that_it_takes() {
     assert!(text.contains("Type=notify\n"), "{text}");
     assert!(text.contains("\"serve\" \"--json\" \"--listen\""), "{text}");
     assert!(!text.contains("--enable"));
-    let verify = std::process::Command::new("systemd-analyze")
+    let verify = Command::new("systemd-analyze")
         .args(["verify", "--user", "--man=no"])
         .arg(&unit)
         .output();

@@ -20,7 +20,7 @@ fn run(flags: &[&str], script: &str) -> Printed {
     let world = World::new();
     let site = Site::http(&world);
     // Begins with a database that has what every database has.
-    assert_eq!(world.oriel(&["run", "-q", "--", "true"]).code, Some(0));
+    world.oriel(&["run", "-q", "--", "true"]).succeeded();
     let script = script.replace("SENDS_TOO_MUCH", SENDS_TOO_MUCH);
     let script = script.replace("WAITS", WAITS);
     let oriel = site.command_with(&world, flags, &["sh", "-c", &script]);

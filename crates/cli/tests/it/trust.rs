@@ -39,12 +39,6 @@ fn tree(root: &Path) -> BTreeMap<String, String> {
     found
 }
 
-fn done(world: &World, arguments: &[&str]) -> String {
-    let printed = world.oriel(arguments);
-    assert_eq!(printed.code, Some(0), "{arguments:?}: {}", printed.stderr);
-    printed.stdout
-}
-
 /// What a program prints, which must go well.
 fn tool(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
@@ -122,15 +116,15 @@ fn others(world: &World) -> Vec<String> {
 #[test]
 fn a_root_is_changed_and_changed_back_exactly() {
     let world = World::new();
-    let own = done(&world, &["ca", "export", "--format", "chain"]);
+    let own = world.done(&["ca", "export", "--format", "chain"]);
     let leaf = "-----BEGIN CERTIFICATE-----";
     let roots = [vec![debian(&world), red_hat(&world)], others(&world)].concat();
     for root in roots {
         let before = tree(Path::new(&root));
         let install = ["ca", "install", "--root", &root];
-        let planned = done(&world, &[&install[..], &["--dry-run"]].concat());
+        let planned = world.done(&[&install[..], &["--dry-run"]].concat());
         assert_eq!(tree(Path::new(&root)), before, "a dry run changes nothing");
-        done(&world, &[&install[..], &["--yes"]].concat());
+        world.done(&[&install[..], &["--yes"]].concat());
         let installed = tree(Path::new(&root));
         for (path, _) in installed
             .iter()
@@ -150,12 +144,12 @@ fn a_root_is_changed_and_changed_back_exactly() {
         // The mode is as it was.
         let mode = |is: &str| is.split(' ').next().map(str::to_owned);
         assert_eq!(mode(bundles[0].1), mode(&before[bundles[0].0]));
-        let again = done(&world, &[&install[..], &["--yes"]].concat());
+        let again = world.done(&[&install[..], &["--yes"]].concat());
         assert!(again.starts_with("nothing to do"), "{again}");
         assert_eq!(tree(Path::new(&root)), installed);
-        done(&world, &["ca", "uninstall", "--root", &root, "--yes"]);
+        world.done(&["ca", "uninstall", "--root", &root, "--yes"]);
         assert_eq!(tree(Path::new(&root)), before, "{root}");
-        let none = done(&world, &["ca", "uninstall", "--root", &root, "--yes"]);
+        let none = world.done(&["ca", "uninstall", "--root", &root, "--yes"]);
         assert_eq!(none, "oriel has installed nothing here\n");
     }
     assert!(!world.path(".local/share/oriel/trust.json").exists());
@@ -165,11 +159,11 @@ fn a_root_is_changed_and_changed_back_exactly() {
 fn openssl_finds_the_certificate_in_a_debian() {
     let world = World::new();
     let root = debian(&world);
-    let own = done(&world, &["ca", "export", "--format", "chain"]);
+    let own = world.done(&["ca", "export", "--format", "chain"]);
     let file = world.file("own.pem", &own);
     let file = file.to_str().unwrap();
     let hash = tool("openssl", &["x509", "-in", file, "-noout", "-subject_hash"]);
-    done(&world, &["ca", "install", "--root", &root, "--yes"]);
+    world.done(&["ca", "install", "--root", &root, "--yes"]);
     let certs = world.path("debian/etc/ssl/certs");
     let by_hash = std::fs::read_link(certs.join(format!("{}.0", hash.trim()))).unwrap();
     let anchor = std::fs::read_link(certs.join(by_hash)).unwrap();
@@ -186,9 +180,9 @@ fn openssl_finds_the_certificate_in_a_debian() {
 fn what_others_did_meanwhile_stays() {
     let world = World::new();
     let root = debian(&world);
-    done(&world, &["ca", "install", "--root", &root, "--yes"]);
+    world.done(&["ca", "install", "--root", &root, "--yes"]);
     let bundle = world.path("debian/etc/ssl/certs/ca-certificates.crt");
-    let own = done(&world, &["ca", "export", "--format", "chain"]);
+    let own = world.done(&["ca", "export", "--format", "chain"]);
     let (one, two) = (other_certificate(), other_certificate());
     // The system's tool writes the file anew, without our line above the certificate.
     std::fs::write(&bundle, format!("{one}{own}{two}")).unwrap();
@@ -203,7 +197,7 @@ fn what_others_did_meanwhile_stays() {
         .unwrap();
     std::fs::remove_file(&by_hash).unwrap();
     symlink("theirs.pem", &by_hash).unwrap();
-    let said = done(&world, &["ca", "uninstall", "--root", &root, "--yes"]);
+    let said = world.done(&["ca", "uninstall", "--root", &root, "--yes"]);
     assert!(said.contains("somebody else has changed it"), "{said}");
     assert_eq!(
         std::fs::read_to_string(&bundle).unwrap(),
@@ -285,10 +279,7 @@ fn an_authority_of_one_run_is_not_installed() {
     let world = World::new();
     let root = debian(&world);
     let files = ["--ca-cert", "s.crt", "--ca-key", "s.key"];
-    done(
-        &world,
-        &[&["ca", "init", "--name", "oriel session"], &files[..]].concat(),
-    );
+    world.done(&[&["ca", "init", "--name", "oriel session"], &files[..]].concat());
     let install = ["ca", "install", "--root", &root, "--yes", "--json"];
     let printed = world.oriel(&[&install[..], &files[..]].concat());
     assert_eq!(printed.error()["code"], "ORL0313");
@@ -317,11 +308,11 @@ fn databases_of_nss_are_read_back() {
     ]);
     let before = certutil(&["-L", "-d", &firefox]);
     for store in ["user", "firefox"] {
-        done(&world, &["ca", "install", "--store", store, "--yes"]);
-        let again = done(&world, &["ca", "install", "--store", store, "--yes"]);
+        world.done(&["ca", "install", "--store", store, "--yes"]);
+        let again = world.done(&["ca", "install", "--store", store, "--yes"]);
         assert!(again.starts_with("nothing to do"), "{again}");
     }
-    let own = done(&world, &["ca", "export", "--format", "chain"]);
+    let own = world.done(&["ca", "export", "--format", "chain"]);
     let sha256 = world.json(&["ca", "show", "--json"])["sha256"]
         .as_str()
         .unwrap()
@@ -341,7 +332,7 @@ fn databases_of_nss_are_read_back() {
     }
     let installed = world.json(&["ca", "show", "--json"])["installed"].clone();
     assert!(installed.as_array().unwrap().len() >= 2, "{installed}");
-    done(&world, &["ca", "uninstall", "--yes"]);
+    world.done(&["ca", "uninstall", "--yes"]);
     assert_eq!(certutil(&["-L", "-d", &firefox]), before);
     assert!(!world.path(".pki").exists());
 }
@@ -371,9 +362,9 @@ fn a_java_keystore_is_read_back() {
     ]);
     let root = world.path("jdk").display().to_string();
     let flags = ["--root", &root, "--store", "java", "--yes"];
-    done(&world, &[&["ca", "install"], &flags[..]].concat());
+    world.done(&[&["ca", "install"], &flags[..]].concat());
     assert!(keytool(&["-list"]).contains("oriel-"));
-    done(&world, &[&["ca", "uninstall"], &flags[..]].concat());
+    world.done(&[&["ca", "uninstall"], &flags[..]].concat());
     let left = keytool(&["-list"]);
     assert!(left.contains("other") && !left.contains("oriel-"), "{left}");
 }
@@ -385,7 +376,7 @@ fn commands_of_other_systems_are_told() {
         ("macos", "security add-trusted-cert -r trustRoot -k "),
         ("windows", "certutil -user -addstore Root oriel-ca.crt\n"),
     ] {
-        let told = done(&world, &["ca", "install", "--print-for", platform]);
+        let told = world.done(&["ca", "install", "--print-for", platform]);
         assert!(told.contains(expected), "{told}");
     }
 }
@@ -400,7 +391,7 @@ fn the_system_of_this_machine_is_changed_and_changed_back() {
         eprintln!("not tested: this takes root, unshare and update-ca-certificates");
         return;
     }
-    let own = done(&world, &["ca", "export", "--format", "chain"]);
+    let own = world.done(&["ca", "export", "--format", "chain"]);
     let file = world.file("own.pem", &own);
     let script = format!(
         r#"set -e
@@ -429,14 +420,7 @@ if openssl verify -CApath /etc/ssl/certs {file} 2>/dev/null; then exit 9; fi
         .env("HOME", world.path(""))
         .output()
         .unwrap();
-    let printed = Printed::of(output);
-    assert_eq!(
-        printed.code,
-        Some(0),
-        "{}{}",
-        printed.stdout,
-        printed.stderr
-    );
+    let printed = Printed::of(output).succeeded();
     assert!(
         printed.stdout.contains("nothing to do"),
         "{}",
@@ -448,7 +432,7 @@ if openssl verify -CApath /etc/ssl/certs {file} 2>/dev/null; then exit 9; fi
 fn two_at_once_lose_nothing_of_each_other() {
     let world = World::new();
     // The authority is there before: what is looked at is the journal.
-    done(&world, &["ca", "export", "--format", "chain"]);
+    world.done(&["ca", "export", "--format", "chain"]);
     let roots = [vec![debian(&world), red_hat(&world)], others(&world)].concat();
     let before: Vec<_> = roots.iter().map(|root| tree(Path::new(root))).collect();
     for verb in ["install", "uninstall"] {
@@ -459,8 +443,7 @@ fn two_at_once_lose_nothing_of_each_other() {
         });
         let started: Vec<_> = started.collect();
         for child in started {
-            let printed = Printed::of(child.wait_with_output().unwrap());
-            assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+            Printed::of(child.wait_with_output().unwrap()).succeeded();
         }
     }
     let after: Vec<_> = roots.iter().map(|root| tree(Path::new(root))).collect();
@@ -470,7 +453,7 @@ fn two_at_once_lose_nothing_of_each_other() {
 #[test]
 fn one_waits_for_the_other_and_says_so() {
     let world = World::new();
-    done(&world, &["ca", "export", "--format", "chain"]);
+    world.done(&["ca", "export", "--format", "chain"]);
     let root = debian(&world);
     let other = File::open(world.path(".local/share/oriel")).unwrap();
     other.lock().unwrap();
@@ -519,15 +502,15 @@ fn a_database_with_a_password_is_left_out_and_the_rest_goes_on() {
     assert_eq!(listed(&closed), before[0], "nothing half done");
     assert!(listed(&open).contains("oriel-"));
     let with_password = [&install[..], &["--nss-password-file", password]].concat();
-    done(&world, &with_password);
+    world.done(&with_password);
     assert!(
         listed(&closed)
             .lines()
             .any(|line| line.starts_with("oriel-") && line.ends_with("C,,  "))
     );
-    assert!(done(&world, &install).starts_with("nothing to do"));
+    assert!(world.done(&install).starts_with("nothing to do"));
     // Taking out takes no password.
-    done(&world, &["ca", "uninstall", "--yes"]);
+    world.done(&["ca", "uninstall", "--yes"]);
     assert_eq!([&closed, &open].map(|database| listed(database)), before);
 }
 
@@ -568,7 +551,7 @@ fn a_java_keystore_with_a_password_of_its_own_takes_it_from_a_file() {
         let printed = world.oriel(&command);
         assert!(printed.stderr.contains("chmod 600"), "{}", printed.stderr);
         mode(0o600).unwrap();
-        done(&world, &command);
+        world.done(&command);
         let is_in = keytool(&["-list"]).contains("oriel-");
         assert_eq!(is_in, verb == "install");
     }

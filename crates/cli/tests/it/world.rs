@@ -68,9 +68,14 @@ impl World {
 
     /// One JSON document from stdout.
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.done(arguments)).unwrap()
+    }
+
+    /// What is printed by a command that succeeds.
+    pub(crate) fn done(&self, arguments: &[&str]) -> String {
         let printed = self.oriel(arguments);
         assert_eq!(printed.code, Some(0), "{arguments:?}: {}", printed.stderr);
-        serde_json::from_str(&printed.stdout).unwrap()
+        printed.stdout
     }
 
     /// Text with what differs from test to test replaced.
@@ -104,6 +109,11 @@ impl Printed {
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
         }
+    }
+
+    pub(crate) fn succeeded(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
+        self
     }
 
     /// The error in its JSON form.

@@ -105,14 +105,7 @@ fn a_repository_is_cloned_and_pushed_to() {
         "-c",
         &script,
     ];
-    let printed = Printed::of(world.command(&arguments).output().unwrap());
-    assert_eq!(
-        printed.code,
-        Some(0),
-        "{}{}",
-        printed.stdout,
-        printed.stderr
-    );
+    let printed = Printed::of(world.command(&arguments).output().unwrap()).succeeded();
     assert!(printed.stdout.ends_with("first\n"), "{}", printed.stdout);
     let all = flows(&world);
     let count = |path: &str| all.iter().filter(|flow| flow["path"] == path).count();

@@ -32,15 +32,14 @@ fn python() -> &'static str {
 fn run(world: &World, site: &Site, script: &str) -> Printed {
     let script = world.file("script.py", script);
     let url = site.url("");
-    let printed = Printed::of(
+    Printed::of(
         site.command(world, &[python(), text(&script), &url])
             .env("OPENAI_API_KEY", KEY)
             .env("ANTHROPIC_API_KEY", KEY)
             .output()
             .unwrap(),
-    );
-    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
-    printed
+    )
+    .succeeded()
 }
 
 #[test]
@@ -62,8 +61,8 @@ fn the_reference_parser_of_openmetrics_reads_our_metrics() {
             .args([text(&script), &url])
             .output()
             .unwrap(),
-    );
-    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    )
+    .succeeded();
     let families: Vec<&str> = printed.stdout.lines().collect();
     assert!(
         families.contains(&"oriel_connections_active gauge 1"),

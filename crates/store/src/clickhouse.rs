@@ -13,6 +13,7 @@ mod runs;
 mod schema;
 mod server;
 mod summary;
+mod sums;
 mod write;
 
 use std::fmt;

@@ -14,6 +14,7 @@ pub(crate) mod regex;
 mod row;
 mod runs;
 mod summary;
+mod sums;
 mod time;
 mod tls;
 mod write;

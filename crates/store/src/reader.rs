@@ -166,10 +166,10 @@ impl Reader {
         self.backend.sessions(limit)
     }
 
-    /// What the flows that match sum up to, in groups. Each group keeps sixteen bytes of each flow.
-    pub fn stats(&self, by: StatsKey, filter: Option<Filter>) -> Result<Stats, StoreError> {
-        self.check_words(filter.as_ref())?;
-        stats::read(&*self.backend, by, filter)
+    /// What the flows that match sum up to, in groups.
+    pub fn stats(&self, by: StatsKey, filter: Option<&Filter>) -> Result<Stats, StoreError> {
+        self.check_words(filter)?;
+        self.backend.stats(by, filter)
     }
 
     /// A filter that asks for words needs an index of texts.

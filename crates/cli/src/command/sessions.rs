@@ -103,7 +103,7 @@ fn list(context: &Context, arguments: &SessionsList) -> Result<Exit, Problem> {
 fn show(context: &Context, arguments: &SessionsShow) -> Result<Exit, Problem> {
     let (reader, session) = find(context, &arguments.data, &arguments.id)?;
     let hosts = reader
-        .stats(StatsKey::Host, Some(filter_of(&session)?))
+        .stats(StatsKey::Host, Some(&filter_of(&session)?))
         .map_err(|error| store_problem(&error))?
         .groups;
     if context.json() {

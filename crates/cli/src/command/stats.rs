@@ -47,7 +47,9 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Prob
     let filter = filter(&arguments.filter, arguments.since)?;
     let by = key(arguments.by);
     let stats = match open(context, &arguments.data)? {
-        Some(reader) => reader.stats(by, filter).map_err(|e| store_problem(&e))?,
+        Some(reader) => reader
+            .stats(by, filter.as_ref())
+            .map_err(|e| store_problem(&e))?,
         None => Stats::default(),
     };
     if context.json() {

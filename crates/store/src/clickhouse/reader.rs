@@ -17,7 +17,8 @@ use super::row::{
     run_id,
 };
 use super::server::{Server, Value};
-use super::{migrate, summary};
+use super::sums::SessionSums;
+use super::{migrate, summary, sums};
 use crate::archive::{Listed, read_page};
 use crate::limits::{
     CHANGES_ROWS_MAX, CLICKHOUSE_RECORDS_AT_ONCE, CLICKHOUSE_SETTLING, PAGE_MESSAGES_MAX,
@@ -26,7 +27,7 @@ use crate::limits::{
 use crate::reader::backend::Backend;
 use crate::reader::resolve::{self, CANDIDATES_MAX, Ids, Naming};
 use crate::reader::select::{Conditions, Dialect};
-use crate::reader::{Changes, Marker, Page, Query};
+use crate::reader::{Changes, Marker, Page, Query, Session, Stats, StatsKey};
 use crate::search::archive::{self, WordIndex};
 use crate::{
     Body, FlowDetail, FlowRecord, FlowRef, FlowRow, Hits, Message, Records, Run, RunId, RunRecord,
@@ -198,6 +199,22 @@ impl ClickHouseBackend {
 impl Backend for ClickHouseBackend {
     fn flows(&self, query: &Query) -> Result<Page, StoreError> {
         read_page(&mut &*self, query, None)
+    }
+
+    fn sessions(&self, limit: usize) -> Result<Vec<Session>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let sql = format!("{} LIMIT {limit}", sums::SESSIONS);
+        let found: Vec<SessionSums> = self.server.rows(&sql, &[])?;
+        Ok(found.into_iter().map(SessionSums::into_session).collect())
+    }
+
+    fn stats(&self, by: StatsKey, filter: Option<&Filter>) -> Result<Stats, StoreError> {
+        let mut conditions = Conditions::new(Dialect::ClickHouse);
+        if let Some(filter) = filter {
+            conditions.add_filter(filter);
+        }
+        let rows = self.select(&sums::stats_sql(by, &conditions), &conditions)?;
+        Ok(sums::stats(by, rows))
     }
 
     fn has_texts(&self) -> Result<bool, StoreError> {

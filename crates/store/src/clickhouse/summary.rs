@@ -181,7 +181,8 @@ pub(super) fn read(server: &Server, run: Run) -> Result<RunSummary, StoreError> 
     })
 }
 
-fn percentiles(count: u64, p50: i64, p95: i64) -> Option<Percentiles> {
+/// These percentiles of so many.
+pub(super) fn percentiles(count: u64, p50: i64, p95: i64) -> Option<Percentiles> {
     (count > 0).then(|| Percentiles {
         p50: milliseconds(p50),
         p95: milliseconds(p95),

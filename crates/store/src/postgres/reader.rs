@@ -16,7 +16,7 @@ use super::row::{
     ROW_COLUMNS, RUN_COLUMNS, bytes, get, read_detail, read_message, read_row, read_run,
     read_run_record, run_id,
 };
-use super::{migrate, summary};
+use super::{migrate, summary, sums};
 use crate::archive::{Listed, read_page};
 use crate::limits::{
     CHANGES_ROWS_MAX, PAGE_MESSAGES_MAX, POSTGRES_RECORDS_AT_ONCE, RECORDS_BYTES_MAX,
@@ -24,7 +24,7 @@ use crate::limits::{
 use crate::reader::backend::Backend;
 use crate::reader::resolve::{self, CANDIDATES_MAX, Ids, Naming};
 use crate::reader::select::{Conditions, Dialect};
-use crate::reader::{Changes, Marker, Page, Query};
+use crate::reader::{Changes, Marker, Page, Query, Session, Stats, StatsKey};
 use crate::search::archive::{self, WordIndex};
 use crate::{
     Body, FlowDetail, FlowKind, FlowRecord, FlowRef, FlowRow, Hits, Message, Records, Run, RunId,
@@ -128,6 +128,24 @@ impl PostgresBackend {
 impl Backend for PostgresBackend {
     fn flows(&self, query: &Query) -> Result<Page, StoreError> {
         self.list(query, None)
+    }
+
+    fn sessions(&self, limit: usize) -> Result<Vec<Session>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = self.query(sums::SESSIONS, &[&limit])?;
+        rows.iter().map(sums::read_session).collect()
+    }
+
+    fn stats(&self, by: StatsKey, filter: Option<&Filter>) -> Result<Stats, StoreError> {
+        let mut conditions = Conditions::new(Dialect::Postgres);
+        if let Some(filter) = filter {
+            conditions.add_filter(filter);
+        }
+        let sql = sums::stats_sql(by, &conditions);
+        self.snapshot(|transaction| {
+            let rows = self.select(transaction, &sql, &conditions)?;
+            sums::read_stats(by, &rows)
+        })
     }
 
     fn has_texts(&self) -> Result<bool, StoreError> {

@@ -103,7 +103,8 @@ pub(super) fn read(
     })
 }
 
-fn percentiles(row: &Row, column: &str) -> Result<Option<Percentiles>, StoreError> {
+/// A column that has two of them.
+pub(super) fn percentiles(row: &Row, column: &str) -> Result<Option<Percentiles>, StoreError> {
     let spans: Option<Vec<Option<i64>>> = get(row, column)?;
     Ok(match spans.as_deref() {
         Some([Some(p50), Some(p95)]) => Some(Percentiles {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use traffic::rules::filter::Filter;
 
-use super::{Changes, Marker, Page, Query, Session, sessions};
+use super::{Changes, Marker, Page, Query, Session, Stats, StatsKey};
 use crate::limits::PAGE_MESSAGES_MAX;
 use crate::{
     Body, FlowDetail, FlowRecord, FlowRef, Hits, Message, Records, Run, RunId, RunRecord,
@@ -57,9 +57,10 @@ pub(crate) trait Backend: fmt::Debug + Send {
     -> Result<Changes, StoreError>;
 
     /// The sessions of agents that have flows, those first that were seen last.
-    fn sessions(&self, limit: usize) -> Result<Vec<Session>, StoreError> {
-        sessions::sum_up(self, limit)
-    }
+    fn sessions(&self, limit: usize) -> Result<Vec<Session>, StoreError>;
+
+    /// What the flows that match sum up to, in groups.
+    fn stats(&self, by: StatsKey, filter: Option<&Filter>) -> Result<Stats, StoreError>;
 
     /// Whether there is an index of texts, which filters that ask for words need.
     fn has_texts(&self) -> Result<bool, StoreError> {

@@ -9,8 +9,8 @@ use traffic::rules::filter::Filter;
 use super::backend::Backend;
 use super::resolve::FileIds;
 use super::{
-    Changes, Marker, Page, Query, Session, changes, detail, messages, page, records, resolve,
-    select, sessions, summary,
+    Changes, Marker, Page, Query, Session, Stats, StatsKey, changes, detail, messages, page,
+    records, resolve, select, sessions, stats, summary,
 };
 use crate::database::open_for_reading;
 use crate::{
@@ -31,6 +31,7 @@ impl FileBackend {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let connection = open_for_reading(path)?;
         select::add_functions(&connection)?;
+        stats::add_functions(&connection)?;
         Ok(Self {
             connection,
             path: path.to_owned(),
@@ -124,6 +125,10 @@ impl Backend for FileBackend {
 
     fn sessions(&self, limit: usize) -> Result<Vec<Session>, StoreError> {
         sessions::read(&self.connection, limit)
+    }
+
+    fn stats(&self, by: StatsKey, filter: Option<&Filter>) -> Result<Stats, StoreError> {
+        self.snapshot(|| stats::read(&self.connection, by, filter))
     }
 
     fn records(&self, marker: Marker, limit: usize) -> Result<Records, StoreError> {

@@ -1,14 +1,10 @@
 //! The sessions of agents, and what their flows sum up to.
 
-use std::collections::{BTreeSet, HashMap};
-
 use rusqlite::{Connection, Row};
 use traffic::Timestamp;
 
-use super::backend::Backend;
 use super::row::bytes;
-use super::stats::each_flow;
-use crate::{FlowRow, FlowState, StoreError};
+use crate::StoreError;
 
 /// A session of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,83 +78,4 @@ fn session_of_row(row: &Row<'_>) -> Result<Session, StoreError> {
         request_bytes: number("request_bytes")?,
         response_bytes: number("response_bytes")?,
     })
-}
-
-/// The same from flows, for databases that have no table of sessions.
-pub(super) fn sum_up<B: Backend + ?Sized>(
-    backend: &B,
-    limit: usize,
-) -> Result<Vec<Session>, StoreError> {
-    let mut sums: HashMap<String, Sums> = HashMap::new();
-    each_flow(backend, None, |row| {
-        if let Some(mark) = &row.session {
-            match sums.get_mut(&mark.id) {
-                Some(known) => known.add(row),
-                None => drop(sums.insert(mark.id.clone(), Sums::begin(&mark.id, row))),
-            }
-        }
-    })?;
-    let mut sessions: Vec<Session> = sums.into_values().map(Sums::finish).collect();
-    sessions.sort_by(|left, right| {
-        let latest_first = right.last_at.cmp(&left.last_at);
-        latest_first.then_with(|| left.id.cmp(&right.id))
-    });
-    sessions.truncate(limit);
-    Ok(sessions)
-}
-
-struct Sums {
-    session: Session,
-    runs: BTreeSet<crate::RunId>,
-    agents: BTreeSet<String>,
-}
-
-impl Sums {
-    fn begin(id: &str, row: &FlowRow) -> Self {
-        let mut sums = Self {
-            session: Session {
-                id: id.to_owned(),
-                name: None,
-                agent: None,
-                started_at: row.started_at,
-                last_at: row.started_at,
-                flows: 0,
-                llm_flows: 0,
-                failed: 0,
-                runs: 0,
-                agents: 0,
-                request_bytes: 0,
-                response_bytes: 0,
-            },
-            runs: BTreeSet::new(),
-            agents: BTreeSet::new(),
-        };
-        sums.add(row);
-        sums
-    }
-
-    fn add(&mut self, row: &FlowRow) {
-        let session = &mut self.session;
-        session.started_at = session.started_at.min(row.started_at);
-        session.last_at = session.last_at.max(row.started_at);
-        session.flows += 1;
-        session.llm_flows += u64::from(row.traffic_type == crate::TrafficType::Llm);
-        let has_failed =
-            row.state == FlowState::Failed || row.status.is_some_and(|status| status >= 400);
-        session.failed += u64::from(has_failed);
-        session.request_bytes += row.request_bytes.unwrap_or(0);
-        session.response_bytes += row.response_bytes.unwrap_or(0);
-        self.runs.insert(row.id.run);
-        if let Some(mark) = &row.session {
-            session.agent = session.agent.take().or_else(|| mark.agent.clone());
-            self.agents.extend(mark.agent_id.clone());
-        }
-    }
-
-    fn finish(mut self) -> Session {
-        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-        self.session.runs = count(self.runs.len());
-        self.session.agents = count(self.agents.len());
-        self.session
-    }
 }

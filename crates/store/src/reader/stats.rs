@@ -1,14 +1,13 @@
-//! Sums over flows, grouped by one of their properties.
+//! Sums over flows, grouped by one of their properties. Each kind of database does the sums itself.
 
-use std::collections::HashMap;
-
+use rusqlite::functions::{Aggregate, Context, FunctionFlags};
+use rusqlite::{Connection, Row, params_from_iter};
 use traffic::rules::filter::Filter;
 
-use super::backend::Backend;
+use super::row::bytes;
+use super::select::{Conditions, Dialect};
 use super::summary::percentiles;
-use super::{Order, Query, SortKey};
-use crate::limits::PAGE_ROWS_MAX;
-use crate::{FlowRow, FlowState, Percentiles, StoreError};
+use crate::{Percentiles, StoreError};
 
 /// By what flows are grouped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,22 +79,29 @@ impl StatsKey {
         }
     }
 
-    fn of(self, row: &FlowRow) -> Option<String> {
-        let session = row.session.as_ref();
-        let start = |form: &str| {
-            let at = jiff::Timestamp::from_microsecond(row.started_at.0).ok()?;
-            Some(at.strftime(form).to_string())
-        };
+    /// What the flows of a group have in common, as a text.
+    pub(crate) fn sql(self, dialect: Dialect) -> &'static str {
         match self {
-            Self::Host => Some(row.host.clone()),
-            Self::TrafficType => Some(row.traffic_type.as_str().to_owned()),
-            Self::Agent => session?.agent.clone(),
-            Self::Session => Some(session?.id.clone()),
-            Self::Run => Some(row.id.run.to_string()),
-            Self::Method => Some(row.method.clone()),
-            Self::Status => row.status.map(|status| status.to_string()),
-            Self::Day => start("%Y-%m-%d"),
-            Self::Hour => start("%Y-%m-%dT%H:00Z"),
+            Self::Host => "host",
+            Self::TrafficType => "traffic_type",
+            Self::Agent => "agent",
+            Self::Session => "session_id",
+            Self::Run => "run_id",
+            Self::Method => "method",
+            Self::Status => match dialect {
+                Dialect::Sqlite | Dialect::Postgres => "CAST(status_code AS text)",
+                Dialect::ClickHouse => "toString(status_code)",
+            },
+            Self::Day => match dialect {
+                Dialect::Sqlite => "strftime('%Y-%m-%d', start_time / 1000000, 'unixepoch')",
+                Dialect::Postgres => "to_char(start_time, 'YYYY-MM-DD')",
+                Dialect::ClickHouse => "formatDateTime(start_time, '%Y-%m-%d', 'UTC')",
+            },
+            Self::Hour => match dialect {
+                Dialect::Sqlite => "strftime('%Y-%m-%dT%H:00Z', start_time / 1000000, 'unixepoch')",
+                Dialect::Postgres => "to_char(start_time, 'YYYY-MM-DD\"T\"HH24\":00Z\"')",
+                Dialect::ClickHouse => "formatDateTime(start_time, '%Y-%m-%dT%H:00Z', 'UTC')",
+            },
         }
     }
 
@@ -104,7 +110,54 @@ impl StatsKey {
     }
 }
 
-/// The sums of one group so far. Of each flow sixteen bytes stay, for the percentiles.
+impl Stats {
+    /// Puts the groups in order.
+    pub(crate) fn of(by: StatsKey, mut groups: Vec<StatsGroup>, total: StatsGroup) -> Self {
+        groups.sort_unstable_by(|left, right| {
+            let by_size = right.flows.cmp(&left.flows);
+            match by.is_time() {
+                true => left.key.cmp(&right.key),
+                false => by_size.then_with(|| left.key.cmp(&right.key)),
+            }
+        });
+        Self { groups, total }
+    }
+}
+
+/// Sums up the flows of a file that match. SQLite knows no percentiles: it gathers the time spans of a
+/// group, sixteen bytes of each flow.
+pub(super) fn read(
+    connection: &Connection,
+    by: StatsKey,
+    filter: Option<&Filter>,
+) -> Result<Stats, StoreError> {
+    let mut conditions = Conditions::default();
+    if let Some(filter) = filter {
+        conditions.add_filter(filter);
+    }
+    let sql = format!(
+        "SELECT {} AS group_key, count(*) AS flows,
+           sum(coalesce(status_code, 0) >= 400) AS error_status, sum(state = 'failed') AS failed,
+           sum(coalesce(tunnel_bytes_sent, request_body_size, 0)) AS request_bytes,
+           sum(coalesce(tunnel_bytes_received, response_body_size, 0)) AS response_bytes,
+           spans(iif(status_code IS NULL, NULL, duration_us)) AS durations,
+           spans(iif(status_code IS NULL, NULL, first_byte_us)) AS first_bytes
+         FROM flows_shown WHERE {} GROUP BY group_key",
+        by.sql(Dialect::Sqlite),
+        conditions.sql()
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params_from_iter(conditions.values()))?;
+    let (mut groups, mut total) = (Vec::new(), Sums::default());
+    while let Some(row) = rows.next()? {
+        let sums = Sums::read(row)?;
+        total.add(&sums);
+        groups.push(sums.finish());
+    }
+    Ok(Stats::of(by, groups, total.finish()))
+}
+
+/// The sums of one group, with the time spans that its percentiles are of.
 #[derive(Default)]
 struct Sums {
     group: StatsGroup,
@@ -113,86 +166,75 @@ struct Sums {
 }
 
 impl Sums {
-    fn add(&mut self, row: &FlowRow) {
-        let group = &mut self.group;
-        group.flows += 1;
-        group.error_status += u64::from(row.status.is_some_and(|status| status >= 400));
-        group.failed += u64::from(row.state == FlowState::Failed);
-        group.request_bytes += row.request_bytes.unwrap_or(0);
-        group.response_bytes += row.response_bytes.unwrap_or(0);
-        if row.status.is_some() {
-            let ended = row.ended_at.map(|at| at.micros_since(row.started_at));
-            self.durations.extend(ended);
-            self.first_bytes.extend(row.first_byte_ms.map(micros));
-        }
+    fn read(row: &Row<'_>) -> Result<Self, StoreError> {
+        let number = |column| Ok::<_, StoreError>(bytes(row, column)?.unwrap_or(0));
+        Ok(Self {
+            group: StatsGroup {
+                key: row.get("group_key")?,
+                flows: number("flows")?,
+                error_status: number("error_status")?,
+                failed: number("failed")?,
+                request_bytes: number("request_bytes")?,
+                response_bytes: number("response_bytes")?,
+                duration_ms: None,
+                first_byte_ms: None,
+            },
+            durations: read_spans(row, "durations")?,
+            first_bytes: read_spans(row, "first_bytes")?,
+        })
     }
 
-    fn finish(mut self, key: Option<String>) -> StatsGroup {
-        self.group.key = key;
+    fn add(&mut self, other: &Self) {
+        let (sums, others) = (&mut self.group, &other.group);
+        sums.flows += others.flows;
+        sums.error_status += others.error_status;
+        sums.failed += others.failed;
+        sums.request_bytes += others.request_bytes;
+        sums.response_bytes += others.response_bytes;
+        self.durations.extend_from_slice(&other.durations);
+        self.first_bytes.extend_from_slice(&other.first_bytes);
+    }
+
+    fn finish(mut self) -> StatsGroup {
         self.group.duration_ms = percentiles(&mut self.durations);
         self.group.first_byte_ms = percentiles(&mut self.first_bytes);
         self.group
     }
 }
 
-/// Sums up the flows that match, page by page.
-pub(super) fn read(
-    backend: &dyn Backend,
-    by: StatsKey,
-    filter: Option<Filter>,
-) -> Result<Stats, StoreError> {
-    let mut groups: HashMap<Option<String>, Sums> = HashMap::new();
-    let mut total = Sums::default();
-    each_flow(backend, filter, |row| {
-        groups.entry(by.of(row)).or_default().add(row);
-        total.add(row);
-    })?;
-    let mut groups: Vec<StatsGroup> = groups
-        .into_iter()
-        .map(|(key, sums)| sums.finish(key))
-        .collect();
-    groups.sort_unstable_by(|left, right| {
-        let by_size = right.flows.cmp(&left.flows);
-        match by.is_time() {
-            true => left.key.cmp(&right.key),
-            false => by_size.then_with(|| left.key.cmp(&right.key)),
-        }
-    });
-    Ok(Stats {
-        groups,
-        total: total.finish(None),
-    })
-}
+/// The aggregate function `spans(number)`: all numbers of a group, eight bytes each.
+struct Spans;
 
-/// Hands over the flows that match, the oldest first.
-pub(super) fn each_flow(
-    backend: &(impl Backend + ?Sized),
-    filter: Option<Filter>,
-    mut take: impl FnMut(&FlowRow),
-) -> Result<(), StoreError> {
-    let mut query = Query {
-        filter,
-        order: Order {
-            by: SortKey::Time,
-            ascending: true,
-        },
-        limit: PAGE_ROWS_MAX,
-        ..Query::default()
-    };
-    loop {
-        let page = backend.flows(&query)?;
-        page.rows.iter().for_each(&mut take);
-        match page.next {
-            Some(next) => query.after = Some(next),
-            None => return Ok(()),
+impl Aggregate<Vec<u8>, Vec<u8>> for Spans {
+    fn init(&self, _: &mut Context<'_>) -> rusqlite::Result<Vec<u8>> {
+        Ok(Vec::new())
+    }
+
+    fn step(&self, context: &mut Context<'_>, spans: &mut Vec<u8>) -> rusqlite::Result<()> {
+        if let Some(span) = context.get::<Option<i64>>(0)? {
+            spans.extend_from_slice(&span.to_ne_bytes());
         }
+        Ok(())
+    }
+
+    fn finalize(&self, _: &mut Context<'_>, spans: Option<Vec<u8>>) -> rusqlite::Result<Vec<u8>> {
+        Ok(spans.unwrap_or_default())
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "2^53 microseconds are 285 years"
-)]
-fn micros(millis: f64) -> i64 {
-    (millis * 1000.0).round() as i64
+fn read_spans(row: &Row<'_>, column: &str) -> Result<Vec<i64>, StoreError> {
+    let (spans, _) = row
+        .get_ref(column)?
+        .as_blob_or_null()
+        .map_err(rusqlite::Error::from)?
+        .unwrap_or_default()
+        .as_chunks();
+    Ok(spans.iter().map(|span| i64::from_ne_bytes(*span)).collect())
+}
+
+/// Adds the function that sums need.
+pub(super) fn add_functions(connection: &Connection) -> Result<(), StoreError> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    connection.create_aggregate_function("spans", 1, flags, Spans)?;
+    Ok(())
 }

@@ -3,6 +3,7 @@
 
 mod clickhouse;
 mod postgres;
+mod sums;
 mod words;
 
 use std::collections::BTreeSet;

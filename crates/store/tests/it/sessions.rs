@@ -467,7 +467,7 @@ fn flows_sum_up_in_groups() {
     let reader = place.reader();
     let groups = |by, filter: &str| -> Vec<(Option<String>, u64)> {
         let filter = Filter::parse(filter, Timestamp(START)).unwrap();
-        let stats = reader.stats(by, Some(filter)).unwrap();
+        let stats = reader.stats(by, Some(&filter)).unwrap();
         let sum: u64 = stats.groups.iter().map(|group| group.flows).sum();
         assert_eq!(stats.total.flows, sum);
         stats

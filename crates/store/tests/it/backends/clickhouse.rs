@@ -8,8 +8,8 @@ use oriel_store::{
 };
 use testbed::clickhouse::ClickHouse;
 
-use super::Original;
 use super::words::Spoken;
+use super::{Original, sums};
 use crate::copies::{record_all_sorts, records};
 use crate::script::Place;
 
@@ -60,6 +60,16 @@ fn clickhouse_gives_the_same_answers() {
     original.compare(&reader, 13);
     // Each question takes the engine some milliseconds.
     original.compare_filters(&reader, 20);
+}
+
+#[test]
+fn clickhouse_sums_up_the_same() {
+    let server = server();
+    let url = server.url("default");
+    let mut archive = ClickHouseArchive::connect(&url).unwrap();
+    archive.migrate().unwrap();
+    let reader = Reader::open_at(&Location::ClickHouse(url)).unwrap();
+    sums::compare(&mut archive, &reader);
 }
 
 #[test]

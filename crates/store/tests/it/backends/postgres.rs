@@ -3,8 +3,8 @@
 use oriel_store::{Archive, Location, PostgresArchive, Reader, StoreError};
 use testbed::postgres::PostgresCluster;
 
-use super::Original;
 use super::words::Spoken;
+use super::{Original, sums};
 
 fn copied(original: &Original, cluster: &PostgresCluster) -> Reader {
     let url = cluster.url("postgres");
@@ -19,6 +19,16 @@ fn copied(original: &Original, cluster: &PostgresCluster) -> Reader {
     archive.migrate().unwrap();
     original.copy_to(&mut archive);
     Reader::open_at(&location).unwrap()
+}
+
+#[test]
+fn postgresql_sums_up_the_same() {
+    let cluster = PostgresCluster::start().unwrap();
+    let url = cluster.url("postgres");
+    let mut archive = PostgresArchive::connect(&url).unwrap();
+    archive.migrate().unwrap();
+    let reader = Reader::open_at(&Location::Postgres(url)).unwrap();
+    sums::compare(&mut archive, &reader);
 }
 
 #[test]

@@ -26,7 +26,9 @@ pub(crate) use ca::{
     CaUninstall, CaVerify, ChangeFlags, ExportFormat, TrustStore,
 };
 pub(crate) use config::{Config, ConfigCommand};
-pub(crate) use db::{Db, DbBackup, DbCommand, DbCopy, DbMigrate, DbPrune, HowToRemove};
+pub(crate) use db::{
+    Db, DbBackup, DbCommand, DbCopy, DbMigrate, DbPrune, DbSchema, HowToRemove, ServerKind,
+};
 pub(crate) use demo::Demo;
 pub(crate) use doctor::{Doctor, probe_layer};
 pub(crate) use env::{Env, ShellName};

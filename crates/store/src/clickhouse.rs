@@ -21,7 +21,7 @@ use std::fmt;
 use serde::Deserialize;
 
 pub(crate) use self::reader::ClickHouseBackend;
-pub use self::schema::cluster_schema;
+pub use self::schema::{clickhouse_reader_role, clickhouse_schema};
 use self::server::Server;
 use crate::StoreError;
 use crate::archive::{Archive, ArchiveBatch, ArchiveStatus, Migrated};

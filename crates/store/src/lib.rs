@@ -63,7 +63,7 @@ pub mod reader;
 
 pub use annotate::{Annotate, AnnotateError, Annotation, Annotator};
 pub use archive::{Archive, ArchiveBatch, ArchiveStatus, Migrated};
-pub use clickhouse::{ClickHouseArchive, cluster_schema};
+pub use clickhouse::{ClickHouseArchive, clickhouse_reader_role, clickhouse_schema};
 pub use error::StoreError;
 pub use flow_record::{FlowRecord, GapRecord, Origin, Records, RunRecord, flow_uuid};
 pub use formats::{FlowWriter, Format, Found, Import, Place, ReadError};
@@ -74,7 +74,7 @@ pub use location::{Location, UnknownLocation};
 pub use maintenance::{
     Copied, FileStatus, Outgoing, back_up, check_file, copy, file_status, migrate_file,
 };
-pub use postgres::{PostgresArchive, READONLY_ROLE};
+pub use postgres::{PostgresArchive, READONLY_ROLE, postgres_schema};
 pub use reader::{
     Changes, Cursor, Marker, Order, Page, Query, Reader, Session, SortKey, Stats, StatsGroup,
     StatsKey,

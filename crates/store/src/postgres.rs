@@ -24,6 +24,7 @@ use std::fmt;
 use postgres::Client;
 
 use self::connect::{Purpose, Server};
+pub use self::migrate::postgres_schema;
 pub(crate) use self::reader::PostgresBackend;
 use crate::StoreError;
 use crate::archive::{Archive, ArchiveBatch, ArchiveStatus, Migrated};

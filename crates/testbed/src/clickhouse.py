@@ -1,20 +1,23 @@
 """ClickHouse's engine behind the part of its HTTP interface that oriel uses.
 
-Takes the user and the password that it asks for (empty: nobody is asked), serves a port of loopback that
-it prints, and ends with its standard input.
+Takes the user and the password that it asks for (empty: nobody is asked), a folder for its data and a port
+of loopback (0: any), which it prints when it serves. Lines of its standard input change how it serves:
+`password TEXT`, and `slow MILLISECONDS` for each answer. It ends with its standard input, and removes the
+folder then.
 """
 import http.server
 import os
 import re
 import sys
-import tempfile
+import shutil
 import threading
+import time
 import urllib.parse
 
 from chdb import session
 
-USER, PASSWORD = sys.argv[1], sys.argv[2]
-FOLDER = tempfile.mkdtemp(prefix="oriel-ch-")
+USER, PASSWORD, FOLDER, PORT = sys.argv[1:]
+SLOW = 0.0
 ENGINE = session.Session(os.path.join(FOLDER, "data"))
 LOCK = threading.Lock()
 # Rows that come with an INSERT: the engine reads them from a file in the place of a request.
@@ -35,6 +38,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if USER and (self.headers.get("X-ClickHouse-User"), self.headers.get("X-ClickHouse-Key")) != (USER, PASSWORD):
             self.answer(403, b"Code: 516. DB::Exception: wrong user or password. (AUTHENTICATION_FAILED)")
             return
+        time.sleep(SLOW)
         try:
             with LOCK:
                 self.answer(200, run(asked, body))
@@ -80,9 +84,22 @@ def run(asked, body):
     return ENGINE.query(sql, asked.get("default_format", "TabSeparated"), params=values).bytes() or b""
 
 
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-server.daemon_threads = True
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    # Clients come and go; one that went away is no news.
+    def handle_error(self, *_):
+        pass
+
+
+server = Server(("127.0.0.1", int(PORT)), Handler)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 print(server.server_port, flush=True)
-sys.stdin.read()
-os._exit(os.system(f"rm -rf '{FOLDER}'"))
+for line in sys.stdin:
+    name, _, value = line.rstrip("\n").partition(" ")
+    if name == "password":
+        PASSWORD = value
+    elif name == "slow":
+        SLOW = int(value) / 1000
+shutil.rmtree(FOLDER, ignore_errors=True)
+os._exit(0)

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use store::Location;
 
 use super::flows::FlowsExport;
@@ -29,6 +29,11 @@ pub(crate) enum DbCommand {
     /// Bring the schema of the file, and of the archive, to what this program knows
     #[command(after_help = "Example:\n  oriel db migrate --dry-run")]
     Migrate(DbMigrate),
+    /// Print the SQL that makes the tables of an archive, for who does not let oriel do it
+    #[command(
+        after_help = "Examples:\n  oriel db schema clickhouse --cluster fleet | clickhouse-client --database oriel --multiquery\n  oriel db schema postgres --read-only-role | psql postgres://owner@db.corp/oriel"
+    )]
+    Schema(DbSchema),
     /// Check that the file is whole; reads all of it
     Check(DataFlags),
     /// Copy the file as it is now to a new one, while others write to it
@@ -53,6 +58,27 @@ pub(crate) struct DbMigrate {
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) data: DataFlags,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DbSchema {
+    /// The kind of database
+    #[arg(value_enum, value_name = "KIND")]
+    pub(crate) kind: ServerKind,
+    /// For all servers of this cluster of ClickHouse: tables that are replicated, and span its shards
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cluster: Option<String>,
+    /// Instead of the tables, a role that may read them and change nothing
+    #[arg(long)]
+    pub(crate) read_only_role: bool,
+}
+
+/// A database server that can be an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ServerKind {
+    Postgres,
+    #[value(name = "clickhouse")]
+    ClickHouse,
 }
 
 #[derive(Clone, Debug, Args)]

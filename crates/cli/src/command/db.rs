@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use store::json::rfc3339;
 use store::{
-    Archive, ArchiveStatus, FileStatus, Location, Migrated, StoreError, back_up, check_file, copy,
-    file_status, migrate_file,
+    Archive, ArchiveStatus, FileStatus, Location, Migrated, READONLY_ROLE, StoreError, back_up,
+    check_file, clickhouse_reader_role, clickhouse_schema, copy, file_status, migrate_file,
+    postgres_schema,
 };
 
 use crate::archive;
-use crate::args::{DataFlags, Db, DbBackup, DbCommand, DbCopy, DbMigrate};
+use crate::args::{DataFlags, Db, DbBackup, DbCommand, DbCopy, DbMigrate, DbSchema, ServerKind};
 use crate::command::flows::export;
 use crate::context::Context;
 use crate::escape::escape_line;
@@ -30,6 +31,7 @@ pub(crate) fn run(context: &Context, arguments: &Db) -> Result<Exit, Problem> {
     match &arguments.command {
         DbCommand::Status(data) => status(context, data),
         DbCommand::Migrate(migrate) => run_migrate(context, migrate),
+        DbCommand::Schema(arguments) => schema(context, arguments),
         DbCommand::Check(data) => check(context, data),
         DbCommand::Backup(backup) => run_backup(context, backup),
         DbCommand::Copy(copy) => run_copy(context, copy),
@@ -238,6 +240,27 @@ fn run_migrate(context: &Context, arguments: &DbMigrate) -> Result<Exit, Problem
             true => format!("{place} has schema {to}, the newest that is known\n"),
             false => format!("{place} {verb} from schema {from} to {to}\n"),
         })?;
+    }
+    Ok(Exit::Success)
+}
+
+/// The SQL alone, to be piped to the client of the database.
+fn schema(context: &Context, arguments: &DbSchema) -> Result<Exit, Problem> {
+    let cluster = arguments.cluster.as_deref();
+    let sql = match (arguments.kind, arguments.read_only_role) {
+        (ServerKind::Postgres, _) if cluster.is_some() => {
+            let what = "only ClickHouse has tables for a cluster";
+            return Err(Problem::new("ORL0001", Exit::Usage, what)
+                .fix("oriel db schema clickhouse --cluster NAME"));
+        }
+        (ServerKind::Postgres, false) => postgres_schema(),
+        (ServerKind::Postgres, true) => READONLY_ROLE.to_owned(),
+        (ServerKind::ClickHouse, false) => clickhouse_schema(cluster),
+        (ServerKind::ClickHouse, true) => clickhouse_reader_role(cluster),
+    };
+    match context.json() {
+        true => print_json(&json!({"schema": "oriel.db.schema/1", "sql": sql}))?,
+        false => print(&sql)?,
     }
     Ok(Exit::Success)
 }

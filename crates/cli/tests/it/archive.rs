@@ -1,5 +1,7 @@
-//! Flows are copied to an archive, and read there. The archive is a file here: what is said to
-//! PostgreSQL and ClickHouse is tested in the store.
+//! Flows are copied to an archive, and read there. The archive is a file here, a server in
+//! [`servers`].
+
+mod servers;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

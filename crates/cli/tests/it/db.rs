@@ -116,3 +116,33 @@ fn a_copy_has_every_flow_and_can_be_repeated() {
     assert_eq!(none.error()["code"], "ORL0708", "{}", none.stderr);
     assert!(!none.stderr.contains("secret"), "{}", none.stderr);
 }
+
+#[test]
+fn the_tables_of_an_archive_are_printed() {
+    let world = World::new();
+    for (arguments, part) in [
+        (&["postgres"][..], "CREATE INDEX flows_by_words"),
+        (
+            &["postgres", "--read-only-role"],
+            "CREATE ROLE oriel_reader",
+        ),
+        (&["clickhouse"], ") ENGINE = ReplacingMergeTree(version)"),
+        (
+            &["clickhouse", "--cluster", "fleet"],
+            "ENGINE = Distributed('fleet',",
+        ),
+        (
+            &["clickhouse", "--read-only-role"],
+            "SELECT ON flows TO oriel_reader",
+        ),
+    ] {
+        let all = [&["db", "schema"], arguments].concat();
+        let printed = world.oriel(&all);
+        assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+        assert!(printed.stdout.contains(part), "{}", printed.stdout);
+        let document = world.json(&[&all[..], &["--json"]].concat());
+        assert_eq!(document["sql"], printed.stdout);
+    }
+    let wrong = world.oriel(&["db", "schema", "postgres", "--cluster", "c", "--json"]);
+    assert_eq!(wrong.error()["code"], "ORL0001");
+}

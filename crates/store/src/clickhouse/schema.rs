@@ -20,30 +20,72 @@ fn is_sql(line: &str) -> bool {
     !line.is_empty() && !line.starts_with("--")
 }
 
-/// SQL that makes the tables on all servers of a cluster: each table replicated within its shard, and
-/// one of the same name that spans the shards. Oriels write to and read from any server. To be run in the
-/// database they are to use, before the first of them connects, and again with what a newer oriel says
-/// before that one does: what is there already stays.
+/// SQL that makes the tables: on one server as oriel does when it first writes to it, or on all servers of
+/// a cluster. Then each table is replicated within its shard, and one of the same name spans the shards;
+/// oriels write to and read from any server, all of which have to have the macros `{shard}` and `{replica}`.
 ///
-/// The servers have to have the macros `{shard}` and `{replica}`.
+/// To be run in the database that they are to use before the first of them connects, and again with what a
+/// newer oriel says before that one does: what is there already stays.
 #[must_use]
-pub fn cluster_schema(cluster: &str) -> String {
-    let cluster = format!("'{}'", cluster.replace('\\', "\\\\").replace('\'', "\\'"));
-    let mut sql = String::from("-- Tables of oriel for a ClickHouse cluster.\n\n");
-    for migration in &MIGRATIONS {
-        for statement in statements(migration.sql) {
-            sql.push_str(&for_cluster(statement, &cluster));
-            sql.push_str("\n\n");
-        }
+pub fn clickhouse_schema(cluster: Option<&str>) -> String {
+    let mut sql = String::from("-- Tables of oriel for ClickHouse.\n\n");
+    let cluster = cluster.map(quoted);
+    let all = MIGRATIONS.iter().map(|migration| migration.sql);
+    for statement in all.flat_map(statements) {
+        sql.push_str(&match &cluster {
+            Some(cluster) => for_cluster(statement, cluster),
+            None => format!("{statement};"),
+        });
+        sql.push_str("\n\n");
     }
-    // Every server has all of it: an oriel looks there first.
+    let (of_cluster, engine) = match &cluster {
+        // Every server has all of it: an oriel looks there first.
+        Some(cluster) => (
+            format!(" ON CLUSTER {cluster}"),
+            "ReplicatedReplacingMergeTree('/clickhouse/tables/oriel/oriel_migrations', '{shard}-{replica}')",
+        ),
+        None => (String::new(), "ReplacingMergeTree"),
+    };
     sql.push_str(&format!(
-        "CREATE TABLE IF NOT EXISTS oriel_migrations ON CLUSTER {cluster} {STEPS} \
-         ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/oriel/oriel_migrations', '{{shard}}-{{replica}}') \
-         ORDER BY number;\n\n{}\n",
+        "CREATE TABLE IF NOT EXISTS oriel_migrations{of_cluster} {STEPS} ENGINE = {engine} ORDER BY number;\n\n{}\n",
         steps_applied()
     ));
     sql
+}
+
+/// SQL that makes a role `oriel_reader`, which may read an archive and change nothing, on one server or all
+/// of a cluster.
+#[must_use]
+pub fn clickhouse_reader_role(cluster: Option<&str>) -> String {
+    let of_cluster = cluster.map(|name| format!(" ON CLUSTER {}", quoted(name)));
+    let of_cluster = of_cluster.unwrap_or_default();
+    let mut sql = format!(
+        "-- A role that may read everything and change nothing. Run this in the database of the tables, then\n\
+         -- give it to whom you like: GRANT oriel_reader TO alice\n\
+         -- It may change settings of its queries: oriel sets `final`.\n\
+         CREATE ROLE IF NOT EXISTS oriel_reader{of_cluster} SETTINGS readonly = 2;\n"
+    );
+    for table in ["runs", "flows", "messages", "gaps"] {
+        sql.push_str(&format!(
+            "GRANT{of_cluster} SELECT ON {table} TO oriel_reader;\n"
+        ));
+        if cluster.is_some() {
+            sql.push_str(&format!(
+                "GRANT{of_cluster} SELECT ON {table}_local TO oriel_reader;\n"
+            ));
+        }
+    }
+    for table in ["CCProxy_HttpTraces", "oriel_migrations"] {
+        sql.push_str(&format!(
+            "GRANT{of_cluster} SELECT ON {table} TO oriel_reader;\n"
+        ));
+    }
+    sql
+}
+
+/// The name of a cluster as SQL has it.
+fn quoted(name: &str) -> String {
+    format!("'{}'", name.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 /// Notes that all steps are applied, so that oriel does not apply them.
@@ -137,8 +179,15 @@ mod tests {
     }
 
     #[test]
+    fn who_reads_a_cluster_reads_the_tables_of_all_shards() {
+        let sql = clickhouse_reader_role(Some("c"));
+        assert!(sql.contains("GRANT ON CLUSTER 'c' SELECT ON flows_local TO oriel_reader;"));
+        assert!(!clickhouse_reader_role(None).contains("_local"));
+    }
+
+    #[test]
     fn a_cluster_has_a_replicated_and_a_distributed_table_for_each() {
-        let sql = cluster_schema("it's");
+        let sql = clickhouse_schema(Some("it's"));
         for table in ["runs", "flows", "messages", "gaps"] {
             let local = format!("CREATE TABLE IF NOT EXISTS {table}_local ON CLUSTER 'it\\'s' (");
             assert!(sql.contains(&local), "{sql}");

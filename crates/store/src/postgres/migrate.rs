@@ -36,6 +36,12 @@ const MIGRATIONS: [Migration; 2] = [
 /// The step from which on flows have their words.
 pub(super) const WITH_WORDS: u32 = 2;
 
+/// Makes the table that says which steps are applied.
+const STEPS: &str = "CREATE TABLE IF NOT EXISTS oriel_migrations (
+  number int PRIMARY KEY, name text NOT NULL, checksum text NOT NULL,
+  applied_at timestamptz NOT NULL DEFAULT now()
+)";
+
 struct Migration {
     name: &'static str,
     sql: &'static str,
@@ -63,14 +69,7 @@ pub(super) fn migrate(client: &mut Client, server: &Server) -> Result<Migrated, 
         .map_err(failed)?;
     // Whoever had the lock before may have done it all.
     let from = applied(&mut transaction, server)?;
-    transaction
-        .batch_execute(
-            "CREATE TABLE IF NOT EXISTS oriel_migrations (
-               number int PRIMARY KEY, name text NOT NULL, checksum text NOT NULL,
-               applied_at timestamptz NOT NULL DEFAULT now()
-             )",
-        )
-        .map_err(failed)?;
+    transaction.batch_execute(STEPS).map_err(failed)?;
     for (number, migration) in (1..).zip(&MIGRATIONS) {
         if number <= from {
             continue;
@@ -89,6 +88,22 @@ pub(super) fn migrate(client: &mut Client, server: &Server) -> Result<Migrated, 
     }
     transaction.commit().map_err(failed)?;
     Ok(Migrated { from, to: known() })
+}
+
+/// SQL that makes the tables as oriel does when it first writes to a database: for who gives its user no
+/// right to. To be run once, in the schema of the database that they are to be in.
+#[must_use]
+pub fn postgres_schema() -> String {
+    let mut sql = format!("-- Tables of oriel for PostgreSQL.\nBEGIN;\n\n{STEPS};\n");
+    for (number, migration) in (1..).zip(&MIGRATIONS) {
+        let (name, checksum) = (migration.name, migration.checksum());
+        sql.push_str(&format!(
+            "\n{}\nINSERT INTO oriel_migrations (number, name, checksum) VALUES ({number}, '{name}', '{checksum}');\n",
+            migration.sql.trim_end()
+        ));
+    }
+    sql.push_str("\nCOMMIT;\n");
+    sql
 }
 
 /// How many steps this program knows.

@@ -7,6 +7,7 @@ mod sums;
 mod words;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use oriel_store::{
     Annotate, Annotator, Archive, ArchiveBatch, FlowRecord, FlowRef, Marker, Message, Order, Query,
@@ -20,6 +21,11 @@ use traffic::rules::filter::Filter;
 use crate::copies::{record_all_sorts, records};
 use crate::filters::{filter, record_sixty, regex};
 use crate::script::{Place, START, new_run};
+
+/// The folder of Python clients, which has the engine of ClickHouse.
+pub(crate) fn clients() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/clients"))
+}
 
 /// Two runs in the file of a machine, with flows of all sorts.
 pub(crate) struct Original {

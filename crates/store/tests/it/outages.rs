@@ -1,5 +1,5 @@
-//! PostgreSQL goes away, is full, is locked, refuses the password: recording goes on, and each flow
-//! arrives once.
+//! An archive goes away, is full, is locked, is slow, refuses the password: recording goes on, and each
+//! flow arrives once.
 #![expect(
     clippy::disallowed_methods,
     reason = "it waits for another thread, with a deadline"
@@ -12,16 +12,22 @@ use oriel_store::{
     Location, Origin, PostgresArchive, Reader, Shipper, ShipperOptions, ShipperState, ShipperStatus,
 };
 use testbed::authority::Authority;
+use testbed::clickhouse::ClickHouse;
 use testbed::postgres::PostgresCluster;
 
+use crate::backends::clients;
 use crate::script::{Place, Script};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn ship(place: &Place, url: String) -> Shipper {
+    ship_to(place, Location::Postgres(url))
+}
+
+fn ship_to(place: &Place, archive: Location) -> Shipper {
     Shipper::start(ShipperOptions {
         file: place.path(),
-        archive: Location::Postgres(url),
+        archive,
         origin: Origin::default(),
     })
     .unwrap()
@@ -50,18 +56,30 @@ fn record(place: &Place, flows: std::ops::RangeInclusive<u64>) {
 
 /// Waits until everything is there, and looks whether it is there once.
 fn arrived(place: &Place, shipper: Shipper, cluster: &PostgresCluster, database: &str, flows: u64) {
+    let copied = Location::Postgres(cluster.url(database));
+    each_arrived(place, shipper, &copied, flows);
+    let sql = "SELECT count(*), count(DISTINCT seq), min(seq), max(seq) FROM flows";
+    let found = cluster.psql(database, sql).unwrap();
+    assert_eq!(found.trim_end(), format!("{flows}|{flows}|1|{flows}"));
+}
+
+fn arrived_in_clickhouse(place: &Place, shipper: Shipper, server: &ClickHouse, flows: u64) {
+    let copied = Location::ClickHouse(server.url("default"));
+    each_arrived(place, shipper, &copied, flows);
+    let sql = "SELECT count(), uniqExact(seq), min(seq), max(seq) FROM flows FINAL";
+    let found = server.query(sql).unwrap();
+    assert_eq!(found.trim_end(), format!("{flows}\t{flows}\t1\t{flows}"));
+}
+
+/// Waits until everything is copied, and looks whether it is what was recorded.
+fn each_arrived(place: &Place, shipper: Shipper, copied: &Location, flows: u64) {
     wait_for(&shipper, |status| {
         status.state == ShipperState::Idle && status.depth == 0 && status.copied >= flows
     });
     let status = shipper.stop(PATIENCE);
     assert_eq!(status.refused, 0);
-    let sql = "SELECT count(*), count(DISTINCT seq), min(seq), max(seq) FROM flows";
-    let found = cluster.psql(database, sql).unwrap();
-    assert_eq!(found.trim_end(), format!("{flows}|{flows}|1|{flows}"));
-    // And each is what was recorded.
     let reader = Reader::open(&place.path()).unwrap();
-    let copied = Location::Postgres(cluster.url(database));
-    let copied = Reader::open_at(&copied).unwrap();
+    let copied = Reader::open_at(copied).unwrap();
     for seq in [1, flows / 2, flows] {
         let flow = place.flow(seq);
         assert_eq!(copied.flow(flow).unwrap(), reader.flow(flow).unwrap());
@@ -100,6 +118,73 @@ fn a_server_that_crashes_under_load_gets_every_flow_once() {
     });
     cluster.start_server().unwrap();
     arrived(&place, shipper, &cluster, "postgres", 1000);
+}
+
+#[test]
+fn a_clickhouse_that_crashes_under_load_gets_every_flow_once() {
+    let mut server = ClickHouse::start(clients()).unwrap();
+    let place = Place::new();
+    let shipper = ship_to(&place, Location::ClickHouse(server.url("default")));
+    for first in [0, 500] {
+        thread::scope(|scope| {
+            let before = shipper.watch().status().copied;
+            let load = scope.spawn(|| {
+                for part in 0..40 {
+                    record(&place, first + part * 10 + 1..=first + part * 10 + 10);
+                    thread::park_timeout(Duration::from_millis(20));
+                }
+            });
+            wait_for(&shipper, |status| status.copied > before);
+            server.kill().unwrap();
+            record(&place, first + 401..=first + 500);
+            let error = last_error(&shipper);
+            assert!(error.contains("cannot be used now"), "{error}");
+            server.start_server().unwrap();
+            load.join().unwrap();
+        });
+    }
+    arrived_in_clickhouse(&place, shipper, &server, 1000);
+}
+
+#[test]
+fn a_slow_clickhouse_slows_nobody_and_gets_every_flow_once() {
+    let server = ClickHouse::start(clients()).unwrap();
+    let place = Place::new();
+    let shipper = ship_to(&place, Location::ClickHouse(server.url("default")));
+    record(&place, 1..=10);
+    wait_for(&shipper, |status| status.copied == 10);
+    server.answer_slowly(1000).unwrap();
+    let began = Instant::now();
+    record(&place, 11..=500);
+    let recorded = began.elapsed();
+    // An insert is several requests: what is recorded does not wait for one.
+    let status = shipper.watch().status();
+    assert!(status.copied < 500, "{recorded:?} {status:?}");
+    wait_for(&shipper, |status| status.copied == 500);
+    server.answer_slowly(0).unwrap();
+    arrived_in_clickhouse(&place, shipper, &server, 500);
+}
+
+#[test]
+fn a_clickhouse_with_another_password_keeps_flows_waiting() {
+    let server = ClickHouse::start_for(clients(), "writer", "first-secret").unwrap();
+    let place = Place::new();
+    let shipper = ship_to(&place, Location::ClickHouse(server.url("default")));
+    record(&place, 1..=10);
+    wait_for(&shipper, |status| status.copied == 10);
+    server.change_password("second-secret").unwrap();
+    record(&place, 11..=60);
+    wait_for(&shipper, |status| {
+        let told = |error: &str| error.contains("AUTHENTICATION_FAILED");
+        status
+            .last_error
+            .as_ref()
+            .is_some_and(|(_, error)| told(error))
+    });
+    let status = shipper.watch().status();
+    assert!(!format!("{status:?}").contains("secret"), "{status:?}");
+    server.change_password("first-secret").unwrap();
+    arrived_in_clickhouse(&place, shipper, &server, 60);
 }
 
 #[test]

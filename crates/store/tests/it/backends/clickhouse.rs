@@ -1,24 +1,20 @@
 //! ClickHouse answers as SQLite does.
 
-use std::path::Path;
 use std::time::Duration;
 
 use oriel_store::{
     Archive, ArchiveBatch, ClickHouseArchive, Location, Marker, Migrated, Reader, StoreError,
+    clickhouse_reader_role, clickhouse_schema,
 };
 use testbed::clickhouse::ClickHouse;
 
 use super::words::Spoken;
-use super::{Original, sums};
+use super::{Original, clients, sums};
 use crate::copies::{record_all_sorts, records};
 use crate::script::Place;
 
 fn server() -> ClickHouse {
     ClickHouse::start(clients()).unwrap()
-}
-
-fn clients() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/clients"))
 }
 
 /// Waits until rows are old enough to be told to those who follow: for half a minute at most.
@@ -116,4 +112,38 @@ fn who_may_not_is_told_so_and_who_may_is_let_in() {
     };
     assert!(source.to_string().contains("AUTHENTICATION_FAILED"));
     assert!(!place.contains("guess"));
+}
+
+#[test]
+fn the_printed_schema_is_taken_and_leaves_nothing_to_do() {
+    let server = server();
+    let printed = clickhouse_schema(None);
+    for statement in printed.split_inclusive(";\n") {
+        if !statement.trim().is_empty() {
+            server.query(statement).unwrap();
+        }
+    }
+    let mut archive = ClickHouseArchive::connect(&server.url("default")).unwrap();
+    assert_eq!(archive.migrate().unwrap(), Migrated { from: 2, to: 2 });
+    // There are neither a cluster nor roles here: what is for these is read by the server's parser.
+    for script in [
+        clickhouse_schema(Some("fleet")),
+        clickhouse_reader_role(None),
+        clickhouse_reader_role(Some("fleet")),
+    ] {
+        for statement in script.split_inclusive(";\n") {
+            if statement.trim().is_empty() {
+                continue;
+            }
+            let statement = statement.replace('\\', "\\\\").replace('\'', "\\'");
+            server
+                .query(&format!("SELECT formatQuery('{statement}')"))
+                .unwrap();
+        }
+    }
+    assert!(
+        server
+            .query("SELECT formatQuery('GRANT SELECTED ON x')")
+            .is_err()
+    );
 }

@@ -1,6 +1,9 @@
 //! PostgreSQL answers as SQLite does.
 
-use oriel_store::{Archive, Location, PostgresArchive, Reader, StoreError};
+use oriel_store::{
+    Archive, Location, Migrated, PostgresArchive, READONLY_ROLE, Reader, StoreError,
+    postgres_schema,
+};
 use testbed::postgres::PostgresCluster;
 
 use super::words::Spoken;
@@ -56,4 +59,16 @@ fn postgresql_gives_the_same_answers() {
     let reader = copied(&original, &cluster);
     original.compare(&reader, 1);
     original.compare_filters(&reader, 128);
+}
+
+#[test]
+fn the_printed_schema_is_taken_and_leaves_nothing_to_do() {
+    let cluster = PostgresCluster::start().unwrap();
+    cluster.psql("postgres", &postgres_schema()).unwrap();
+    cluster.psql("postgres", READONLY_ROLE).unwrap();
+    let mut archive = PostgresArchive::connect(&cluster.url("postgres")).unwrap();
+    assert_eq!(archive.migrate().unwrap(), Migrated { from: 2, to: 2 });
+    // A second time it changes nothing, and says so.
+    assert!(cluster.psql("postgres", &postgres_schema()).is_err());
+    assert_eq!(archive.status().unwrap().schema, 2);
 }

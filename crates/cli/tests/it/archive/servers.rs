@@ -1,0 +1,121 @@
+//! The built program with an archive on a server: PostgreSQL, and ClickHouse. What one machine records,
+//! another one lists, shows, searches and sums up.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use testbed::clickhouse::ClickHouse;
+use testbed::postgres::PostgresCluster;
+
+use super::list;
+use crate::upstream::answering;
+use crate::world::{Printed, Service, World};
+
+const SESSION: &str = "5cbd2f4a-7f0e-4f4c-8f35-4f1c2d1c9a10";
+const ASKED: &str = r#"{"model":"m","messages":["is it a dead\nlock?"]}"#;
+const ANSWER: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 28\r\n\
+    Connection: close\r\n\r\n{\"content\":[\"it is a lock\"]}";
+
+#[test]
+fn flows_are_kept_and_found_in_postgresql() {
+    let cluster = PostgresCluster::start().unwrap();
+    record_and_ask(&cluster.url("postgres"));
+}
+
+#[test]
+fn flows_are_kept_and_found_in_clickhouse() {
+    let clients = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/clients");
+    let server = ClickHouse::start(Path::new(clients)).unwrap();
+    record_and_ask(&server.url("default"));
+}
+
+/// One flow of a run, and one of a service, of one session.
+fn record_and_ask(url: &str) {
+    let world = World::new();
+    let archived = [("ORIEL_DATABASE_URL", url)];
+    let target = format!("http://{}/v1/messages", answering(ANSWER));
+    let curl = [
+        "curl",
+        "-s",
+        "-A",
+        "claude-cli/2.1",
+        "-H",
+        "Content-Type: application/json",
+        "-H",
+        &format!("X-Claude-Code-Session-Id: {SESSION}"),
+        "-d",
+        ASKED,
+        &target,
+    ];
+    let mut run = world.command(&["run", "-q", "--"]);
+    run.args(curl).envs(archived);
+    let ran = Printed::of(run.output().unwrap());
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(
+        ran.stdout.ends_with("[\"it is a lock\"]}"),
+        "{}",
+        ran.stdout
+    );
+
+    let mut serve = world.serve_command(&["--admin", "off"]);
+    serve.envs(archived);
+    let mut service = Service::start(serve);
+    let proxied = Command::new("curl")
+        .args(["--noproxy", "", "-x", &format!("http://{}", service.proxy)])
+        .args(&curl[1..])
+        .output()
+        .unwrap();
+    assert!(proxied.stdout.ends_with(b"[\"it is a lock\"]}"));
+    assert_eq!(service.stop(), Some(0));
+
+    // Another machine has nothing but the address of the archive.
+    let other = World::new();
+    let ask = |arguments: &[&str]| -> Value { list(&other, arguments, &archived) };
+    let flows = ask(&["flows", "--json"]);
+    assert_eq!(flows["total"], 2, "{flows}");
+    assert_eq!(flows["items"][0]["url"], target.as_str());
+    let id = flows["items"][1]["id"].as_str().unwrap();
+    let shown = ask(&["flows", "show", id, "--json", "--body"]);
+    assert_eq!(shown["id"], id);
+    assert!(shown.to_string().contains("it is a lock"), "{shown}");
+
+    let found = ask(&["flows", "search", "dead lock", "--json"]);
+    let hits = found["items"].as_array().unwrap();
+    assert_eq!(hits.len(), 2, "{found}");
+    assert_eq!(hits[0]["matches"][0]["in"], "request");
+    assert_eq!(hits[0]["matches"][0]["found"], "dead lock");
+    for (filter, count) in [
+        ("text:lock", 2),
+        ("text:loc", 0),
+        ("text:loc* kind:tunnel", 0),
+    ] {
+        assert_eq!(
+            ask(&["flows", filter, "--json"])["total"],
+            count,
+            "{filter}"
+        );
+    }
+
+    let sessions = ask(&["sessions", "--json"]);
+    assert_eq!(sessions["items"].as_array().unwrap().len(), 1);
+    let session = &sessions["items"][0];
+    assert_eq!(session["id"], SESSION);
+    assert_eq!(session["agent"], "claude-code");
+    assert_eq!(
+        (&session["flows"], &session["runs"]),
+        (&2.into(), &2.into())
+    );
+    let session = ask(&["sessions", "show", SESSION, "--json"]);
+    assert_eq!(session["hosts"][0]["flows"], 2, "{session}");
+
+    let stats = ask(&["stats", "--by", "type", "--json"]);
+    assert_eq!(stats["items"][0]["key"], "llm", "{stats}");
+    assert_eq!(stats["total"]["flows"], 2);
+    assert_eq!(stats["total"]["request_bytes"], 2 * ASKED.len());
+
+    let status = ask(&["db", "status", "--json"]);
+    assert_eq!(status["archive"]["flows"], 2, "{status}");
+    assert_eq!(status["archive"]["runs"], 2);
+}

@@ -8,7 +8,7 @@ use crate::StoreError;
 use crate::archive::Migrated;
 
 /// All steps of the schema, in order. A step that was released is never edited.
-pub(super) const MIGRATIONS: [Migration; 2] = [
+pub(super) const MIGRATIONS: [Migration; 3] = [
     Migration {
         name: "0001_flows",
         sql: include_str!("../../migrations/clickhouse/0001_flows.sql"),
@@ -16,6 +16,10 @@ pub(super) const MIGRATIONS: [Migration; 2] = [
     Migration {
         name: "0002_words",
         sql: include_str!("../../migrations/clickhouse/0002_words.sql"),
+    },
+    Migration {
+        name: "0003_repetition",
+        sql: include_str!("../../migrations/clickhouse/0003_repetition.sql"),
     },
 ];
 

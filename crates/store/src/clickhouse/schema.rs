@@ -176,6 +176,7 @@ mod tests {
         };
         assert_eq!(found(0), ["runs", "flows", "messages", "gaps", ""]);
         assert_eq!(found(1), ["flows", "flows"]);
+        assert_eq!(found(2), ["flows"; 4]);
     }
 
     #[test]
@@ -209,6 +210,7 @@ mod tests {
             assert!(sql.contains(line), "{sql}");
         }
         assert!(!sql.contains("ALTER TABLE flows ON CLUSTER 'it\\'s' ADD INDEX"));
+        assert!(!sql.contains("ALTER TABLE flows ON CLUSTER 'it\\'s' MODIFY"));
         assert!(sql.contains("  (2, '0002_words', '"), "{sql}");
     }
 }

@@ -19,8 +19,9 @@ use crate::limits::{
 };
 use crate::{Location, StoreError};
 
-/// The oldest server that has all that is used here: the setting `final` came with 22.12.
-const VERSION_MIN: (u32, u32) = (23, 3);
+/// The oldest server that has all that is used here: settings of single columns came with 24.1, and this is
+/// the next with long-term support.
+const VERSION_MIN: (u32, u32) = (24, 3);
 
 /// Numbers of errors that lie in the content of a batch; all others may pass. They are those of
 /// `ErrorCodes.cpp`: text, numbers and times that cannot be read, rows of the wrong form.

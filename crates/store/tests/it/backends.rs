@@ -102,7 +102,12 @@ impl Original {
                     (other.body(flow, message), self.reader.body(flow, message));
                 assert_eq!(text(&found), text(&expected), "{flow} {message:?}");
             }
-            for (after, limit) in [(0, 10), (0, 1), (1, 10), (2, 10)] {
+            // Of those that can have messages, in more than one way.
+            let pages = match flow.run == self.runs[0] {
+                true => &[(0, 10), (0, 1), (1, 10), (2, 10)][..],
+                false => &[(0, 10)],
+            };
+            for &(after, limit) in pages {
                 let found = other.messages(flow, after, limit);
                 let expected = self.reader.messages(flow, after, limit);
                 assert_eq!(text(&found), text(&expected), "{flow} after {after}");

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use oriel_store::{
-    Archive, ArchiveBatch, ClickHouseArchive, Location, Marker, Migrated, Reader, StoreError,
-    clickhouse_reader_role, clickhouse_schema,
+    Archive, ArchiveBatch, ClickHouseArchive, FlowRef, Location, Marker, Message, Migrated, Reader,
+    StoreError, clickhouse_reader_role, clickhouse_schema,
 };
 use testbed::clickhouse::ClickHouse;
 
 use super::words::Spoken;
 use super::{Original, clients, sums};
 use crate::copies::{record_all_sorts, records};
+use crate::postgres::conversation;
 use crate::script::Place;
 
 fn server() -> ClickHouse {
@@ -84,8 +85,8 @@ fn a_schema_is_made_once_and_a_newer_one_refused() {
     let url = server.url("default");
     let mut archive = ClickHouseArchive::connect(&url).unwrap();
     assert_eq!(archive.status().unwrap().schema, 0);
-    assert_eq!(archive.migrate().unwrap(), Migrated { from: 0, to: 2 });
-    assert_eq!(archive.migrate().unwrap(), Migrated { from: 2, to: 2 });
+    assert_eq!(archive.migrate().unwrap(), Migrated { from: 0, to: 3 });
+    assert_eq!(archive.migrate().unwrap(), Migrated { from: 3, to: 3 });
     let place = Place::new();
     record_all_sorts(&place);
     let flows = records(&place.path(), 100);
@@ -124,7 +125,7 @@ fn the_printed_schema_is_taken_and_leaves_nothing_to_do() {
         }
     }
     let mut archive = ClickHouseArchive::connect(&server.url("default")).unwrap();
-    assert_eq!(archive.migrate().unwrap(), Migrated { from: 2, to: 2 });
+    assert_eq!(archive.migrate().unwrap(), Migrated { from: 3, to: 3 });
     // There are neither a cluster nor roles here: what is for these is read by the server's parser.
     for script in [
         clickhouse_schema(Some("fleet")),
@@ -146,4 +147,43 @@ fn the_printed_schema_is_taken_and_leaves_nothing_to_do() {
             .query("SELECT formatQuery('GRANT SELECTED ON x')")
             .is_err()
     );
+}
+
+#[test]
+fn a_conversation_costs_what_is_new_in_it() {
+    let server = server();
+    let url = server.url("default");
+    let mut archive = ClickHouseArchive::connect(&url).unwrap();
+    archive.migrate().unwrap();
+    let flows = conversation();
+    let raw: usize = flows
+        .iter()
+        .map(|flow| flow.request_body.as_ref().unwrap().len())
+        .sum();
+    for part in flows.chunks(20) {
+        let batch = ArchiveBatch {
+            flows: part.to_vec(),
+            ..ArchiveBatch::default()
+        };
+        archive.write(&batch).unwrap();
+    }
+    // As the server does by and by.
+    server.query("OPTIMIZE TABLE flows FINAL").unwrap();
+    let stored = server
+        .query(
+            "SELECT sum(column_data_compressed_bytes) FROM system.parts_columns
+             WHERE active AND table = 'flows' AND column = 'request_body'",
+        )
+        .unwrap();
+    let stored: usize = stored.trim().parse().unwrap();
+    assert!(stored * 20 < raw, "{stored} bytes for {raw}");
+    let reader = Reader::open_at(&Location::ClickHouse(url)).unwrap();
+    let last = flows.last().unwrap();
+    let run = reader.runs(1).unwrap().remove(0).id;
+    let flow = FlowRef {
+        run,
+        seq: last.detail.row.id.seq,
+    };
+    let body = reader.body(flow, Message::Request).unwrap().unwrap();
+    assert_eq!(Some(body.bytes), last.request_body);
 }

@@ -1,19 +1,24 @@
 //! The certificate authority whose leaves clients see: made here, or brought by whoever runs this.
 
+mod error;
+mod files;
+
 use std::fmt;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use aws_lc_rs::digest;
 use rcgen::{KeyPair, PublicKeyData};
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use tokio::sync::SetOnce;
 use traffic::{Host, Timestamp};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::oid_registry;
 
+pub use self::error::AuthorityError;
+use self::files::certificates_in;
+pub use self::files::{read_certificates, read_key};
+pub(super) use self::files::{read_file, refuse_exposed};
 use super::certificate::{distinguished_name, parse, sha256, timestamp};
 use super::chain::{self, ChainFault, Link};
 use super::constraints::{Constraints, Subtree};
@@ -33,9 +38,6 @@ const BACK_DATED_SECONDS: i64 = 3_600;
 pub(crate) const COMMON_NAME_CHARS_MAX: usize = 64;
 /// Longest name of an organization (the same, ub-organization-name).
 const ORGANIZATION_CHARS_MAX: usize = 64;
-/// A file of certificates or of a key is some kilobytes; this guards against a wrong path.
-const FILE_BYTES_MAX: u64 = 1 << 20;
-
 /// A certificate and its key, able to sign leaves.
 pub struct Authority {
     /// The authority first, then what it was issued by, in order.
@@ -80,100 +82,6 @@ pub struct CrossSigning {
     pub path_length: u8,
     /// The hosts that it can sign for; as many as who signs it if there are none.
     pub only: Vec<Subtree>,
-}
-
-/// Why there is no authority.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthorityError {
-    /// A file could not be read.
-    #[error("cannot read {path}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        source: std::io::Error,
-    },
-    /// Others than the owner can read the key.
-    #[error("the key {path} can be read by others (mode {mode:o}); run: chmod 600 '{path}'")]
-    KeyExposed {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// There is no certificate in the bytes.
-    #[error("there is no certificate in it, neither PEM (-----BEGIN CERTIFICATE-----) nor DER")]
-    NoCertificate,
-    /// The certificate is broken.
-    #[error("certificate {position} of the chain cannot be read")]
-    BadCertificate {
-        /// Counted from 1.
-        position: usize,
-    },
-    /// There is no private key in the bytes.
-    #[error("there is no private key in it, neither PEM (-----BEGIN PRIVATE KEY-----) nor DER")]
-    NoKey,
-    /// The key is protected by a passphrase.
-    #[error("the key is encrypted; decrypt it first: openssl pkey -in KEY -out DECRYPTED")]
-    EncryptedKey,
-    /// The key is broken, or of a kind that cannot be used.
-    #[error(
-        "the key cannot be used; RSA (2048 bits and more), ECDSA (P-256, P-384, P-521) and \
-         Ed25519 keys can"
-    )]
-    BadKey,
-    /// The certificate is not one of an authority.
-    #[error("{subject} is not an authority: {reason}")]
-    NotAnAuthority {
-        /// Whose certificate it is.
-        subject: String,
-        /// What is missing.
-        reason: &'static str,
-    },
-    /// Key and certificate do not belong together.
-    #[error("the key does not belong to the certificate of {subject}")]
-    KeyMismatch {
-        /// Whose certificate it is.
-        subject: String,
-    },
-    /// The common name is longer than a certificate can hold, or empty.
-    #[error("the common name must have 1 to {COMMON_NAME_CHARS_MAX} characters")]
-    BadCommonName,
-    /// The same of the organization.
-    #[error("the name of an organization must have 1 to {ORGANIZATION_CHARS_MAX} characters")]
-    BadOrganization,
-    /// It would be valid for too long, or not at all.
-    #[error("an authority is valid for 1 to {LIFETIME_DAYS_MAX} days")]
-    BadLifetime,
-    /// The one that is to sign another allows no more authorities below it.
-    #[error(
-        "{subject} allows {allowed} authorities between it and a leaf; signing this one takes \
-         {wanted}"
-    )]
-    PathTooLong {
-        /// Who was to sign.
-        subject: String,
-        /// What its path length, and those above it, leave.
-        allowed: u32,
-        /// The one that is signed, and those that it may sign.
-        wanted: u32,
-    },
-    /// The one that is to sign another has the same key.
-    #[error("the request was made with the key of {subject}: nobody can vouch for themselves")]
-    OwnRequest {
-        /// Who was to sign.
-        subject: String,
-    },
-    /// The time of who is to sign is over.
-    #[error("{subject} has expired")]
-    Expired {
-        /// Who was to sign.
-        subject: String,
-    },
-    /// Making or using the key failed.
-    #[error("cannot make the certificate authority")]
-    Generate(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl Authority {
@@ -594,35 +502,6 @@ fn days_after(now: Timestamp, days: u32) -> Timestamp {
     Timestamp(now.0.saturating_add(lifetime))
 }
 
-/// Reads the certificates of a file: PEM, or one in DER.
-pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
-    certificates_in(&read_file(path, |_| Ok(()))?)
-}
-
-/// Reads the file of a key. One that others than its owner can read is refused.
-pub fn read_key(path: &Path) -> Result<Vec<u8>, AuthorityError> {
-    read_file(path, |file| refuse_exposed(file, path))
-}
-
-/// The certificates in bytes: PEM, or one in DER.
-fn certificates_in(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
-    let in_pem: Vec<_> = CertificateDer::pem_slice_iter(bytes)
-        .enumerate()
-        .map(|(index, certificate)| {
-            let position = index + 1;
-            certificate.map_err(|_error| AuthorityError::BadCertificate { position })
-        })
-        .collect::<Result<_, _>>()?;
-    if !in_pem.is_empty() {
-        return Ok(in_pem);
-    }
-    let der = CertificateDer::from(bytes.to_vec());
-    match parse(&der) {
-        Some(_) => Ok(vec![der]),
-        None => Err(AuthorityError::NoCertificate),
-    }
-}
-
 fn belongs(key: &KeyPair, certificate: &X509Certificate<'_>) -> bool {
     certificate.public_key().subject_public_key.data.as_ref() == key.der_bytes()
 }
@@ -659,45 +538,6 @@ fn subject_key_id(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
             ParsedExtension::SubjectKeyIdentifier(identifier) => Some(identifier.0.to_vec()),
             _ => None,
         })
-}
-
-pub(super) fn read_file(
-    path: &Path,
-    check: impl FnOnce(&std::fs::File) -> Result<(), AuthorityError>,
-) -> Result<Vec<u8>, AuthorityError> {
-    let failed = |source| AuthorityError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let file = std::fs::File::open(path).map_err(failed)?;
-    check(&file)?;
-    let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    Ok(bytes)
-}
-
-/// Looks at the file that is open, not at the path: the path may lead elsewhere by now.
-#[cfg(unix)]
-pub(super) fn refuse_exposed(file: &std::fs::File, path: &Path) -> Result<(), AuthorityError> {
-    use std::os::unix::fs::MetadataExt;
-
-    let metadata = file.metadata().map_err(|source| AuthorityError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let mode = metadata.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        let path = path.to_owned();
-        return Err(AuthorityError::KeyExposed { path, mode });
-    }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-pub(super) fn refuse_exposed(_file: &std::fs::File, _path: &Path) -> Result<(), AuthorityError> {
-    Ok(())
 }
 
 #[cfg(test)]

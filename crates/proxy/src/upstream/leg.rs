@@ -14,8 +14,9 @@ use traffic::rules::private::Reach;
 use traffic::secret::Secret;
 use traffic::{Failure, FailureKind, Scheme, Side, Stage, Target};
 
+use super::connect::server_name;
 use super::dial::Dialer;
-use super::{Asker, http_connect, server_name, socks5};
+use super::{Asker, http_connect, socks5};
 use crate::config::{ProxyScheme, Timeouts, UpstreamProxy};
 use crate::error;
 use crate::hops::{Hops, Pseudonym};

@@ -24,6 +24,7 @@ mod retention;
 mod run;
 mod serve;
 mod service;
+mod session_authority;
 mod sessions;
 mod site;
 mod squid;

@@ -22,7 +22,7 @@ pub(crate) fn to_json(recorder: &Recorder) -> Value {
             "segments": spooled.segments,
             "damaged": spooled.damaged,
         },
-        "last_error": trouble.map(|trouble| trouble.to_string()),
+        "last_error": trouble.map(|trouble| trouble.in_one_line()),
     })
 }
 

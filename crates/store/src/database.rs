@@ -193,6 +193,11 @@ fn prepare(connection: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Marks a database as ours.
+pub(crate) fn mark(connection: &Connection) -> Result<(), StoreError> {
+    Ok(connection.pragma_update(None, "application_id", APPLICATION_ID)?)
+}
+
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     if check_known(connection)? == MIGRATIONS.len() {
         return Ok(());
@@ -200,7 +205,7 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     // Two processes may come here at once: the lock is taken before looking again.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let applied = check_known(&transaction)?;
-    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    mark(&transaction)?;
     transaction.execute_batch(
         "CREATE TABLE IF NOT EXISTS schema_migrations (
            number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at INTEGER NOT NULL

@@ -89,6 +89,19 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// The error with its causes, in one line.
+    #[must_use]
+    pub fn in_one_line(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        text.replace(['\n', '\r'], " ")
+    }
+
     /// Whether a later try may succeed although nothing about the data changed.
     pub(crate) fn is_trouble_of_the_place(&self) -> bool {
         match self {
@@ -153,16 +166,4 @@ impl From<rusqlite::Error> for StoreError {
             },
         }
     }
-}
-
-/// An error with its causes.
-pub(crate) fn in_one_line(error: &StoreError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text.replace(['\n', '\r'], " ")
 }

@@ -37,7 +37,6 @@ use self::assemble::Assembler;
 use self::detour::Detour;
 use self::queue::{Item, Queue, Taken, Trouble};
 use self::rows::Rows;
-use crate::error::in_one_line;
 use crate::limits::{OPEN_BODY_BYTES_MAX, RETRY_PAUSE_MAX, RETRY_PAUSE_MIN, SPOOL_OPEN_BYTES_MAX};
 use crate::recorder::Losses;
 use crate::spool::Spool;
@@ -73,7 +72,7 @@ pub(crate) fn write_queue(
             dropped,
             ticket,
         } = taken;
-        let is_idle = items.is_empty() && writer.trouble().is_none();
+        let is_idle = items.is_empty() && !writer.is_on_detour();
         for (run, losses) in dropped {
             writer.assembler.note_dropped_bodies(run, losses);
         }
@@ -81,15 +80,17 @@ pub(crate) fn write_queue(
             writer.assemble(item);
         }
         empty = items;
-        if !is_idle {
-            let lost = writer.store(queue).unwrap_or_else(|error| {
-                error!(%error, "a batch of flows could not be stored");
-                outcome = Err(error);
-                writer.ends.clear();
-                writer.assembler.give_up()
-            });
-            queue.settle(ticket, lost, writer.trouble());
-        }
+        let stored = match is_idle {
+            true => Ok(Losses::default()),
+            false => writer.store(queue),
+        };
+        let lost = stored.unwrap_or_else(|error| {
+            error!(%error, "a batch of flows could not be stored");
+            outcome = Err(error);
+            writer.ends.clear();
+            writer.assembler.give_up()
+        });
+        queue.settle(ticket, lost, writer.trouble());
         if let Some(detour) = &mut writer.detour {
             detour.merge_some();
         }
@@ -140,7 +141,11 @@ impl<'c> Writer<'c> {
         self.detour.as_ref().and_then(Detour::patience)
     }
 
-    /// Why what was stored last is not in the database.
+    fn is_on_detour(&self) -> bool {
+        self.detour.as_ref().is_some_and(Detour::is_taken)
+    }
+
+    /// Why something is not in the database.
     fn trouble(&self) -> Option<Trouble> {
         self.detour.as_ref().and_then(Detour::trouble)
     }
@@ -200,8 +205,10 @@ impl<'c> Writer<'c> {
 
     /// All is stored, if need be beside the database: merges what is there, if that goes.
     fn end(&mut self) {
-        let is_taken = self.detour.as_ref().is_some_and(Detour::is_taken);
-        let stored = if is_taken { self.store_once() } else { Ok(()) };
+        let stored = match self.is_on_detour() {
+            true => self.store_once(),
+            false => Ok(()),
+        };
         let Some(detour) = &mut self.detour else {
             return;
         };
@@ -219,6 +226,9 @@ impl<'c> Writer<'c> {
 
     fn store_once(&mut self) -> Result<(), StoreError> {
         self.rows.begin()?;
+        if self.is_on_detour() {
+            self.rows.try_to_write()?;
+        }
         let new_rows = self.store_flows()?;
         let moves = self.assembler.held_bytes() > OPEN_BODY_BYTES_MAX;
         if moves {
@@ -310,7 +320,7 @@ fn trouble(error: &StoreError) -> Trouble {
     match error {
         StoreError::Locked => Trouble::Locked,
         StoreError::DiskFull => Trouble::DiskFull,
-        _ => Trouble::Other(in_one_line(error)),
+        _ => Trouble::Other(error.in_one_line()),
     }
 }
 

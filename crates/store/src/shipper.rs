@@ -21,7 +21,6 @@ use traffic::Timestamp;
 use self::cursor::Outbox;
 pub(crate) use self::cursor::{count_waiting, read_gaps};
 use self::lease::Lease;
-use crate::error::in_one_line;
 use crate::limits::{
     SHIP_FLOWS_MAX, SHIP_PAUSE, SHIP_RETRY_PAUSE_MAX, SHIP_RETRY_PAUSE_MIN, SHIP_RUNS_MAX,
     SHIP_STATUS_PAUSE,
@@ -393,7 +392,7 @@ impl Copier<'_> {
     /// Tells what went wrong. The connection is not used again.
     fn note(&mut self, error: &StoreError) {
         self.archive = None;
-        let text = in_one_line(error);
+        let text = error.in_one_line();
         let before = self.shared.state.lock().status.last_error.clone();
         let is_new = before.is_none_or(|(_, before)| before != text);
         let was_failing = self.shared.state.lock().status.state == ShipperState::Failing;

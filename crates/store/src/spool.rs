@@ -73,6 +73,11 @@ impl Spool {
         SegmentWriter::create(&self.folder)
     }
 
+    /// Whether anything may be stored there.
+    pub(crate) fn is_allowed(&self) -> bool {
+        self.bytes_max > 0
+    }
+
     /// Whether so many bytes more fit.
     pub(crate) fn has_room(&self, bytes: u64) -> bool {
         self.usage().bytes.saturating_add(bytes) <= self.bytes_max

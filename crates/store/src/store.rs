@@ -39,7 +39,7 @@ pub struct StoreOptions {
     /// Events that may wait for the writer.
     pub queue_events_max: usize,
     /// Bytes that flows may take in the folder `spool` beside the file while that cannot be written; 0:
-    /// they wait in the queue only.
+    /// they wait in the queue only. What is there already is merged all the same.
     pub spool_bytes_max: u64,
 }
 
@@ -85,7 +85,7 @@ impl Store {
             redaction: options.redaction,
             interpreter: Interpreter::new(options.llm_hosts),
             rules: Arc::new(options.capture),
-            spool: (options.spool_bytes_max > 0).then(|| Arc::clone(&spool)),
+            spool: Some(Arc::clone(&spool)),
         };
         let writer = thread::Builder::new()
             .name("oriel-store".to_owned())

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tracing::{info, warn};
 
-use super::Orders;
 use super::assemble::{Assembler, Flow, RunFlows};
 use super::queue::Trouble;
 use super::rows::Rows;
+use super::{Orders, trouble};
 use crate::limits::{
     CLOSE_TIMEOUT, SEGMENT_BYTES_MAX, SPOOL_AFTER, SPOOL_BUSY_TIMEOUT, SPOOL_CONTENT_BYTES_MAX,
     SPOOL_RETRY_PAUSE,
@@ -29,8 +29,9 @@ pub(crate) struct Detour<'c> {
     orders: &'c Orders,
     taken: Option<Taken>,
     merge: Option<Merge<'c>>,
-    /// When the spool is merged on, after the database was locked.
+    /// When the spool is merged on, after that did not go, and why it did not.
     merge_at: Instant,
+    merge_trouble: Option<Trouble>,
 }
 
 /// It is under way.
@@ -51,7 +52,9 @@ impl<'c> Detour<'c> {
         spool: &'c Spool,
         orders: &'c Orders,
     ) -> Result<Self, StoreError> {
-        connection.busy_timeout(SPOOL_AFTER)?;
+        if spool.is_allowed() {
+            connection.busy_timeout(SPOOL_AFTER)?;
+        }
         Ok(Self {
             connection,
             spool,
@@ -59,6 +62,7 @@ impl<'c> Detour<'c> {
             taken: None,
             merge: Some(Merge::new(spool)),
             merge_at: instant(),
+            merge_trouble: None,
         })
     }
 
@@ -82,19 +86,28 @@ impl<'c> Detour<'c> {
         Some(at.saturating_duration_since(instant()))
     }
 
+    /// Why something is in the spool.
     pub(crate) fn trouble(&self) -> Option<Trouble> {
-        self.taken.as_ref().map(|taken| taken.trouble.clone())
+        let taken = self.taken.as_ref().map(|taken| &taken.trouble);
+        taken.or(self.merge_trouble.as_ref()).cloned()
     }
 
     /// The database cannot be written.
     pub(crate) fn begin(&mut self, error: &StoreError, trouble: Trouble) {
+        if !self.spool.is_allowed() {
+            return;
+        }
         let try_at = instant() + SPOOL_RETRY_PAUSE;
         if let Some(taken) = &mut self.taken {
             taken.trouble = trouble;
             taken.try_at = try_at;
             return;
         }
-        warn!(%error, "the database cannot be written now: flows go to the spool");
+        let why = error.in_one_line();
+        warn!(
+            why,
+            "the database cannot be written now: flows go to the spool"
+        );
         self.wait_at_most(SPOOL_BUSY_TIMEOUT);
         self.taken = Some(Taken {
             trouble,
@@ -128,7 +141,7 @@ impl<'c> Detour<'c> {
         ends: &mut Vec<(RunId, EndRun)>,
     ) -> Result<(), StoreError> {
         let Some(taken) = &mut self.taken else {
-            return Ok(());
+            return Err(StoreError::SpoolFull);
         };
         let stored = loop {
             let mut content = Content::of(assembler, ends);
@@ -148,36 +161,47 @@ impl<'c> Detour<'c> {
         if let Err(error) = &stored
             && !taken.told
         {
-            warn!(%error, "the spool cannot be written either: flows wait in memory");
+            let why = error.in_one_line();
+            warn!(
+                why,
+                "the spool cannot be written either: flows wait in memory"
+            );
         }
         taken.told = stored.is_err();
         stored
     }
 
-    /// Merges a part of what is in the spool, if the database can be written.
+    /// Merges a part of what is in the spool, if the database can be written and it is time to.
     pub(crate) fn merge_some(&mut self) {
-        if self.taken.is_some() || self.merge_at > instant() {
-            return;
-        }
-        let Some(merge) = &mut self.merge else {
-            return;
-        };
-        match merge.step() {
-            Ok(true) => {}
-            Ok(false) => self.merge = None,
-            Err(error) => {
-                tracing::debug!(%error, "what is in the spool stays there for now");
-                self.merge_at = instant() + SPOOL_RETRY_PAUSE;
-            }
+        if self.taken.is_none() && self.merge_at <= instant() {
+            self.merge_step();
         }
     }
 
-    /// Merges all that is in the spool, as far as the time to close allows.
+    /// Merges all that is in the spool, as far as it goes and the time to close allows.
     pub(crate) fn merge_all(&mut self) {
         let deadline = instant() + CLOSE_TIMEOUT;
-        while self.merge.is_some() && instant() < deadline {
-            std::thread::sleep(self.merge_at.saturating_duration_since(instant()));
-            self.merge_some();
+        while instant() < deadline && self.merge_step() {}
+    }
+
+    /// Answers whether to go on.
+    fn merge_step(&mut self) -> bool {
+        let Some(merge) = &mut self.merge else {
+            return false;
+        };
+        let merged = merge.step();
+        self.merge_trouble = merged.as_ref().err().map(trouble);
+        match merged {
+            Ok(true) => true,
+            Ok(false) => {
+                self.merge = None;
+                false
+            }
+            Err(error) => {
+                tracing::debug!(%error, "what is in the spool stays there for now");
+                self.merge_at = instant() + SPOOL_RETRY_PAUSE;
+                false
+            }
         }
     }
 }
@@ -187,16 +211,21 @@ impl Taken {
         if !spool.has_room(content.bytes()) {
             return Err(StoreError::SpoolFull);
         }
-        let segment = match &mut self.segment {
-            Some(segment) if segment.bytes() < SEGMENT_BYTES_MAX => segment,
-            place => place.insert(spool.begin().map_err(not_writable)?),
-        };
-        let appended = segment.append(content).map_err(not_writable);
-        if appended.is_err() {
-            // It ends where it is whole.
-            self.segment = None;
+        if let Some(segment) = &mut self.segment
+            && segment.bytes() < SEGMENT_BYTES_MAX
+            && segment.append(content).is_ok()
+        {
+            return Ok(());
         }
-        appended
+        // It is large enough, or as large as the system allows, or the disk is full.
+        self.segment = None;
+        let mut segment = spool.begin().map_err(not_writable)?;
+        if let Err(error) = segment.append(content) {
+            segment.discard();
+            return Err(not_writable(error));
+        }
+        self.segment = Some(segment);
+        Ok(())
     }
 }
 

@@ -18,7 +18,7 @@ use super::trace_id::TraceBits;
 use crate::detail::{Field, put_bytes, put_number, put_time};
 use crate::limits::REJOINED_BODY_BYTES_MAX;
 use crate::row_number::first_row_at;
-use crate::{EndRun, Message, RunId, StoreError};
+use crate::{EndRun, Message, RunId, StoreError, database};
 
 /// Columns that are known when a flow starts, in the order in which they are bound.
 const FIRST_COLUMNS: [&str; 7] = [
@@ -112,6 +112,11 @@ impl<'c> Rows<'c> {
         self.data_version = data_version;
         self.arrivals.clear();
         Ok(())
+    }
+
+    /// Writes a page as it is: a batch with nothing in it would succeed on a full disk.
+    pub(crate) fn try_to_write(&self) -> Result<(), StoreError> {
+        database::mark(self.connection)
     }
 
     /// Makes a batch durable.

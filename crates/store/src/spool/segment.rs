@@ -34,6 +34,7 @@ pub(super) const DAMAGED: &str = "damaged";
 #[derive(Debug)]
 pub(crate) struct SegmentWriter {
     file: File,
+    path: PathBuf,
     bytes: u64,
 }
 
@@ -59,21 +60,36 @@ pub(crate) enum Next {
 impl SegmentWriter {
     /// Begins a file in a folder, for the owner only. Their names are in the order of time.
     pub(crate) fn create(folder: &Path) -> io::Result<Self> {
-        let path = folder.join(Uuid::now_v7().to_string());
-        let new = path.with_extension(NEW);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&new)?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        file.write_all(MAGIC)?;
+        let name = folder.join(Uuid::now_v7().to_string());
         // Nobody who reads finds it before it is locked.
-        fs::rename(new, path.with_extension(SEGMENT))?;
-        Ok(Self {
-            file,
+        let mut new = Self {
+            path: name.with_extension(NEW),
+            file: OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(name.with_extension(NEW))?,
             bytes: len(MAGIC),
-        })
+        };
+        let path = name.with_extension(SEGMENT);
+        let begun = flock(&new.file, FlockOperation::NonBlockingLockExclusive)
+            .map_err(io::Error::from)
+            .and_then(|()| new.file.write_all(MAGIC))
+            .and_then(|()| fs::rename(&new.path, &path));
+        match begun {
+            Ok(()) => Ok(Self { path, ..new }),
+            Err(error) => {
+                new.discard();
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes it, with what is in it.
+    pub(crate) fn discard(self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::debug!(%error, "a file of the spool stays");
+        }
     }
 
     /// Writes a content, whole or not at all; a process that dies then leaves it behind.

@@ -114,6 +114,9 @@ pub(crate) const RESTART_DRAIN: Duration = Duration::from_secs(60 * 60);
 /// How often a running service removes what is old. Each time all flows are looked at, half a second for
 /// a million.
 pub(crate) const RETENTION_EVERY: Duration = Duration::from_secs(15 * 60);
+/// How long traffic waits for room in the record with `database.overflow = "block"`, each batch of what
+/// is seen by itself: long enough for a database that is looked after, and no client waits for ever.
+pub(crate) const OVERFLOW_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long the end of oriel waits for what is left to be copied to the archive: some ten thousand
 /// flows. What does not go in time goes with the next oriel on the same file.
 pub(crate) const ARCHIVE_STOP: Duration = Duration::from_secs(5);

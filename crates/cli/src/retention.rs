@@ -1,4 +1,4 @@
-//! Removes what is old while a service runs, as `[retention]` says: on a thread of its own, again and
+//! Removes what is old while a service runs, as `[retention]` and `database.local_keep` say: on a thread of its own, again and
 //! again, in small steps.
 
 use std::path::Path;
@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use store::{Keep, Remover, StoreError};
 use traffic::Timestamp;
 
+use crate::archive;
 use crate::clock::now;
 use crate::config::values::TagPeriod;
 use crate::limits::RETENTION_EVERY;
@@ -31,6 +32,8 @@ pub(crate) struct Rules {
     pub(crate) bodies: Option<Period>,
     pub(crate) max_size: Option<Size>,
     pub(crate) tags: Vec<TagPeriod>,
+    /// Those that the archive has.
+    pub(crate) archived: Option<Period>,
 }
 
 impl Rules {
@@ -40,6 +43,7 @@ impl Rules {
             bodies: settings.retention_keep_bodies.value,
             max_size: settings.retention_max_size.value,
             tags: settings.retention_tags.value.clone(),
+            archived: archive::of(settings).and(settings.local_keep.value),
         }
     }
 
@@ -53,6 +57,7 @@ impl Rules {
         Keep {
             flows_since: self.flows.map(since),
             bodies_since: self.bodies.map(since),
+            archived_since: self.archived.map(since),
             bytes_max: self.max_size.map(|size| size.0),
             tags: self.tags.iter().map(tag).collect(),
         }

@@ -24,8 +24,8 @@ use crate::config::project;
 use crate::config::proxy_variables::proxy_variables;
 use crate::config::read::{read_if_there, read_named};
 use crate::config::values::{
-    AdminListen, ArchiveChoice, AutoBypass, Listen, LogFormat, Login, PrivateReach, ProxyChoice,
-    ProxyLogin, Redact, SniMismatch, TagPeriod, TlsVersion, Unlisted,
+    AdminListen, ArchiveChoice, AutoBypass, Listen, LogFormat, Login, Overflow, PrivateReach,
+    ProxyChoice, ProxyLogin, Redact, SniMismatch, TagPeriod, TlsVersion, Unlisted,
 };
 use crate::environment::Environment;
 use crate::paths::Paths;
@@ -136,6 +136,9 @@ settings! { (paths, purpose)
     database.instance as instance: Option<String> = None;
     database.user as user: Option<String> = None;
     database.tags as tags: Vec<String> = Vec::new();
+    database.local_keep as local_keep: Option<Period> = None;
+    database.overflow as overflow: Overflow = Overflow::Drop;
+    database.spool_bytes_max as spool_bytes_max: Size = Size(store::limits::SPOOL_BYTES_MAX);
 
     log.level as log_level: String = purpose.log_level();
     log.format as log_format: LogFormat = LogFormat::Text;

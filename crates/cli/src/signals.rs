@@ -30,14 +30,7 @@ pub(crate) enum Came {
 impl Signals {
     pub(crate) fn listen() -> Result<Self, Problem> {
         let ignored = ignored_signals();
-        let listen = |kind: SignalKind| {
-            let bit = u32::try_from(kind.as_raw_value() - 1).unwrap_or_default();
-            if ignored >> bit & 1 == 1 {
-                return Ok(None);
-            }
-            let failed = |error| Problem::bug(format!("cannot listen for signals: {error}"));
-            signal(kind).map(Some).map_err(failed)
-        };
+        let listen = |kind| listen(kind, ignored);
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             quit: listen(SignalKind::quit())?,
@@ -59,6 +52,24 @@ impl Signals {
             () = next(&mut self.user_2) => Came::ForChild(Signal::USR2),
         }
     }
+}
+
+/// Has a write beyond a limit of file sizes (`ulimit -f`) fail as on a full disk, where the system would
+/// end the process (SIGXFSZ). It is not ignored but heard by nobody: commands that are started get the
+/// default back.
+pub(crate) fn survive_file_limits() -> Result<(), Problem> {
+    let kind = SignalKind::from_raw(Signal::XFSZ.as_raw());
+    listen(kind, ignored_signals()).map(drop)
+}
+
+/// Begins to listen for a signal that is not ignored.
+fn listen(kind: SignalKind, ignored: u64) -> Result<Option<unix::Signal>, Problem> {
+    let bit = u32::try_from(kind.as_raw_value() - 1).unwrap_or_default();
+    if ignored >> bit & 1 == 1 {
+        return Ok(None);
+    }
+    let failed = |error| Problem::bug(format!("cannot listen for signals: {error}"));
+    signal(kind).map(Some).map_err(failed)
 }
 
 async fn next(signal: &mut Option<unix::Signal>) {

@@ -28,11 +28,12 @@ use crate::clock::now;
 use crate::config::file::{self, ClientCertificate};
 use crate::config::layer::{Origin, Setting};
 use crate::config::values::{
-    AdminListen, AutoBypass, PrivateReach, SniMismatch, TlsVersion, Unlisted,
+    AdminListen, AutoBypass, Overflow, PrivateReach, SniMismatch, TlsVersion, Unlisted,
 };
 use crate::downloads::{self, Download};
 use crate::exit::Exit;
 use crate::gateways::{self, gateways};
+use crate::limits::OVERFLOW_WAIT_MAX;
 use crate::listeners::{listeners, refuse_exposure, upstreams};
 use crate::paths::database;
 use crate::port::port_in_use;
@@ -103,6 +104,7 @@ pub(crate) struct Recording {
 #[derive(Debug)]
 struct Relay {
     records: bool,
+    overflow: Overflow,
     recorder: OnceLock<Recorder>,
 }
 
@@ -113,8 +115,19 @@ impl Watcher for Relay {
                 warn_of(refused);
             }
         }
-        if let Some(recorder) = self.recorder.get() {
-            recorder.handle_events(events);
+        let Some(recorder) = self.recorder.get() else {
+            return;
+        };
+        match self.overflow {
+            Overflow::Drop => recorder.handle_events(events),
+            Overflow::Block => {
+                if let Err(events) = recorder.offer_events(events) {
+                    // It is asked for that traffic waits; the runtime goes on on another thread.
+                    tokio::task::block_in_place(|| {
+                        recorder.handle_events_within(events, OVERFLOW_WAIT_MAX);
+                    });
+                }
+            }
         }
     }
 
@@ -167,6 +180,7 @@ pub(crate) async fn start(settings: &Settings, plan: Plan) -> Result<Station, Pr
     config.own_addresses = own_addresses(admin.as_ref());
     let relay = Arc::new(Relay {
         records: store.is_some(),
+        overflow: settings.overflow.value,
         recorder: OnceLock::new(),
     });
     let watcher = Arc::clone(&relay) as Arc<dyn Watcher>;
@@ -366,6 +380,7 @@ fn open_store(settings: &Settings) -> Result<Option<Store>, Problem> {
     let options = StoreOptions {
         llm_hosts: patterns("capture.llm_hosts", &settings.llm_hosts)?,
         capture: capture_rules(settings)?,
+        spool_bytes_max: settings.spool_bytes_max.value.0,
         ..StoreOptions::new(settings.redact.value.into())
     };
     Store::open(&database(&settings.data_folder.value), options)

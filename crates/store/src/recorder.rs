@@ -52,6 +52,17 @@ impl Recorder {
         self.queue.push_events(self.run, events);
     }
 
+    /// Queues events if there is room for all of them, and gives them back otherwise.
+    pub fn offer_events(&self, events: Vec<Event>) -> Result<(), Vec<Event>> {
+        self.queue.offer_events(self.run, events)
+    }
+
+    /// Waits for room, at most so long, and then does as [`Self::handle_events`]: for a thread that may
+    /// wait.
+    pub fn handle_events_within(&self, events: Vec<Event>, patience: Duration) {
+        self.queue.push_events_within(self.run, events, patience);
+    }
+
     /// Waits until all that was queued before is durable, or was given up and counted.
     pub fn flush(&self, deadline: Duration) -> Result<(), StoreError> {
         self.queue.flush(deadline)

@@ -30,6 +30,8 @@ pub struct Keep {
     pub flows_since: Option<Timestamp>,
     /// Bodies of flows that started from then on.
     pub bodies_since: Option<Timestamp>,
+    /// Of the flows that every archive has, those that started from then on.
+    pub archived_since: Option<Timestamp>,
     /// Bytes that what is stored may take. Of more, the oldest bodies go first, then the oldest flows.
     pub bytes_max: Option<u64>,
     /// Of flows with these tags, those that started from then on, whatever the others say. A flow with
@@ -257,6 +259,9 @@ fn cut(connection: &Connection, keep: &Keep) -> Result<Cut, StoreError> {
     if let Some(bytes_max) = keep.bytes_max {
         heed_size(connection, bytes_max, &mut cut)?;
     }
+    if has_archive(connection)? {
+        cut.flows = cut.flows.max(row_of(keep.archived_since));
+    }
     // What an archive does not have as it is now stays; of an arrival that it has in part, all.
     for sql in [
         "SELECT min(first_id) FROM arrivals WHERE number > (SELECT min(arrival) FROM archives)",
@@ -269,6 +274,12 @@ fn cut(connection: &Connection, keep: &Keep) -> Result<Cut, StoreError> {
         }
     }
     Ok(cut)
+}
+
+fn has_archive(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT EXISTS (SELECT 1 FROM archives)", (), |row| {
+        row.get(0)
+    })
 }
 
 /// Moves the cut so far that what stays takes no more than so many bytes.

@@ -9,9 +9,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::values::{
-    AdminListen, ArchiveChoice, AutoBypass, KeepOrDrop, Listen, LogFormat, Login, PrivateReach,
-    ProxyChoice, ProxyLogin, Redact, SniMismatch, TagPeriod, TlsVersion, TokenFrom, Unlisted,
-    UpstreamUrl,
+    AdminListen, ArchiveChoice, AutoBypass, KeepOrDrop, Listen, LogFormat, Login, Overflow,
+    PrivateReach, ProxyChoice, ProxyLogin, Redact, SniMismatch, TagPeriod, TlsVersion, TokenFrom,
+    Unlisted, UpstreamUrl,
 };
 use crate::quantity::{Period, Size};
 
@@ -46,7 +46,7 @@ pub(crate) struct ConfigFile {
     /// Where it is kept.
     pub(crate) store: Store,
     pub(crate) retention: Retention,
-    /// The archive that it is copied to.
+    /// The archive that it is copied to, and what happens when nothing can be written.
     pub(crate) database: Database,
     /// oriel's own diagnostics.
     pub(crate) log: Log,
@@ -427,6 +427,14 @@ pub(crate) struct Database {
     pub(crate) user: Option<String>,
     /// Words to find its flows by.
     pub(crate) tags: Option<Vec<String>>,
+    /// How long flows that the archive has stay in the file of this machine.
+    #[schemars(with = "Option<String>")]
+    pub(crate) local_keep: Option<Period>,
+    /// What happens when there is no room for what is seen.
+    pub(crate) overflow: Option<Overflow>,
+    /// What flows may take beside the database while it cannot be written.
+    #[schemars(with = "Option<String>")]
+    pub(crate) spool_bytes_max: Option<Size>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]

@@ -113,6 +113,16 @@ pub(crate) enum KeepOrDrop {
     Drop,
 }
 
+/// What happens when neither the database nor the spool takes what is seen, and the queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Overflow {
+    /// It is dropped and counted.
+    Drop,
+    /// Traffic waits for a while first.
+    Block,
+}
+
 /// What happens to hosts on no list.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize, Serialize, JsonSchema,

@@ -160,7 +160,7 @@ fn everybodys_variable_is_for_a_service_only_and_no_password_is_shown() {
     assert!(!wrong.stderr.contains("secret"), "{}", wrong.stderr);
 }
 
-fn ask(admin: SocketAddr, path: &str) -> String {
+pub(crate) fn ask(admin: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(admin).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {admin}\r\n\r\n").unwrap();
     let mut answer = String::new();

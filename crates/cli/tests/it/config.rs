@@ -67,7 +67,7 @@ fn show_names_the_origin_of_each_value() {
     log.level           "debug"  [home]/.config/oriel/config.toml:2
     "#);
     let all = world.json(&["config", "show", "--effective", "--json"]);
-    assert_eq!(all["items"].as_array().unwrap().len(), 67);
+    assert_eq!(all["items"].as_array().unwrap().len(), 70);
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod endings;
 mod exchange;
 mod flows;
 mod gateways;
+mod outages;
 mod pages;
 mod pair;
 mod redaction;

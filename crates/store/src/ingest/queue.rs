@@ -36,6 +36,8 @@ pub(crate) struct Queue {
     arrived: Condvar,
     /// Wakes who waits for the writer.
     settled: Condvar,
+    /// Wakes who waits for room.
+    room: Condvar,
     bytes_max: usize,
     events_max: usize,
 }
@@ -88,15 +90,52 @@ impl Queue {
             state: Mutex::default(),
             arrived: Condvar::new(),
             settled: Condvar::new(),
+            room: Condvar::new(),
             bytes_max,
             events_max,
         }
     }
 
     /// Queues events, or what of them fits: first without body bytes, then not at all.
-    pub(crate) fn push_events(&self, run: RunId, mut events: Vec<Event>) {
-        let mut bytes = events_bytes(&events);
+    pub(crate) fn push_events(&self, run: RunId, events: Vec<Event>) {
+        let bytes = events_bytes(&events);
+        self.push_what_fits(self.state.lock(), run, events, bytes);
+    }
+
+    /// Queues events if all of them fit, and gives them back otherwise.
+    pub(crate) fn offer_events(&self, run: RunId, events: Vec<Event>) -> Result<(), Vec<Event>> {
+        let bytes = events_bytes(&events);
+        let state = self.state.lock();
+        if !self.has_room(&state, bytes, events.len()) {
+            return Err(events);
+        }
+        self.push_what_fits(state, run, events, bytes);
+        Ok(())
+    }
+
+    /// Waits until events fit, then queues them; after `patience` what of them fits.
+    pub(crate) fn push_events_within(&self, run: RunId, events: Vec<Event>, patience: Duration) {
+        let bytes = events_bytes(&events);
         let mut state = self.state.lock();
+        let waits =
+            |state: &mut State| !state.closing && !self.has_room(state, bytes, events.len());
+        self.room.wait_while_for(&mut state, waits, patience);
+        self.push_what_fits(state, run, events, bytes);
+    }
+
+    /// Whether so much fits; more than is ever allowed counts as fitting when there is nothing else.
+    fn has_room(&self, state: &State, bytes: usize, events: usize) -> bool {
+        state.events == 0
+            || (state.bytes + bytes <= self.bytes_max && state.events + events <= self.events_max)
+    }
+
+    fn push_what_fits(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        run: RunId,
+        mut events: Vec<Event>,
+        mut bytes: usize,
+    ) {
         if state.bytes + bytes > self.bytes_max {
             let dropped = drop_bodies(&mut events);
             state.note_dropped(run, dropped);
@@ -206,6 +245,7 @@ impl Queue {
         state.hurry = state.closing;
         state.bytes = 0;
         state.events = 0;
+        self.room.notify_all();
         Some(Taken {
             items: std::mem::replace(&mut state.items, empty),
             dropped: std::mem::take(&mut state.dropped),

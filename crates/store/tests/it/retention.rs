@@ -504,3 +504,40 @@ fn a_removal_that_is_ended_early_leaves_a_whole_record() {
     remover.remove(&keep, |_| false).unwrap();
     assert_whole(&place, 4..=5);
 }
+
+#[test]
+fn what_an_archive_has_goes_earlier_than_the_rest() {
+    let place = Place::new();
+    (1..=4).for_each(|flow| record(&place, flow));
+    let keep = Keep {
+        archived_since: Some(before(4)),
+        ..Keep::default()
+    };
+    let left = || {
+        let page = place.reader().flows(&Query::default()).unwrap();
+        let mut seqs: Vec<u64> = page.rows.iter().map(|row| row.id.seq).collect();
+        seqs.reverse();
+        seqs
+    };
+    let mut remover = Remover::open(&place.path()).unwrap();
+    remover.remove(&keep, |_| true).unwrap();
+    assert_eq!(left(), [1, 2, 3, 4], "there is no archive");
+
+    // One that has the first three, and not what has changed of the second.
+    let connection = Connection::open(place.path()).unwrap();
+    connection
+        .execute_batch(
+            "INSERT INTO archives (name, arrival, begun, begun_row, change, gap)
+             VALUES ('archive', (SELECT number FROM arrivals ORDER BY number LIMIT 1 OFFSET 2), 0, 0, 0, 0);
+             INSERT INTO flow_changes (flow) SELECT id FROM flows WHERE seq = 2",
+        )
+        .unwrap();
+    remover.remove(&keep, |_| true).unwrap();
+    assert_eq!(left(), [2, 3, 4]);
+    connection
+        .execute_batch("UPDATE archives SET change = (SELECT max(change) FROM flow_changes)")
+        .unwrap();
+    remover.remove(&keep, |_| true).unwrap();
+    assert_eq!(left(), [4]);
+    assert_whole(&place, [4].into_iter());
+}

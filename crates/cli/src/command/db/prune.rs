@@ -17,6 +17,7 @@ pub(crate) fn run(context: &Context, arguments: &DbPrune) -> Result<Exit, Proble
         bodies: arguments.bodies_older_than,
         max_size: arguments.max_size,
         tags: arguments.tags.clone(),
+        archived: None,
     };
     // Who names one of them means that one.
     let rules = match given == Rules::default() {

@@ -43,6 +43,9 @@ const FIXED: &[&str] = &[
     "database.instance",
     "database.user",
     "database.tags",
+    "database.local_keep",
+    "database.overflow",
+    "database.spool_bytes_max",
     "log.level",
     "log.format",
 ];

@@ -1,0 +1,348 @@
+//! The database cannot be written, or the service dies: what passes is not disturbed, and what was seen
+//! is kept or counted.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use serde_json::Value;
+
+use crate::archive::ask;
+use crate::site::Site;
+use crate::world::{Printed, Service, World};
+
+/// Flows that ended this long ago survive a kill, as docs/record.md says.
+const DURABLE: Duration = Duration::from_millis(200);
+/// Keeps files from growing beyond 1 MiB.
+const LIMITED: &str = "ulimit -f 2048; exec \"$0\" \"$@\"";
+/// A data folder of its own, on a file system of 4 MiB.
+const SMALL: &str =
+    "mkdir -p \"$DATA\" && mount -t tmpfs -o size=4m none \"$DATA\" && exec \"$0\" \"$@\"";
+
+fn data(world: &World) -> PathBuf {
+    world.path(".local/share/oriel")
+}
+
+fn serve_command(world: &World) -> Command {
+    world.serve_command(&["--admin", "127.0.0.1:0"])
+}
+
+/// The same command, started by others.
+fn through(starter: &[&str], command: &Command) -> Command {
+    let mut through = Command::new(starter[0]);
+    let variables = command.get_envs();
+    through
+        .args(&starter[1..])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_clear()
+        .envs(variables.filter_map(|(name, value)| Some((name, value?))))
+        .current_dir(command.get_current_dir().unwrap());
+    through
+}
+
+/// Keeps everybody from writing to the database as long as it is not dropped.
+fn lock(world: &World) -> Connection {
+    let connection = Connection::open(data(world).join("oriel.db")).unwrap();
+    connection.busy_timeout(Duration::from_secs(5)).unwrap();
+    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+    connection
+}
+
+/// Asks through the service; curl writes the status of each answer in a line.
+fn start_curl(service: &Service, arguments: &[&str]) -> Child {
+    let proxy = format!("http://{}", service.proxy);
+    Command::new("curl")
+        .args(["-sS", "--noproxy", "", "-x", &proxy, "-o", "/dev/null"])
+        .args(["-w", "%{http_code}\n"])
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn fetch(service: &Service, arguments: &[&str], times: usize) {
+    assert_answered(start_curl(service, arguments), times);
+}
+
+fn assert_answered(curl: Child, times: usize) {
+    let printed = Printed::of(curl.wait_with_output().unwrap());
+    let answered = printed.stdout.lines().filter(|line| line.starts_with('2'));
+    assert_eq!(answered.count(), times, "{}", printed.stderr);
+}
+
+fn store(admin: SocketAddr) -> Value {
+    let answer = ask(admin, "/status");
+    let status: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    status["store"].clone()
+}
+
+fn wait_for(service: &Service, what: impl Fn(&Value) -> bool) -> Value {
+    let mut looks = 0;
+    loop {
+        let store = store(service.admin.unwrap());
+        if what(&store) {
+            return store;
+        }
+        looks += 1;
+        assert!(looks < 3000, "{store}");
+        sleep(Duration::from_millis(10));
+    }
+}
+
+fn is_well(store: &Value) -> bool {
+    store["last_error"].is_null() && store["spool"]["segments"] == 0
+}
+
+/// Ids of all flows that are completed, each once.
+fn completed(world: &World) -> usize {
+    let found = world.json(&["flows", "--json", "--limit", "1000"]);
+    let rows = found["items"].as_array().unwrap();
+    let mut ids: Vec<&str> = rows
+        .iter()
+        .filter(|row| row["state"] == "completed")
+        .map(|row| row["id"].as_str().unwrap())
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), rows.len(), "{found}");
+    ids.len()
+}
+
+/// Flows in a database, and events that are missing.
+fn completed_and_lost(path: &Path) -> (i64, i64) {
+    Connection::open(path)
+        .unwrap()
+        .query_row(
+            "SELECT (SELECT count(*) FROM flows WHERE state = 'completed'),
+               (SELECT coalesce(sum(events), 0) FROM gaps)",
+            (),
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .unwrap()
+}
+
+/// A file with bytes that do not compress.
+fn noise(world: &World, bytes: usize) -> String {
+    let path = world.path("noise");
+    let script = format!("head -c {bytes} /dev/urandom > '{}'", path.display());
+    let made = Command::new("sh").args(["-c", &script]).status().unwrap();
+    assert!(made.success());
+    format!("@{}", path.display())
+}
+
+#[test]
+fn a_database_that_is_locked_delays_nothing_and_gets_every_flow_once() {
+    let world = World::new();
+    let site = Site::http(&world);
+    let mut service = Service::start(serve_command(&world));
+    let admin = service.admin.unwrap();
+    fetch(&service, &[&site.url("/bytes/1000?[1-10]")], 10);
+    let locked = lock(&world);
+    fetch(&service, &[&site.url("/bytes/1000?[11-60]")], 50);
+    let store = wait_for(&service, |store| {
+        store["spool"]["bytes"].as_u64() > Some(1000) && store["queued_events"] == 0
+    });
+    assert_eq!(
+        store["last_error"],
+        "the database is locked by another process"
+    );
+    let metrics = ask(admin, "/metrics");
+    for line in ["oriel_store_up 0", "oriel_store_spool_segments 1"] {
+        assert!(metrics.contains(&format!("\n{line}\n")), "{metrics}");
+    }
+    drop(locked);
+    let store = wait_for(&service, is_well);
+    assert_eq!(
+        (&store["lost_events"], &store["spool"]["bytes"]),
+        (&0.into(), &0.into())
+    );
+    assert!(ask(admin, "/metrics").contains("\noriel_store_up 1\n"));
+    assert_eq!(service.stop(), Some(0));
+    assert_eq!(completed(&world), 60);
+}
+
+#[test]
+fn a_service_that_is_killed_loses_nothing_that_ended_before() {
+    for is_locked in [false, true] {
+        let world = World::new();
+        let site = Site::http(&world);
+        let mut service = Service::start(serve_command(&world));
+        let locked = is_locked.then(|| lock(&world));
+        fetch(&service, &[&site.url("/bytes/1000?[1-20]")], 20);
+        if is_locked {
+            // It was given a second to be unlocked.
+            wait_for(&service, |store| !store["last_error"].is_null());
+            fetch(&service, &[&site.url("/bytes/1000?[21-40]")], 20);
+        }
+        sleep(DURABLE);
+        service.child.kill().unwrap();
+        service.child.wait().unwrap();
+        drop(locked);
+        // The next one takes over what is in the spool.
+        assert_eq!(world.oriel(&["run", "-q", "--", "true"]).code, Some(0));
+        assert_eq!(completed(&world), if is_locked { 40 } else { 20 });
+    }
+}
+
+#[test]
+fn files_that_may_not_grow_do_not_end_it_and_lose_nothing() {
+    let world = World::new();
+    let site = Site::http(&world);
+    let command = serve_command(&world);
+    let mut service = Service::start(through(&["sh", "-c", LIMITED], &command));
+    let body = noise(&world, 100_000);
+    for _ in 0..30 {
+        noise(&world, 100_000);
+        fetch(
+            &service,
+            &["--data-binary", &body, &site.url("/status/204")],
+            1,
+        );
+    }
+    let store = wait_for(&service, |store| {
+        store["spool"]["segments"].as_u64() > Some(1) && store["queued_events"] == 0
+    });
+    assert_eq!(store["lost_events"], 0, "{store}");
+    assert!(store["last_error"].is_string(), "{store}");
+    assert_eq!(service.stop(), Some(0));
+    assert_eq!(world.oriel(&["run", "-q", "--", "true"]).code, Some(0));
+    assert_eq!(completed(&world), 30);
+}
+
+#[test]
+fn a_full_disk_stops_no_traffic_and_what_is_lost_is_counted() {
+    let may = Command::new("unshare").args(["-Urm", "true"]).status();
+    if !may.is_ok_and(|status| status.success()) {
+        eprintln!("not tested: this takes a mount namespace");
+        return;
+    }
+    let world = World::new();
+    let site = Site::http(&world);
+    let mut command = serve_command(&world);
+    command.env("DATA", data(&world));
+    let unshared = ["unshare", "-Urm", "sh", "-c", SMALL];
+    let mut service = Service::start(through(&unshared, &command));
+    let body = noise(&world, 4_000_000);
+    for _ in 0..20 {
+        noise(&world, 4_000_000);
+        fetch(
+            &service,
+            &["--data-binary", &body, &site.url("/status/204")],
+            1,
+        );
+    }
+    // What fits into the memory waits there.
+    let full = wait_for(&service, |store| store["lost_events"].as_u64() > Some(0));
+    assert_eq!(full["last_error"], "the disk is full");
+    assert!(full["queued_bytes"].as_u64() <= Some(64 << 20), "{full}");
+
+    let pid = service.child.id().to_string();
+    let enter = ["nsenter", "-U", "-m", "--preserve-credentials", "-t", &pid];
+    let mut room = Command::new(enter[0]);
+    room.args(&enter[1..])
+        .args(["mount", "-o", "remount,size=300m"])
+        .arg(data(&world));
+    assert!(room.status().unwrap().success());
+    let well = wait_for(&service, is_well);
+    fetch(&service, &[&site.url("/bytes/1000?[1-5]")], 5);
+    // It takes some time to store what waited.
+    let mut kept = (0, 0);
+    for look in 0..100 {
+        let copy = world.path(&format!("copy{look}.db"));
+        let backup = world.command(&["db", "backup", "-q", "-o", copy.to_str().unwrap()]);
+        assert!(through(&enter, &backup).status().unwrap().success());
+        kept = completed_and_lost(&copy);
+        if kept.0 == 25 {
+            break;
+        }
+        sleep(DURABLE);
+    }
+    let spool = format!("/proc/{pid}/root{}/spool", data(&world).display());
+    assert_eq!(
+        std::fs::read_dir(spool).unwrap().count(),
+        0,
+        "tries leave nothing"
+    );
+    // Bodies were dropped, and no flow.
+    assert_eq!(kept, (25, well["lost_events"].as_i64().unwrap()));
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[test]
+fn what_finds_no_room_is_dropped_or_makes_traffic_wait_as_asked() {
+    for overflow in ["drop", "block"] {
+        let world = World::new();
+        let site = Site::http(&world);
+        let mut command = serve_command(&world);
+        command
+            .env("ORIEL_DATABASE_OVERFLOW", overflow)
+            .env("ORIEL_DATABASE_SPOOL_BYTES_MAX", "0");
+        let mut service = Service::start(command);
+        let locked = lock(&world);
+        let mut curl = start_curl(&service, &[&site.url("/bytes/4000000?[1-20]")]);
+        if overflow == "drop" {
+            assert_answered(curl, 20);
+            wait_for(&service, |store| {
+                store["lost_body_bytes"].as_u64() > Some(0)
+            });
+            drop(locked);
+            wait_for(&service, is_well);
+        } else {
+            wait_for(&service, |store| {
+                store["queued_bytes"].as_u64() > Some(60 << 20)
+            });
+            sleep(Duration::from_millis(500));
+            assert!(curl.try_wait().unwrap().is_none(), "it does not wait");
+            drop(locked);
+            assert_answered(curl, 20);
+            let store = wait_for(&service, |store| store["queued_events"] == 0);
+            assert_eq!(store["lost_events"], 0, "{store}");
+        }
+        assert!(!data(&world).join("spool").exists());
+        assert_eq!(service.stop(), Some(0));
+        assert_eq!(completed(&world), 20);
+    }
+}
+
+#[test]
+fn what_the_archive_has_leaves_the_machine_when_it_is_old() {
+    let world = World::new();
+    let site = Site::http(&world);
+    let archive = format!("sqlite:{}", world.path("team/archive.db").display());
+    let mut service = Service::start(serve_command(&world));
+    fetch(&service, &[&site.url("/bytes/1000?[1-3]")], 3);
+    assert_eq!(service.stop(), Some(0));
+
+    let serve = || {
+        let mut command = serve_command(&world);
+        command
+            .env("ORIEL_DATABASE_URL", &archive)
+            .env("ORIEL_DATABASE_LOCAL_KEEP", "1ms");
+        Service::start(command)
+    };
+    // It has none of them when this one begins, and all when the next does.
+    let mut service = serve();
+    wait_for(&service, |store| store["archive"]["copied_flows"] == 3);
+    assert_eq!(completed(&world), 3);
+    assert_eq!(service.stop(), Some(0));
+    let mut service = serve();
+    for _look in 0..1000 {
+        if completed(&world) == 0 {
+            break;
+        }
+        sleep(Duration::from_millis(20));
+    }
+    assert_eq!(completed(&world), 0);
+    assert_eq!(service.stop(), Some(0));
+    let there = world
+        .command(&["flows", "--json"])
+        .env("ORIEL_DATABASE_URL", &archive)
+        .output();
+    let there: Value = serde_json::from_str(&Printed::of(there.unwrap()).stdout).unwrap();
+    assert_eq!(there["total"], 3);
+}

@@ -91,6 +91,16 @@ pub(crate) fn open_in_memory(serialized: Option<&[u8]>) -> Result<Connection, St
     Ok(connection)
 }
 
+/// Opens an existing file for writing.
+pub(crate) fn open_existing(path: &Path) -> Result<Connection, StoreError> {
+    if !path.exists() {
+        return Err(StoreError::NotFound {
+            path: path.to_owned(),
+        });
+    }
+    open_for_writing(path)
+}
+
 /// Opens an existing file for reading.
 pub(crate) fn open_for_reading(path: &Path) -> Result<Connection, StoreError> {
     let exists = path

@@ -107,12 +107,7 @@ const REMOVABLE: &str = "id < ?1 AND state <> 'open' AND id NOT IN (SELECT flow 
 impl Remover {
     /// Opens an existing file.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        if !path.exists() {
-            return Err(StoreError::NotFound {
-                path: path.to_owned(),
-            });
-        }
-        let connection = database::open_for_writing(path)?;
+        let connection = database::open_existing(path)?;
         select::add_functions(&connection)?;
         connection.execute_batch("CREATE TEMP TABLE doomed (flow INTEGER PRIMARY KEY)")?;
         Ok(Self {

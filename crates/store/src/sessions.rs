@@ -16,12 +16,7 @@ pub struct SessionEditor {
 impl SessionEditor {
     /// Opens an existing database.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        if !path.exists() {
-            return Err(StoreError::NotFound {
-                path: path.to_owned(),
-            });
-        }
-        let connection = database::open_for_writing(path)?;
+        let connection = database::open_existing(path)?;
         Ok(Self { connection })
     }
 

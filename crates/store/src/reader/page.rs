@@ -178,7 +178,7 @@ fn count(
 ) -> Result<u64, StoreError> {
     let filter = query.filter.as_ref().map(Filter::expression);
     let is_filtered = filter.is_some_and(|filter| *filter != Expression::All(Vec::new()));
-    // The view looks at the place of each flow, which only a filter needs: a fifth of the time.
+    // The view looks at the place of each flow, which only a filter needs.
     let rows = if is_filtered { "flows_shown" } else { "flows" };
     let sql = format!("SELECT count(*) FROM {rows} WHERE {}", conditions.sql());
     let mut statement = connection.prepare_cached(&sql)?;

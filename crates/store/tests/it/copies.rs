@@ -10,15 +10,13 @@ use oriel_store::{
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
-use traffic::process::Ancestor;
-use traffic::secret::Secret;
 use traffic::wire::websocket::{Coding, Message as Sent, MessageKind, Observation};
 use traffic::{
     Action, ConnectionFacts, Event, Failure, FailureKind, FlowId, FlowKind, Head, ProcessCell,
-    ProcessInfo, Rerouted, Sender, Side, Stage, Streamed, Timestamp, Version,
+    Rerouted, Sender, Side, Stage, Streamed, Timestamp, Version,
 };
 
-use crate::script::{Place, START, Script, client, head, new_run, on_connections, upstream};
+use crate::script::{Place, START, Script, client, head, new_run, node, on_connections, upstream};
 
 /// All that there is, in looks of this many.
 pub(crate) fn records(path: &Path, limit: usize) -> Vec<FlowRecord> {
@@ -66,22 +64,7 @@ fn import(path: &Path, records: &[FlowRecord]) -> Imported {
 
 fn known_process() -> ProcessCell {
     let cell = ProcessCell::default();
-    cell.set(Ok(Arc::new(ProcessInfo {
-        pid: 4711,
-        parent_pid: Some(1),
-        exe_name: "node".to_owned(),
-        exe_path: Some("/usr/bin/node".to_owned()),
-        command_line: Secret::new(vec!["node".to_owned(), "a b".to_owned()]),
-        command_line_cut: false,
-        ancestors: vec![Ancestor {
-            pid: 1,
-            exe_name: "init".to_owned(),
-        }],
-        container: None,
-        uid: Some(1000),
-        started_at: None,
-        bundle_id: None,
-    })));
+    cell.set(Ok(node(&["node", "a b"])));
     cell
 }
 

@@ -4,17 +4,15 @@ use std::sync::Arc;
 
 use oriel_store::{FlowState, Message, Order, Query, SortKey};
 use proptest::prelude::*;
-use traffic::process::Ancestor;
 use traffic::rules::filter::Filter;
-use traffic::secret::Secret;
 use traffic::wire::client_hello::ClientHello;
 use traffic::wire::fingerprint;
 use traffic::{
     Action, AttributionError, ConnectionFacts, Event, Failure, FailureKind, FlowKind, ProcessCell,
-    ProcessInfo, Side, Stage, Timestamp,
+    Side, Stage, Timestamp,
 };
 
-use crate::script::{Place, START, Script, client, on_connections, upstream};
+use crate::script::{Place, START, Script, client, node, on_connections, upstream};
 
 #[test]
 fn a_flow_comes_back_whole() {
@@ -524,23 +522,7 @@ fn the_client_s_process_and_hello_come_back() {
     assert_eq!((before.ja3, before.ja4), (Some(ja3), Some(ja4.clone())));
 
     let secret = "sk-ant-api03-abcdefghijklmnopqrstuvwxyz0123456789";
-    let arguments = ["node", "--api-key", secret].map(str::to_owned);
-    known.set(Ok(Arc::new(ProcessInfo {
-        pid: 4711,
-        parent_pid: Some(1),
-        exe_name: "node".to_owned(),
-        exe_path: Some("/usr/bin/node".to_owned()),
-        command_line: Secret::new(arguments.to_vec()),
-        command_line_cut: false,
-        ancestors: vec![Ancestor {
-            pid: 1,
-            exe_name: "init".to_owned(),
-        }],
-        container: None,
-        uid: Some(1000),
-        started_at: None,
-        bundle_id: None,
-    })));
+    known.set(Ok(node(&["node", "--api-key", secret])));
     // Found after its flow was stored: it is written with what comes next.
     place.record(Script::new(2).events());
     let reader = place.reader();

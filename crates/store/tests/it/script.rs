@@ -8,10 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use oriel_store::{NewRun, Reader, Recorder, Redaction, RunId, RunKind, Store, StoreOptions};
 use tempfile::TempDir;
+use traffic::process::Ancestor;
+use traffic::secret::Secret;
 use traffic::{
     Action, BodySize, CertificateFacts, ConnectionFacts, ConnectionId, Event, Failure, FlowId,
-    FlowKind, FlowStarted, Front, Head, Outcome, Route, Scheme, Target, Timestamp, TlsFacts,
-    UpstreamFacts, Version,
+    FlowKind, FlowStarted, Front, Head, Outcome, ProcessInfo, Route, Scheme, Target, Timestamp,
+    TlsFacts, UpstreamFacts, Version,
 };
 
 /// 2026-03-02T09:00:00Z.
@@ -273,4 +275,25 @@ fn tls(certificate: Option<CertificateFacts>) -> TlsFacts {
         certificate,
         danger_unverified: false,
     }
+}
+
+/// A program that was started by `init`.
+pub(crate) fn node(command_line: &[&str]) -> Arc<ProcessInfo> {
+    let command_line = command_line.iter().map(|&word| word.to_owned());
+    Arc::new(ProcessInfo {
+        pid: 4711,
+        parent_pid: Some(1),
+        exe_name: "node".to_owned(),
+        exe_path: Some("/usr/bin/node".to_owned()),
+        command_line: Secret::new(command_line.collect()),
+        command_line_cut: false,
+        ancestors: vec![Ancestor {
+            pid: 1,
+            exe_name: "init".to_owned(),
+        }],
+        container: None,
+        uid: Some(1000),
+        started_at: None,
+        bundle_id: None,
+    })
 }

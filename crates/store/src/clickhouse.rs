@@ -67,7 +67,7 @@ impl Archive for ClickHouseArchive {
         let size: Size = self.server.one(
             "SELECT version() AS version, (SELECT coalesce(sum(bytes_on_disk), 0) FROM system.parts
                WHERE active AND database = currentDatabase()
-                 AND table IN ('runs', 'flows', 'messages', 'gaps')) AS bytes",
+                 AND replaceRegexpOne(table, '_local$', '') IN ('runs', 'flows', 'messages', 'gaps')) AS bytes",
             &[],
         )?;
         let counts = match schema {

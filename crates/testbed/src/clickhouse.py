@@ -18,7 +18,17 @@ from chdb import session
 
 USER, PASSWORD, FOLDER, PORT = sys.argv[1:]
 SLOW = 0.0
-ENGINE = session.Session(os.path.join(FOLDER, "data"))
+# A cluster of one server, this one: it is asked without a connection.
+CONFIG = """<clickhouse>
+  <tcp_port>9000</tcp_port>
+  <remote_servers><fleet><shard><replica>
+    <host>127.0.0.1</host><port>9000</port>
+  </replica></shard></fleet></remote_servers>
+</clickhouse>
+"""
+with open(os.path.join(FOLDER, "config.xml"), "w") as config:
+    config.write(CONFIG)
+ENGINE = session.Session(f"{FOLDER}/data?config-file={FOLDER}/config.xml")
 LOCK = threading.Lock()
 # Rows that come with an INSERT: the engine reads them from a file in the place of a request.
 ROWS = re.compile(r"FROM input\('((?:[^'\\]|\\.)*)'\) FORMAT JSONEachRow$")

@@ -1,5 +1,7 @@
 //! A throw-away ClickHouse: the engine of the real one (the Python package `chdb`) behind its HTTP
 //! interface, on loopback. It ends with its owner, however that ends.
+//!
+//! It is a cluster named `fleet`, whose one shard it is. There is nobody to replicate to.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};

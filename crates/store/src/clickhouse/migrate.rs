@@ -52,6 +52,7 @@ pub(super) fn migrate(server: &Server) -> Result<Migrated, StoreError> {
     if from == known() {
         return Ok(Migrated { from, to: from });
     }
+    refuse_cluster(server)?;
     let steps = format!(
         "CREATE TABLE IF NOT EXISTS oriel_migrations {STEPS} ENGINE = ReplacingMergeTree ORDER BY number"
     );
@@ -74,6 +75,28 @@ pub(super) fn migrate(server: &Server) -> Result<Migrated, StoreError> {
         )?;
     }
     Ok(Migrated { from, to: known() })
+}
+
+/// The tables of a cluster have a schema of their own, which who looks after it applies.
+fn refuse_cluster(server: &Server) -> Result<(), StoreError> {
+    #[derive(Deserialize)]
+    struct Count {
+        count: u64,
+    }
+    let Count { count } = server.one(
+        "SELECT count() AS count FROM system.tables
+         WHERE database = currentDatabase() AND name = 'flows' AND engine = 'Distributed'",
+        &[],
+    )?;
+    match count {
+        0 => Ok(()),
+        _ => Err(StoreError::Unavailable {
+            place: server.place().to_owned(),
+            source: "its tables are those of a cluster and of an older oriel; run what \
+                     `oriel db schema clickhouse --cluster NAME` prints"
+                .into(),
+        }),
+    }
 }
 
 /// How many steps this program knows.

@@ -145,6 +145,8 @@ impl Server {
             // A batch of imported flows may be of many days.
             ("max_partitions_per_insert_block", "0"),
             ("async_insert", "0"),
+            // On a cluster, the shards have the rows when this returns.
+            ("distributed_foreground_insert", "1"),
         ];
         self.send(&settings, &[], rows).map(drop)
     }

@@ -6,6 +6,7 @@ use oriel_store::{
     Archive, ArchiveBatch, ClickHouseArchive, FlowRef, Location, Marker, Message, Migrated, Reader,
     StoreError, clickhouse_reader_role, clickhouse_schema,
 };
+use regex::Regex;
 use testbed::clickhouse::ClickHouse;
 
 use super::words::Spoken;
@@ -147,6 +148,75 @@ fn the_printed_schema_is_taken_and_leaves_nothing_to_do() {
             .query("SELECT formatQuery('GRANT SELECTED ON x')")
             .is_err()
     );
+}
+
+/// Makes the tables of a cluster. There is nobody to replicate to: those of a shard are plain ones.
+fn make_cluster(server: &ClickHouse) {
+    let printed = clickhouse_schema(Some("fleet")).replace(" ON CLUSTER 'fleet'", "");
+    let replicated = Regex::new(r"ReplicatedReplacingMergeTree\('[^']*', '[^']*'(, )?").unwrap();
+    let plain = replicated.replace_all(&printed, "ReplacingMergeTree(");
+    for statement in plain.split_inclusive(";\n") {
+        if !statement.trim().is_empty() {
+            server.query(statement).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_cluster_gives_the_same_answers() {
+    let server = server();
+    make_cluster(&server);
+    let url = server.url("default");
+    let mut archive = ClickHouseArchive::connect(&url).unwrap();
+    assert_eq!(archive.migrate().unwrap(), Migrated { from: 3, to: 3 });
+    let original = Original::new();
+    original.copy_to(&mut archive);
+    original.copy_to(&mut archive);
+    let reader = Reader::open_at(&Location::ClickHouse(url)).unwrap();
+    settle(&reader, 67);
+    original.compare_runs(&reader);
+    original.compare_pages(&reader, 60);
+    original.compare_ids(&reader);
+    original.compare_records(&reader, 30);
+    original.compare_filters(&reader, 1);
+    let status = archive.status().unwrap();
+    assert_eq!(status.runs, 2);
+    assert!(status.bytes.unwrap() > 0);
+    let engine = "SELECT engine FROM system.tables WHERE name = 'flows'";
+    assert_eq!(server.query(engine).unwrap(), "Distributed\n");
+    // Who finds a step missing leaves it to whoever made the tables.
+    server
+        .query("ALTER TABLE oriel_migrations DELETE WHERE number = 3 SETTINGS mutations_sync = 1")
+        .unwrap();
+    let refused = archive.migrate().unwrap_err();
+    let StoreError::Unavailable { source, .. } = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(
+        source
+            .to_string()
+            .contains("db schema clickhouse --cluster")
+    );
+}
+
+#[test]
+fn words_are_found_in_a_cluster() {
+    let server = server();
+    make_cluster(&server);
+    let url = server.url("default");
+    let mut archive = ClickHouseArchive::connect(&url).unwrap();
+    let reader = Reader::open_at(&Location::ClickHouse(url)).unwrap();
+    Spoken::new().compare(&mut archive, &reader);
+}
+
+#[test]
+fn a_cluster_sums_up_the_same() {
+    let server = server();
+    make_cluster(&server);
+    let url = server.url("default");
+    let mut archive = ClickHouseArchive::connect(&url).unwrap();
+    let reader = Reader::open_at(&Location::ClickHouse(url)).unwrap();
+    sums::compare(&mut archive, &reader);
 }
 
 #[test]

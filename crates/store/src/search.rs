@@ -13,7 +13,7 @@ mod phrase;
 mod text;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, params_from_iter};
+use rusqlite::{Connection, params_from_iter};
 use traffic::rules::filter::{Filter, Words};
 
 pub use self::index::TextIndex;
@@ -21,13 +21,13 @@ pub(crate) use self::index::{attach, attach_once};
 pub use self::indexer::TextIndexer;
 use self::phrase::{Phrase, excerpt};
 pub(crate) use self::phrase::{Wanted, matching, wanted};
-use self::text::texts_of;
+use self::text::text_of;
 pub(crate) use self::text::words_of_flow;
 use crate::limits::{SEARCH_CANDIDATES_MAX, SEARCH_READ_MAX};
 use crate::reader::page::parse_places;
-use crate::reader::row::{ROW_COLUMNS, read_row};
+use crate::reader::records::Whole;
 use crate::reader::select::Conditions;
-use crate::{FlowRow, RunId, StoreError};
+use crate::{FlowRecord, FlowRow, RunId, StoreError};
 
 /// What is looked for.
 #[derive(Clone, Debug)]
@@ -144,9 +144,10 @@ pub(crate) fn find(connection: &Connection, search: &Search) -> Result<Hits, Sto
         conditions.add_filter(filter);
     }
     let sql = format!(
-        "SELECT {ROW_COLUMNS} FROM flows_shown WHERE id = ? AND {}",
+        "SELECT * FROM flows_shown WHERE id = ? AND {}",
         conditions.sql()
     );
+    let mut whole = Whole::new(connection);
     let mut flow = connection.prepare_cached(&sql)?;
     let mut candidates = connection.prepare_cached(
         "SELECT rowid FROM texts WHERE texts MATCH ?1 AND rowid < ?2 ORDER BY rowid DESC",
@@ -159,14 +160,13 @@ pub(crate) fn find(connection: &Connection, search: &Search) -> Result<Hits, Sto
         let id: i64 = candidate.get(0)?;
         looked_at += 1;
         let values = std::iter::once(Value::from(id)).chain(conditions.values().iter().cloned());
-        let row = flow
-            .query_row(params_from_iter(values), |row| Ok(read_row(row)))
-            .optional()?;
-        if let Some(row) = row.transpose()? {
+        if let Some(row) = flow.query(params_from_iter(values))?.next()? {
             read += 1;
-            let excerpts = excerpts(connection, id, &row, &phrase, search)?;
+            let flow = whole.read(row)?;
+            let excerpts = excerpts(&flow, &phrase, search);
             // Of one word the index knows enough.
             if phrase.is_one_word() || !excerpts.is_empty() {
+                let row = flow.detail.row;
                 hits.push(Hit { row, excerpts });
             }
         }
@@ -184,19 +184,12 @@ pub(crate) fn find(connection: &Connection, search: &Search) -> Result<Hits, Sto
     Ok(Hits { hits, next: None })
 }
 
-fn excerpts(
-    connection: &Connection,
-    id: i64,
-    row: &FlowRow,
-    phrase: &Phrase,
-    search: &Search,
-) -> Result<Vec<Excerpt>, StoreError> {
-    let mut excerpts = Vec::new();
-    for part in search.wanted_parts() {
-        let text = texts_of(connection, id, row, *part)?;
-        excerpts.extend(excerpt(&text, phrase, *part, search.context));
-    }
-    Ok(excerpts)
+/// What surrounds the phrase in the texts of a flow.
+fn excerpts(flow: &FlowRecord, phrase: &Phrase, search: &Search) -> Vec<Excerpt> {
+    let parts = search.wanted_parts().iter();
+    parts
+        .filter_map(|part| excerpt(&text_of(flow, *part), phrase, *part, search.context))
+        .collect()
 }
 
 impl std::fmt::Display for SearchCursor {

@@ -199,17 +199,6 @@ fn read_head(
     }
 }
 
-/// The first value of a field of a head.
-pub(crate) fn read_head_field(
-    connection: &Connection,
-    row: &Row<'_>,
-    message: Message,
-    name: &str,
-) -> Result<Option<String>, StoreError> {
-    let head = read_head(connection, row, message)?;
-    Ok(head.and_then(|head| head_text::field(&head, name)))
-}
-
 /// A head from what it is compared with, where there is one.
 fn put_together(base: &[u8], steps: Option<&[u8]>) -> Result<Option<Vec<u8>>, StoreError> {
     let Some(steps) = steps else {

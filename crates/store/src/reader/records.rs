@@ -21,6 +21,8 @@ const ARRIVED: &str = "SELECT * FROM flows_shown
     WHERE id BETWEEN max(?1, ?2) AND ?3 AND run_id = ?4 AND seq BETWEEN ?5 AND ?6
     ORDER BY id";
 
+const BY_ROW: &str = "SELECT * FROM flows_shown WHERE id = ?1";
+
 /// Reads at most `limit` new and as many changed flows.
 pub(crate) fn read(
     connection: &Connection,
@@ -43,17 +45,21 @@ pub(super) fn read_one(
 ) -> Result<Option<FlowRecord>, StoreError> {
     let mut statement = connection.prepare_cached(FLOW)?;
     let mut rows = statement.query((flow.run.as_str(), seq(flow)))?;
-    let Some(row) = rows.next()? else {
-        return Ok(None);
-    };
-    let mut reading = Reading::new(connection, Marker::default(), 1);
-    reading.take(row)?;
-    Ok(reading.flows.pop())
+    let row = rows.next()?;
+    row.map(|row| Whole::new(connection).read(row)).transpose()
+}
+
+/// Reads flows with everything that is known of them, and remembers what those it read have in common.
+pub(crate) struct Whole<'c> {
+    connection: &'c Connection,
+    connections: Connections,
+    runs: HashMap<RunId, Arc<RunRecord>>,
 }
 
 /// One look.
 struct Reading<'c> {
     connection: &'c Connection,
+    whole: Whole<'c>,
     limit: usize,
     marker: Marker,
     flows: Vec<FlowRecord>,
@@ -61,8 +67,6 @@ struct Reading<'c> {
     bytes: usize,
     /// Their rows.
     rows: HashSet<i64>,
-    connections: Connections,
-    runs: HashMap<RunId, Arc<RunRecord>>,
 }
 
 /// A row of `arrivals`.
@@ -77,13 +81,12 @@ impl<'c> Reading<'c> {
     fn new(connection: &'c Connection, since: Marker, limit: usize) -> Self {
         Self {
             connection,
+            whole: Whole::new(connection),
             limit: limit.max(1),
             marker: since,
             flows: Vec::new(),
             bytes: 0,
             rows: HashSet::new(),
-            connections: Connections::default(),
-            runs: HashMap::new(),
         }
     }
 
@@ -142,6 +145,7 @@ impl<'c> Reading<'c> {
         let mut statement = self.connection.prepare_cached(
             "SELECT change, flow FROM flow_changes WHERE change > ?1 ORDER BY change",
         )?;
+        let mut changed = self.connection.prepare_cached(BY_ROW)?;
         let mut changes = statement.query([self.marker.change])?;
         while let Some(change) = changes.next()? {
             if self.is_full(arrived) {
@@ -149,23 +153,14 @@ impl<'c> Reading<'c> {
             }
             let flow: i64 = change.get(1)?;
             if !self.rows.contains(&flow) {
-                self.read_row(flow)?;
+                let mut rows = changed.query([flow])?;
+                if let Some(row) = rows.next()? {
+                    self.take(row)?;
+                }
             }
             self.marker.change = change.get(0)?;
         }
         Ok(())
-    }
-
-    /// Reads one flow, unless it was removed.
-    fn read_row(&mut self, id: i64) -> Result<(), StoreError> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT * FROM flows_shown WHERE id = ?1")?;
-        let mut rows = statement.query([id])?;
-        match rows.next()? {
-            Some(row) => self.take(row).map(drop),
-            None => Ok(()),
-        }
     }
 
     /// Whether no further flow fits, `before` flows not counted.
@@ -176,25 +171,50 @@ impl<'c> Reading<'c> {
     /// Takes a row of `flows_shown`; answers its number.
     fn take(&mut self, row: &Row<'_>) -> Result<i64, StoreError> {
         let id = row.get("id")?;
+        let record = self.whole.read(row)?;
+        self.bytes = self.bytes.saturating_add(record.bytes());
+        self.rows.insert(id);
+        self.flows.push(record);
+        Ok(id)
+    }
+}
+
+impl<'c> Whole<'c> {
+    pub(crate) fn new(connection: &'c Connection) -> Self {
+        Self {
+            connection,
+            connections: Connections::default(),
+            runs: HashMap::new(),
+        }
+    }
+
+    /// Reads a flow by its row; `None` if it was removed.
+    pub(crate) fn read_by_row(&mut self, id: i64) -> Result<Option<FlowRecord>, StoreError> {
+        let mut statement = self.connection.prepare_cached(BY_ROW)?;
+        let mut rows = statement.query([id])?;
+        let row = rows.next()?;
+        row.map(|row| self.read(row)).transpose()
+    }
+
+    /// Reads a row of `flows_shown`, and all that belongs to it.
+    pub(crate) fn read(&mut self, row: &Row<'_>) -> Result<FlowRecord, StoreError> {
         let detail = read_flow(self.connection, row, &mut self.connections)?;
         let body = |message| {
             let content = read_content(self.connection, row, message)?;
             Ok::<_, StoreError>((!content.is_empty()).then_some(content))
         };
-        let record = FlowRecord {
+        Ok(FlowRecord {
             run: self.run(detail.row.id.run)?,
             request_body: body(Message::Request)?,
             response_body: body(Message::Response)?,
             messages: match detail.row.kind {
-                FlowKind::WebSocket => messages::read_all(self.connection, id, &detail.row)?,
+                FlowKind::WebSocket => {
+                    messages::read_all(self.connection, row.get("id")?, &detail.row)?
+                }
                 FlowKind::Http | FlowKind::Tunnel => Vec::new(),
             },
             detail,
-        };
-        self.bytes = self.bytes.saturating_add(record.bytes());
-        self.rows.insert(id);
-        self.flows.push(record);
-        Ok(id)
+        })
     }
 
     fn run(&mut self, id: RunId) -> Result<Arc<RunRecord>, StoreError> {

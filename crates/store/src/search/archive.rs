@@ -5,9 +5,8 @@ use std::collections::HashMap;
 
 use traffic::rules::filter::Words;
 
-use super::phrase::{Phrase, excerpt};
-use super::text::text_of;
-use super::{Excerpt, Hit, Hits, Search, SearchCursor};
+use super::phrase::Phrase;
+use super::{Excerpt, Hit, Hits, Search, SearchCursor, excerpts};
 use crate::limits::{ARCHIVE_SEARCH_AT_ONCE, SEARCH_READ_MAX};
 use crate::reader::{Cursor, Order, Page, Query};
 use crate::{FlowRecord, FlowRow, StoreError};
@@ -66,16 +65,15 @@ fn hits_of(
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let excerpts_of = |flow: &FlowRecord| -> Vec<Excerpt> {
-        let parts = search.wanted_parts().iter();
-        parts
-            .filter_map(|part| excerpt(&text_of(flow, *part), phrase, *part, search.context))
-            .collect()
-    };
     let mut excerpts: HashMap<String, Vec<Excerpt>> = archive
         .records_of(&rows)?
         .into_iter()
-        .map(|flow| (flow.detail.row.uuid.clone(), excerpts_of(&flow)))
+        .map(|flow| {
+            (
+                flow.detail.row.uuid.clone(),
+                excerpts(&flow, phrase, search),
+            )
+        })
         .collect();
     let hit = |row: FlowRow| {
         let excerpts = excerpts.remove(&row.uuid)?;

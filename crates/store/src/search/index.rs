@@ -6,13 +6,13 @@ use std::thread;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::TextPart;
-use super::text::texts_of;
+use super::text::text_of;
 use crate::database::{create_private, open_for_reading};
 use crate::limits::{
     BUSY_TIMEOUT, INDEX_MERGE_PAGES, INDEX_MERGED_AT_PART, INDEX_STEP_BYTES_MAX,
     INDEX_STEP_FLOWS_MAX, REMOVAL_PAUSE, VACUUM_PAGES_MAX,
 };
-use crate::reader::row::{ROW_COLUMNS, read_row};
+use crate::reader::records::Whole;
 use crate::{FlowState, StoreError};
 
 /// Marks the file as ours: `orsx` in ASCII.
@@ -145,6 +145,7 @@ impl TextIndex {
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut step = Step {
             connection: &transaction,
+            whole: Whole::new(&transaction),
             flows: 0,
             bytes: 0,
         };
@@ -274,6 +275,7 @@ fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
 /// One transaction.
 struct Step<'c> {
     connection: &'c Connection,
+    whole: Whole<'c>,
     flows: u64,
     /// Of texts.
     bytes: usize,
@@ -338,32 +340,26 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// Takes a flow into the index, or notes that it has not ended.
     fn take(&mut self, id: i64) -> Result<(), StoreError> {
         self.flows += 1;
-        let sql = format!("SELECT {ROW_COLUMNS} FROM flows_shown WHERE id = ?1");
-        let row = self
-            .connection
-            .prepare_cached(&sql)?
-            .query_row([id], |row| Ok(read_row(row)))
-            .optional()?;
-        let Some(row) = row.transpose()? else {
+        let Some(flow) = self.whole.read_by_row(id)? else {
             return Ok(());
         };
-        if row.state == FlowState::Open {
+        if flow.detail.row.state == FlowState::Open {
             self.connection
                 .prepare_cached("INSERT OR IGNORE INTO waiting VALUES (?1)")?
                 .execute([id])?;
             return Ok(());
         }
-        let text = |part| texts_of(self.connection, id, &row, part);
-        let (request, response) = (text(TextPart::Request)?, text(TextPart::Response)?);
+        let [url, request, response] = TextPart::ALL.map(|part| text_of(&flow, part));
         self.bytes += request.len() + response.len();
         self.connection
             .prepare_cached(
                 "INSERT OR REPLACE INTO texts (rowid, url, request, response)
                  VALUES (?1, ?2, ?3, ?4)",
             )?
-            .execute((id, &row.url, request, response))?;
+            .execute((id, url, request, response))?;
         Ok(())
     }
 }

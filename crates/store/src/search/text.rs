@@ -3,35 +3,14 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use rusqlite::{Connection, OptionalExtension};
 use traffic::wire::encoding::decode;
 
 use super::TextPart;
 use super::phrase::indexed_words;
 use crate::limits::{ARCHIVE_WORDS_BYTES_MAX, TEXT_BYTES_MAX, TEXT_RUN_BYTES_MAX};
-use crate::reader::detail::{read_content, read_head_field};
-use crate::{FlowKind, FlowRecord, FlowRow, FlowState, Message, StoreError};
+use crate::{FlowKind, FlowRecord, FlowState, Message};
 
-/// A text of a flow in a file; empty where there is none.
-pub(super) fn texts_of(
-    connection: &Connection,
-    id: i64,
-    row: &FlowRow,
-    part: TextPart,
-) -> Result<String, StoreError> {
-    let message = match part {
-        TextPart::Url => return Ok(row.url.clone()),
-        TextPart::Request => Message::Request,
-        TextPart::Response => Message::Response,
-    };
-    match row.kind {
-        FlowKind::Tunnel => Ok(String::new()),
-        FlowKind::WebSocket => read_messages(connection, id, message),
-        FlowKind::Http => read_body(connection, id, message),
-    }
-}
-
-/// The same of a flow that is at hand.
+/// A text of a flow; empty where there is none.
 pub(super) fn text_of(flow: &FlowRecord, part: TextPart) -> Cow<'_, str> {
     let detail = &flow.detail;
     let (message, head, body) = match part {
@@ -98,55 +77,11 @@ fn sender(message: Message) -> &'static str {
     }
 }
 
-fn read_messages(connection: &Connection, id: i64, message: Message) -> Result<String, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT data, body FROM messages WHERE flow = ?1 AND sender = ?2 AND kind = 'text'
-         ORDER BY sequence",
-    )?;
-    let mut messages = statement.query((id, sender(message)))?;
-    let mut text = String::new();
-    while let Some(row) = messages.next()? {
-        let data: Option<Vec<u8>> = row.get(0)?;
-        let payload = match (data, row.get::<_, Option<i64>>(1)?) {
-            (Some(data), _) => data,
-            (None, Some(body)) => crate::ingest::bodies::read_body(connection, body)?,
-            (None, None) => continue,
-        };
-        if !push_message(&payload, &mut text) {
-            break;
-        }
-    }
-    Ok(text)
-}
-
 /// Appends a message; false if that is enough.
 fn push_message(payload: &[u8], text: &mut String) -> bool {
     push_readable(payload, text);
     text.push('\n');
     text.len() < TEXT_BYTES_MAX
-}
-
-fn read_body(connection: &Connection, id: i64, message: Message) -> Result<String, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT * FROM flows_shown WHERE id = ?1")?;
-    let content = statement
-        .query_row([id], |row| Ok(read_content(connection, row, message)))
-        .optional()?;
-    let content = content.transpose()?.unwrap_or_default();
-    if content.is_empty() {
-        return Ok(String::new());
-    }
-    let coding = statement
-        .query_row([id], |row| {
-            Ok(read_head_field(
-                connection,
-                row,
-                message,
-                "content-encoding",
-            ))
-        })
-        .optional()?;
-    let coding = coding.transpose()?.flatten().unwrap_or_default();
-    Ok(body_text(&coding, &content))
 }
 
 /// A body as it is read, its content coding undone.

@@ -4,6 +4,8 @@
 //! Mux, and the sessions that gateways (LiteLLM, Helicone) are told. Where nothing says it, two
 //! requests may still be known to be one by what a gateway passes on ([`Link`]).
 
+use memchr::memmem;
+
 use crate::agent::{CLAUDE_CODE, CODEX, agent_of};
 use crate::fields::{Field, Fields};
 use crate::json::Value;
@@ -40,6 +42,10 @@ pub enum Method {
     Traceparent,
     /// Another request has the same request id.
     RequestId,
+    /// It names the answer to an earlier request as what it goes on from.
+    PreviousResponse,
+    /// Its messages go on where those of an earlier request ended.
+    Prefix,
 }
 
 /// How sure it is.
@@ -49,13 +55,15 @@ pub enum Confidence {
     Certain,
     /// It follows from what others pass on.
     Likely,
+    /// It follows from what was said: two conversations that begin alike may be taken for one.
+    Possible,
 }
 
-/// An id that a gateway passes on: two requests that have it are the same one, or parts of one
-/// trace.
+/// An id that two requests have in common if they are the same one, parts of one trace, or one goes on
+/// from the answer to the other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Link {
-    /// [`Method::Traceparent`] or [`Method::RequestId`].
+    /// [`Method::Traceparent`], [`Method::RequestId`] or [`Method::PreviousResponse`].
     pub method: Method,
     /// The id.
     pub id: String,
@@ -63,13 +71,15 @@ pub struct Link {
 
 impl Method {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Header,
         Self::Body,
         Self::McpSession,
         Self::Baggage,
         Self::Traceparent,
         Self::RequestId,
+        Self::PreviousResponse,
+        Self::Prefix,
     ];
 
     /// The stable name.
@@ -82,6 +92,8 @@ impl Method {
             Self::Baggage => "baggage",
             Self::Traceparent => "traceparent",
             Self::RequestId => "request_id",
+            Self::PreviousResponse => "previous_response",
+            Self::Prefix => "prefix",
         }
     }
 
@@ -96,8 +108,11 @@ impl Method {
     #[must_use]
     pub fn confidence(self) -> Confidence {
         match self {
-            Self::Header | Self::Body | Self::McpSession => Confidence::Certain,
+            Self::Header | Self::Body | Self::McpSession | Self::PreviousResponse => {
+                Confidence::Certain
+            }
             Self::Baggage | Self::Traceparent | Self::RequestId => Confidence::Likely,
+            Self::Prefix => Confidence::Possible,
         }
     }
 }
@@ -109,6 +124,7 @@ impl Confidence {
         match self {
             Self::Certain => "certain",
             Self::Likely => "likely",
+            Self::Possible => "possible",
         }
     }
 }
@@ -168,13 +184,36 @@ pub(crate) fn from_fields(fields: &Fields<'_>) -> Option<Identity> {
     Some(ids.known_by(Method::Header, agent))
 }
 
-/// What the body of a request to a model says.
-pub(crate) fn from_body(fields: &Fields<'_>, body: &[u8]) -> Option<Identity> {
-    let body = Value::new(body);
+/// What a body says that may tell whose it is.
+#[derive(Default)]
+pub(crate) struct BodySays<'a> {
+    pub(crate) identity: Option<Identity>,
+    /// The array of what was said so far; its end was not looked at.
+    pub(crate) messages: Option<Value<'a>>,
+    /// The answer that it goes on from.
+    pub(crate) previous_response: Option<String>,
+}
+
+/// What the body of a request to a model says, in one pass.
+pub(crate) fn from_body<'a>(fields: &Fields<'_>, body: &'a [u8]) -> BodySays<'a> {
+    let mut says = BodySays::default();
+    says.identity = identity_in(fields, Value::new(body), &mut says);
+    says
+}
+
+fn identity_in<'a>(
+    fields: &Fields<'_>,
+    body: Value<'a>,
+    says: &mut BodySays<'a>,
+) -> Option<Identity> {
     let agent = agent_of(fields);
     let mut weaker = None;
     for (name, value) in body.members() {
         match name {
+            b"messages" | b"input" | b"contents" => says.messages = Some(value),
+            b"previous_response_id" => {
+                says.previous_response = value.text().and_then(|id| checked(&id));
+            }
             b"metadata" => {
                 let user = value.member("user_id").and_then(claude_user);
                 if let Some(ids) = user {
@@ -255,6 +294,19 @@ pub(crate) fn links(fields: &Fields<'_>) -> Vec<Link> {
         }
     }
     links
+}
+
+/// The id of an answer of OpenAI's Responses API, whole or as events: the first that its text has.
+pub(crate) fn response_id(answer: &[u8]) -> Option<String> {
+    let at = memmem::find(answer, b"\"resp_")?;
+    let before = answer.get(..at)?.trim_ascii_end();
+    let before = before.strip_suffix(b":")?.trim_ascii_end();
+    if !before.ends_with(b"\"id\"") {
+        return None;
+    }
+    Value::new(answer.get(at..)?)
+        .leading_text()
+        .and_then(|id| checked(&id))
 }
 
 fn claude_fields(fields: &Fields<'_>) -> Option<Ids> {

@@ -5,11 +5,15 @@ use std::borrow::Cow;
 use traffic::rules::pattern::HostPatterns;
 use traffic::{FlowKind, Head, Target};
 
+use crate::agent::agent_of;
 use crate::fields::Fields;
+use crate::identity::BodySays;
 use crate::json::Value;
-use crate::limits::{BODY_BYTES_MAX, SHAPE_BYTES_MAX};
+use crate::limits::{BODY_BYTES_MAX, RESPONSE_ID_WITHIN, SHAPE_BYTES_MAX};
 use crate::path::PathSays;
-use crate::{Body, Glance, HostClass, Identity, Link, TrafficType, identity, mcp};
+use crate::{
+    Body, Conversation, Glance, HostClass, Identity, Link, Method, TrafficType, identity, mcp,
+};
 
 /// Tells what requests are. It remembers nothing of them.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +51,10 @@ pub struct Meaning {
     pub identity: Option<Identity>,
     /// What it may be linked by; likewise.
     pub links: Vec<Link>,
+    /// The program that asks, where it is known; likewise.
+    pub agent: Option<&'static str>,
+    /// What was said so far; read only if nothing names the session.
+    pub conversation: Option<Conversation>,
 }
 
 impl Interpreter {
@@ -76,6 +84,8 @@ impl Interpreter {
             traffic_type,
             identity: None,
             links: Vec::new(),
+            agent: None,
+            conversation: None,
         };
         if !matches!(traffic_type, TrafficType::Llm | TrafficType::Mcp)
             || request.kind == FlowKind::Tunnel
@@ -83,9 +93,22 @@ impl Interpreter {
             return meaning;
         }
         let fields = Fields::read(request.head);
-        meaning.identity = identity_of(traffic_type, &fields, request);
         meaning.links = identity::links(&fields);
+        meaning.agent = agent_of(&fields);
+        meaning.read_identity(&fields, request);
         meaning
+    }
+
+    /// The id that an answer of OpenAI's Responses API has, by which later requests go on from it.
+    #[must_use]
+    pub fn response_id(&self, response: &Head, body: Body<'_>) -> Option<Link> {
+        let encodings = response.field("content-encoding").unwrap_or_default();
+        let start = body.read(encodings, RESPONSE_ID_WITHIN);
+        let id = identity::response_id(&start)?;
+        Some(Link {
+            method: Method::PreviousResponse,
+            id,
+        })
     }
 
     /// The session that a tool server gave its client, by the head of the response.
@@ -170,25 +193,41 @@ fn model_in(request: &Request<'_>) -> Option<bool> {
     is_all.then_some(false)
 }
 
-fn identity_of(
-    traffic_type: TrafficType,
-    fields: &Fields<'_>,
-    request: &Request<'_>,
-) -> Option<Identity> {
-    if let Some(identity) = identity::from_fields(fields) {
-        return Some(identity);
-    }
-    if traffic_type == TrafficType::Mcp {
-        return identity::from_baggage(fields).or_else(|| identity::from_mcp_fields(fields));
-    }
-    let from_body = || {
-        if request.body.is_empty() || !is_json(request) {
-            return None;
+impl Meaning {
+    /// Reads whose it is: what the fields say, then the body, then what programs pass on.
+    fn read_identity(&mut self, fields: &Fields<'_>, request: &Request<'_>) {
+        self.identity = identity::from_fields(fields);
+        if self.identity.is_some() {
+            return;
         }
-        let body = read_body(request, BODY_BYTES_MAX);
-        identity::from_body(fields, &body)
-    };
-    from_body().or_else(|| identity::from_baggage(fields))
+        if self.traffic_type == TrafficType::Mcp {
+            let from_mcp = || identity::from_mcp_fields(fields);
+            self.identity = identity::from_baggage(fields).or_else(from_mcp);
+            return;
+        }
+        if !request.body.is_empty() && is_json(request) {
+            let body = read_body(request, BODY_BYTES_MAX);
+            let is_whole = !request.body.cut && body.len() < BODY_BYTES_MAX;
+            self.read_body(identity::from_body(fields, &body), is_whole);
+        }
+        if self.identity.is_none() {
+            self.identity = identity::from_baggage(fields);
+        }
+    }
+
+    fn read_body(&mut self, says: BodySays<'_>, is_whole: bool) {
+        self.identity = says.identity;
+        if self.identity.is_some() {
+            return;
+        }
+        self.links.extend(says.previous_response.map(|id| Link {
+            method: Method::PreviousResponse,
+            id,
+        }));
+        if is_whole {
+            self.conversation = says.messages.and_then(Conversation::read);
+        }
+    }
 }
 
 /// At most so many bytes of the body, decoded as far as it can be.

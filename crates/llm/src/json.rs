@@ -3,6 +3,8 @@
 //! It trusts nothing: a text that is cut, no UTF-8 or no JSON gives the members before the place
 //! where that shows. Each byte is looked at once for each level of objects that is asked for.
 
+use std::hash::Hasher;
+
 use memchr::memchr2;
 
 use crate::limits::TEXT_BYTES_MAX;
@@ -15,6 +17,14 @@ pub(crate) struct Value<'a>(&'a [u8]);
 pub(crate) struct Members<'a> {
     rest: &'a [u8],
 }
+
+/// The elements of an array, in order.
+pub(crate) struct Elements<'a> {
+    rest: &'a [u8],
+}
+
+/// The name of a member that clients of Anthropic's API put where the conversation ends for now.
+const MOVES: &[u8] = b"\"cache_control\"";
 
 impl<'a> Value<'a> {
     /// A text that begins with a value.
@@ -50,6 +60,50 @@ impl<'a> Value<'a> {
         (!element.is_empty()).then_some(Self(element))
     }
 
+    /// Its elements; none if it is no array.
+    pub(crate) fn elements(self) -> Elements<'a> {
+        Elements {
+            rest: self.0.strip_prefix(b"[").unwrap_or_default(),
+        }
+    }
+
+    /// Feeds what it says to a hasher: without white space, and without the members that move from one
+    /// element to another between two requests that say the same.
+    pub(crate) fn hash(self, hasher: &mut impl Hasher) {
+        let mut rest = self.0.trim_ascii_start();
+        while let Some(first) = rest.first() {
+            let length = match first {
+                b'"' => {
+                    string_end(rest.get(1..).unwrap_or_default()).map_or(rest.len(), |end| end + 2)
+                }
+                b',' | b':' | b'{' | b'}' | b'[' | b']' => 1,
+                _ => rest
+                    .iter()
+                    .position(|byte| byte.is_ascii_whitespace() || b",:{}[]\"".contains(byte))
+                    .unwrap_or(rest.len()),
+            };
+            let (token, after) = rest.split_at_checked(length).unwrap_or((rest, b""));
+            rest = after.trim_ascii_start();
+            if token == MOVES && rest.starts_with(b":") {
+                let value = rest.get(1..).unwrap_or_default().trim_ascii_start();
+                rest = value
+                    .get(value_end(value)..)
+                    .unwrap_or_default()
+                    .trim_ascii_start();
+                continue;
+            }
+            // Commas stand around a member that is left out, and between two numbers there is one.
+            match first {
+                b',' => {}
+                b'"' | b':' | b'{' | b'}' | b'[' | b']' => hasher.write(token),
+                _ => {
+                    hasher.write(token);
+                    hasher.write_u8(b',');
+                }
+            }
+        }
+    }
+
     /// The text that it is; `None` if it is none, a long one, or cut.
     pub(crate) fn text(self) -> Option<String> {
         if !self.is_text() || self.0.len() > TEXT_BYTES_MAX {
@@ -58,9 +112,26 @@ impl<'a> Value<'a> {
         serde_json::from_slice(self.0).ok()
     }
 
+    /// The text that it begins with, whatever stands behind.
+    pub(crate) fn leading_text(self) -> Option<String> {
+        Self(self.0.get(..value_end(self.0))?).text()
+    }
+
     /// The text of a member.
     pub(crate) fn text_of(self, name: &str) -> Option<String> {
         self.member(name)?.text()
+    }
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Value<'a>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut rest = self.rest.trim_ascii_start();
+        rest = rest.strip_prefix(b",").unwrap_or(rest).trim_ascii_start();
+        let (element, rest) = rest.split_at_checked(value_end(rest))?;
+        self.rest = rest;
+        (!element.is_empty()).then_some(Value(element))
     }
 }
 
@@ -136,6 +207,8 @@ fn value_end(text: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::hash::DefaultHasher;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -193,9 +266,42 @@ mod tests {
         assert_eq!(Value::new(b"\"\xff\"").text(), None);
         let long = format!("\"{}\"", "a".repeat(TEXT_BYTES_MAX));
         assert_eq!(text(&long), None);
+        let elements: Vec<_> = Value::new(b" [ {\"a\":1}, 2 ,\"]\"] , 3")
+            .elements()
+            .collect();
+        assert_eq!(
+            elements,
+            [Value(b"{\"a\":1}"), Value(b"2"), Value(b"\"]\"")]
+        );
         let first = Value::new(b" [ {\"a\":1}, 2]").first();
         assert_eq!(first, Some(Value(b"{\"a\":1}")));
         assert_eq!(Value::new(b"[]").first(), None);
+    }
+
+    fn hash_of(text: &str) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        Value::new(text.as_bytes()).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    #[test]
+    fn hashes_what_is_said() {
+        let text = r#"{"role":"user","content":[{"text":"a, b","n":[1,2]}]}"#;
+        for same in [
+            r#" { "role" : "user" , "content":[{"text":"a, b","n":[1, 2]} ]}"#,
+            r#"{"role":"user","content":[{"text":"a, b","n":[1,2],"cache_control":{"type":"ephemeral"}}]}"#,
+            r#"{"role":"user","content":[{"text":"a, b","cache_control":{"a":["}"]},"n":[1,2]}]}"#,
+        ] {
+            assert_eq!(hash_of(same), hash_of(text), "{same}");
+        }
+        for other in [
+            r#"{"role":"user","content":[{"text":"a,b","n":[1,2]}]}"#,
+            r#"{"role":"user","content":[{"text":"a, b","n":[12]}]}"#,
+            r#"{"role":"user","content":[{"text":"a, b","n":[1,[2]]}]}"#,
+            r#"{"role":"user","content":["cache_control",{"text":"a, b","n":[1,2]}]}"#,
+        ] {
+            assert_ne!(hash_of(other), hash_of(text), "{other}");
+        }
     }
 
     proptest! {
@@ -218,6 +324,8 @@ mod tests {
             prop_assert!(value.members().count() <= text.len());
             let found = value.member("a");
             prop_assert!(found.is_none() || value.is_object());
+            prop_assert!(value.elements().count() <= text.len());
+            value.hash(&mut DefaultHasher::new());
             prop_assert!(value.first().is_none() || value.0.starts_with(b"["));
         }
     }

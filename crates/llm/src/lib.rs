@@ -42,6 +42,7 @@
 
 mod agent;
 mod body;
+mod conversation;
 mod fields;
 mod glance;
 mod host;
@@ -56,6 +57,7 @@ mod traffic_type;
 pub mod limits;
 
 pub use body::Body;
+pub use conversation::Conversation;
 pub use glance::Glance;
 pub use host::HostClass;
 pub use identity::{Confidence, Identity, Link, Method};

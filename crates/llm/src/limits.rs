@@ -20,5 +20,14 @@ pub const ID_BYTES_MAX: usize = 256;
 /// often counted up, or the same for all.
 pub const REQUEST_ID_BYTES_MIN: usize = 16;
 
+/// Messages of one request that are compared with those of others. Agents compact what they say long before.
+pub const CONVERSATION_MESSAGES_MAX: usize = 8192;
+
+/// What was said before two requests are taken for parts of one conversation: many begin with "hi".
+pub const CONVERSATION_BYTES_MIN: usize = 256;
+
+/// Bytes of an answer in which its id is looked for: it stands in the first event, behind its name.
+pub const RESPONSE_ID_WITHIN: usize = 4096;
+
 /// Ids of one request by which it may be linked to others.
 pub const LINKS_MAX: usize = 4;

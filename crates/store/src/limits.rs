@@ -92,6 +92,11 @@ pub const REMEMBERED_LINKS_MAX: usize = 4096;
 pub const LINKED_FLOWS_MAX: usize = 64;
 /// Time between two flows that have an id in common, beyond which it is taken for a coincidence.
 pub const LINK_AGE_MAX: Duration = Duration::from_secs(10 * 60);
+/// Ends of conversations that are remembered, to know a request that goes on with one: about a hundred bytes
+/// each. A conversation needs the last of its own alone.
+pub const REMEMBERED_CONVERSATIONS_MAX: usize = 8192;
+/// Time after which nobody goes on with a conversation that names no session: a working day with its breaks.
+pub const CONVERSATION_AGE_MAX: Duration = Duration::from_secs(12 * 3600);
 /// Connections of each side that are remembered as stored already, with up to three heads each: at
 /// most 48 MiB of heads, mostly a fifth of that.
 pub const REMEMBERED_CONNECTIONS_MAX: usize = 4096;

@@ -1,7 +1,10 @@
 //! What flows are for, and which session they belong to: reads it, and stores sessions once.
 //!
-//! A session may be known only later, from a request that goes on behind a gateway: then flows that
-//! are stored get it afterwards.
+//! A session may be known only later, from a request that goes on behind a gateway, or that goes on with
+//! what an earlier one said: then flows that are stored get it afterwards.
+
+use std::hash::Hash;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 use traffic::{FlowStarted, Target, Timestamp};
@@ -10,11 +13,15 @@ use super::assemble::Flow;
 use super::head::ReadHead;
 use super::place::Asked;
 use super::recent::Recent;
-use crate::StoreError;
 use crate::limits::{
-    LINK_AGE_MAX, LINKED_FLOWS_MAX, REMEMBERED_LINKS_MAX, REMEMBERED_SESSIONS_MAX,
+    CONVERSATION_AGE_MAX, LINK_AGE_MAX, LINKED_FLOWS_MAX, REMEMBERED_CONVERSATIONS_MAX,
+    REMEMBERED_LINKS_MAX, REMEMBERED_SESSIONS_MAX,
 };
-use llm::{Body, HostClass, Identity, Interpreter, Link, Meaning, Method, Request, TrafficType};
+use crate::{RunId, StoreError};
+use llm::{
+    Body, Conversation, HostClass, Identity, Interpreter, Link, Meaning, Method, Request,
+    TrafficType,
+};
 
 /// Reads the meaning of flows, and remembers what is stored of it.
 pub(crate) struct Meanings<'c> {
@@ -24,6 +31,8 @@ pub(crate) struct Meanings<'c> {
     last_host: Option<(Target, HostClass)>,
     marks: Recent<Identity, Mark>,
     links: Recent<Link, Linked>,
+    /// By the hash of what was said up to the end of a request, within a run.
+    conversations: Recent<(RunId, u64), Linked>,
 }
 
 /// What is known of a flow.
@@ -33,6 +42,10 @@ pub(crate) struct Known {
     pub(crate) mark: Option<Mark>,
     /// By what it may be linked to other flows.
     pub(crate) links: Vec<Link>,
+    /// The program that asks.
+    agent: Option<&'static str>,
+    /// What was said so far, where nothing names the session.
+    conversation: Option<Conversation>,
 }
 
 /// A row of `session_marks`.
@@ -43,7 +56,7 @@ pub(crate) struct Mark {
     pub(crate) session: i64,
 }
 
-/// Flows that have an id in common.
+/// Flows that have an id, or the beginning of a conversation, in common.
 #[derive(Debug)]
 struct Linked {
     /// When the last one started.
@@ -54,6 +67,73 @@ struct Linked {
     waiting: Vec<i64>,
 }
 
+/// A flow that is to be linked to others.
+#[derive(Clone, Copy)]
+struct Joining {
+    row: i64,
+    at: Timestamp,
+    /// Its session, once one is known.
+    session: Option<i64>,
+    agent: Option<&'static str>,
+}
+
+impl Joining {
+    /// The flows that have this in common, this one among them if it waits for a session. What is too long
+    /// ago is a coincidence.
+    fn enter<'r, K: Hash + Eq + Clone>(
+        &self,
+        recent: &'r mut Recent<K, Linked>,
+        key: &K,
+        age_max: Duration,
+    ) -> Option<&'r mut Linked> {
+        let is_fresh =
+            |linked: &mut Linked| self.at.0.saturating_sub(linked.at.0) <= micros(age_max);
+        if !recent.find(key).is_some_and(is_fresh) {
+            let linked = Linked {
+                at: self.at,
+                session: self.session,
+                waiting: Vec::new(),
+            };
+            recent.insert(key.clone(), linked);
+        }
+        let linked = recent.find(key)?;
+        linked.at = linked.at.max(self.at);
+        let waits = self.session.is_none() && !linked.waiting.contains(&self.row);
+        if waits && linked.waiting.len() < LINKED_FLOWS_MAX {
+            linked.waiting.push(self.row);
+        }
+        Some(linked)
+    }
+
+    /// Gives all of them one session: that of one of them, or where two have none, one of their own.
+    fn join(
+        &mut self,
+        connection: &Connection,
+        linked: &mut Linked,
+        method: Method,
+        id: &str,
+    ) -> Result<(), StoreError> {
+        // What a gateway passes on says nothing of who sent it on.
+        let is_own = matches!(method, Method::PreviousResponse | Method::Prefix);
+        let agent = self.agent.filter(|_| is_own);
+        let found = match linked.session.or(self.session) {
+            Some(found) => found,
+            None if linked.waiting.len() < 2 => return Ok(()),
+            None => place_session(connection, id, agent)?,
+        };
+        linked.session = Some(found);
+        self.session = self.session.or(Some(found));
+        let waiting = std::mem::take(&mut linked.waiting);
+        if !waiting.is_empty() {
+            let mark = place_mark(connection, found, &MarkRow::by(method, agent))?;
+            for row in waiting {
+                set_mark(connection, row, mark)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl<'c> Meanings<'c> {
     pub(crate) fn new(connection: &'c Connection, interpreter: Interpreter) -> Self {
         Self {
@@ -62,6 +142,7 @@ impl<'c> Meanings<'c> {
             last_host: None,
             marks: Recent::new(REMEMBERED_SESSIONS_MAX),
             links: Recent::new(REMEMBERED_LINKS_MAX),
+            conversations: Recent::new(REMEMBERED_CONVERSATIONS_MAX),
         }
     }
 
@@ -69,6 +150,7 @@ impl<'c> Meanings<'c> {
     pub(crate) fn forget(&mut self) {
         self.marks.clear();
         self.links.clear();
+        self.conversations.clear();
     }
 
     /// What is known of a flow by now.
@@ -93,12 +175,16 @@ impl<'c> Meanings<'c> {
             traffic_type,
             mut identity,
             mut links,
+            agent,
+            conversation,
         } = self.interpreter.interpret(host, &request);
         if !matches!(traffic_type, TrafficType::Llm | TrafficType::Mcp) {
             return Ok(Known {
                 traffic_type,
                 mark: None,
                 links,
+                agent,
+                conversation,
             });
         }
         if traffic_type == TrafficType::Mcp && identity.is_none() {
@@ -111,66 +197,78 @@ impl<'c> Meanings<'c> {
                 id: id.clone(),
             }));
         }
+        if identity.is_none() && asked.path.ends_with("/responses") {
+            links.extend(self.response_id(flow));
+        }
         let mark = identity.map(|identity| self.mark(identity)).transpose()?;
         Ok(Known {
             traffic_type,
             mark,
             links,
+            agent,
+            conversation,
         })
     }
 
-    /// Links a stored flow to others by the ids that they have in common.
+    /// The id of the answer, by which the next request may go on from it.
+    fn response_id(&self, flow: &Flow) -> Option<Link> {
+        let (_, head) = flow.response_head.as_ref()?;
+        if flow.response.moved_bytes > 0 {
+            return None;
+        }
+        let body = Body {
+            pieces: &flow.response.chunks,
+            cut: true,
+        };
+        self.interpreter.response_id(head, body)
+    }
+
+    /// Links a stored flow to others by the ids that they have in common, and by what they say.
     pub(crate) fn link(&mut self, row: i64, flow: &Flow, known: &Known) -> Result<(), StoreError> {
-        let mut session = known.mark.map(|mark| mark.session);
+        let mut joining = Joining {
+            row,
+            at: flow.started.at,
+            session: known.mark.map(|mark| mark.session),
+            agent: known.agent,
+        };
         for link in &known.links {
-            session = self.link_by(link, row, flow.started.at, session)?;
+            let age_max = match link.method {
+                Method::PreviousResponse => CONVERSATION_AGE_MAX,
+                _ => LINK_AGE_MAX,
+            };
+            if let Some(linked) = joining.enter(&mut self.links, link, age_max) {
+                joining.join(self.connection, linked, link.method, &link.id)?;
+            }
+        }
+        if let Some(conversation) = &known.conversation {
+            self.link_conversation(joining, flow.run, conversation)?;
         }
         Ok(())
     }
 
-    /// Answers the session of the flow, which may be one that was found by the link.
-    fn link_by(
+    /// Links a flow to the latest request that said a part of what it says.
+    fn link_conversation(
         &mut self,
-        link: &Link,
-        row: i64,
-        at: Timestamp,
-        session: Option<i64>,
-    ) -> Result<Option<i64>, StoreError> {
-        let waiting = || Vec::from_iter(session.is_none().then_some(row));
-        let linked = self.links.find(link);
-        let fresh =
-            linked.filter(|linked| at.0.saturating_sub(linked.at.0) <= micros(LINK_AGE_MAX));
-        let Some(linked) = fresh else {
-            let linked = Linked {
-                at,
-                session,
-                waiting: waiting(),
-            };
-            self.links.insert(link.clone(), linked);
-            return Ok(session);
-        };
-        linked.at = linked.at.max(at);
-        if session.is_none() && !linked.waiting.contains(&row) {
-            if linked.waiting.len() >= LINKED_FLOWS_MAX {
-                return Ok(session);
-            }
-            linked.waiting.push(row);
+        mut joining: Joining,
+        run: RunId,
+        conversation: &Conversation,
+    ) -> Result<(), StoreError> {
+        let known = &mut self.conversations;
+        let mut earlier = conversation.earlier();
+        if let Some(said) = earlier.find(|said| known.find(&(run, *said)).is_some())
+            && let Some(linked) = joining.enter(known, &(run, said), CONVERSATION_AGE_MAX)
+        {
+            let id = format!("conversation-{said:016x}");
+            joining.join(self.connection, linked, Method::Prefix, &id)?;
         }
-        // The session of one of them is that of all. Two that have none are a session of their own.
-        let found = match linked.session.or(session) {
-            Some(found) => found,
-            None if linked.waiting.len() < 2 => return Ok(None),
-            None => place_session(self.connection, &link.id, None)?,
-        };
-        linked.session = Some(found);
-        let waiting = std::mem::take(&mut linked.waiting);
-        if !waiting.is_empty() {
-            let mark = place_mark(self.connection, found, &MarkRow::by(link.method))?;
-            for row in waiting {
-                set_mark(self.connection, row, mark)?;
-            }
+        // Two that say the same are no conversation yet: they wait for one that goes on.
+        if let Some(said) = conversation.whole()
+            && let Some(linked) = joining.enter(known, &(run, said), CONVERSATION_AGE_MAX)
+            && linked.session.or(joining.session).is_some()
+        {
+            joining.join(self.connection, linked, Method::Prefix, "")?;
         }
-        Ok(session.or(Some(found)))
+        Ok(())
     }
 
     fn host_class(&mut self, started: &FlowStarted) -> HostClass {
@@ -226,10 +324,10 @@ pub(crate) struct MarkRow<'a> {
 }
 
 impl MarkRow<'_> {
-    fn by(method: Method) -> Self {
+    fn by(method: Method, agent: Option<&'static str>) -> Self {
         Self {
             method,
-            agent: None,
+            agent,
             agent_id: None,
             parent_agent_id: None,
         }
@@ -308,6 +406,6 @@ fn set_mark(connection: &Connection, row: i64, mark: i64) -> rusqlite::Result<()
     Ok(())
 }
 
-fn micros(span: std::time::Duration) -> i64 {
+fn micros(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }

@@ -170,6 +170,105 @@ fn an_agent_and_its_children_are_one_session() {
     }
 }
 
+/// A request that says all of this, in the words of OpenAI's chat completions.
+fn said(flow: u64, messages: &[&str]) -> Script {
+    let messages: Vec<String> = messages
+        .iter()
+        .enumerate()
+        .map(|(number, text)| {
+            let role = if number % 2 == 0 { "user" } else { "assistant" };
+            format!(r#"{{"role": "{role}", "content": "{text}"}}"#)
+        })
+        .collect();
+    let body = format!(r#"{{"messages":[{}],"model":"m"}}"#, messages.join(", "));
+    Script {
+        request_body: vec![Bytes::from(body)],
+        ..call(
+            flow,
+            ("models.example", "/v1/chat/completions"),
+            "User-Agent: Zed/1.2\r\n",
+            "",
+        )
+    }
+}
+
+#[test]
+fn requests_that_go_on_with_what_was_said_are_one_session() {
+    let place = Place::new();
+    let long = "why does the test hang? ".repeat(20);
+    let other = "what does the test do? ".repeat(20);
+    for script in [
+        said(1, &[&long]),
+        said(2, &[&other]),
+        said(3, &[&long, "a deadlock", "where?"]),
+        // The same again, as after a failure.
+        said(4, &[&long, "a deadlock", "where?"]),
+        said(5, &[&long, "a deadlock", "where?", "there", "fix it"]),
+        // Another way to go on.
+        said(6, &[&long, "a deadlock", "why?"]),
+        said(7, &["hi"]),
+        said(8, &["hi", "hello", "how are you?"]),
+    ] {
+        place.record(script.events());
+        place.flush();
+    }
+    let reader = place.reader();
+    let marks: Vec<_> = rows(&reader, "")
+        .into_iter()
+        .map(|row| row.session)
+        .collect();
+    let first = marks[0].clone().unwrap();
+    assert!(first.id.starts_with("conversation-"), "{}", first.id);
+    assert_eq!(first.method, SessionMethod::Prefix);
+    assert_eq!(first.method.confidence().as_str(), "possible");
+    assert_eq!(first.agent.as_deref(), Some("zed"));
+    let of_it: Vec<_> = marks
+        .iter()
+        .map(|mark| *mark == Some(first.clone()))
+        .collect();
+    assert_eq!(
+        of_it,
+        [true, false, true, true, true, true, false, false],
+        "{marks:?}"
+    );
+    assert!(marks[1].is_none() && marks[6].is_none() && marks[7].is_none());
+    let sessions = reader.sessions(10).unwrap();
+    assert_eq!((sessions.len(), sessions[0].flows), (1, 5));
+    assert_eq!(sessions[0].agent.as_deref(), Some("zed"));
+}
+
+#[test]
+fn requests_that_go_on_from_an_answer_are_one_session() {
+    let place = Place::new();
+    let asked = |flow, previous: Option<&str>, answer: &'static str| {
+        let previous = previous.map_or(String::new(), |id| {
+            format!(r#","previous_response_id":"{id}""#)
+        });
+        Script {
+            request_body: vec![Bytes::from(format!(
+                r#"{{"model":"m","input":"and?"{previous}}}"#
+            ))],
+            response_body: vec![Bytes::from_static(answer.as_bytes())],
+            ..call(flow, ("models.example", "/v1/responses"), "", "")
+        }
+    };
+    const EVENTS: &str = "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"id\":\"resp_2\"}}\n\n";
+    for script in [
+        asked(1, None, r#"{"id": "resp_1","object":"response"}"#),
+        asked(2, Some("resp_1"), EVENTS),
+        asked(3, None, r#"{"id":"resp_9"}"#),
+        asked(4, Some("resp_2"), r#"{"error":"no \"resp_2\""}"#),
+    ] {
+        place.record(script.events());
+        place.flush();
+    }
+    let by_answer = known("resp_1", SessionMethod::PreviousResponse);
+    assert_eq!(
+        sessions(&place),
+        [by_answer.clone(), by_answer.clone(), None, by_answer]
+    );
+}
+
 #[test]
 fn both_sides_of_a_gateway_are_one_session() {
     use SessionMethod::{Body, Header, RequestId, Traceparent};

@@ -41,8 +41,8 @@ pub(crate) use run::{CaptureWhich, EnvMode, Run, SummaryForm};
 pub(crate) use serve::Serve;
 pub(crate) use service::{LogLevel, Logs, Restart, Start, Stop};
 pub(crate) use sessions::{
-    Sessions, SessionsCommand, SessionsList, SessionsMerge, SessionsRename, SessionsRm,
-    SessionsShow, Stats, StatsBy,
+    Sessions, SessionsCommand, SessionsDiff, SessionsList, SessionsMerge, SessionsRename,
+    SessionsRm, SessionsShow, Stats, StatsBy,
 };
 
 use crate::terminal::When;

@@ -18,6 +18,7 @@ mod clock;
 mod command;
 mod config;
 mod context;
+mod csv;
 mod descriptors;
 mod diagnosis;
 mod direct;

@@ -232,9 +232,12 @@ impl FlowItem {
         ("agent_session.id", "text | null"),
         (
             "agent_session.method",
-            "header | body | mcp_session | baggage | traceparent | request_id | null",
+            "header | body | mcp_session | baggage | traceparent | request_id | previous_response | prefix | null",
         ),
-        ("agent_session.confidence", "certain | likely | null"),
+        (
+            "agent_session.confidence",
+            "certain | likely | possible | null",
+        ),
         ("agent_session.agent", "text | null"),
         ("agent_session.agent_id", "text | null"),
         ("agent_session.parent_agent_id", "text | null"),

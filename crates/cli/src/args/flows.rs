@@ -115,6 +115,8 @@ pub(crate) enum ExportForm {
     Mitmproxy,
     /// A curl command per flow
     Curl,
+    /// A line per flow with the fields that `--fields help` lists
+    Csv,
 }
 
 pub(super) const IMPORT_EXAMPLES: &str = "Examples:

@@ -32,6 +32,12 @@ pub(crate) enum SessionsCommand {
     /// Show one session: its agents, its hosts, what it sums up to
     #[command(after_help = "Example:\n  oriel sessions show @last")]
     Show(SessionsShow),
+    /// Compare two sessions: what each sums up to, and the hosts that each asked
+    #[command(after_help = "Example:\n  oriel sessions diff 5cbd 8a01")]
+    Diff(SessionsDiff),
+    /// Show the flows of a session as they come
+    #[command(after_help = "Example:\n  oriel sessions watch @last")]
+    Watch(SessionsShow),
     /// Name a session; an empty name takes the name away
     #[command(after_help = "Example:\n  oriel sessions rename @last fix-ci-hang")]
     Rename(SessionsRename),
@@ -61,6 +67,16 @@ pub(crate) struct SessionsList {
 pub(crate) struct SessionsShow {
     /// The session: its id, the start of it, its name, or @last
     pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SessionsDiff {
+    /// A session: its id, the start of it, its name, or @last
+    pub(crate) id: String,
+    /// Another
+    pub(crate) other: String,
     #[command(flatten)]
     pub(crate) data: DataFlags,
 }
@@ -103,6 +119,9 @@ pub(crate) struct SessionsRm {
 pub(crate) struct Stats {
     /// Only flows that match
     pub(crate) filter: Vec<String>,
+    /// As comma-separated values: a line of names, then one for each group
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) csv: bool,
     /// By what they are grouped; days and hours are those of UTC
     #[arg(long, value_name = "KEY", default_value = "host")]
     pub(crate) by: StatsBy,

@@ -1,18 +1,19 @@
 //! `oriel sessions`: the conversations of agents, each under the id that its program gave it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
 use store::json::rfc3339;
-use store::{Choice, Chosen, Reader, Session, SessionEditor, StatsKey};
+use store::{Choice, Chosen, Reader, Session, SessionEditor, StatsGroup, StatsKey};
 use traffic::rules::filter::Filter;
 
 use crate::args::{
-    DataFlags, Sessions, SessionsCommand, SessionsList, SessionsMerge, SessionsRename, SessionsRm,
-    SessionsShow,
+    DataFlags, FlowsTail, Sessions, SessionsCommand, SessionsDiff, SessionsList, SessionsMerge,
+    SessionsRename, SessionsRm, SessionsShow,
 };
 use crate::clock::now;
-use crate::command::flows::open;
+use crate::command::flows::{open, tail};
 use crate::context::Context;
 use crate::escape::escape_line;
 use crate::exit::Exit;
@@ -28,6 +29,8 @@ use crate::table::{Cell, Column, Side, render};
 
 /// Sessions that are named when an id may mean several.
 const CANDIDATES_MAX: usize = 8;
+/// Flows of a session that are shown before those that come.
+const WATCHED_FLOWS: usize = 10;
 
 #[derive(Serialize)]
 struct Item {
@@ -66,6 +69,20 @@ struct HostItem {
 }
 
 #[derive(Serialize)]
+struct Difference {
+    schema: &'static str,
+    sessions: [Item; 2],
+    hosts: Vec<HostDifference>,
+}
+
+#[derive(Serialize)]
+struct HostDifference {
+    host: String,
+    /// Of each session.
+    flows: [u64; 2],
+}
+
+#[derive(Serialize)]
 struct Done {
     schema: &'static str,
     id: String,
@@ -76,6 +93,8 @@ pub(crate) fn run(context: &Context, arguments: &Sessions) -> Result<Exit, Probl
         None => list(context, &arguments.list),
         Some(SessionsCommand::List(arguments)) => list(context, arguments),
         Some(SessionsCommand::Show(arguments)) => show(context, arguments),
+        Some(SessionsCommand::Diff(arguments)) => diff(context, arguments),
+        Some(SessionsCommand::Watch(arguments)) => watch(context, arguments),
         Some(SessionsCommand::Rename(arguments)) => rename(context, arguments),
         Some(SessionsCommand::Merge(arguments)) => merge(context, arguments),
         Some(SessionsCommand::Rm(arguments)) => remove(context, arguments),
@@ -102,10 +121,7 @@ fn list(context: &Context, arguments: &SessionsList) -> Result<Exit, Problem> {
 
 fn show(context: &Context, arguments: &SessionsShow) -> Result<Exit, Problem> {
     let (reader, session) = find(context, &arguments.data, &arguments.id)?;
-    let hosts = reader
-        .stats(StatsKey::Host, Some(&filter_of(&session)?))
-        .map_err(|error| store_problem(&error))?
-        .groups;
+    let hosts = hosts_of(&reader, &session)?;
     if context.json() {
         print_json(&Document {
             schema: "oriel.session/1",
@@ -172,6 +188,85 @@ fn show(context: &Context, arguments: &SessionsShow) -> Result<Exit, Problem> {
         ));
     }
     Ok(Exit::Success)
+}
+
+/// How many flows went to which host.
+fn hosts_of(reader: &Reader, session: &Session) -> Result<Vec<StatsGroup>, Problem> {
+    let stats = reader.stats(StatsKey::Host, Some(&filter_of(session)?));
+    Ok(stats.map_err(|error| store_problem(&error))?.groups)
+}
+
+fn diff(context: &Context, arguments: &SessionsDiff) -> Result<Exit, Problem> {
+    let (reader, left) = find(context, &arguments.data, &arguments.id)?;
+    let right = resolve(&reader, &arguments.other)?;
+    let mut hosts: BTreeMap<String, [u64; 2]> = BTreeMap::new();
+    for (side, session) in [&left, &right].into_iter().enumerate() {
+        for group in hosts_of(&reader, session)? {
+            let flows = hosts.entry(group.key.unwrap_or_default()).or_default();
+            if let Some(flows) = flows.get_mut(side) {
+                *flows = group.flows;
+            }
+        }
+    }
+    if context.json() {
+        let hosts = hosts
+            .into_iter()
+            .map(|(host, flows)| HostDifference { host, flows });
+        print_json(&Difference {
+            schema: "oriel.sessions.diff/1",
+            sessions: [Item::new(&left), Item::new(&right)],
+            hosts: hosts.collect(),
+        })?;
+        return Ok(Exit::Success);
+    }
+    print(&difference_table(context, &left, &right, &hosts))?;
+    Ok(Exit::Success)
+}
+
+/// A line for each thing that is counted, with a column for each session.
+fn difference_table(
+    context: &Context,
+    left: &Session,
+    right: &Session,
+    hosts: &BTreeMap<String, [u64; 2]>,
+) -> String {
+    let stdout = context.terminal.stdout;
+    let column = |title, side| Column { title, side };
+    let columns = [
+        column("", Side::GivesWay),
+        column("FIRST", Side::Right),
+        column("SECOND", Side::Right),
+    ];
+    let mut rows = Vec::new();
+    let mut row = |what: &str, [left, right]: [String; 2]| {
+        rows.push(vec![Cell::new(what), Cell::new(left), Cell::new(right)]);
+    };
+    let both = |of: fn(&Session) -> String| [of(left), of(right)];
+    row(
+        "session",
+        both(|session| escape_line(session.name.as_ref().unwrap_or(&session.id)).into_owned()),
+    );
+    row("flows", both(|session| count(session.flows)));
+    row("of models", both(|session| count(session.llm_flows)));
+    row("failed", both(|session| count(session.failed)));
+    row("agents", both(|session| count(session.agents + 1)));
+    row("sent", both(|session| bytes(session.request_bytes)));
+    row("received", both(|session| bytes(session.response_bytes)));
+    for (host, flows) in hosts {
+        row(&format!("to {}", escape_line(host)), flows.map(count));
+    }
+    render(&columns, &rows, stdout.width, stdout.pen)
+}
+
+fn watch(context: &Context, arguments: &SessionsShow) -> Result<Exit, Problem> {
+    let (_, session) = find(context, &arguments.data, &arguments.id)?;
+    let tail = FlowsTail {
+        filter: vec![filter_text(&session)],
+        follow: true,
+        limit: WATCHED_FLOWS,
+        data: arguments.data.clone(),
+    };
+    tail::run(context, &tail)
 }
 
 fn rename(context: &Context, arguments: &SessionsRename) -> Result<Exit, Problem> {
@@ -284,11 +379,16 @@ fn unknown(id: &str) -> Problem {
     .fix("oriel sessions")
 }
 
-/// The flows of a session.
-fn filter_of(session: &Session) -> Result<Filter, Problem> {
+/// A filter that finds the flows of a session.
+fn filter_text(session: &Session) -> String {
     // A quote ends a text in a filter; no agent has one in an id.
     let id = session.id.replace('"', "");
-    Filter::parse(&format!("session:\"{id}\""), now())
+    format!("session:\"{id}\"")
+}
+
+/// The flows of a session.
+fn filter_of(session: &Session) -> Result<Filter, Problem> {
+    Filter::parse(&filter_text(session), now())
         .map_err(|error| Problem::new("ORL0007", Exit::Usage, error.message))
 }
 

@@ -6,6 +6,7 @@ use store::{Percentiles, Stats, StatsGroup, StatsKey};
 use crate::args::{Stats as Arguments, StatsBy};
 use crate::command::flows::{filter, open};
 use crate::context::Context;
+use crate::csv;
 use crate::escape::escape_line;
 use crate::exit::Exit;
 use crate::output::{print, print_json, say_line};
@@ -61,6 +62,9 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Prob
         })?;
         return Ok(Exit::Success);
     }
+    if arguments.csv {
+        return print(&csv(&stats)).map(|()| Exit::Success);
+    }
     if stats.groups.is_empty() {
         say_line("no flow matches");
         return Ok(Exit::Success);
@@ -82,6 +86,42 @@ fn key(by: StatsBy) -> StatsKey {
         StatsBy::Day => StatsKey::Day,
         StatsBy::Hour => StatsKey::Hour,
     }
+}
+
+/// A line for each group; what is not known is empty.
+fn csv(stats: &Stats) -> String {
+    let mut text = csv::line([
+        "key",
+        "flows",
+        "request_bytes",
+        "response_bytes",
+        "ttfb_p50_ms",
+        "ttfb_p95_ms",
+        "duration_p50_ms",
+        "duration_p95_ms",
+        "error_status",
+        "failed",
+    ]);
+    for group in &stats.groups {
+        let percentile = |spans: Option<&Percentiles>, of: fn(&Percentiles) -> f64| {
+            spans.map(|spans| of(spans).to_string()).unwrap_or_default()
+        };
+        let (first_byte, duration) = (group.first_byte_ms.as_ref(), group.duration_ms.as_ref());
+        let values = [
+            group.key.clone().unwrap_or_default(),
+            group.flows.to_string(),
+            group.request_bytes.to_string(),
+            group.response_bytes.to_string(),
+            percentile(first_byte, |spans| spans.p50),
+            percentile(first_byte, |spans| spans.p95),
+            percentile(duration, |spans| spans.p50),
+            percentile(duration, |spans| spans.p95),
+            group.error_status.to_string(),
+            group.failed.to_string(),
+        ];
+        text += &csv::line(values.iter().map(String::as_str));
+    }
+    text
 }
 
 /// Groups, one in a line, and all of them together at the end where there are several.

@@ -198,6 +198,37 @@ fn sessions_are_named_joined_and_removed() {
         "{table}"
     );
 
+    let difference = world.json(&["sessions", "diff", "fix-ci-hang", "8a01", "--json"]);
+    assert_eq!(difference["sessions"][1]["id"], OTHER);
+    let hosts = difference["hosts"].as_array().unwrap();
+    assert!(
+        hosts
+            .iter()
+            .any(|host| host["flows"] == serde_json::json!([2, 2])),
+        "{difference}"
+    );
+    let shown = done(&["sessions", "diff", "fix-ci-hang", "8a01"]).stdout;
+    assert!(
+        shown.contains("fix-ci-hang") && shown.contains("of models"),
+        "{shown}"
+    );
+    let csv = done(&["stats", "--by", "session", "--csv"]).stdout;
+    let mut lines = csv.split("\r\n");
+    assert!(
+        lines.next().unwrap().starts_with("key,flows,request_bytes"),
+        "{csv}"
+    );
+    assert!(
+        lines.any(|line| line.starts_with(&format!("{OTHER},2,"))),
+        "{csv}"
+    );
+    let csv = done(&["export", "session:fix-ci-hang", "--format", "csv"]).stdout;
+    assert_eq!(csv.matches("\r\n").count(), 3, "{csv}");
+    assert!(
+        csv.starts_with("id,uuid,time,") && csv.contains(SESSION),
+        "{csv}"
+    );
+
     done(&["sessions", "merge", "fix-ci-hang", "@last"]);
     let sessions = world.json(&["sessions", "--json"]);
     assert_eq!(items(&sessions).len(), 1);

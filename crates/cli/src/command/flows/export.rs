@@ -3,6 +3,7 @@
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use store::json::FlowItem;
 use store::limits::PAGE_ROWS_MAX;
 use store::{
     Body, FlowRecord, FlowRef, FlowWriter, Format, Order, Query, Reader, RunId, SortKey, StoreError,
@@ -14,6 +15,7 @@ use crate::command::flows::chosen::Chosen;
 use crate::command::flows::show::curl;
 use crate::command::flows::{nothing_there, open};
 use crate::context::Context;
+use crate::csv;
 use crate::exit::Exit;
 use crate::flow_text::{has_secrets, secrets_warning};
 use crate::output::{say, say_line};
@@ -90,6 +92,7 @@ fn form(arguments: &FlowsExport) -> ExportForm {
         Some("har") => ExportForm::Har,
         Some("mitm" | "flow" | "flows" | "mitmproxy") => ExportForm::Mitmproxy,
         Some("sh") => ExportForm::Curl,
+        Some("csv") => ExportForm::Csv,
         _ => ExportForm::Jsonl,
     };
     arguments.format.unwrap_or(by_name)
@@ -232,45 +235,70 @@ fn find(
 enum Sink<'a> {
     File(FlowWriter<Out<'a>>),
     Curl(Out<'a>),
+    Csv(Out<'a>),
 }
 
 impl<'a> Sink<'a> {
-    fn begin(form: ExportForm, out: Out<'a>) -> io::Result<Self> {
+    fn begin(form: ExportForm, mut out: Out<'a>) -> io::Result<Self> {
         let format = match form {
             ExportForm::Jsonl => Format::Jsonl,
             ExportForm::Har => Format::Har,
             ExportForm::Mitmproxy => Format::Mitmproxy,
             ExportForm::Curl => return Ok(Self::Curl(out)),
+            ExportForm::Csv => {
+                let names = FlowItem::FIELDS.iter().map(|(name, _)| *name);
+                out.write_all(csv::line(names).as_bytes())?;
+                return Ok(Self::Csv(out));
+            }
         };
         FlowWriter::begin(format, out).map(Self::File)
     }
 
     fn write(&mut self, record: &FlowRecord) -> io::Result<bool> {
-        let out = match self {
-            Self::File(writer) => return writer.write(record),
-            Self::Curl(out) => out,
-        };
-        let head = &record.detail.request;
-        let field = |name: &str| {
-            let mut fields = head.fields.iter();
-            let found = fields.find(|(known, _)| known.eq_ignore_ascii_case(name));
-            found.map(|(_, value)| value.clone())
-        };
-        let body = record.request_body.as_ref().map(|bytes| Body {
-            bytes: bytes.clone(),
-            seen: record.detail.row.request_bytes,
-            truncated: record.detail.row.request_bytes > Some(bytes.len() as u64),
-            content_encoding: field("content-encoding"),
-            content_type: field("content-type"),
-        });
-        out.write_all(curl::command(&record.detail, body.as_ref()).as_bytes())?;
-        Ok(true)
+        match self {
+            Self::File(writer) => writer.write(record),
+            Self::Curl(out) => out
+                .write_all(curl_command(record).as_bytes())
+                .map(|()| true),
+            Self::Csv(out) => out.write_all(csv_line(record)?.as_bytes()).map(|()| true),
+        }
     }
 
     fn finish(self) -> io::Result<()> {
         match self {
             Self::File(writer) => writer.finish().map(drop),
-            Self::Curl(mut out) => out.flush(),
+            Self::Curl(mut out) | Self::Csv(mut out) => out.flush(),
         }
     }
+}
+
+fn curl_command(record: &FlowRecord) -> String {
+    let head = &record.detail.request;
+    let field = |name: &str| {
+        let mut fields = head.fields.iter();
+        let found = fields.find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.clone())
+    };
+    let body = record.request_body.as_ref().map(|bytes| Body {
+        bytes: bytes.clone(),
+        seen: record.detail.row.request_bytes,
+        truncated: record.detail.row.request_bytes > Some(bytes.len() as u64),
+        content_encoding: field("content-encoding"),
+        content_type: field("content-type"),
+    });
+    curl::command(&record.detail, body.as_ref())
+}
+
+/// The fields of a flow in a list, in their order.
+fn csv_line(record: &FlowRecord) -> io::Result<String> {
+    let item = serde_json::to_value(FlowItem::new(&record.detail.row))?;
+    let values: Vec<String> = FlowItem::FIELDS
+        .iter()
+        .map(|(name, _)| {
+            let mut parts = name.split('.');
+            let found = parts.try_fold(&item, |value, part| value.get(part));
+            found.map(csv::text_of).unwrap_or_default()
+        })
+        .collect();
+    Ok(csv::line(values.iter().map(String::as_str)))
 }

@@ -51,21 +51,20 @@ pub(crate) fn words_of_flow(flow: &FlowRecord) -> Vec<String> {
     if flow.detail.row.state == FlowState::Open {
         return Vec::new();
     }
-    let texts = TextPart::ALL.map(|part| text_of(flow, part));
+    // So that most words need no memory of their own.
+    let texts = TextPart::ALL.map(|part| text_of(flow, part).to_ascii_lowercase());
     let mut room = ARCHIVE_WORDS_BYTES_MAX;
-    let mut words = HashSet::new();
+    let (mut seen, mut words) = (HashSet::new(), Vec::new());
     for word in texts.iter().flat_map(|text| indexed_words(text)) {
-        if words.contains(&word) {
+        if !seen.insert(word.clone()) {
             continue;
         }
         let Some(rest) = room.checked_sub(word.len()) else {
             break;
         };
         room = rest;
-        words.insert(word);
+        words.push(word.into_owned());
     }
-    let mut words: Vec<String> = words.into_iter().map(Cow::into_owned).collect();
-    words.sort_unstable();
     words
 }
 

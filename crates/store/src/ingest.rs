@@ -138,7 +138,7 @@ impl<'c> Writer<'c> {
 
     /// How long to wait for something to store when there is more to do than that.
     fn patience(&self) -> Option<Duration> {
-        self.detour.as_ref().and_then(Detour::patience)
+        self.detour.as_ref().map(Detour::patience)
     }
 
     fn is_on_detour(&self) -> bool {

@@ -12,6 +12,9 @@ pub const GATHER: Duration = Duration::from_millis(25);
 /// The writer stops gathering at this many bytes: what it reads is then still in the cache of the core,
 /// which has a megabyte or two. At 60,000 requests a second that is every 15 ms.
 pub const GATHER_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// This part of the queue is for all but bodies: when bodies fill the rest and are dropped, flows are still
+/// told of.
+pub const QUEUE_BODILESS_PART: usize = 8;
 /// The writer stops gathering when the queue is this part full.
 pub const GATHER_FULL_PART: usize = 4;
 /// How long SQLite waits for another process that writes.
@@ -155,6 +158,8 @@ pub const SPOOL_AFTER: Duration = Duration::from_secs(1);
 pub const SPOOL_BUSY_TIMEOUT: Duration = Duration::from_millis(100);
 /// Pause between two of these tries.
 pub const SPOOL_RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How often it is looked whether a process that died left something in the spool.
+pub const SPOOL_LOOK_EVERY: Duration = Duration::from_secs(60);
 /// A file of the spool is finished when it has grown to this: what is damaged loses no more, and what is
 /// merged is given back bit by bit.
 pub const SEGMENT_BYTES_MAX: u64 = 8 * 1024 * 1024;

@@ -26,7 +26,7 @@ pub struct Losses {
     pub body_bytes: u64,
 }
 
-/// What waits for the writer; what it is writing is not counted.
+/// What is in memory only: it waits for the writer, or is being written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Queued {
     /// Events.
@@ -82,7 +82,7 @@ impl Recorder {
         self.queue.detour()
     }
 
-    /// What waits for the writer, over all runs of this store.
+    /// What is not stored yet, over all runs of this store.
     #[must_use]
     pub fn queued(&self) -> Queued {
         self.queue.queued()

@@ -15,7 +15,7 @@ use super::rows::Rows;
 use super::{Orders, trouble};
 use crate::limits::{
     CLOSE_TIMEOUT, SEGMENT_BYTES_MAX, SPOOL_AFTER, SPOOL_BUSY_TIMEOUT, SPOOL_CONTENT_BYTES_MAX,
-    SPOOL_RETRY_PAUSE,
+    SPOOL_LOOK_EVERY, SPOOL_RETRY_PAUSE,
 };
 use crate::shipper::instant;
 use crate::spool::{Merge, Packed, SegmentWriter, Spool};
@@ -29,8 +29,9 @@ pub(crate) struct Detour<'c> {
     orders: &'c Orders,
     taken: Option<Taken>,
     merge: Option<Merge<'c>>,
-    /// When the spool is merged on, after that did not go, and why it did not.
+    /// When the spool is merged on, or looked at again.
     merge_at: Instant,
+    /// Why that did not go.
     merge_trouble: Option<Trouble>,
 }
 
@@ -60,7 +61,7 @@ impl<'c> Detour<'c> {
             spool,
             orders,
             taken: None,
-            merge: Some(Merge::new(spool)),
+            merge: None,
             merge_at: instant(),
             merge_trouble: None,
         })
@@ -76,14 +77,11 @@ impl<'c> Detour<'c> {
         taken.is_none_or(|taken| taken.try_at <= instant())
     }
 
-    /// How long the writer may wait for something to store; `None` if nothing else is to be done.
-    pub(crate) fn patience(&self) -> Option<Duration> {
-        let at = match (&self.taken, &self.merge) {
-            (Some(taken), _) => taken.try_at,
-            (None, Some(_)) => self.merge_at,
-            (None, None) => return None,
-        };
-        Some(at.saturating_duration_since(instant()))
+    /// How long the writer may wait for something to store before there is something else to do.
+    pub(crate) fn patience(&self) -> Duration {
+        let taken = self.taken.as_ref();
+        let at = taken.map_or(self.merge_at, |taken| taken.try_at);
+        at.saturating_duration_since(instant())
     }
 
     /// Why something is in the spool.
@@ -122,7 +120,7 @@ impl<'c> Detour<'c> {
         if self.taken.take().is_some() {
             info!("the database can be written again");
             self.wait_at_most(SPOOL_AFTER);
-            self.merge = Some(Merge::new(self.spool));
+            self.merge = None;
             self.merge_at = instant();
         }
     }
@@ -186,15 +184,15 @@ impl<'c> Detour<'c> {
 
     /// Answers whether to go on.
     fn merge_step(&mut self) -> bool {
-        let Some(merge) = &mut self.merge else {
-            return false;
-        };
+        let spool = self.spool;
+        let merge = self.merge.get_or_insert_with(|| Merge::new(spool));
         let merged = merge.step();
         self.merge_trouble = merged.as_ref().err().map(trouble);
         match merged {
             Ok(true) => true,
             Ok(false) => {
                 self.merge = None;
+                self.merge_at = instant() + SPOOL_LOOK_EVERY;
                 false
             }
             Err(error) => {

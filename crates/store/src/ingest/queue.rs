@@ -9,7 +9,7 @@ use traffic::wire::stream::StreamItem;
 use traffic::wire::websocket::Observation;
 use traffic::{Event, Streamed};
 
-use crate::limits::{GATHER, GATHER_BYTES_MAX, GATHER_FULL_PART};
+use crate::limits::{GATHER, GATHER_BYTES_MAX, GATHER_FULL_PART, QUEUE_BODILESS_PART};
 use crate::recorder::{Losses, Queued};
 use crate::{EndRun, RunId, StoreError};
 
@@ -49,6 +49,8 @@ struct State {
     dropped: Vec<(RunId, Losses)>,
     bytes: usize,
     events: usize,
+    /// What the writer took and did not store yet.
+    taken: Queued,
     /// Items pushed since the beginning.
     pushed: u64,
     /// Of these, items whose rows are durable, or were given up.
@@ -126,7 +128,12 @@ impl Queue {
     /// Whether so much fits; more than is ever allowed counts as fitting when there is nothing else.
     fn has_room(&self, state: &State, bytes: usize, events: usize) -> bool {
         state.events == 0
-            || (state.bytes + bytes <= self.bytes_max && state.events + events <= self.events_max)
+            || (state.bytes + bytes <= self.bytes_with_bodies_max()
+                && state.events + events <= self.events_max)
+    }
+
+    fn bytes_with_bodies_max(&self) -> usize {
+        self.bytes_max - self.bytes_max / QUEUE_BODILESS_PART
     }
 
     fn push_what_fits(
@@ -136,7 +143,7 @@ impl Queue {
         mut events: Vec<Event>,
         mut bytes: usize,
     ) {
-        if state.bytes + bytes > self.bytes_max {
+        if state.bytes + bytes > self.bytes_with_bodies_max() {
             let dropped = drop_bodies(&mut events);
             state.note_dropped(run, dropped);
             bytes = events_bytes(&events);
@@ -202,9 +209,10 @@ impl Queue {
 
     pub(crate) fn queued(&self) -> Queued {
         let state = self.state.lock();
+        let waiting = state.waiting();
         Queued {
-            events: state.events as u64,
-            bytes: state.bytes as u64,
+            events: waiting.events + state.taken.events,
+            bytes: waiting.bytes + state.taken.bytes,
         }
     }
 
@@ -243,6 +251,7 @@ impl Queue {
                 .wait_while_for(&mut state, |state| !state.hurry, GATHER);
         }
         state.hurry = state.closing;
+        state.taken = state.waiting();
         state.bytes = 0;
         state.events = 0;
         self.room.notify_all();
@@ -258,6 +267,7 @@ impl Queue {
     pub(crate) fn settle(&self, ticket: u64, given_up: Losses, detour: Option<Trouble>) {
         let mut state = self.state.lock();
         state.done = ticket;
+        state.taken = Queued::default();
         state.trouble = None;
         state.detour = detour;
         state.losses.add(given_up);
@@ -290,6 +300,13 @@ impl From<Trouble> for StoreError {
 }
 
 impl State {
+    fn waiting(&self) -> Queued {
+        Queued {
+            events: self.events as u64,
+            bytes: self.bytes as u64,
+        }
+    }
+
     fn note_dropped(&mut self, run: RunId, lost: Losses) {
         if lost == Losses::default() {
             return;

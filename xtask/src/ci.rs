@@ -19,6 +19,18 @@ pub(crate) enum Scope {
     Full,
 }
 
+/// What is there with the feature `parquet` alone.
+const PARQUET: [&str; 8] = [
+    "test",
+    "--package",
+    "oriel-store",
+    "--package",
+    "oriel",
+    "--features",
+    "oriel/parquet,oriel-store/parquet",
+    "parquet",
+];
+
 pub(crate) fn run(scope: Scope) -> Result<(), Failure> {
     gate("fmt", cargo(&["fmt", "--all", "--check"]))?;
     console::complain("==> tidy");
@@ -38,6 +50,9 @@ pub(crate) fn run(scope: Scope) -> Result<(), Failure> {
     let mut doc = cargo(&["doc", "--no-deps", "--workspace"]);
     doc.env("RUSTDOCFLAGS", "-D warnings");
     gate("doc", doc)?;
+    if scope == Scope::Full {
+        gate("parquet", cargo(&PARQUET))?;
+    }
     test()
 }
 

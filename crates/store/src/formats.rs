@@ -5,6 +5,7 @@
 //! | JSONL | everything: read back, each record is equal |
 //! | HAR 1.2 | requests and responses, decoded, and messages of WebSockets; no tunnels |
 //! | mitmproxy | requests and responses as they passed, and messages of WebSockets |
+//! | Parquet | what a list shows, heads and bodies; written only, and with a feature of this crate |
 //!
 //! Files that are read are hostile: what is wrong with one flow leaves out that flow, what is wrong with
 //! the file ends reading where it is wrong, and what was read before stays.
@@ -13,6 +14,8 @@ mod draft;
 mod har;
 mod jsonl;
 mod mitmproxy;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod source;
 mod tnetstring;
 
@@ -22,6 +25,8 @@ use std::sync::Arc;
 
 use traffic::rules::redact::Redaction;
 
+#[cfg(feature = "parquet")]
+pub use self::parquet::ParquetWriter;
 use self::source::Source;
 use crate::{FlowRecord, RunRecord, StoreError};
 

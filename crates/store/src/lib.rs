@@ -66,6 +66,8 @@ pub use archive::{Archive, ArchiveBatch, ArchiveStatus, Migrated};
 pub use clickhouse::{ClickHouseArchive, clickhouse_reader_role, clickhouse_schema};
 pub use error::StoreError;
 pub use flow_record::{FlowRecord, GapRecord, Origin, Records, RunRecord, flow_uuid};
+#[cfg(feature = "parquet")]
+pub use formats::ParquetWriter;
 pub use formats::{FlowWriter, Format, Found, Import, Place, ReadError};
 pub use id::{FlowRef, RunId, UnknownId};
 pub use importer::{Imported, Importer};

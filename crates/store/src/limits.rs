@@ -108,6 +108,10 @@ pub const REMEMBERED_CONNECTIONS_MAX: usize = 4096;
 pub const IMPORTED_FLOW_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Bytes of a body in a HAR, its content coding undone: as much as is shown.
 pub const EXPORTED_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Flows of one group of rows of a Parquet file: as many are in memory, unless their bodies are larger.
+pub const PARQUET_GROUP_ROWS_MAX: usize = 10_000;
+/// Bytes of the heads and bodies of one such group.
+pub const PARQUET_GROUP_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Lists within lists of a typed netstring; mitmproxy writes five.
 pub const TNETSTRING_DEPTH_MAX: usize = 32;
 /// Bytes of a body that are indexed and searched, its content coding undone: a long conversation.

@@ -117,6 +117,8 @@ pub(crate) enum ExportForm {
     Curl,
     /// A line per flow with the fields that `--fields help` lists
     Csv,
+    /// Parquet, with heads and bodies; into a file, and only if oriel was built with it
+    Parquet,
 }
 
 pub(super) const IMPORT_EXAMPLES: &str = "Examples:

@@ -121,3 +121,16 @@ fn a_damaged_file_keeps_what_stands_before() {
     let odd = world.oriel(&["import", "odd.txt", "--json"]);
     assert_eq!(odd.error()["code"], "ORL0009");
 }
+
+#[test]
+#[cfg(not(feature = "parquet"))]
+fn parquet_is_named_where_it_is_not_built_in() {
+    let world = World::new();
+    let printed = world.oriel(&["export", "-o", "flows.parquet"]);
+    assert_eq!(printed.code, Some(2), "{}", printed.stderr);
+    assert!(
+        printed.stderr.contains("without Parquet") && printed.stderr.contains("--features parquet"),
+        "{}",
+        printed.stderr
+    );
+}

@@ -16,6 +16,8 @@ mod maintenance;
 mod messages;
 mod outages;
 mod pages;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod postgres;
 mod records;
 mod redaction;

@@ -39,6 +39,9 @@ pub(crate) fn run(context: &Context, arguments: &FlowsExport) -> Result<Exit, Pr
         )
         .fix("oriel export --format mitmproxy -o flows.mitm"));
     }
+    if form == ExportForm::Parquet {
+        check_parquet(to_stdout)?;
+    }
     let Some(reader) = open(context, &arguments.data)? else {
         return Err(nothing_there(
             arguments.what.first().map_or("", |word| word),
@@ -85,6 +88,30 @@ pub(crate) fn run(context: &Context, arguments: &FlowsExport) -> Result<Exit, Pr
     Ok(Exit::Success)
 }
 
+/// It needs a part of oriel that is not always there, and a file.
+fn check_parquet(to_stdout: bool) -> Result<(), Problem> {
+    if !cfg!(feature = "parquet") {
+        return Err(Problem::new(
+            "ORL0001",
+            Exit::Usage,
+            "this oriel was built without Parquet",
+        )
+        .why("it would make every build longer for what few use")
+        .fix("cargo install --path crates/cli --features parquet      builds one with it")
+        .fix(
+            "oriel export --format csv -o flows.csv      for the fields, --format jsonl for all",
+        ));
+    }
+    if to_stdout {
+        return Err(
+            Problem::new("ORL0001", Exit::Usage, "Parquet goes into a file")
+                .why("those who read it begin at its end")
+                .fix("oriel export -o flows.parquet"),
+        );
+    }
+    Ok(())
+}
+
 /// As asked for, else by the name of the file.
 fn form(arguments: &FlowsExport) -> ExportForm {
     let extension = arguments.output.as_deref().and_then(Path::extension);
@@ -93,6 +120,7 @@ fn form(arguments: &FlowsExport) -> ExportForm {
         Some("mitm" | "flow" | "flows" | "mitmproxy") => ExportForm::Mitmproxy,
         Some("sh") => ExportForm::Curl,
         Some("csv") => ExportForm::Csv,
+        Some("parquet") => ExportForm::Parquet,
         _ => ExportForm::Jsonl,
     };
     arguments.format.unwrap_or(by_name)
@@ -236,6 +264,8 @@ enum Sink<'a> {
     File(FlowWriter<Out<'a>>),
     Curl(Out<'a>),
     Csv(Out<'a>),
+    #[cfg(feature = "parquet")]
+    Parquet(Box<store::ParquetWriter<&'a mut OutputFile>>),
 }
 
 impl<'a> Sink<'a> {
@@ -250,8 +280,26 @@ impl<'a> Sink<'a> {
                 out.write_all(csv::line(names).as_bytes())?;
                 return Ok(Self::Csv(out));
             }
+            ExportForm::Parquet => return Self::begin_parquet(out),
         };
         FlowWriter::begin(format, out).map(Self::File)
+    }
+
+    #[cfg(feature = "parquet")]
+    fn begin_parquet(out: Out<'a>) -> io::Result<Self> {
+        match out {
+            Out::File(_, file) => {
+                let writer = store::ParquetWriter::begin(file)?;
+                Ok(Self::Parquet(Box::new(writer)))
+            }
+            Out::Stdout(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Refused before: [`check_parquet`].
+    #[cfg(not(feature = "parquet"))]
+    fn begin_parquet(_out: Out<'a>) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn write(&mut self, record: &FlowRecord) -> io::Result<bool> {
@@ -261,6 +309,8 @@ impl<'a> Sink<'a> {
                 .write_all(curl_command(record).as_bytes())
                 .map(|()| true),
             Self::Csv(out) => out.write_all(csv_line(record)?.as_bytes()).map(|()| true),
+            #[cfg(feature = "parquet")]
+            Self::Parquet(writer) => writer.write(record).map(|()| true),
         }
     }
 
@@ -268,6 +318,8 @@ impl<'a> Sink<'a> {
         match self {
             Self::File(writer) => writer.finish().map(drop),
             Self::Curl(mut out) | Self::Csv(mut out) => out.flush(),
+            #[cfg(feature = "parquet")]
+            Self::Parquet(writer) => writer.finish().map(drop),
         }
     }
 }

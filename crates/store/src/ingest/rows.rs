@@ -261,8 +261,7 @@ impl<'c> Rows<'c> {
         bodies: (Option<i64>, Option<i64>),
     ) -> Result<i64, StoreError> {
         let mut row = first_row_at(flow.started.at).max(self.last_row.saturating_add(1));
-        self.bind_first(row, flow)?;
-        let known = self.bind_later(Into::New, FIRST_COLUMNS.len(), flow, bodies)?;
+        let known = self.bind(Into::New, row, flow, bodies)?;
         while let Err(error) = self.statements.execute(Into::New) {
             // A flow of another batch or process started in the same microsecond.
             if !is_row_taken(&error) {
@@ -284,9 +283,7 @@ impl<'c> Rows<'c> {
         flow: &Flow,
         bodies: (Option<i64>, Option<i64>),
     ) -> Result<(), StoreError> {
-        let known = self.bind_later(Into::Stored, 0, flow, bodies)?;
-        let mut to = self.statements.binder(Into::Stored, LATER_COLUMNS.len());
-        to.put_integer(row)?;
+        let known = self.bind(Into::Stored, row, flow, bodies)?;
         self.statements.execute(Into::Stored)?;
         self.insert_ending(row, flow)?;
         self.cached("INSERT INTO flow_changes (flow) VALUES (?1)")?
@@ -325,27 +322,11 @@ impl<'c> Rows<'c> {
         Ok(())
     }
 
-    fn bind_first(&mut self, row: i64, flow: &Flow) -> Result<(), StoreError> {
-        let started = &*flow.started;
-        let client = self.connections.client(flow.run, started)?;
-        let heads = &mut client.heads;
-        let head = heads.read(&started.head, self.redaction, &mut self.large_head);
-        let asked = Asked::read(started.kind, &head.line);
-        let mut to = self.statements.binder(Into::New, 0);
-        to.put_integer(row)?;
-        to.put_text(flow.run.as_str())?;
-        to.put_integer(integer(flow.seq))?;
-        to.put_integer(started.at.0)?;
-        to.put_integer(self.trace_bits.next())?;
-        to.put_text(asked.path)?;
-        to.put_text(asked.query)?;
-        Ok(())
-    }
-
-    fn bind_later(
+    /// Binds what is known of a flow by now, in the order of the columns.
+    fn bind(
         &mut self,
         into: Into,
-        start: usize,
+        row: i64,
         flow: &Flow,
         (request_body, response_body): (Option<i64>, Option<i64>),
     ) -> Result<Known, StoreError> {
@@ -370,7 +351,16 @@ impl<'c> Rows<'c> {
             .places
             .store(started, asked.method, known.traffic_type)?;
 
-        let mut to = self.statements.binder(into, start);
+        let mut to = self.statements.binder(into, 0);
+        if let Into::New = into {
+            to.put_integer(row)?;
+            to.put_text(flow.run.as_str())?;
+            to.put_integer(integer(flow.seq))?;
+            to.put_integer(started.at.0)?;
+            to.put_integer(self.trace_bits.next())?;
+            to.put_text(asked.path)?;
+            to.put_text(asked.query)?;
+        }
         to.put_integer(place)?;
         to.put_some_integer(known.mark.map(|mark| mark.row))?;
         to.put_text(state_name(flow))?;
@@ -420,6 +410,9 @@ impl<'c> Rows<'c> {
         })?;
         pack_messages(flow, self.redaction, detail);
         to.put_bytes(detail)?;
+        if let Into::Stored = into {
+            to.put_integer(row)?;
+        }
         Ok(known)
     }
 

@@ -472,6 +472,16 @@ impl Upstream {
         self.speaks.store(speaks as u8, Ordering::Relaxed);
     }
 
+    /// Takes a connection that many requests may use.
+    fn share(&self, connection: &Arc<Http2Upstream>) {
+        if self.speaks() != Speaks::OnlyHttp2 {
+            self.learn(Speaks::Http2);
+        }
+        let mut connections = self.shared.lock();
+        connections.retain(|known| known.is_open());
+        connections.push(Arc::clone(connection));
+    }
+
     fn shared_max(&self) -> usize {
         HTTP2_CONNECTIONS_PER_TARGET_MAX.min(self.connections_max)
     }

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use tokio_rustls::{TlsConnector, TlsStream};
+use tokio_rustls::client::TlsStream as ClientTls;
+use tokio_rustls::{Connect, TlsConnector, TlsStream};
 use traffic::{
     Failure, FailureKind, Host, Side, Stage, Target, Timestamp, TlsFacts, UpstreamFacts, Version,
 };
@@ -106,29 +107,8 @@ impl Upstreams {
         let (wire, dialled) = self.reach(leg, journey).await?;
         let (config, danger) = leg.tls.client_config(target, alpn);
         let name = server_name(&upstream.key.server_name)?;
-        let handshake = TlsConnector::from(config).connect(name, wire);
-        let handshake = tokio::time::timeout(self.timeouts.tls, handshake).await;
-        let is_tls = matches!(handshake, Ok(Ok(_)));
-        self.counters.upstream_handshakes.count(is_tls);
-        let tls = match handshake {
-            Ok(Ok(tls)) => tls,
-            Ok(Err(error)) => {
-                let (kind, text) = upstream_side::describe(&error);
-                let text = format!("{}: {text}", dialled.describe(target));
-                return Err(Refused {
-                    failure: failure(kind, text),
-                    alpn: is_about_alpn(&error),
-                });
-            }
-            Err(_) => {
-                let text = format!(
-                    "{} did not finish the TLS handshake within {} s",
-                    dialled.describe(target),
-                    self.timeouts.tls.as_secs_f32()
-                );
-                return Err(failure(FailureKind::TimedOut, text).into());
-            }
-        };
+        let connecting = TlsConnector::from(config).connect(name, wire);
+        let tls = self.handshake(connecting, &dialled, target).await?;
         let is_http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
         let sni = upstream.key.server_name.name();
         let tls_facts = upstream_side::facts(tls.get_ref().1, sni, danger);
@@ -149,15 +129,40 @@ impl Upstreams {
             ))));
         }
         let shared = Http2Upstream::connect(transport, facts, permit, &self.timeouts, &self.tasks);
-        let shared = shared.await?;
-        if upstream.speaks() != Speaks::OnlyHttp2 {
-            upstream.learn(Speaks::Http2);
-        }
-        let shared = Arc::new(shared);
-        let mut connections = upstream.shared.lock();
-        connections.retain(|known| known.is_open());
-        connections.push(Arc::clone(&shared));
+        let shared = Arc::new(shared.await?);
+        upstream.share(&shared);
         Ok(Lease::Http2(shared))
+    }
+
+    /// Waits for a handshake, as long as one may take.
+    async fn handshake(
+        &self,
+        connecting: Connect<Replay>,
+        dialled: &Dialled,
+        target: &Target,
+    ) -> Result<ClientTls<Replay>, Refused> {
+        let handshake = tokio::time::timeout(self.timeouts.tls, connecting).await;
+        let is_tls = matches!(handshake, Ok(Ok(_)));
+        self.counters.upstream_handshakes.count(is_tls);
+        match handshake {
+            Ok(Ok(tls)) => Ok(tls),
+            Ok(Err(error)) => {
+                let (kind, text) = upstream_side::describe(&error);
+                let text = format!("{}: {text}", dialled.describe(target));
+                Err(Refused {
+                    failure: failure(kind, text),
+                    alpn: is_about_alpn(&error),
+                })
+            }
+            Err(_) => {
+                let text = format!(
+                    "{} did not finish the TLS handshake within {} s",
+                    dialled.describe(target),
+                    self.timeouts.tls.as_secs_f32()
+                );
+                Err(failure(FailureKind::TimedOut, text).into())
+            }
+        }
     }
 }
 

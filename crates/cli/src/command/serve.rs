@@ -8,11 +8,12 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use proxy::ConnectPorts;
+use proxy::{ConnectPorts, Control};
 use store::{EndRun, NewRun, RunKind, TextIndexer};
 use traffic::ListenAddress;
 use traffic::rules::pattern::HostPattern;
 
+use crate::admin::Admin;
 use crate::args::Serve;
 use crate::child_env::reachable;
 use crate::clock::now;
@@ -35,7 +36,7 @@ use crate::service::succession::{Launch, Succession};
 use crate::service::{Place, inherited};
 use crate::settings::{Purpose, Settings};
 use crate::store_problem::store_problem;
-use crate::wiring::{AuthorityPlan, EnginePlan, Plan, Station, start};
+use crate::wiring::{AuthorityPlan, EnginePlan, Plan, Recording, Station, start};
 use crate::{authority, descriptors, logging, runtime};
 use reload::Reloader;
 use signals::ServiceSignals;
@@ -225,24 +226,11 @@ async fn serve(
         ..
     } = station;
     let admin = admin.map(Arc::new);
-    let succession = match lock {
-        Some(lock) => {
-            let place = Place::of(&context.paths);
-            Some(Arc::new(Succession {
-                launch: Launch::of_process().map_err(|error| {
-                    Problem::bug(format!("cannot tell which program this is: {error}"))
-                })?,
-                engine: proxy.control(),
-                admin: admin.clone(),
-                control: Arc::new(match control {
-                    Some(socket) => ControlSocket::handed(&place, socket)?,
-                    None => ControlSocket::bind(&place)?,
-                }),
-                lock: Mutex::new(Some(lock)),
-            }))
-        }
-        None => None,
-    };
+    let succession = lock.map(|lock| {
+        let engine = proxy.control();
+        succession(context, lock, control, engine, admin.clone())
+    });
+    let succession = succession.transpose()?.map(Arc::new);
     let can_be_replaced = matches!(stance, Stance::Detached(_)) || notifier.is_managed();
     let desk = Desk {
         status: Arc::clone(&status),
@@ -250,12 +238,7 @@ async fn serve(
         notifier: Arc::clone(&notifier),
         succession: succession.clone().filter(|_| can_be_replaced),
     };
-    // As long as this function runs: texts are indexed while nothing else is to do.
-    let indexer = recording.as_ref().map(|recording| {
-        let record = recording.database().to_owned();
-        TextIndexer::spawn(record).map_err(|error| store_problem(&error))
-    });
-    let _indexer = indexer.transpose()?;
+    let _indexer = recording.as_ref().map(index_texts).transpose()?;
     stance.tell_ready(&status.to_json(), before.as_deref(), succession.as_deref())?;
     if before.is_none() {
         notifier.ready();
@@ -297,10 +280,7 @@ async fn serve(
         ended = beside => return Err(Problem::bug(format!("{ended} ended by itself"))),
     }
     if let Some(before) = before.filter(|_| !orders.is_replaced()) {
-        let ending = tokio::task::spawn_blocking(move || before.end(KILL_AFTER));
-        if let Ok(Err(error)) = ending.await {
-            tracing::debug!(%error, "the process before this one has ended, or does not");
-        }
+        end_other(before).await;
     }
     drop(retention);
     if let Some(recording) = recording {
@@ -314,6 +294,42 @@ async fn serve(
     // Whoever waits for our end waits for what was queued as well.
     drop(succession);
     Ok(Exit::Success)
+}
+
+/// What the next process takes over. Only who has the lock can hand it on.
+fn succession(
+    context: &Context,
+    lock: ServiceLock,
+    control: Option<UnixListener>,
+    engine: Control,
+    admin: Option<Arc<Admin>>,
+) -> Result<Succession, Problem> {
+    let place = Place::of(&context.paths);
+    let launch = Launch::of_process()
+        .map_err(|error| Problem::bug(format!("cannot tell which program this is: {error}")))?;
+    Ok(Succession {
+        launch,
+        engine,
+        admin,
+        control: Arc::new(match control {
+            Some(socket) => ControlSocket::handed(&place, socket)?,
+            None => ControlSocket::bind(&place)?,
+        }),
+        lock: Mutex::new(Some(lock)),
+    })
+}
+
+/// Indexes texts while nothing else is to do, as long as what this gives lives.
+fn index_texts(recording: &Recording) -> Result<TextIndexer, Problem> {
+    TextIndexer::spawn(recording.database().to_owned()).map_err(|error| store_problem(&error))
+}
+
+/// Ends the process before this one, which may still serve what was open when this one took over.
+async fn end_other(before: Arc<Other>) {
+    let ending = tokio::task::spawn_blocking(move || before.end(KILL_AFTER));
+    if let Ok(Err(error)) = ending.await {
+        tracing::debug!(%error, "the process before this one has ended, or does not");
+    }
 }
 
 impl Stance {

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 
 use store::json::FlowDocument;
 use store::{
-    Body, ConnectionView, FlowDetail, FlowKind, FlowRef, HeadView, Message, Reader, SessionMark,
-    TlsView, TrafficType,
+    Body, ConnectionView, ErrorView, FlowDetail, FlowKind, FlowRef, HeadView, Message, Reader,
+    SessionMark, TlsView, TrafficType,
 };
 use traffic::Timestamp;
 
@@ -159,6 +159,45 @@ impl View<'_> {
     }
 
     fn push_overview(&self, text: &mut String) {
+        let row = &self.detail.row;
+        self.push_headline(text);
+        self.push_way(text);
+        if let Some(error) = &row.error {
+            self.push_error(text, error);
+        }
+        if let Some(client) = &self.detail.client {
+            self.push_client(text, client);
+        }
+        self.push_sizes(text);
+        if let Some(gateway) = &self.detail.gateway {
+            let line = format!("{} {} {}", gateway.route, self.pen().arrow(), gateway.url);
+            push_fact(text, "gateway", &escape_line(&line));
+            if let Some(id) = &gateway.request_id {
+                push_fact(text, "as", &escape_line(&format!("request {id}")));
+            }
+        }
+        push_fact(text, "time", &self.time_line());
+        if !row.tags.is_empty() {
+            push_fact(text, "tags", tags(row).trim_start());
+        }
+        if let Some(note) = &row.note {
+            push_fact(text, "note", &escape_line(note));
+        }
+        if row.danger_unverified {
+            let mark = self.pen().glyph(Glyph::Warning);
+            push_fact(
+                text,
+                "danger",
+                &self.pen().paint(
+                    Colour::Yellow,
+                    &format!("{mark} the upstream's certificate was not verified"),
+                ),
+            );
+        }
+    }
+
+    /// What was asked and answered, and the flow's names.
+    fn push_headline(&self, text: &mut String) {
         let pen = self.pen();
         let row = &self.detail.row;
         let dot = pen.dot();
@@ -188,6 +227,11 @@ impl View<'_> {
             row.id.run,
             row.state.as_str()
         );
+    }
+
+    /// Where it went, and as what.
+    fn push_way(&self, text: &mut String) {
+        let row = &self.detail.row;
         push_fact(
             text,
             "route",
@@ -201,30 +245,34 @@ impl View<'_> {
             push_fact(text, "type", row.traffic_type.as_str());
         }
         if let Some(mark) = &row.session {
-            push_fact(text, "session", &session_line(mark, dot));
+            push_fact(text, "session", &session_line(mark, self.pen().dot()));
         }
         let upstream = self.detail.upstream.as_ref();
         if let Some(proxy) = upstream.and_then(|upstream| upstream.proxy.as_deref()) {
             push_fact(text, "through", &escape_line(proxy));
         }
-        if let Some(error) = &row.error {
-            let replied = error
-                .replied_status
-                .map(|status| format!("   (oriel answered {status})"));
-            let line = format!(
-                "{} {} {} {}: {}{}",
-                pen.glyph(Glyph::Failed),
-                escape_line(&error.side),
-                escape_line(&error.stage),
-                escape_line(&error.kind),
-                escape_line(&error.text),
-                replied.unwrap_or_default()
-            );
-            push_fact(text, "failed", &pen.paint(Colour::Red, &line));
-        }
-        if let Some(client) = &self.detail.client {
-            self.push_client(text, client);
-        }
+    }
+
+    fn push_error(&self, text: &mut String, error: &ErrorView) {
+        let pen = self.pen();
+        let replied = error
+            .replied_status
+            .map(|status| format!("   (oriel answered {status})"));
+        let line = format!(
+            "{} {} {} {}: {}{}",
+            pen.glyph(Glyph::Failed),
+            escape_line(&error.side),
+            escape_line(&error.stage),
+            escape_line(&error.kind),
+            escape_line(&error.text),
+            replied.unwrap_or_default()
+        );
+        push_fact(text, "failed", &pen.paint(Colour::Red, &line));
+    }
+
+    fn push_sizes(&self, text: &mut String) {
+        let pen = self.pen();
+        let row = &self.detail.row;
         let (sent, received) = match row.kind {
             FlowKind::Http => ("request", "response"),
             FlowKind::WebSocket | FlowKind::Tunnel => ("sent", "received"),
@@ -239,31 +287,6 @@ impl View<'_> {
                 size(row.response_bytes)
             ),
         );
-        if let Some(gateway) = &self.detail.gateway {
-            let line = format!("{} {} {}", gateway.route, pen.arrow(), gateway.url);
-            push_fact(text, "gateway", &escape_line(&line));
-            if let Some(id) = &gateway.request_id {
-                push_fact(text, "as", &escape_line(&format!("request {id}")));
-            }
-        }
-        push_fact(text, "time", &self.time_line());
-        if !row.tags.is_empty() {
-            push_fact(text, "tags", tags(row).trim_start());
-        }
-        if let Some(note) = &row.note {
-            push_fact(text, "note", &escape_line(note));
-        }
-        if row.danger_unverified {
-            let mark = pen.glyph(Glyph::Warning);
-            push_fact(
-                text,
-                "danger",
-                &pen.paint(
-                    Colour::Yellow,
-                    &format!("{mark} the upstream's certificate was not verified"),
-                ),
-            );
-        }
     }
 
     /// Which program asked, and what is odd about how it did.

@@ -242,6 +242,9 @@ pub const CLICKHOUSE_SETTLING: Duration = Duration::from_secs(2);
 pub const POSTGRES_COPY_BYTES: usize = 1024 * 1024;
 /// Flows with their bodies that are asked for at once; a body may have tens of megabytes.
 pub const POSTGRES_RECORDS_AT_ONCE: usize = 50;
+/// Flows with a word that are read and sorted rather than looked for from the newest on: some ten
+/// milliseconds.
+pub const POSTGRES_FEW_FLOWS_MAX: u64 = 2000;
 /// A body up to this lies in its own row: one in chunks costs a lookup for each.
 pub const POSTGRES_INLINE_BODY_BYTES_MAX: usize = 4096;
 /// Least and largest length of a chunk but the last. Each takes about a hundred bytes besides, so that

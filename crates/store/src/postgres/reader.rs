@@ -19,7 +19,8 @@ use super::row::{
 use super::{migrate, summary, sums};
 use crate::archive::{Listed, read_page};
 use crate::limits::{
-    CHANGES_ROWS_MAX, PAGE_MESSAGES_MAX, POSTGRES_RECORDS_AT_ONCE, RECORDS_BYTES_MAX,
+    CHANGES_ROWS_MAX, PAGE_MESSAGES_MAX, POSTGRES_FEW_FLOWS_MAX, POSTGRES_RECORDS_AT_ONCE,
+    RECORDS_BYTES_MAX,
 };
 use crate::reader::backend::Backend;
 use crate::reader::resolve::{self, CANDIDATES_MAX, Ids, Naming};
@@ -343,13 +344,41 @@ impl Listed for Snapshot<'_, '_, '_> {
 
 impl PostgresBackend {
     fn list(&self, query: &Query, words: Option<&Words>) -> Result<Page, StoreError> {
+        let of_filter = || query.filter.as_ref().and_then(Filter::words_of_all);
         self.snapshot(|transaction| {
+            if let Some(words) = words.or_else(of_filter) {
+                self.plan_for(transaction, words)?;
+            }
             let mut snapshot = Snapshot {
                 backend: self,
                 transaction,
             };
             read_page(&mut snapshot, query, words)
         })
+    }
+
+    /// A word that it has not counted the planner takes for a frequent one, and looks for the newest flows
+    /// that have it through all flows. Where few flows have the words, that is ruled out.
+    fn plan_for(&self, transaction: &mut Transaction<'_>, words: &Words) -> Result<(), StoreError> {
+        let mut conditions = Conditions::new(Dialect::Postgres);
+        conditions.add_words(words);
+        let sql = format!(
+            "SELECT count(*) AS flows FROM (SELECT FROM flows WHERE {} LIMIT {}) AS few",
+            conditions.sql(),
+            POSTGRES_FEW_FLOWS_MAX + 1
+        );
+        transaction
+            .batch_execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_indexscan = off")
+            .map_err(|error| self.failed(error))?;
+        let rows = self.select(transaction, &sql, &conditions)?;
+        let count = rows.first().map(|row| bytes(row, "flows")).transpose()?;
+        let settings = match count.flatten() <= Some(POSTGRES_FEW_FLOWS_MAX) {
+            true => "SET LOCAL enable_seqscan = DEFAULT",
+            false => "SET LOCAL enable_seqscan = DEFAULT; SET LOCAL enable_indexscan = DEFAULT",
+        };
+        transaction
+            .batch_execute(settings)
+            .map_err(|error| self.failed(error))
     }
 
     fn read_changes(

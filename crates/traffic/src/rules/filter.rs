@@ -194,6 +194,15 @@ impl Filter {
         &self.expression
     }
 
+    /// Words that every flow has that matches, if the filter says so at its top.
+    #[must_use]
+    pub fn words_of_all(&self) -> Option<&Words> {
+        match &self.expression {
+            Expression::All(parts) => parts.iter().find_map(Expression::words),
+            one => one.words(),
+        }
+    }
+
     /// Whether it asks for words in texts, which wants an index of them.
     #[must_use]
     pub fn asks_for_words(&self) -> bool {
@@ -202,6 +211,13 @@ impl Filter {
 }
 
 impl Expression {
+    fn words(&self) -> Option<&Words> {
+        match self {
+            Self::Test(Test::Words(words)) => Some(words),
+            _ => None,
+        }
+    }
+
     fn asks_for_words(&self) -> bool {
         match self {
             Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::asks_for_words),

@@ -1,13 +1,16 @@
 //! PostgreSQL answers as SQLite does.
 
 use oriel_store::{
-    Archive, Location, Migrated, PostgresArchive, READONLY_ROLE, Reader, StoreError,
-    postgres_schema,
+    Archive, ArchiveBatch, Location, Migrated, PostgresArchive, Query, READONLY_ROLE, Reader,
+    StoreError, postgres_schema,
 };
 use testbed::postgres::PostgresCluster;
 
 use super::words::Spoken;
 use super::{Original, sums};
+use crate::copies::{record_all_sorts, records};
+use crate::script::Place;
+use crate::search::{filter, search};
 
 fn copied(original: &Original, cluster: &PostgresCluster) -> Reader {
     let url = cluster.url("postgres");
@@ -50,6 +53,50 @@ fn words_are_found_in_postgresql() {
         )
         .unwrap();
     assert!(plan.contains("flows_by_words"), "{plan}");
+}
+
+#[test]
+fn words_of_many_flows_and_of_one_are_found() {
+    let cluster = PostgresCluster::start().unwrap();
+    let url = cluster.url("postgres");
+    let mut archive = PostgresArchive::connect(&url).unwrap();
+    archive.migrate().unwrap();
+    let place = Place::new();
+    record_all_sorts(&place);
+    let template = records(&place.path(), 100).swap_remove(0);
+    let flows = (1..=2100_u64).map(|seq| {
+        let mut flow = template.clone();
+        flow.detail.row.id.seq = seq;
+        flow.detail.row.uuid = format!("01900000-0000-7000-8000-{seq:012}");
+        if seq == 7 {
+            flow.detail.row.url.push_str("/needle");
+        }
+        flow
+    });
+    let batch = ArchiveBatch {
+        flows: flows.collect(),
+        ..ArchiveBatch::default()
+    };
+    archive.write(&batch).unwrap();
+    let reader = Reader::open_at(&Location::Postgres(url)).unwrap();
+    let found = |text: &str| {
+        let mut asked = search(text);
+        asked.limit = 3;
+        let hits = reader.search(&asked).unwrap().hits;
+        hits.iter().map(|hit| hit.row.id.seq).collect::<Vec<_>>()
+    };
+    assert_eq!(found("example"), [2100, 2099, 2098]);
+    assert_eq!(found("needle"), [7]);
+    let listed = |text: &str| {
+        let query = Query {
+            filter: Some(filter(text)),
+            with_total: true,
+            ..Query::default()
+        };
+        reader.flows(&query).unwrap().total
+    };
+    assert_eq!(listed("text:example host:api.example.com"), Some(2100));
+    assert_eq!(listed("text:needl*"), Some(1));
 }
 
 #[test]

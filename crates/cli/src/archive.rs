@@ -68,7 +68,7 @@ pub(crate) fn to_json(status: &ShipperStatus) -> Value {
         "url": status.archive,
         "state": status.state.as_str(),
         "waiting_flows": status.depth,
-        "spool_bytes": status.spool_bytes,
+        "outbox_bytes": status.outbox_bytes,
         "copied_flows": status.copied,
         "refused_flows": status.refused,
         "acknowledged_at": status.acknowledged_at.map(rfc3339),
@@ -90,16 +90,16 @@ pub(crate) fn to_openmetrics(status: &ShipperStatus) -> String {
          # TYPE oriel_archive_waiting_flows gauge\n\
          # HELP oriel_archive_waiting_flows Flows that the archive does not have as they are now.\n\
          oriel_archive_waiting_flows {}\n\
-         # TYPE oriel_archive_spool_bytes gauge\n\
-         # UNIT oriel_archive_spool_bytes bytes\n\
-         # HELP oriel_archive_spool_bytes Size of the file that holds them.\n\
-         oriel_archive_spool_bytes {}\n\
+         # TYPE oriel_archive_outbox_bytes gauge\n\
+         # UNIT oriel_archive_outbox_bytes bytes\n\
+         # HELP oriel_archive_outbox_bytes Size of the file that holds them.\n\
+         oriel_archive_outbox_bytes {}\n\
          # TYPE oriel_archive_copied_flows counter\n\
          # HELP oriel_archive_copied_flows Flows copied, those that changed again.\n\
          oriel_archive_copied_flows_total {}\n\
          # TYPE oriel_archive_refused_flows counter\n\
          # HELP oriel_archive_refused_flows Flows that the archive refuses for what is in them.\n\
          oriel_archive_refused_flows_total {}\n",
-        status.depth, status.spool_bytes, status.copied, status.refused,
+        status.depth, status.outbox_bytes, status.copied, status.refused,
     )
 }

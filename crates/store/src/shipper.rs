@@ -61,7 +61,7 @@ pub struct ShipperStatus {
     /// Flows that the archive does not have as they are now.
     pub depth: u64,
     /// Bytes of the file of this machine, which holds them.
-    pub spool_bytes: u64,
+    pub outbox_bytes: u64,
     /// Flows copied since this began, those that were copied again included.
     pub copied: u64,
     /// Flows that the archive refused for what is in them.
@@ -113,7 +113,7 @@ impl Shipper {
                     archive: options.archive.to_string(),
                     state: ShipperState::Starting,
                     depth: 0,
-                    spool_bytes: 0,
+                    outbox_bytes: 0,
                     copied: 0,
                     refused: 0,
                     acknowledged_at: None,
@@ -379,10 +379,10 @@ impl Copier<'_> {
             return Ok(());
         }
         if let Some((outbox, _)) = &self.outbox {
-            let (depth, spool_bytes) = outbox.count()?;
+            let (depth, outbox_bytes) = outbox.count()?;
             self.shared.update(|status| {
                 status.depth = depth;
-                status.spool_bytes = spool_bytes;
+                status.outbox_bytes = outbox_bytes;
             });
         }
         self.counted_at = Some(instant());

@@ -120,7 +120,7 @@ fn archived(archive: &Value, pen: Pen) -> String {
     let waiting = match archive["state"].as_str() {
         Some("elsewhere") => "another oriel copies".to_owned(),
         _ if count("waiting_flows") == 0 => "has everything".to_owned(),
-        _ => format!("{flows} wait in {}", bytes(count("spool_bytes"))),
+        _ => format!("{flows} wait in {}", bytes(count("outbox_bytes"))),
     };
     let mut text = format!("  archive   {} {dot} {waiting}\n", escape_line(url));
     let warning = pen.paint(Colour::Yellow, pen.glyph(Glyph::Warning));
@@ -193,7 +193,7 @@ mod tests {
                 "queued_bytes": 2048, "last_error": "the disk is full",
                 "spool": {"bytes": 5_000_000, "segments": 2, "damaged": 1},
                 "archive": {"url": "postgres://me@db/oriel", "state": "failing", "waiting_flows": 7,
-                    "spool_bytes": 4096, "refused_flows": 1, "last_error": "connection refused"}},
+                    "outbox_bytes": 4096, "refused_flows": 1, "last_error": "connection refused"}},
         });
         insta::assert_snapshot!(render(&status, Pen::plain()), @r"
         ● running   pid 4021 · up 3 d 04:11 · oriel 0.1.0

@@ -109,7 +109,7 @@ fn an_archive_that_is_away_gets_everything_once_it_is_back() {
     let status = wait_for(&shipper, |status| {
         status.state == ShipperState::Failing && status.depth == 50
     });
-    assert!(status.spool_bytes > 0 && status.copied == 0);
+    assert!(status.outbox_bytes > 0 && status.copied == 0);
     let (_, error) = status.last_error.unwrap();
     assert!(error.contains("archive"), "{error}");
 

@@ -30,7 +30,8 @@ impl Conversation {
         let mut has_begun = false;
         let mut prefixes = Vec::new();
         for (number, message) in messages.elements().enumerate() {
-            if number >= CONVERSATION_MESSAGES_MAX {
+            // Texts that are to be embedded are no conversation.
+            if number >= CONVERSATION_MESSAGES_MAX || !message.is_object() {
                 return None;
             }
             message.hash(&mut hasher);
@@ -104,7 +105,10 @@ mod tests {
         assert_eq!(read(&[asked]), None);
         assert_eq!(read(&[&system]), None);
         assert_eq!(Conversation::read(Value::new(b"\"why?\"")), None);
-        let endless = vec!["1"; CONVERSATION_MESSAGES_MAX + 1];
+        let text = format!("\"{}\"", "t".repeat(500));
+        assert_eq!(read(&[&text, &text]), None);
+        let endless = vec![asked; CONVERSATION_MESSAGES_MAX + 1];
         assert_eq!(read(&endless), None);
+        assert!(read(&endless[1..]).is_some());
     }
 }

@@ -3,7 +3,7 @@
 //! The file and its folder are for the owner only, since a record of traffic is as secret as the
 //! traffic. SQLite gives the `-wal` and `-shm` files the mode of the database file.
 
-use std::fs::{DirBuilder, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -169,15 +169,24 @@ pub(crate) fn create_private(path: &Path) -> io::Result<()> {
             .mode(0o700)
             .create(folder)?;
     }
-    let file = OpenOptions::new()
-        .read(true)
+    let made = OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(false)
+        .create_new(true)
         .mode(0o600)
-        .open(path)?;
-    if file.metadata()?.permissions().mode() & 0o077 != 0 {
-        file.set_permissions(Permissions::from_mode(0o600))?;
+        .open(path);
+    match made {
+        Ok(_) => Ok(()),
+        // It must not be opened besides SQLite: whoever closes a file gives up all locks that the process
+        // has on it (fcntl(2)), and another process that ends would take the log away from this one.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => make_private(path),
+        Err(error) => Err(error),
+    }
+}
+
+fn make_private(path: &Path) -> io::Result<()> {
+    let metadata = fs::metadata(path)?;
+    if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
+        fs::set_permissions(path, Permissions::from_mode(0o600))?;
     }
     Ok(())
 }

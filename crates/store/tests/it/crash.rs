@@ -5,11 +5,13 @@
 )]
 
 use std::io::{BufRead, BufReader, Write};
+#[cfg(target_os = "linux")]
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use oriel_store::{FlowState, Query, Reader, Redaction, Store, StoreOptions};
+use oriel_store::{FlowState, Importer, Query, Reader, Redaction, Store, StoreOptions};
 use rusqlite::Connection;
 
 use crate::script::{Place, Script, new_run};
@@ -139,6 +141,20 @@ fn two_processes_write_to_one_file() {
     another.close().unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// Without it another process that closes the file takes itself for the last one, and removes the log.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_file_stays_locked_as_long_as_it_is_open() {
+    let place = Place::new();
+    place.record(Script::new(1).events());
+    place.flush();
+    drop(Importer::open(&place.path()).unwrap());
+    let inode = std::fs::metadata(place.path()).unwrap().ino();
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    let of_file = format!(":{inode} ");
+    assert!(locks.lines().any(|lock| lock.contains(&of_file)), "{locks}");
 }
 
 #[test]

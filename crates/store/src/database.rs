@@ -8,10 +8,11 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use crate::StoreError;
-use crate::limits::{BUSY_TIMEOUT, OPEN_ATTEMPTS, OPEN_PAUSE};
+use crate::limits::{BUSY_TIMEOUT, OPEN_ATTEMPTS, OPEN_PAUSE, STATEMENTS_KEPT_MAX};
 
 /// Marks the file as ours: `oril` in ASCII.
 const APPLICATION_ID: i32 = 0x6f72_696c;
@@ -86,7 +87,7 @@ pub(crate) fn open_in_memory(serialized: Option<&[u8]>) -> Result<Connection, St
         connection.deserialize_read_exact(c"main", content, content.len(), false)?;
     }
     connection.pragma_update(None, "foreign_keys", false)?;
-    connection.set_prepared_statement_cache_capacity(64);
+    keep_statements(&connection)?;
     migrate(&mut connection)?;
     Ok(connection)
 }
@@ -208,7 +209,15 @@ fn prepare(connection: &Connection) -> Result<(), StoreError> {
     connection.pragma_update(None, "foreign_keys", false)?;
     connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
     connection.pragma_update(None, "cache_size", -16 * 1024)?;
-    connection.set_prepared_statement_cache_capacity(64);
+    keep_statements(connection)?;
+    Ok(())
+}
+
+/// Keeps the statements of a connection as they were compiled. Else SQLite plans many of them anew for each
+/// value that is bound, in case it fits another plan; ours are made to have one.
+pub(crate) fn keep_statements(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT_MAX);
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())
 }
 

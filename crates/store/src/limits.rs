@@ -19,6 +19,9 @@ pub const QUEUE_BODILESS_PART: usize = 8;
 pub const GATHER_FULL_PART: usize = 4;
 /// How long SQLite waits for another process that writes.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Compiled statements that a connection which writes keeps: as many as a flow may ask for, with its
+/// connections, bodies and messages.
+pub const STATEMENTS_KEPT_MAX: usize = 64;
 /// How often a file is tried to be opened that others open at the same moment; each attempt waits
 /// for its part of [`BUSY_TIMEOUT`].
 pub const OPEN_ATTEMPTS: u32 = 10;

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::TextPart;
 use super::text::text_of;
-use crate::database::{create_private, open_for_reading};
+use crate::database::{create_private, keep_statements, open_for_reading};
 use crate::limits::{
     BUSY_TIMEOUT, INDEX_MERGE_PAGES, INDEX_MERGED_AT_PART, INDEX_STEP_BYTES_MAX,
     INDEX_STEP_FLOWS_MAX, REMOVAL_PAUSE, VACUUM_PAGES_MAX,
@@ -108,6 +108,7 @@ impl TextIndex {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
+        keep_statements(&connection)?;
         // Pages that become free can be given back. Heeded for a new file alone.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -354,10 +355,17 @@ impl Step<'_> {
         }
         let [url, request, response] = TextPart::ALL.map(|part| text_of(&flow, part));
         self.bytes += request.len() + response.len();
+        // To replace what is not there would take as long as to insert it.
+        let is_there = "SELECT EXISTS (SELECT 1 FROM texts_docsize WHERE id = ?1)";
+        let mut is_there = self.connection.prepare_cached(is_there)?;
+        if is_there.query_row([id], |row| row.get(0))? {
+            self.connection
+                .prepare_cached("DELETE FROM texts WHERE rowid = ?1")?
+                .execute([id])?;
+        }
         self.connection
             .prepare_cached(
-                "INSERT OR REPLACE INTO texts (rowid, url, request, response)
-                 VALUES (?1, ?2, ?3, ?4)",
+                "INSERT INTO texts (rowid, url, request, response) VALUES (?1, ?2, ?3, ?4)",
             )?
             .execute((id, url, request, response))?;
         Ok(())

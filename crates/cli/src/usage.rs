@@ -154,12 +154,13 @@ Start here
   oriel run -- claude -p \"hi\"       run an agent with its traffic captured
   oriel flows                       look at what it sent
   oriel demo                        see it work, offline
+  oriel doctor                      something not captured? ask here
 
 Capture   run  start  stop  restart  status  logs  serve  env  demo
-Look      flows list  flows show  flows tail
-Govern    ca
-Operate   config
-More      explain  completions  man  version  help
+Look      flows  sessions  stats
+Govern    ca  auth
+Operate   config  db  doctor
+More      export  import  explain  completions  man  version  help
 
 Global    --json  --color <when>  -q/--quiet  -v/--verbose  --config <file>
 More      oriel --help      oriel <command> --help      oriel man

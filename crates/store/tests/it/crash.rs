@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use oriel_store::{FlowState, Importer, Query, Reader, Redaction, Store, StoreOptions};
+use oriel_store::{FlowState, Query, Reader, Redaction, Store, StoreOptions};
 use rusqlite::Connection;
 
 use crate::script::{Place, Script, new_run};
@@ -150,7 +150,7 @@ fn the_file_stays_locked_as_long_as_it_is_open() {
     let place = Place::new();
     place.record(Script::new(1).events());
     place.flush();
-    drop(Importer::open(&place.path()).unwrap());
+    drop(oriel_store::Importer::open(&place.path()).unwrap());
     let inode = std::fs::metadata(place.path()).unwrap().ino();
     let locks = std::fs::read_to_string("/proc/locks").unwrap();
     let of_file = format!(":{inode} ");

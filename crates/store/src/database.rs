@@ -13,22 +13,13 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use crate::StoreError;
 use crate::limits::{BUSY_TIMEOUT, OPEN_ATTEMPTS, OPEN_PAUSE, STATEMENTS_KEPT_MAX};
+use crate::migration::{Migration, migrations};
 
 /// Marks the file as ours: `oril` in ASCII.
 const APPLICATION_ID: i32 = 0x6f72_696c;
 
-/// Steps by the names of their files.
-macro_rules! migrations {
-    ($($name:literal),+ $(,)?) => {
-        &[$(Migration {
-            name: $name,
-            sql: include_str!(concat!("../migrations/", $name, ".sql")),
-        }),+]
-    };
-}
-
-/// All steps of the schema, in order. A step that was released is never edited.
-const MIGRATIONS: &[Migration] = migrations![
+/// All steps of the schema.
+const MIGRATIONS: &[Migration] = migrations!["":
     "0001_flows",
     "0002_archives",
     "0003_annotations",
@@ -40,17 +31,6 @@ const MIGRATIONS: &[Migration] = migrations![
 /// The newest step of the schema that this program knows.
 #[expect(clippy::cast_possible_truncation, reason = "a handful of steps")]
 pub(crate) const KNOWN_SCHEMA: u32 = MIGRATIONS.len() as u32;
-
-struct Migration {
-    name: &'static str,
-    sql: &'static str,
-}
-
-impl Migration {
-    fn checksum(&self) -> String {
-        blake3::hash(self.sql.as_bytes()).to_hex().to_string()
-    }
-}
 
 /// Opens a file for writing; creates it where it is missing.
 pub(crate) fn open_for_writing(path: &Path) -> Result<Connection, StoreError> {

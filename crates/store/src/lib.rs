@@ -43,6 +43,7 @@ mod importer;
 mod ingest;
 mod location;
 mod maintenance;
+mod migration;
 mod plain;
 mod postgres;
 mod process;

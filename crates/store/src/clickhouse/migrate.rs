@@ -6,30 +6,17 @@ use super::schema::{STEPS, statements};
 use super::server::{Server, Value};
 use crate::StoreError;
 use crate::archive::Migrated;
+use crate::migration::{Migration, migrations};
 
-/// All steps of the schema, in order. A step that was released is never edited.
-pub(super) const MIGRATIONS: [Migration; 3] = [
-    Migration {
-        name: "0001_flows",
-        sql: include_str!("../../migrations/clickhouse/0001_flows.sql"),
-    },
-    Migration {
-        name: "0002_words",
-        sql: include_str!("../../migrations/clickhouse/0002_words.sql"),
-    },
-    Migration {
-        name: "0003_repetition",
-        sql: include_str!("../../migrations/clickhouse/0003_repetition.sql"),
-    },
+/// All steps of the schema.
+pub(super) const MIGRATIONS: &[Migration] = migrations!["clickhouse/":
+    "0001_flows",
+    "0002_words",
+    "0003_repetition",
 ];
 
 /// The step from which on flows have their words.
 pub(super) const WITH_WORDS: u32 = 2;
-
-pub(super) struct Migration {
-    pub(super) name: &'static str,
-    pub(super) sql: &'static str,
-}
 
 /// A step that was applied.
 #[derive(Deserialize)]
@@ -37,12 +24,6 @@ struct Applied {
     number: u32,
     name: String,
     checksum: String,
-}
-
-impl Migration {
-    pub(super) fn checksum(&self) -> String {
-        blake3::hash(self.sql.as_bytes()).to_hex().to_string()
-    }
 }
 
 /// Applies the steps that are missing. There is no lock to take: each statement does nothing where it
@@ -57,7 +38,7 @@ pub(super) fn migrate(server: &Server) -> Result<Migrated, StoreError> {
         "CREATE TABLE IF NOT EXISTS oriel_migrations {STEPS} ENGINE = ReplacingMergeTree ORDER BY number"
     );
     server.execute(&steps, &[])?;
-    for (number, migration) in (1_u32..).zip(&MIGRATIONS) {
+    for (number, migration) in (1_u32..).zip(MIGRATIONS) {
         if number <= from {
             continue;
         }

@@ -1,6 +1,7 @@
 //! The statements that make the tables: for one server, and for a cluster.
 
-use super::migrate::{MIGRATIONS, Migration};
+use super::migrate::MIGRATIONS;
+use crate::migration::Migration;
 
 /// The table that says which steps of the schema are applied, but for its engine.
 pub(super) const STEPS: &str = "(
@@ -94,7 +95,7 @@ fn steps_applied() -> String {
         let (name, checksum) = (migration.name, migration.checksum());
         format!("  ({number}, '{name}', '{checksum}')")
     };
-    let rows: Vec<String> = (1..).zip(&MIGRATIONS).map(row).collect();
+    let rows: Vec<String> = (1..).zip(MIGRATIONS).map(row).collect();
     format!(
         "INSERT INTO oriel_migrations (number, name, checksum) VALUES\n{};",
         rows.join(",\n")

@@ -5,6 +5,7 @@ use postgres::{Client, GenericClient};
 use super::connect::Server;
 use crate::StoreError;
 use crate::archive::Migrated;
+use crate::migration::{Migration, migrations};
 
 /// Advisory locks that oriels hold against each other: this number, `oril` in ASCII, and one of
 /// [`Lock`]. Those of other programs in the same database have other numbers.
@@ -21,16 +22,10 @@ pub(super) enum Lock {
     Batches = 3,
 }
 
-/// All steps of the schema, in order. A step that was released is never edited.
-const MIGRATIONS: [Migration; 2] = [
-    Migration {
-        name: "0001_flows",
-        sql: include_str!("../../migrations/postgres/0001_flows.sql"),
-    },
-    Migration {
-        name: "0002_words",
-        sql: include_str!("../../migrations/postgres/0002_words.sql"),
-    },
+/// All steps of the schema.
+const MIGRATIONS: &[Migration] = migrations!["postgres/":
+    "0001_flows",
+    "0002_words",
 ];
 
 /// The step from which on flows have their words.
@@ -41,17 +36,6 @@ const STEPS: &str = "CREATE TABLE IF NOT EXISTS oriel_migrations (
   number int PRIMARY KEY, name text NOT NULL, checksum text NOT NULL,
   applied_at timestamptz NOT NULL DEFAULT now()
 )";
-
-struct Migration {
-    name: &'static str,
-    sql: &'static str,
-}
-
-impl Migration {
-    fn checksum(&self) -> String {
-        blake3::hash(self.sql.as_bytes()).to_hex().to_string()
-    }
-}
 
 /// Applies the steps that are missing, all of them or none. Others wait meanwhile.
 pub(super) fn migrate(client: &mut Client, server: &Server) -> Result<Migrated, StoreError> {
@@ -70,7 +54,7 @@ pub(super) fn migrate(client: &mut Client, server: &Server) -> Result<Migrated, 
     // Whoever had the lock before may have done it all.
     let from = applied(&mut transaction, server)?;
     transaction.batch_execute(STEPS).map_err(failed)?;
-    for (number, migration) in (1..).zip(&MIGRATIONS) {
+    for (number, migration) in (1..).zip(MIGRATIONS) {
         if number <= from {
             continue;
         }
@@ -95,7 +79,7 @@ pub(super) fn migrate(client: &mut Client, server: &Server) -> Result<Migrated, 
 #[must_use]
 pub fn postgres_schema() -> String {
     let mut sql = format!("-- Tables of oriel for PostgreSQL.\nBEGIN;\n\n{STEPS};\n");
-    for (number, migration) in (1..).zip(&MIGRATIONS) {
+    for (number, migration) in (1..).zip(MIGRATIONS) {
         let (name, checksum) = (migration.name, migration.checksum());
         sql.push_str(&format!(
             "\n{}\nINSERT INTO oriel_migrations (number, name, checksum) VALUES ({number}, '{name}', '{checksum}');\n",
@@ -137,7 +121,7 @@ pub(super) fn applied(client: &mut impl GenericClient, server: &Server) -> Resul
         .last()
         .map_or(0, |row| row.get::<_, i32>(0))
         .cast_unsigned();
-    for (row, migration) in rows.iter().zip(&MIGRATIONS) {
+    for (row, migration) in rows.iter().zip(MIGRATIONS) {
         if row.get::<_, &str>(2) != migration.checksum() {
             return Err(StoreError::Damaged {
                 detail: format!(

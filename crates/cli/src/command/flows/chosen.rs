@@ -4,8 +4,8 @@ use store::{FlowRef, Reader, RunId, StoreError};
 use traffic::rules::filter::Filter;
 
 use crate::args::DataFlags;
-use crate::command::flows::filter;
 use crate::command::flows::search::catch_up_for;
+use crate::command::flows::{filter, nothing_there, open};
 use crate::context::Context;
 use crate::problem::Problem;
 use crate::quantity::Period;
@@ -23,9 +23,23 @@ pub(super) enum Chosen {
 }
 
 impl Chosen {
+    /// Opens the record, and reads in it what the words mean.
+    pub(super) fn open(
+        context: &Context,
+        data: &DataFlags,
+        words: &[String],
+        since: Option<Period>,
+    ) -> Result<(Reader, Self), Problem> {
+        let Some(reader) = open(context, data)? else {
+            return Err(nothing_there(words.first().map_or("", |word| word)));
+        };
+        let chosen = Self::read(context, &reader, data, words, since)?;
+        Ok((reader, chosen))
+    }
+
     /// Words are ids if the first is one, a run if there is one word that is, and else a filter. If that
     /// asks for words, the index of texts is brought up to date.
-    pub(super) fn read(
+    fn read(
         context: &Context,
         reader: &Reader,
         data: &DataFlags,

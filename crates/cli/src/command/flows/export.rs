@@ -13,7 +13,6 @@ use traffic::rules::filter::Filter;
 use crate::args::{ExportForm, FlowsExport};
 use crate::command::flows::chosen::Chosen;
 use crate::command::flows::show::curl;
-use crate::command::flows::{nothing_there, open};
 use crate::context::Context;
 use crate::csv;
 use crate::exit::Exit;
@@ -42,18 +41,8 @@ pub(crate) fn run(context: &Context, arguments: &FlowsExport) -> Result<Exit, Pr
     if form == ExportForm::Parquet {
         check_parquet(to_stdout)?;
     }
-    let Some(reader) = open(context, &arguments.data)? else {
-        return Err(nothing_there(
-            arguments.what.first().map_or("", |word| word),
-        ));
-    };
-    let chosen = Chosen::read(
-        context,
-        &reader,
-        &arguments.data,
-        &arguments.what,
-        arguments.since,
-    )?;
+    let (reader, chosen) =
+        Chosen::open(context, &arguments.data, &arguments.what, arguments.since)?;
     let done = match arguments.output.as_deref().filter(|_| !to_stdout) {
         Some(path) => {
             let mut file = OutputFile::create(path, arguments.force)?;

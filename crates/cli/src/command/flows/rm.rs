@@ -4,7 +4,6 @@ use store::Choice;
 
 use crate::args::FlowsRm;
 use crate::command::flows::chosen::Chosen;
-use crate::command::flows::{nothing_there, open};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::problem::Problem;
@@ -12,18 +11,7 @@ use crate::removal::{Doomed, refuse_archive, remove};
 
 pub(crate) fn run(context: &Context, arguments: &FlowsRm) -> Result<Exit, Problem> {
     let settings = refuse_archive(context, &arguments.data, "flows rm")?;
-    let Some(reader) = open(context, &arguments.data)? else {
-        return Err(nothing_there(
-            arguments.what.first().map_or("", |word| word),
-        ));
-    };
-    let chosen = Chosen::read(
-        context,
-        &reader,
-        &arguments.data,
-        &arguments.what,
-        arguments.since,
-    )?;
+    let (_, chosen) = Chosen::open(context, &arguments.data, &arguments.what, arguments.since)?;
     let chosen = match chosen {
         Chosen::Named(flows) => store::Chosen::Flows(flows),
         Chosen::Found {
@@ -42,6 +30,5 @@ pub(crate) fn run(context: &Context, arguments: &FlowsRm) -> Result<Exit, Proble
         chosen,
         forced: arguments.force,
     };
-    drop(reader);
     remove(context, &settings, &Doomed::Chosen(&choice), &arguments.how)
 }

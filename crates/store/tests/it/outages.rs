@@ -33,6 +33,16 @@ fn ship_to(place: &Place, archive: Location) -> Shipper {
     .unwrap()
 }
 
+/// Waits until the archive does not let us in, and looks that no password is told with that.
+fn wait_for_refusal(shipper: &Shipper, said: &str) {
+    wait_for(shipper, |status| {
+        let told = status.last_error.as_ref();
+        told.is_some_and(|(_, error)| error.contains(said))
+    });
+    let status = shipper.watch().status();
+    assert!(!format!("{status:?}").contains("secret"), "{status:?}");
+}
+
 fn wait_for(shipper: &Shipper, what: impl Fn(&ShipperStatus) -> bool) -> ShipperStatus {
     let watch = shipper.watch();
     let began = Instant::now();
@@ -174,15 +184,7 @@ fn a_clickhouse_with_another_password_keeps_flows_waiting() {
     wait_for(&shipper, |status| status.copied == 10);
     server.change_password("second-secret").unwrap();
     record(&place, 11..=60);
-    wait_for(&shipper, |status| {
-        let told = |error: &str| error.contains("AUTHENTICATION_FAILED");
-        status
-            .last_error
-            .as_ref()
-            .is_some_and(|(_, error)| told(error))
-    });
-    let status = shipper.watch().status();
-    assert!(!format!("{status:?}").contains("secret"), "{status:?}");
+    wait_for_refusal(&shipper, "AUTHENTICATION_FAILED");
     server.change_password("first-secret").unwrap();
     arrived_in_clickhouse(&place, shipper, &server, 60);
 }
@@ -261,15 +263,7 @@ fn a_password_that_was_changed_is_told_and_keeps_flows_waiting() {
     ask("ALTER ROLE writer PASSWORD 'second secret'");
     ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'writer'");
     record(&place, 11..=60);
-    wait_for(&shipper, |status| {
-        let told = |error: &str| error.contains("password authentication failed for user");
-        status
-            .last_error
-            .as_ref()
-            .is_some_and(|(_, error)| told(error))
-    });
-    let status = shipper.watch().status();
-    assert!(!format!("{status:?}").contains("secret"), "{status:?}");
+    wait_for_refusal(&shipper, "password authentication failed for user");
     ask("ALTER ROLE writer PASSWORD 'first secret'");
     arrived(&place, shipper, &cluster, "archive", 60);
 }

@@ -67,6 +67,17 @@ fn assert_whole(place: &Place, flows: impl Iterator<Item = u64>) {
     assert_eq!(check, "ok");
 }
 
+/// A record of six flows, and of one more that has not ended.
+fn six_and_an_open_one() -> Place {
+    let place = Place::new();
+    (1..=6).for_each(|flow| record(&place, flow));
+    let mut open = Script::new(7).events();
+    open.truncate(3);
+    place.record(open);
+    place.flush();
+    place
+}
+
 #[test]
 fn old_flows_go_and_bodies_that_are_made_of_theirs_stay() {
     let place = Place::new();
@@ -134,12 +145,7 @@ fn old_flows_go_and_bodies_that_are_made_of_theirs_stay() {
 
 #[test]
 fn bodies_go_before_their_flows_and_marked_ones_stay() {
-    let place = Place::new();
-    (1..=6).for_each(|flow| record(&place, flow));
-    let mut open = Script::new(7).events();
-    open.truncate(3);
-    place.record(open);
-    place.flush();
+    let place = six_and_an_open_one();
     let marked = Annotate {
         add_tags: vec!["gold".to_owned()],
         ..Annotate::default()
@@ -234,12 +240,7 @@ fn tags_say_how_long_their_flows_stay() {
 
 #[test]
 fn chosen_flows_go_and_marked_ones_only_by_name() {
-    let place = Place::new();
-    (1..=6).for_each(|flow| record(&place, flow));
-    let mut open = Script::new(7).events();
-    open.truncate(3);
-    place.record(open);
-    place.flush();
+    let place = six_and_an_open_one();
     tag(&place, 2, &["gold"]);
     let mut remover = Remover::open(&place.path()).unwrap();
     let named = |flows: &[u64]| Choice {

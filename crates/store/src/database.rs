@@ -7,6 +7,7 @@ use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
@@ -34,29 +35,40 @@ pub(crate) const KNOWN_SCHEMA: u32 = MIGRATIONS.len() as u32;
 
 /// Opens a file for writing; creates it where it is missing.
 pub(crate) fn open_for_writing(path: &Path) -> Result<Connection, StoreError> {
+    open_within(path, BUSY_TIMEOUT)
+}
+
+/// Opens a file for writing, and has its connection wait so long for others that write; about as long
+/// for being opened.
+pub(crate) fn open_within(path: &Path, patience: Duration) -> Result<Connection, StoreError> {
+    for _attempt in 1..OPEN_ATTEMPTS {
+        match open_once(path, patience / OPEN_ATTEMPTS) {
+            // Two that turn a new file to WAL at once would wait for each other: SQLite tells one
+            // of them at once, whatever its busy timeout.
+            Err(StoreError::Locked) => std::thread::sleep(OPEN_PAUSE),
+            result => return patient(result?, patience),
+        }
+    }
+    patient(open_once(path, patience / OPEN_ATTEMPTS)?, patience)
+}
+
+fn patient(connection: Connection, patience: Duration) -> Result<Connection, StoreError> {
+    connection.busy_timeout(patience)?;
+    Ok(connection)
+}
+
+/// Tries once to open a file for writing.
+pub(crate) fn open_once(path: &Path, patience: Duration) -> Result<Connection, StoreError> {
     create_private(path).map_err(|source| StoreError::NotWritable {
         path: path.to_owned(),
         source,
     })?;
-    for _attempt in 1..OPEN_ATTEMPTS {
-        match open_once(path) {
-            // Two that turn a new file to WAL at once would wait for each other: SQLite tells one
-            // of them at once, whatever its busy timeout.
-            Err(StoreError::Locked) => std::thread::sleep(OPEN_PAUSE),
-            result => return result,
-        }
-    }
-    open_once(path)
-}
-
-fn open_once(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)
         .map_err(|error| StoreError::opening(path, error))?;
-    prepare(&connection)
+    prepare(&connection, patience)
         .and_then(|()| migrate(&mut connection))
         .map_err(|error| error.at(path))?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
     Ok(connection)
 }
 
@@ -172,8 +184,8 @@ fn make_private(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn prepare(connection: &Connection) -> Result<(), StoreError> {
-    connection.busy_timeout(BUSY_TIMEOUT / OPEN_ATTEMPTS)?;
+fn prepare(connection: &Connection, patience: Duration) -> Result<(), StoreError> {
+    connection.busy_timeout(patience)?;
     // With WAL, NORMAL keeps every commit when the process dies, and the file whole when the
     // power goes; it does without an fsync per commit.
     // Fewer, larger pages cost a tenth less per flow than 4096. Still larger ones gain little when

@@ -129,6 +129,19 @@ impl StoreError {
         }
     }
 
+    /// Whether a file that could not be opened or written may be so by itself later, with nothing that
+    /// a person does to it or to what was asked for.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Locked | Self::DiskFull => true,
+            Self::Io { source } => source
+                .downcast_ref::<rusqlite::Error>()
+                .and_then(rusqlite::Error::sqlite_error_code)
+                .is_some_and(|code| code == ErrorCode::SystemIoFailure),
+            _ => false,
+        }
+    }
+
     /// Names the file in what went wrong when it was opened.
     pub(crate) fn at(self, path: &Path) -> Self {
         match self {

@@ -25,6 +25,7 @@ use crate::ingest::arrivals::Arrivals;
 use crate::ingest::bodies::{Bodies, Remembered, read_body, read_parts};
 use crate::ingest::meaning::{MarkRow, place_mark, place_session};
 use crate::limits::INLINE_MESSAGE_BYTES_MAX;
+use crate::process::ProcessMark;
 use crate::reader::detail;
 use crate::reader::records::read_run;
 use crate::row_number::first_row_at;
@@ -583,8 +584,21 @@ fn place_run(connection: &Connection, run: &RunRecord) -> Result<RunId, StoreErr
             end_run(connection, id, run)?;
             Ok(id)
         }
-        None => insert_run(connection, run),
+        None => insert_run(connection, run, None),
     }
+}
+
+/// Finds or makes the row of a run of this process; answers its id here.
+pub(crate) fn place_own_run(connection: &Connection, run: &RunRecord) -> Result<RunId, StoreError> {
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    let id = place_run(&transaction, run)?;
+    let own = ProcessMark::own();
+    // Another process may have made the row of what it found in the spool.
+    transaction
+        .prepare_cached("UPDATE runs SET process_start = ?2, process_space = ?3 WHERE id = ?1")?
+        .execute((id.as_str(), own.start, &own.space))?;
+    transaction.commit()?;
+    Ok(id)
 }
 
 /// Notes the end of a run that is known. What is known already stays.
@@ -605,12 +619,16 @@ fn end_run(connection: &Connection, id: RunId, run: &RunRecord) -> Result<(), St
     Ok(())
 }
 
-/// Makes the row of a run; answers its id here.
-pub(crate) fn insert_run(connection: &Connection, run: &RunRecord) -> Result<RunId, StoreError> {
+/// Makes the row of a run, of a process that may be known to live; answers its id here.
+pub(crate) fn insert_run(
+    connection: &Connection,
+    run: &RunRecord,
+    process: Option<&ProcessMark>,
+) -> Result<RunId, StoreError> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO runs (id, uuid, kind, name, argv, pid, started_at, ended_at, exit_code, signal,
-           origin)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+           origin, process_start, process_space)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     )?;
     let argv = serde_json::to_string(&run.argv).expect("texts are JSON");
     let origin = (run.origin != crate::Origin::default())
@@ -629,6 +647,8 @@ pub(crate) fn insert_run(connection: &Connection, run: &RunRecord) -> Result<Run
             run.exit_code,
             run.signal,
             &origin,
+            process.and_then(|process| process.start),
+            process.and_then(|process| process.space.as_ref()),
         ));
         match inserted {
             Ok(_) => return Ok(id),

@@ -4,6 +4,11 @@
 //! no permission) the batch goes to the spool ([`detour`]). When that does not go either the batch is
 //! kept and tried again, while the queue fills and then drops, counted; traffic never waits. Nothing
 //! but this thread writes flows of this process.
+//!
+//! A process may begin while the database cannot be opened. Then all goes to the spool from the first
+//! flow on, and opening the file is part of each try to write ([`record_file`]). Nothing that a flow is
+//! named by comes from the database: its number is counted here, and its run is known by a UUID that was
+//! made when it began; the short id of the run is settled when the file is open (`spool/own_runs.rs`).
 
 pub(crate) mod queue;
 
@@ -19,6 +24,7 @@ mod messages;
 mod number_hash;
 mod place;
 pub(crate) mod recent;
+pub(crate) mod record_file;
 mod rows;
 mod trace_id;
 
@@ -36,11 +42,12 @@ use traffic::rules::redact::Redaction;
 use self::assemble::Assembler;
 use self::detour::Detour;
 use self::queue::{Item, Queue, Taken, Trouble};
+use self::record_file::RecordFile;
 use self::rows::Rows;
 use crate::limits::{OPEN_BODY_BYTES_MAX, RETRY_PAUSE_MAX, RETRY_PAUSE_MIN, SPOOL_OPEN_BYTES_MAX};
 use crate::recorder::Losses;
 use crate::spool::Spool;
-use crate::{EndRun, Message, RunId, StoreError};
+use crate::{EndRun, Message, RunId, StoreError, importer};
 
 /// Tries after the store began to close, before what is left is given up.
 const CLOSING_TRIES_MAX: u32 = 3;
@@ -57,13 +64,19 @@ pub(crate) struct Orders {
     pub(crate) spool: Option<Arc<Spool>>,
 }
 
+impl Orders {
+    fn prepare_rows<'c>(&self, connection: &'c Connection) -> Result<Rows<'c>, StoreError> {
+        Rows::prepare(connection, self.redaction, self.interpreter.clone())
+    }
+}
+
 /// Runs until the queue is closed and empty, or what is left cannot be written.
 pub(crate) fn write_queue(
-    connection: &Connection,
+    file: &RecordFile,
     queue: &Queue,
     orders: &Orders,
 ) -> Result<(), StoreError> {
-    let mut writer = Writer::new(connection, orders)?;
+    let mut writer = Writer::new(file, orders)?;
     let mut empty = Vec::new();
     let mut outcome = Ok(());
     while let Some(taken) = queue.take(empty, writer.patience()) {
@@ -74,6 +87,7 @@ pub(crate) fn write_queue(
         } = taken;
         let is_idle = items.is_empty() && !writer.is_on_detour();
         for (run, losses) in dropped {
+            let run = writer.id_of(run);
             writer.assembler.note_dropped_bodies(run, losses);
         }
         for item in items.drain(..) {
@@ -96,11 +110,15 @@ pub(crate) fn write_queue(
         }
     }
     writer.end();
+    queue.note_detour(writer.trouble());
     outcome
 }
 
 struct Writer<'c> {
-    rows: Rows<'c>,
+    file: &'c RecordFile,
+    orders: &'c Orders,
+    /// `None` as long as the file could not be opened.
+    rows: Option<Rows<'c>>,
     assembler: Assembler,
     /// Runs that ended and whose row does not say so yet.
     ends: Vec<(RunId, EndRun)>,
@@ -108,32 +126,40 @@ struct Writer<'c> {
 }
 
 impl<'c> Writer<'c> {
-    fn new(connection: &'c Connection, orders: &'c Orders) -> Result<Self, StoreError> {
-        let interpreter = orders.interpreter.clone();
+    fn new(file: &'c RecordFile, orders: &'c Orders) -> Result<Self, StoreError> {
+        let rows = file.connection().map(|open| orders.prepare_rows(open));
         let spool = orders.spool.as_deref();
         Ok(Self {
-            rows: Rows::prepare(connection, orders.redaction, interpreter)?,
+            file,
+            orders,
+            rows: rows.transpose()?,
             assembler: Assembler::new(Arc::clone(&orders.rules)),
             ends: Vec::new(),
-            detour: spool
-                .map(|spool| Detour::new(connection, spool, orders))
-                .transpose()?,
+            detour: spool.map(|spool| Detour::new(file, spool, orders)),
         })
     }
 
     fn assemble(&mut self, item: Item) {
         match item {
             Item::Events(run, events) => {
+                let run = self.id_of(run);
                 for event in events {
                     self.assembler.handle_event(run, event);
                 }
             }
-            Item::Gap(run, losses) => self.assembler.handle_gap(run, losses),
+            Item::Gap(run, losses) => self.assembler.handle_gap(self.id_of(run), losses),
             Item::End(run, end) => {
+                let run = self.id_of(run);
                 self.assembler.handle_run_end(run);
                 self.ends.push((run, end));
             }
         }
+    }
+
+    /// The id that a run has now.
+    fn id_of(&self, begun_as: RunId) -> RunId {
+        let spool = self.orders.spool.as_ref();
+        spool.map_or(begun_as, |spool| spool.runs.id_of(begun_as))
     }
 
     /// How long to wait for something to store when there is more to do than that.
@@ -173,8 +199,8 @@ impl<'c> Writer<'c> {
                 }
                 Err(error) => error,
             };
-            self.rows.undo();
-            if !error.is_trouble_of_the_place() {
+            // Whatever keeps the file from being opened, what was recorded is good for another day.
+            if self.rows.is_some() && !error.is_trouble_of_the_place() {
                 return Err(error);
             }
             let trouble = trouble(&error);
@@ -219,44 +245,80 @@ impl<'c> Writer<'c> {
             }
             Err(error) => {
                 warn!(%error, "flows wait in the spool until an oriel can write to the database");
-                self.rows.undo();
             }
         }
     }
 
     fn store_once(&mut self) -> Result<(), StoreError> {
-        self.rows.begin()?;
-        if self.is_on_detour() {
-            self.rows.try_to_write()?;
+        let mut rows = match self.rows.take() {
+            Some(rows) => rows,
+            None => self.orders.prepare_rows(self.file.open()?)?,
+        };
+        let stored = self.store_in(&mut rows);
+        if stored.is_err() {
+            rows.undo();
         }
-        let new_rows = self.store_flows()?;
+        self.rows = Some(rows);
+        stored
+    }
+
+    fn store_in(&mut self, rows: &mut Rows<'c>) -> Result<(), StoreError> {
+        self.store_runs()?;
+        rows.begin()?;
+        if self.is_on_detour() {
+            rows.try_to_write()?;
+        }
+        let new_rows = self.store_flows(rows)?;
         let moves = self.assembler.held_bytes() > OPEN_BODY_BYTES_MAX;
         if moves {
-            self.move_bodies(&new_rows)?;
+            self.move_bodies(rows, &new_rows)?;
         }
         for flows in self.assembler.runs() {
             for gap in &flows.gaps {
-                self.rows.insert_gap(flows.run, gap)?;
+                rows.insert_gap(flows.run, gap)?;
             }
         }
         for (run, end) in &self.ends {
-            self.rows.end_run(*run, *end)?;
+            rows.end_run(*run, *end)?;
         }
-        self.rows.commit()?;
+        rows.commit()?;
         self.ends.clear();
         self.assembler.settle(&new_rows, moves);
         Ok(())
     }
 
+    /// Stores runs that began while the database could not be written.
+    fn store_runs(&mut self) -> Result<(), StoreError> {
+        let Some(spool) = &self.orders.spool else {
+            return Ok(());
+        };
+        for run in spool.runs.not_stored() {
+            let id = importer::place_own_run(self.file.open()?, &run)?;
+            if id != run.id {
+                warn!(run = %id, was = %run.id, "the run has another id: there was one with its own");
+                self.rename_run(run.id, id);
+            }
+            spool.runs.note_stored(&run.uuid, id);
+        }
+        Ok(())
+    }
+
+    fn rename_run(&mut self, from: RunId, to: RunId) {
+        self.assembler.rename_run(from, to);
+        for (run, _) in self.ends.iter_mut().filter(|(run, _)| *run == from) {
+            *run = to;
+        }
+    }
+
     /// Stores flows that ended, and open ones that are new or changed; answers the rows of open
     /// flows that are new.
-    fn store_flows(&mut self) -> Result<NewRows, StoreError> {
+    fn store_flows(&self, rows: &mut Rows<'c>) -> Result<NewRows, StoreError> {
         let mut new = Vec::new();
         for flow in &self.assembler.ended {
             match flow.row {
                 Some(row) => {
-                    self.rows.update_ended(row, flow)?;
-                    self.rows.insert_messages(row, flow)?;
+                    rows.update_ended(row, flow)?;
+                    rows.insert_messages(row, flow)?;
                 }
                 None => new.push(flow),
             }
@@ -264,14 +326,14 @@ impl<'c> Writer<'c> {
         for flows in self.assembler.runs() {
             for flow in flows.changed.iter().filter_map(|id| flows.open.get(id)) {
                 match flow.row {
-                    Some(row) => self.rows.update_open(row, flow)?,
+                    Some(row) => rows.update_open(row, flow)?,
                     None => new.push(flow),
                 }
             }
             for flow in flows.telling.iter().filter_map(|id| flows.open.get(id)) {
                 // Those of a new row go with it.
                 if let Some(row) = flow.row {
-                    self.rows.insert_messages(row, flow)?;
+                    rows.insert_messages(row, flow)?;
                 }
             }
         }
@@ -280,29 +342,28 @@ impl<'c> Writer<'c> {
         let mut new_rows = NewRows::new();
         for flow in new {
             let row = match flow.end {
-                Some(_) => self.rows.insert_ended(flow)?,
+                Some(_) => rows.insert_ended(flow)?,
                 None => {
-                    let row = self.rows.insert_open(flow)?;
+                    let row = rows.insert_open(flow)?;
                     new_rows.insert((flow.run, flow.started.flow), row);
                     row
                 }
             };
-            self.rows.insert_messages(row, flow)?;
+            rows.insert_messages(row, flow)?;
         }
         Ok(new_rows)
     }
 
     /// Moves what memory holds of the bodies of open flows to the database.
-    fn move_bodies(&mut self, new_rows: &NewRows) -> Result<(), StoreError> {
+    fn move_bodies(&self, rows: &mut Rows<'c>, new_rows: &NewRows) -> Result<(), StoreError> {
         for flows in self.assembler.runs() {
             for (id, flow) in &flows.open {
                 let new_row = || new_rows.get(&(flows.run, *id)).copied();
                 let Some(row) = flow.row.or_else(new_row) else {
                     continue;
                 };
-                self.rows.move_body(row, Message::Request, &flow.request)?;
-                self.rows
-                    .move_body(row, Message::Response, &flow.response)?;
+                rows.move_body(row, Message::Request, &flow.request)?;
+                rows.move_body(row, Message::Response, &flow.response)?;
             }
         }
         Ok(())
@@ -316,7 +377,8 @@ fn next_pause(pause: Duration) -> Duration {
     (pause * 2).min(RETRY_PAUSE_MAX)
 }
 
-fn trouble(error: &StoreError) -> Trouble {
+/// What keeps flows from being stored, in words that can be told more than once.
+pub(crate) fn trouble(error: &StoreError) -> Trouble {
     match error {
         StoreError::Locked => Trouble::Locked,
         StoreError::DiskFull => Trouble::DiskFull,

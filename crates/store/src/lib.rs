@@ -41,6 +41,7 @@ mod head_text;
 mod id;
 mod importer;
 mod ingest;
+mod interrupted;
 mod location;
 mod maintenance;
 mod migration;

@@ -12,6 +12,7 @@ use crate::{RunId, StoreError};
 /// Takes the events of one run. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Recorder {
+    /// As it was begun as.
     run: RunId,
     queue: Arc<Queue>,
     spool: Arc<Spool>,
@@ -40,10 +41,11 @@ impl Recorder {
         Self { run, queue, spool }
     }
 
-    /// The run.
+    /// The run: the id that it has now. It changes if it began while the database could not be used, and
+    /// another run turns out to have the id there, which is once in a million per run that is stored.
     #[must_use]
     pub fn run(&self) -> RunId {
-        self.run
+        self.spool.runs.id_of(self.run)
     }
 
     /// Queues events for the writer; never waits for it. When the queue is full body bytes are

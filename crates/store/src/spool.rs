@@ -5,6 +5,7 @@
 //! the file when that can be written again, in this process or in the next that opens the database.
 
 mod merge;
+mod own_runs;
 mod segment;
 
 use std::ffi::OsStr;
@@ -12,14 +13,11 @@ use std::fs::{self, DirBuilder, DirEntry};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use parking_lot::Mutex;
 
 pub(crate) use self::merge::Merge;
+use self::own_runs::OwnRuns;
 use self::segment::{DAMAGED, SEGMENT};
 pub(crate) use self::segment::{Packed, SegmentWriter};
-use crate::{RunId, RunRecord};
 
 /// The spool of one database.
 #[derive(Debug)]
@@ -27,8 +25,8 @@ pub(crate) struct Spool {
     folder: PathBuf,
     database: PathBuf,
     bytes_max: u64,
-    /// The runs of this process: what is in the spool says by itself whose it is.
-    runs: Mutex<Vec<Arc<RunRecord>>>,
+    /// The runs of this process.
+    pub(crate) runs: OwnRuns,
 }
 
 /// What is in the spool of a database, all that write to it taken together.
@@ -49,19 +47,8 @@ impl Spool {
             folder: database.with_file_name("spool"),
             database: database.to_owned(),
             bytes_max,
-            runs: Mutex::default(),
+            runs: OwnRuns::default(),
         }
-    }
-
-    /// Notes a run of this process.
-    pub(crate) fn add_run(&self, run: RunRecord) {
-        self.runs.lock().push(Arc::new(run));
-    }
-
-    /// The runs of this process that are among these.
-    pub(crate) fn runs(&self, wanted: impl Fn(RunId) -> bool) -> Vec<Arc<RunRecord>> {
-        let runs = self.runs.lock();
-        runs.iter().filter(|run| wanted(run.id)).cloned().collect()
     }
 
     /// Begins a file.

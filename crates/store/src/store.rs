@@ -6,24 +6,24 @@ use std::thread::{self, JoinHandle};
 
 use llm::Interpreter;
 use parking_lot::Mutex;
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 use traffic::rules::capture::CaptureRules;
 use traffic::rules::pattern::HostPatterns;
 use traffic::rules::redact::Redaction;
 use uuid::Uuid;
 
-use crate::database;
 use crate::ingest::queue::Queue;
+use crate::ingest::record_file::RecordFile;
 use crate::ingest::{Orders, write_queue};
 use crate::limits::{
-    CHANGES_KEPT, CLOSE_TIMEOUT, QUEUE_BYTES_MAX, QUEUE_EVENTS_MAX, SPOOL_BYTES_MAX,
+    BUSY_TIMEOUT, CLOSE_TIMEOUT, QUEUE_BYTES_MAX, QUEUE_EVENTS_MAX, SPOOL_AFTER, SPOOL_BYTES_MAX,
 };
 use crate::process::ProcessMark;
 use crate::spool::Spool;
-use crate::{EndRun, Losses, NewRun, Origin, Recorder, RunId, RunRecord, StoreError};
-
-/// Tries to find a run id that is free. There are a million of them.
-const RUN_ID_TRIES_MAX: usize = 1000;
+use crate::{
+    EndRun, Losses, NewRun, Origin, Recorder, RunId, RunRecord, StoreError, database, importer,
+    ingest, interrupted,
+};
 
 /// How a store behaves.
 #[derive(Clone, Debug)]
@@ -48,8 +48,8 @@ pub struct StoreOptions {
 pub struct Store {
     redaction: Redaction,
     queue: Arc<Queue>,
-    /// For what is not flows; flows are written by the thread only.
-    connection: Mutex<Connection>,
+    /// For runs that begin; all else is written by the thread. `None` if it could not be opened.
+    connection: Option<Mutex<Connection>>,
     writer: Option<JoinHandle<Result<(), StoreError>>>,
     spool: Arc<Spool>,
 }
@@ -72,15 +72,24 @@ impl StoreOptions {
 impl Store {
     /// Opens the database file, creating it and its folder (for the owner only) where needed, and
     /// starts the writer thread. What an earlier process left in the spool is merged in the background.
+    ///
+    /// If the file is locked, the disk is full or the file fails, and there may be a spool, this succeeds
+    /// all the same: what is recorded goes to the spool until the file can be opened
+    /// ([`Recorder::detour`] says why).
     pub fn open(path: &Path, options: StoreOptions) -> Result<Self, StoreError> {
-        let connection = database::open_for_writing(path)?;
-        mark_interrupted(&connection)?;
-        let writing = database::open_for_writing(path)?;
+        let spool = Arc::new(Spool::new(path, options.spool_bytes_max));
         let queue = Arc::new(Queue::new(
             options.queue_bytes_max,
             options.queue_events_max,
         ));
-        let spool = Arc::new(Spool::new(path, options.spool_bytes_max));
+        let (connection, file) = match open_twice(path, &spool) {
+            Ok((connection, writing)) => (Some(connection), RecordFile::opened(path, writing)),
+            Err(error) if spool.is_allowed() && error.may_pass() => {
+                queue.note_detour(Some(ingest::trouble(&error)));
+                (None, RecordFile::closed(path, error))
+            }
+            Err(error) => return Err(error),
+        };
         let orders = Orders {
             redaction: options.redaction,
             interpreter: Interpreter::new(options.llm_hosts),
@@ -91,7 +100,7 @@ impl Store {
             .name("oriel-store".to_owned())
             .spawn({
                 let queue = Arc::clone(&queue);
-                move || write_queue(&writing, &queue, &orders)
+                move || write_queue(&file, &queue, &orders)
             });
         let writer = writer.map_err(|error| StoreError::Io {
             source: Box::new(error),
@@ -99,60 +108,53 @@ impl Store {
         Ok(Self {
             redaction: options.redaction,
             queue,
-            connection: Mutex::new(connection),
+            connection: connection.map(Mutex::new),
             writer: Some(writer),
             spool,
         })
     }
 
     /// Begins a run and gives it an id. Credentials in its arguments are masked too.
+    ///
+    /// If the database cannot be written now, the run is stored later; [`Recorder::run`] tells if it
+    /// got another id by that.
     pub fn begin_run(&self, run: NewRun) -> Result<RunId, StoreError> {
-        let connection = self.connection.lock();
-        let mark = ProcessMark::own();
-        let masked = self.redaction.mask_arguments(&run.argv);
-        let argv = serde_json::to_string(&masked).expect("texts are JSON");
-        for _ in 0..RUN_ID_TRIES_MAX {
-            let uuid = Uuid::now_v7();
-            let id = RunId::from_random(uuid.as_u64_pair().1);
-            let inserted = connection.execute(
-                "INSERT INTO runs (id, uuid, kind, name, argv, pid, process_start, process_space, started_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-                (
-                    id.as_str(),
-                    uuid.to_string(),
-                    run.kind.as_str(),
-                    &run.name,
-                    &argv,
-                    mark.pid,
-                    mark.start,
-                    &mark.space,
-                    run.started_at.0,
-                ),
-            );
-            match inserted {
-                Ok(_) => {
-                    self.spool.add_run(RunRecord {
-                        uuid: uuid.to_string(),
-                        id,
-                        name: run.name,
-                        argv: masked,
-                        kind: run.kind,
-                        pid: std::process::id(),
-                        started_at: run.started_at,
-                        ended_at: None,
-                        exit_code: None,
-                        signal: None,
-                        origin: Origin::default(),
-                    });
-                    return Ok(id);
-                }
-                Err(error) if is_taken(&error) => {}
-                Err(error) => return Err(error.into()),
+        let uuid = Uuid::now_v7();
+        let mut record = RunRecord {
+            uuid: uuid.to_string(),
+            id: RunId::from_random(uuid.as_u64_pair().1),
+            name: run.name,
+            argv: self.redaction.mask_arguments(&run.argv),
+            kind: run.kind,
+            pid: std::process::id(),
+            started_at: run.started_at,
+            ended_at: None,
+            exit_code: None,
+            signal: None,
+            origin: Origin::default(),
+        };
+        let is_stored = match self.store_run(&record) {
+            Ok(Some(id)) => {
+                record.id = id;
+                true
             }
-        }
-        Err(StoreError::Damaged {
-            detail: "no run id is free".to_owned(),
-        })
+            Ok(None) => false,
+            Err(error) if self.spool.is_allowed() && error.may_pass() => false,
+            Err(error) => return Err(error),
+        };
+        let id = record.id;
+        self.spool.runs.add(record, is_stored);
+        Ok(id)
+    }
+
+    /// Stores a new run; answers the id that was free, `None` if the database was not open from the
+    /// beginning.
+    fn store_run(&self, run: &RunRecord) -> Result<Option<RunId>, StoreError> {
+        let Some(connection) = &self.connection else {
+            return Ok(None);
+        };
+        let own = Some(ProcessMark::own());
+        importer::insert_run(&connection.lock(), run, own.as_ref()).map(Some)
     }
 
     /// Takes the events of a run that this store began.
@@ -195,45 +197,13 @@ impl Drop for Store {
     }
 }
 
-fn is_taken(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
-}
-
-/// Marks flows that a process left open when it died, and forgets old changes.
-fn mark_interrupted(connection: &Connection) -> Result<(), StoreError> {
-    let mut statement = connection.prepare(
-        "SELECT id, pid, process_start, process_space FROM runs
-         WHERE id IN (SELECT DISTINCT run_id FROM flows WHERE state = 'open')",
-    )?;
-    let runs: Vec<(String, ProcessMark)> = statement
-        .query_map((), |row| {
-            let mark = ProcessMark {
-                pid: row.get(1)?,
-                start: row.get(2)?,
-                space: row.get(3)?,
-            };
-            Ok((row.get(0)?, mark))
-        })?
-        .collect::<Result<_, _>>()?;
-    for (run, mark) in runs {
-        if mark.has_ended() {
-            let transaction = connection.unchecked_transaction()?;
-            transaction.execute(
-                "INSERT INTO flow_changes (flow) SELECT id FROM flows WHERE run_id = ?1 AND state = 'open'",
-                [&run],
-            )?;
-            transaction.execute(
-                "UPDATE flows SET state = 'interrupted' WHERE run_id = ?1 AND state = 'open'",
-                [&run],
-            )?;
-            transaction.commit()?;
-        }
-    }
-    connection.execute(
-        // What an archive has not got yet is kept for it.
-        "DELETE FROM flow_changes WHERE change <= (SELECT max(change) FROM flow_changes) - ?1
-           AND change <= coalesce((SELECT min(change) FROM archives), change)",
-        [CHANGES_KEPT],
-    )?;
-    Ok(())
+/// Opens the file for runs that begin, and for the writer.
+fn open_twice(path: &Path, spool: &Spool) -> Result<(Connection, Connection), StoreError> {
+    let patience = match spool.is_allowed() {
+        true => SPOOL_AFTER,
+        false => BUSY_TIMEOUT,
+    };
+    let connection = database::open_within(path, patience)?;
+    interrupted::mark_interrupted(&connection).map_err(|error| error.at(path))?;
+    Ok((connection, database::open_within(path, patience)?))
 }

@@ -300,6 +300,20 @@ impl Assembler {
         lost
     }
 
+    /// A run has another id from now on.
+    pub(crate) fn rename_run(&mut self, from: RunId, to: RunId) {
+        let ended = self.ended.iter_mut();
+        for flow in ended.filter(|flow| flow.run == from) {
+            flow.run = to;
+        }
+        if let Some(flows) = self.runs.iter_mut().find(|flows| flows.run == from) {
+            flows.run = to;
+            for flow in flows.open.values_mut() {
+                flow.run = to;
+            }
+        }
+    }
+
     /// What is pending cannot be stored at all: forget it, but for a note of it that is stored
     /// with the next batch. Answers what that loses, counted in flows.
     pub(crate) fn give_up(&mut self) -> Losses {

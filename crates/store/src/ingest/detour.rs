@@ -6,17 +6,18 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
 use tracing::{info, warn};
 
 use super::assemble::{Assembler, Flow, RunFlows};
 use super::queue::Trouble;
+use super::record_file::RecordFile;
 use super::rows::Rows;
 use super::{Orders, trouble};
 use crate::limits::{
     CLOSE_TIMEOUT, SEGMENT_BYTES_MAX, SPOOL_AFTER, SPOOL_BUSY_TIMEOUT, SPOOL_CONTENT_BYTES_MAX,
     SPOOL_LOOK_EVERY, SPOOL_RETRY_PAUSE,
 };
+use crate::process::ProcessMark;
 use crate::shipper::instant;
 use crate::spool::{Merge, Packed, SegmentWriter, Spool};
 use crate::{EndRun, RunId, StoreError, database, importer};
@@ -24,7 +25,7 @@ use crate::{EndRun, RunId, StoreError, database, importer};
 /// What a writer does when it cannot write.
 #[derive(Debug)]
 pub(crate) struct Detour<'c> {
-    connection: &'c Connection,
+    file: &'c RecordFile,
     spool: &'c Spool,
     orders: &'c Orders,
     taken: Option<Taken>,
@@ -47,24 +48,24 @@ struct Taken {
 }
 
 impl<'c> Detour<'c> {
-    /// What an earlier process left is merged first.
-    pub(crate) fn new(
-        connection: &'c Connection,
-        spool: &'c Spool,
-        orders: &'c Orders,
-    ) -> Result<Self, StoreError> {
-        if spool.is_allowed() {
-            connection.busy_timeout(SPOOL_AFTER)?;
-        }
-        Ok(Self {
-            connection,
+    /// What an earlier process left is merged first. A file that is not open is gone round at once.
+    pub(crate) fn new(file: &'c RecordFile, spool: &'c Spool, orders: &'c Orders) -> Self {
+        let mut detour = Self {
+            file,
             spool,
             orders,
             taken: None,
             merge: None,
             merge_at: instant(),
             merge_trouble: None,
-        })
+        };
+        if spool.is_allowed() {
+            file.wait_at_most(SPOOL_AFTER);
+        }
+        if let Some(error) = file.trouble() {
+            detour.begin(error, trouble(error));
+        }
+        detour
     }
 
     pub(crate) fn is_taken(&self) -> bool {
@@ -106,7 +107,7 @@ impl<'c> Detour<'c> {
             why,
             "the database cannot be written now: flows go to the spool"
         );
-        self.wait_at_most(SPOOL_BUSY_TIMEOUT);
+        self.file.wait_at_most(SPOOL_BUSY_TIMEOUT);
         self.taken = Some(Taken {
             trouble,
             try_at,
@@ -119,15 +120,9 @@ impl<'c> Detour<'c> {
     pub(crate) fn end(&mut self) {
         if self.taken.take().is_some() {
             info!("the database can be written again");
-            self.wait_at_most(SPOOL_AFTER);
+            self.file.wait_at_most(SPOOL_AFTER);
             self.merge = None;
             self.merge_at = instant();
-        }
-    }
-
-    fn wait_at_most(&self, patience: Duration) {
-        if let Err(error) = self.connection.busy_timeout(patience) {
-            warn!(%error, "the time to wait for others could not be set");
         }
     }
 
@@ -263,8 +258,9 @@ impl<'a> Content<'a> {
     /// As a database of its own.
     fn pack(&mut self, spool: &Spool, orders: &Orders) -> Result<Packed, StoreError> {
         let mut connection = database::open_in_memory(None)?;
-        for run in spool.runs(|run| self.concerns(run)) {
-            importer::insert_run(&connection, &run)?;
+        let own = ProcessMark::own();
+        for run in spool.runs.with_ids(|run| self.concerns(run)) {
+            importer::insert_run(&connection, &run, Some(&own))?;
         }
         let interpreter = orders.interpreter.clone();
         let mut rows = Rows::prepare(&connection, orders.redaction, interpreter)?;

@@ -275,6 +275,11 @@ impl Queue {
         self.settled.notify_all();
     }
 
+    /// Why what comes is not in the database, if that is known before or after all that is pushed.
+    pub(crate) fn note_detour(&self, detour: Option<Trouble>) {
+        self.state.lock().detour = detour;
+    }
+
     /// For the writer: a write failed. Waits before the next try; true if the store closes.
     pub(crate) fn pause(&self, trouble: Trouble, pause: Duration) -> bool {
         let mut state = self.state.lock();

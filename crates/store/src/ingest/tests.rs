@@ -66,18 +66,19 @@ pub(crate) fn events(number: u64) -> Vec<Event> {
     ]
 }
 
-fn open() -> (TempDir, Connection) {
+fn open() -> (TempDir, RecordFile) {
     let folder = TempDir::new().unwrap();
-    let connection = database::open_for_writing(&folder.path().join("oriel.db")).unwrap();
-    (folder, connection)
+    let path = folder.path().join("oriel.db");
+    let connection = database::open_for_writing(&path).unwrap();
+    (folder, RecordFile::opened(&path, connection))
 }
 
-fn writer(connection: &Connection) -> Writer<'_> {
-    Writer {
-        rows: Rows::prepare(connection, Redaction::Basic, Interpreter::default()).unwrap(),
-        assembler: Assembler::default(),
-        ends: Vec::new(),
-        detour: None,
+fn orders() -> Orders {
+    Orders {
+        redaction: Redaction::Basic,
+        interpreter: Interpreter::default(),
+        rules: Arc::default(),
+        spool: None,
     }
 }
 
@@ -94,9 +95,11 @@ fn counts(connection: &Connection) -> (i64, i64, i64) {
 
 #[test]
 fn a_full_disk_loses_nothing_that_the_writer_holds() {
-    let (_folder, connection) = open();
+    let (_folder, file) = open();
+    let connection = file.connection().unwrap();
     let run = RunId::from_random(0);
-    let mut writer = writer(&connection);
+    let orders = orders();
+    let mut writer = Writer::new(&file, &orders).unwrap();
     writer.assemble(Item::Events(run, events(0)));
     writer.store_once().unwrap();
 
@@ -114,12 +117,11 @@ fn a_full_disk_loses_nothing_that_the_writer_holds() {
         let error = writer.store_once().unwrap_err();
         assert!(matches!(error, StoreError::DiskFull), "{error:?}");
         assert!(error.is_trouble_of_the_place());
-        writer.rows.undo();
-        assert_eq!(counts(&connection), (1, 1, 1));
+        assert_eq!(counts(connection), (1, 1, 1));
     }
     limit(1_000_000).unwrap();
     writer.store_once().unwrap();
-    assert_eq!(counts(&connection), (5, 5, 5));
+    assert_eq!(counts(connection), (5, 5, 5));
     let seqs: i64 = connection
         .query_row("SELECT sum(seq) FROM flows", (), |row| row.get(0))
         .unwrap();
@@ -128,20 +130,14 @@ fn a_full_disk_loses_nothing_that_the_writer_holds() {
 
 #[test]
 fn a_locked_database_is_waited_for() {
-    let (folder, connection) = open();
-    connection.busy_timeout(Duration::ZERO).unwrap();
+    let (folder, file) = open();
+    file.wait_at_most(Duration::ZERO);
     let other = Connection::open(folder.path().join("oriel.db")).unwrap();
     let run = RunId::from_random(0);
     let queue = Queue::new(1_000_000, 1000);
     let queue = &queue;
     std::thread::scope(|scope| {
-        let orders = Orders {
-            redaction: Redaction::Basic,
-            interpreter: Interpreter::default(),
-            rules: Arc::default(),
-            spool: None,
-        };
-        let writing = scope.spawn(move || write_queue(&connection, queue, &orders));
+        let writing = scope.spawn(move || write_queue(&file, queue, &orders()));
         // The writer has prepared its statements once it stored something.
         queue.push_events(run, events(0));
         queue.flush(Duration::from_secs(20)).unwrap();
@@ -162,13 +158,14 @@ fn a_locked_database_is_waited_for() {
 
 #[test]
 fn closing_does_not_wait_for_ever() {
-    let (folder, connection) = open();
-    connection.busy_timeout(Duration::ZERO).unwrap();
+    let (folder, file) = open();
+    file.wait_at_most(Duration::ZERO);
     let other = Connection::open(folder.path().join("oriel.db")).unwrap();
     let queue = Queue::new(1_000_000, 1000);
-    let mut rows = writer(&connection);
+    let orders = orders();
+    let mut writer = Writer::new(&file, &orders).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    rows.assemble(Item::Events(RunId::from_random(0), events(0)));
+    writer.assemble(Item::Events(RunId::from_random(0), events(0)));
     queue.close();
-    assert!(matches!(rows.store(&queue), Err(StoreError::Locked)));
+    assert!(matches!(writer.store(&queue), Err(StoreError::Locked)));
 }

@@ -22,6 +22,14 @@ use crate::script::{Place, Script, new_run};
 /// Tells a child process the path of its database.
 const CHILD: &str = "ORIEL_STORE_SPOOL_CHILD";
 
+/// Keeps everybody from reading and writing, as a program could that has the file for itself.
+fn lock_out(path: &Path) -> Connection {
+    let connection = Connection::open(path).unwrap();
+    let only_one = "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE";
+    connection.execute_batch(only_one).unwrap();
+    connection
+}
+
 /// Keeps everybody from writing, as another process could.
 fn lock(path: &Path) -> Connection {
     let connection = Connection::open(path).unwrap();
@@ -156,6 +164,114 @@ fn a_database_that_is_locked_for_long_loses_nothing() {
     assert_eq!(seqs(&place.path()).len(), 2001);
     assert_eq!(place.recorder.spooled(), Spooled::default());
     assert_eq!(reader.summary(place.run).unwrap().lost_events, 0);
+}
+
+#[test]
+fn a_store_that_opens_meanwhile_records_from_the_first_flow_on() {
+    for lock in [lock, lock_out] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("oriel.db");
+        open(&path).close().unwrap();
+        let locked = lock(&path);
+        let store = open(&path);
+        let run = store.begin_run(new_run(Some("meanwhile"))).unwrap();
+        let recorder = store.recorder(run);
+        assert!(matches!(recorder.detour(), Some(StoreError::Locked)));
+        let (early, late) = halves(&Script::new(3), 6);
+        recorder.handle_events(Script::new(1).events());
+        recorder.handle_events(Script::new(2).events());
+        recorder.handle_events(early);
+        recorder.flush(Duration::from_secs(20)).unwrap();
+        assert_eq!(recorder.spooled().segments, 1);
+        drop(locked);
+
+        wait_until("the file is open", || recorder.detour().is_none());
+        wait_until_merged(&path);
+        recorder.handle_events(late);
+        recorder.handle_events(Script::new(4).events());
+        recorder.flush(Duration::from_secs(20)).unwrap();
+        assert_eq!(recorder.run(), run);
+        assert_eq!(recorder.losses(), Losses::default());
+        let end = EndRun {
+            ended_at: Timestamp(9),
+            exit_code: Some(3),
+            signal: None,
+        };
+        store.end_run(run, end).unwrap();
+        store.close().unwrap();
+        assert_eq!(seqs(&path), [1, 2, 3, 4]);
+        let reader = Reader::open(&path).unwrap();
+        let summary = reader.summary(run).unwrap();
+        assert_eq!((summary.ok, summary.run.flows), (4, 4));
+        let stored = reader.run(run).unwrap();
+        assert_eq!(stored.name.as_deref(), Some("meanwhile"));
+        assert_eq!(
+            (stored.ended_at, stored.exit_code),
+            (Some(Timestamp(9)), Some(3))
+        );
+    }
+}
+
+#[test]
+fn a_run_whose_id_is_taken_when_the_file_opens_has_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("oriel.db");
+    open(&path).close().unwrap();
+    let locked = lock(&path);
+    let store = open(&path);
+    let run = store.begin_run(new_run(Some("second"))).unwrap();
+    let recorder = store.recorder(run);
+    let (early, late) = halves(&Script::new(2), 6);
+    recorder.handle_events(Script::new(1).events());
+    recorder.handle_events(early);
+    recorder.flush(Duration::from_secs(20)).unwrap();
+    let first = "INSERT INTO runs (id, uuid, kind, name, argv, pid, started_at)
+        VALUES (?1, 'another', 'run', 'first', '[]', 1, 1)";
+    locked.execute(first, [run.as_str()]).unwrap();
+    locked.execute_batch("COMMIT").unwrap();
+
+    wait_until("the file is open", || recorder.detour().is_none());
+    wait_until_merged(&path);
+    recorder.handle_events(late);
+    recorder.handle_events(Script::new(3).events());
+    let end = EndRun {
+        ended_at: Timestamp(9),
+        exit_code: None,
+        signal: None,
+    };
+    store.end_run(run, end).unwrap();
+    let renamed = recorder.run();
+    store.close().unwrap();
+    assert_ne!(renamed, run);
+    let reader = Reader::open(&path).unwrap();
+    let (first, second) = (reader.run(run).unwrap(), reader.run(renamed).unwrap());
+    assert_eq!((first.flows, first.ended_at), (0, None));
+    assert_eq!((second.flows, second.ended_at), (3, Some(Timestamp(9))));
+    assert_eq!(second.name.as_deref(), Some("second"));
+    assert_eq!(seqs(&path), [1, 2, 3]);
+}
+
+#[test]
+fn without_a_spool_or_with_a_file_that_stays_as_it_is_nothing_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("oriel.db");
+    open(&path).close().unwrap();
+    let mut options = StoreOptions::new(Redaction::Basic);
+    options.spool_bytes_max = 0;
+    let locked = lock(&path);
+    let opened = Store::open(&path, options);
+    assert!(matches!(opened, Err(StoreError::Locked)));
+    drop(locked);
+
+    let newer = "INSERT INTO schema_migrations VALUES (1000, 'later', 'x', 1)";
+    let other = Connection::open(&path).unwrap();
+    other.execute(newer, ()).unwrap();
+    let opened = Store::open(&path, StoreOptions::new(Redaction::Basic));
+    assert!(matches!(opened, Err(StoreError::NewerSchema { .. })));
+    drop(other);
+    std::fs::write(&path, "no database, but some text that is long enough").unwrap();
+    let opened = Store::open(&path, StoreOptions::new(Redaction::Basic));
+    assert!(matches!(opened, Err(StoreError::Damaged { .. })));
 }
 
 #[test]

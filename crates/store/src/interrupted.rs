@@ -1,0 +1,46 @@
+//! Flows that were open when their process died.
+
+use rusqlite::Connection;
+
+use crate::StoreError;
+use crate::limits::CHANGES_KEPT;
+use crate::process::ProcessMark;
+
+/// Marks flows that a process left open when it died, and forgets old changes.
+pub(crate) fn mark_interrupted(connection: &Connection) -> Result<(), StoreError> {
+    let mut statement = connection.prepare(
+        "SELECT id, pid, process_start, process_space FROM runs
+         WHERE id IN (SELECT DISTINCT run_id FROM flows WHERE state = 'open')",
+    )?;
+    let runs: Vec<(String, ProcessMark)> = statement
+        .query_map((), |row| {
+            let mark = ProcessMark {
+                pid: row.get(1)?,
+                start: row.get(2)?,
+                space: row.get(3)?,
+            };
+            Ok((row.get(0)?, mark))
+        })?
+        .collect::<Result<_, _>>()?;
+    for (run, mark) in runs {
+        if mark.has_ended() {
+            let transaction = connection.unchecked_transaction()?;
+            transaction.execute(
+                "INSERT INTO flow_changes (flow) SELECT id FROM flows WHERE run_id = ?1 AND state = 'open'",
+                [&run],
+            )?;
+            transaction.execute(
+                "UPDATE flows SET state = 'interrupted' WHERE run_id = ?1 AND state = 'open'",
+                [&run],
+            )?;
+            transaction.commit()?;
+        }
+    }
+    connection.execute(
+        // What an archive has not got yet is kept for it.
+        "DELETE FROM flow_changes WHERE change <= (SELECT max(change) FROM flow_changes) - ?1
+           AND change <= coalesce((SELECT min(change) FROM archives), change)",
+        [CHANGES_KEPT],
+    )?;
+    Ok(())
+}

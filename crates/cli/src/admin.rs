@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use proxy::{Control, Metrics};
-use store::{Recorder, RunId, ShipperWatch};
+use store::{Recorder, ShipperWatch};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use traffic::{ListenAddress, Timestamp};
@@ -40,7 +40,6 @@ pub(crate) struct Status {
     /// Where it listens, with the upstream of each place that stands in front of one.
     pub(crate) proxy: Vec<(ListenAddress, Option<String>)>,
     pub(crate) admin: Option<SocketAddr>,
-    pub(crate) run: Option<RunId>,
     pub(crate) database: Option<PathBuf>,
     pub(crate) recorder: Option<Recorder>,
     /// How copying to the archive goes, if there is one.
@@ -312,7 +311,7 @@ impl Status {
             "uptime_ms": now().micros_since(self.started_at) / 1000,
             "started_at": store::json::rfc3339(self.started_at),
             "listeners": self.listeners(),
-            "session": self.run.map(|run| run.to_string()),
+            "session": self.recorder.as_ref().map(|recorder| recorder.run().to_string()),
             "store": self.database.as_ref().map(|path| self.store_json(path)),
             "connections": self.control.as_ref().map(|control| control.metrics().active_connections),
             "log": self.log,
@@ -331,7 +330,6 @@ mod tests {
             proxy: vec![(SocketAddr::from(([127, 0, 0, 1], 6743)).into(), None)],
             admin: Some(address),
             log: None,
-            run: None,
             database: None,
             recorder: None,
             archive: None,

@@ -14,7 +14,9 @@ use proxy::{
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use store::{EndRun, NewRun, Recorder, RunId, Shipper, Store, StoreOptions};
+use store::{
+    EndRun, NewRun, Reader, Recorder, RunId, RunSummary, Shipper, Store, StoreError, StoreOptions,
+};
 use traffic::rules::capture::{BodyLimit, CaptureRules, MediaPattern};
 use traffic::rules::pattern::HostPatterns;
 use traffic::rules::private::{self, DialGuard};
@@ -309,7 +311,6 @@ impl Station {
                 .collect(),
             admin: self.admin.as_ref().map(Admin::local_address),
             log: None,
-            run: self.recording.as_ref().map(Recording::run),
             database: self
                 .recording
                 .as_ref()
@@ -357,6 +358,11 @@ impl Recording {
         &self.database
     }
 
+    /// Why flows wait beside the database now, if they do.
+    pub(crate) fn detour(&self) -> Option<String> {
+        Some(self.recorder.detour()?.in_one_line())
+    }
+
     pub(crate) fn recorder(&self) -> &Recorder {
         &self.recorder
     }
@@ -371,6 +377,28 @@ impl Recording {
         }
         closed.map_err(|error| store_problem(&error))
     }
+
+    /// Ends it and reads what it sums up to.
+    pub(crate) fn sum_up(self, end: EndRun) -> Result<RunSummary, Problem> {
+        let (recorder, database) = (self.recorder.clone(), self.database.clone());
+        self.end(end)?;
+        let run = recorder.run();
+        if let Some(trouble) = recorder.detour() {
+            return Err(not_summed_up(run, &trouble));
+        }
+        Reader::open(&database)
+            .and_then(|reader| reader.summary(run))
+            .map_err(|error| store_problem(&error))
+    }
+}
+
+/// All is stored, but not where it can be read.
+fn not_summed_up(run: RunId, trouble: &StoreError) -> Problem {
+    let what = "what was captured waits in the spool, where it is not shown yet";
+    Problem::new("ORL0712", Exit::Storage, what)
+        .why(trouble.in_one_line())
+        .fix("the next  oriel run  or  oriel serve  merges it, once the database can be written")
+        .fix(format!("oriel flows --session {run}      shows it then"))
 }
 
 fn open_store(settings: &Settings) -> Result<Option<Store>, Problem> {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use proxy::ConnectPorts;
 use rustls_pki_types::CertificateDer;
-use store::{EndRun, NewRun, Reader, RunKind, RunSummary};
+use store::{EndRun, NewRun, RunKind, RunSummary};
 use testbed::upstream::{Protocols, Upstream, UpstreamOptions};
 use tokio::sync::oneshot;
 
@@ -22,7 +22,6 @@ use crate::problem::Problem;
 use crate::runtime;
 use crate::service::handover::Sockets;
 use crate::settings::{Purpose, Settings};
-use crate::store_problem::store_problem;
 use crate::summary::Summary;
 use crate::wiring::{AuthorityPlan, EnginePlan, Plan, Recording, start};
 
@@ -116,16 +115,11 @@ fn network(what: &str, error: &std::io::Error) -> Problem {
 }
 
 fn close(recording: Recording) -> Result<RunSummary, Problem> {
-    let run = recording.run();
-    let database = recording.database().to_owned();
-    recording.end(EndRun {
+    recording.sum_up(EndRun {
         ended_at: now(),
         exit_code: None,
         signal: None,
-    })?;
-    Reader::open(&database)
-        .and_then(|reader| reader.summary(run))
-        .map_err(|error| store_problem(&error))
+    })
 }
 
 fn say_step(context: &Context, about: &str) -> Result<(), Problem> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use proxy::{ConnectPorts, Proxy};
 use rustix::process::Signal;
-use store::{EndRun, NewRun, Reader, Recorder, RunKind, StoreError};
+use store::{EndRun, NewRun, Recorder, RunKind, StoreError};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -324,6 +324,10 @@ impl Job<'_> {
             Colour::Dim,
             &format!("oriel  capturing {name} {session}   ({opened})"),
         ));
+        if let Some(why) = recording.and_then(Recording::detour) {
+            let why = crate::escape::escape_line(&why).into_owned();
+            say_line(&format!("oriel  flows wait in the spool: {why}"));
+        }
     }
 
     /// Lives with the child until it ends.
@@ -511,16 +515,11 @@ async fn serve_while(proxy: Proxy, supervising: impl Future<Output = Outcome>) -
 
 /// Ends the run in the store and reads what it sums up to.
 fn close(recording: Recording, ended: Ended) -> Result<store::RunSummary, Problem> {
-    let run = recording.run();
-    let database = recording.database().to_owned();
-    recording.end(EndRun {
+    recording.sum_up(EndRun {
         ended_at: now(),
         exit_code: ended.code(),
         signal: ended.signal(),
-    })?;
-    Reader::open(&database)
-        .and_then(|reader| reader.summary(run))
-        .map_err(|error| store_problem(&error))
+    })
 }
 
 /// Done when the person does not want to wait.

@@ -405,6 +405,7 @@ fn announce(settings: &Settings, station: &Station) {
         session = station.recording.as_ref().map(|recording| recording.run().to_string()),
         data = %settings.data_folder.value.display(),
         hosts = settings.hosts.value.len(),
+        spooling = station.recording.as_ref().and_then(Recording::detour),
         "listening on {proxy}"
     );
     let further = station.proxy.addresses().iter().skip(1);

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::args::Start;
 use crate::command::serve;
-use crate::command::status::{pid_of, places};
+use crate::command::status::{failing, pid_of, places};
 use crate::command::version::VERSION;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -176,6 +176,7 @@ fn tell(context: &Context, status: &Value, begun: Begun) -> Result<Exit, Problem
         }
     };
     text.push_str(&places(status));
+    text.push_str(&failing(status, pen));
     text.push_str("  use it    eval \"$(oriel env)\"      in this shell\n");
     let listeners = status["listeners"].as_array();
     if listeners.is_some_and(|all| all.iter().any(|one| one["kind"] == "reverse")) {

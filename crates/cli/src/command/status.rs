@@ -82,11 +82,18 @@ fn stored(status: &Value, pen: Pen) -> String {
         let events = plural(count("lost_events"), "event");
         let _infallible = writeln!(text, "  {warning} {events} could not be stored");
     }
-    if let Some(error) = store["last_error"].as_str() {
-        let _infallible = writeln!(text, "  {warning} cannot write now: {}", escape_line(error));
-    }
+    text.push_str(&failing(status, pen));
     text.push_str(&archived(&store["archive"], pen));
     text
+}
+
+/// Why nothing can be written to the database now.
+pub(crate) fn failing(status: &Value, pen: Pen) -> String {
+    let Some(error) = status["store"]["last_error"].as_str() else {
+        return String::new();
+    };
+    let warning = pen.paint(Colour::Yellow, pen.glyph(Glyph::Warning));
+    format!("  {warning} cannot write now: {}\n", escape_line(error))
 }
 
 /// What waits beside the database.

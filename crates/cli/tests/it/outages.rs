@@ -22,6 +22,10 @@ const LIMITED: &str = "ulimit -f 2048; exec \"$0\" \"$@\"";
 const SMALL: &str =
     "mkdir -p \"$DATA\" && mount -t tmpfs -o size=4m none \"$DATA\" && exec \"$0\" \"$@\"";
 
+/// The same with an authority and a database, and without room for anything more.
+const FULL: &str = "mkdir -p \"$DATA\" && mount -t tmpfs -o size=4m none \"$DATA\" && \
+    \"$0\" run -q -- true && { cat /dev/zero > \"$DATA/filler\" 2> /dev/null || true; } && exec \"$0\" \"$@\"";
+
 fn data(world: &World) -> PathBuf {
     world.path(".local/share/oriel")
 }
@@ -164,6 +168,82 @@ fn a_database_that_is_locked_delays_nothing_and_gets_every_flow_once() {
     assert!(ask(admin, "/metrics").contains("\noriel_store_up 1\n"));
     assert_eq!(service.stop(), Some(0));
     assert_eq!(completed(&world), 60);
+}
+
+#[test]
+fn what_starts_while_the_database_is_locked_records_every_flow() {
+    let world = World::new();
+    let site = Site::http(&world);
+    world.oriel(&["run", "-q", "--", "true"]).succeeded();
+    let locked = lock(&world);
+    let mut service = Service::start(serve_command(&world));
+    let why = "the database is locked by another process";
+    assert_eq!(store(service.admin.unwrap())["last_error"], why);
+    fetch(&service, &[&site.url("/bytes/1000?[1-20]")], 20);
+
+    let url = site.url("/bytes/1000");
+    let command = [
+        "run",
+        "--admin",
+        "off",
+        "--include-loopback",
+        "--name",
+        "late",
+        "--",
+        "curl",
+        "-sS",
+        "-o",
+        "/dev/null",
+        &url,
+    ];
+    let ran = world.oriel(&command).succeeded();
+    assert!(ran.stderr.contains("waits in the spool"), "{}", ran.stderr);
+    assert!(ran.stderr.contains(why), "{}", ran.stderr);
+    assert_eq!(completed(&world), 0);
+
+    drop(locked);
+    let store = wait_for(&service, is_well);
+    assert_eq!(store["lost_events"], 0);
+    fetch(&service, &[&site.url("/bytes/1000?[21-25]")], 5);
+    assert_eq!(service.stop(), Some(0));
+    world.oriel(&["run", "-q", "--", "true"]).succeeded();
+    assert_eq!(completed(&world), 26);
+    let late = world.json(&["flows", "--json", "--session", "late"]);
+    assert_eq!(late["total"], 1);
+}
+
+#[test]
+fn a_service_that_starts_on_a_full_disk_serves_and_stores_when_there_is_room() {
+    let may = Command::new("unshare").args(["-Urm", "true"]).status();
+    if !may.is_ok_and(|status| status.success()) {
+        eprintln!("not tested: this takes a mount namespace");
+        return;
+    }
+    let world = World::new();
+    let site = Site::http(&world);
+    let mut command = serve_command(&world);
+    command.env("DATA", data(&world));
+    let unshared = ["unshare", "-Urm", "sh", "-c", FULL];
+    let mut service = Service::start(through(&unshared, &command));
+    fetch(&service, &[&site.url("/bytes/1000?[1-5]")], 5);
+    let full = wait_for(&service, |store| store["last_error"].is_string());
+    assert_eq!(full["lost_events"], 0, "{full}");
+
+    let pid = service.child.id().to_string();
+    let enter = ["nsenter", "-U", "-m", "--preserve-credentials", "-t", &pid];
+    let mut room = Command::new(enter[0]);
+    room.args(&enter[1..])
+        .arg("rm")
+        .arg(data(&world).join("filler"));
+    assert!(room.status().unwrap().success());
+    wait_for(&service, |store| {
+        is_well(store) && store["queued_events"] == 0
+    });
+    let copy = world.path("copy.db");
+    let backup = world.command(&["db", "backup", "-q", "-o", copy.to_str().unwrap()]);
+    assert!(through(&enter, &backup).status().unwrap().success());
+    assert_eq!(completed_and_lost(&copy), (5, 0));
+    assert_eq!(service.stop(), Some(0));
 }
 
 #[test]

@@ -3,7 +3,9 @@
 
 pub(crate) mod client;
 mod patience;
+mod responder;
 pub(crate) mod serve;
 mod silence;
+pub(crate) mod stream;
 pub(crate) mod tunnel;
 mod verdict;

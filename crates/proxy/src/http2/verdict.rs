@@ -1,6 +1,5 @@
 //! Asks the handler about a request of an HTTP/2 client, and does what it says.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,94 +13,78 @@ use crate::connection::Engine;
 use crate::destination::Destination;
 use crate::error;
 use crate::governor;
-use crate::handler::{Answer, BodyView, Hold, LocalResponse, RawRequest, Subject};
+use crate::handler::{Answer, BodyView, Hold, RawRequest, Subject};
+use crate::http2::responder::Unserved;
+use crate::http2::stream::Asked;
 use crate::translate::{Fault, RequestBody, heads};
-
-/// What becomes of a request.
-pub(super) enum Verdict {
-    /// It goes on, perhaps changed.
-    Pass(Box<Passed>),
-    /// It is answered here; with a failure if it is because it is not allowed.
-    Respond(Box<LocalResponse>, Option<Box<Failure>>),
-    /// It cannot go on.
-    Refuse(Failure),
-    /// The client has lost interest.
-    Abandoned(Failure),
-}
-
-/// A request that goes on.
-pub(super) struct Passed {
-    pub(super) parts: Parts,
-    pub(super) body: RequestBody,
-    /// Of a body that was held; it stays until the request is done.
-    pub(super) hold: Option<Hold>,
-}
 
 /// Asks, and changes the request as the handler wants it.
 pub(super) async fn ask(
-    passed: Passed,
-    to: &mut Arc<Destination>,
+    asked: &mut Asked,
     subject: &Subject,
     engine: &Engine,
-) -> Verdict {
-    let Passed {
-        mut parts,
-        mut body,
-        hold: mut room,
-    } = passed;
-    let limits = &subject.gate.limits;
-    let mut payload = Bytes::new();
-    // What a WebSocket carries is no body.
-    let has_body = parts.method != Method::CONNECT;
-    if limits.buffer_request_bodies
-        && has_body
-        && let RequestBody::Passing(stream) = &mut body
-        && !stream.is_end_stream()
-    {
-        let room = room.insert(subject.gate.hold());
-        let (bytes_max, idle) = (limits.body_bytes_max, engine.timeouts.idle_body);
-        match hold(stream, bytes_max, idle, room).await {
-            Ok((data, trailers)) => {
-                payload = data.clone();
-                body = RequestBody::Held { data, trailers };
-            }
-            Err(fault) if fault.reason.is_some() => return Verdict::Abandoned(fault.failure),
-            Err(fault) => return Verdict::Refuse(fault.failure),
-        }
-    }
-    let shown = match shown(&parts, &payload, to, subject) {
-        Ok(shown) => shown,
-        Err(failure) => return Verdict::Refuse(failure),
-    };
+) -> Result<(), Unserved> {
+    let held = hold_body(asked, subject, engine).await?;
+    let shown = shown(&asked.parts, &held, &asked.to, subject)?;
     let edit = match subject.gate.request(subject.key, &shown).await {
-        Answer::Pass => {
-            let hold = room;
-            return Verdict::Pass(Box::new(Passed { parts, body, hold }));
-        }
+        Answer::Pass => return Ok(()),
         Answer::Edit(edit) => edit,
-        Answer::Respond(response, failure) => return Verdict::Respond(response, failure),
-        Answer::Fail(failure) => return Verdict::Refuse(failure),
+        Answer::Respond(response, failure) => {
+            return Err(Unserved::AnsweredByHandler(response, failure));
+        }
+        Answer::Fail(failure) => return Err(failure.into()),
     };
     // A request without a body can be given one: there is nothing on its way.
-    let can_replace = match &body {
+    let can_replace = match &asked.body {
         RequestBody::Held { .. } => true,
-        RequestBody::Passing(stream) => has_body && stream.is_end_stream(),
+        RequestBody::Passing(stream) => has_body(&asked.parts) && stream.is_end_stream(),
     };
-    let edited = edit
-        .check(can_replace)
-        .and_then(|()| edit.http2_head(&mut parts));
-    if let Err(failure) = edited {
-        return Verdict::Refuse(failure);
-    }
+    edit.check(can_replace)?;
+    edit.http2_head(&mut asked.parts)?;
     if let Some(data) = edit.body {
         let trailers = None;
-        body = RequestBody::Held { data, trailers };
+        asked.body = RequestBody::Held { data, trailers };
     }
     if let Some(upstream) = edit.upstream {
-        *to = Destination::redirected(upstream, to.scheme, &to.route, &to.connection, engine);
+        let to = &asked.to;
+        asked.to = Destination::redirected(upstream, to.scheme, &to.route, &to.connection, engine);
     }
-    let hold = room;
-    Verdict::Pass(Box::new(Passed { parts, body, hold }))
+    Ok(())
+}
+
+/// True if what follows the head is a body; what a WebSocket carries is none.
+fn has_body(parts: &Parts) -> bool {
+    parts.method != Method::CONNECT
+}
+
+/// Reads the body that the handler is to see, if it is to see one.
+async fn hold_body(
+    asked: &mut Asked,
+    subject: &Subject,
+    engine: &Engine,
+) -> Result<Bytes, Unserved> {
+    let limits = &subject.gate.limits;
+    let stream = match &mut asked.body {
+        RequestBody::Passing(stream)
+            if limits.buffer_request_bodies
+                && has_body(&asked.parts)
+                && !stream.is_end_stream() =>
+        {
+            stream
+        }
+        _ => return Ok(Bytes::new()),
+    };
+    let room = asked.hold.insert(subject.gate.hold());
+    let (bytes_max, idle) = (limits.body_bytes_max, engine.timeouts.idle_body);
+    match read_whole(stream, bytes_max, idle, room).await {
+        Ok((data, trailers)) => {
+            let shown = data.clone();
+            asked.body = RequestBody::Held { data, trailers };
+            Ok(shown)
+        }
+        Err(fault) if fault.reason.is_some() => Err(Unserved::Abandoned(fault.failure)),
+        Err(fault) => Err(fault.failure.into()),
+    }
 }
 
 fn shown(
@@ -126,7 +109,7 @@ fn shown(
 }
 
 /// Reads a body to its end, at most `bytes_max` octets of it, with pauses of at most `idle`.
-async fn hold(
+async fn read_whole(
     body: &mut RecvStream,
     bytes_max: usize,
     idle: Duration,

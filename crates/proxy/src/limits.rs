@@ -5,6 +5,10 @@ use std::time::Duration;
 /// Leaf certificates held ready. An agent talks to tens of hosts; 1,024 leaves take about 4 MiB.
 pub const LEAVES_MAX: usize = 1024;
 
+/// Signatures of certificates that were found right and are not checked again, of 32 bytes each. A
+/// chain has two or three, of which most are shared by many hosts: a thousand hosts are remembered.
+pub const VERIFIED_SIGNATURES_MAX: usize = 4096;
+
 /// Client connections served at once; further ones wait in the kernel's accept queue. Each idle
 /// one costs tens of kilobytes, so the bound stands for about a gigabyte.
 pub const CONNECTIONS_MAX: usize = 16_384;

@@ -19,6 +19,7 @@ pub(crate) mod subject_hash;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod upstream_side;
+mod verified;
 
 use std::sync::{Arc, LazyLock};
 

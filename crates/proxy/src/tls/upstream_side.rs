@@ -20,7 +20,7 @@ use traffic::{FailureKind, Target, Timestamp, TlsFacts};
 
 use super::der::Civil;
 use super::identity::Identity;
-use super::{alert_name, certificate, is_about_version};
+use super::{alert_name, certificate, is_about_version, verified};
 use crate::config::{ClientCertificate, MinTlsVersion, UpstreamTrust};
 
 /// Sessions remembered for resumption, per configuration. rustls keeps up to 8 per name, so this
@@ -30,6 +30,8 @@ const SESSIONS_MAX: usize = 4096;
 /// As for clients, but with the post-quantum key exchange first: what a client was promised by its
 /// own TLS must not be recorded today and read in ten years on our way to the upstream. The share
 /// for X25519 is sent along, so upstreams without it take no round trip more.
+///
+/// What signed the certificates of a chain is checked once (`tls/verified.rs`); a handshake always.
 fn provider() -> Arc<CryptoProvider> {
     use rustls::crypto::aws_lc_rs::kx_group::X25519MLKEM768;
 
@@ -38,6 +40,8 @@ fn provider() -> Arc<CryptoProvider> {
         provider
             .kx_groups
             .sort_by_key(|group| group.name() != X25519MLKEM768.name());
+        let algorithms = &mut provider.signature_verification_algorithms;
+        algorithms.all = verified::remembering(algorithms.all);
         Arc::new(provider)
     });
     Arc::clone(&PROVIDER)

@@ -42,7 +42,7 @@ pub(crate) use serve::Serve;
 pub(crate) use service::{LogLevel, Logs, Restart, Start, Stop};
 pub(crate) use sessions::{
     Sessions, SessionsCommand, SessionsDiff, SessionsList, SessionsMerge, SessionsRename,
-    SessionsRm, SessionsShow, Stats, StatsBy,
+    SessionsRm, SessionsShow, Stats,
 };
 
 use crate::terminal::When;

@@ -169,7 +169,12 @@ impl Reader {
     /// What the flows that match sum up to, in groups.
     pub fn stats(&self, by: StatsKey, filter: Option<&Filter>) -> Result<Stats, StoreError> {
         self.check_words(filter)?;
-        self.backend.stats(by, filter)
+        let mut stats = self.backend.stats(by, filter)?;
+        if by == StatsKey::Tag {
+            // A flow is in the group of each of its tags, and counts once among all.
+            stats.total = self.backend.stats(StatsKey::Run, filter)?.total;
+        }
+        Ok(stats)
     }
 
     /// A filter that asks for words needs an index of texts.

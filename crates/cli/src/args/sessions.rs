@@ -1,6 +1,8 @@
 //! `oriel sessions` and `oriel stats`.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
+use store::StatsKey;
 
 use super::db::HowToRemove;
 use super::proxy::DataFlags;
@@ -15,6 +17,7 @@ pub(super) const SESSIONS_EXAMPLES: &str = "Examples:
 pub(super) const STATS_EXAMPLES: &str = "Examples:
   oriel stats
   oriel stats --by agent --since 7d
+  oriel stats --by user 'type:llm'
   oriel stats 'type:llm' --by session --json";
 
 #[derive(Clone, Debug, Args)]
@@ -122,9 +125,10 @@ pub(crate) struct Stats {
     /// As comma-separated values: a line of names, then one for each group
     #[arg(long, conflicts_with = "json")]
     pub(crate) csv: bool,
-    /// By what they are grouped; days and hours are those of UTC
-    #[arg(long, value_name = "KEY", default_value = "host")]
-    pub(crate) by: StatsBy,
+    /// By what they are grouped; days and hours are those of UTC, and a flow with several tags is in
+    /// several groups
+    #[arg(long, value_name = "KEY", default_value = "host", value_parser = stats_key())]
+    pub(crate) by: StatsKey,
     /// Only flows of this last time, for example 7d
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<Period>,
@@ -132,15 +136,7 @@ pub(crate) struct Stats {
     pub(crate) data: DataFlags,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum StatsBy {
-    Host,
-    Type,
-    Agent,
-    Session,
-    Run,
-    Method,
-    Status,
-    Day,
-    Hour,
+fn stats_key() -> impl TypedValueParser<Value = StatsKey> {
+    PossibleValuesParser::new(StatsKey::ALL.map(StatsKey::as_str))
+        .try_map(|name| StatsKey::named(&name).ok_or("no such key"))
 }

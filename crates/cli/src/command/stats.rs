@@ -1,9 +1,9 @@
 //! `oriel stats`: what flows sum up to, in groups.
 
 use serde::Serialize;
-use store::{Percentiles, Stats, StatsGroup, StatsKey};
+use store::{Percentiles, Stats, StatsGroup};
 
-use crate::args::{Stats as Arguments, StatsBy};
+use crate::args::Stats as Arguments;
 use crate::command::flows::{filter, open};
 use crate::context::Context;
 use crate::csv;
@@ -46,7 +46,7 @@ struct Spans {
 
 pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Problem> {
     let filter = filter(&arguments.filter, arguments.since)?;
-    let by = key(arguments.by);
+    let by = arguments.by;
     let stats = match open(context, &arguments.data)? {
         Some(reader) => reader
             .stats(by, filter.as_ref())
@@ -72,20 +72,6 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Prob
     let stdout = context.terminal.stdout;
     print(&table(by.as_str(), &stats, stdout.width, stdout.pen))?;
     Ok(Exit::Success)
-}
-
-fn key(by: StatsBy) -> StatsKey {
-    match by {
-        StatsBy::Host => StatsKey::Host,
-        StatsBy::Type => StatsKey::TrafficType,
-        StatsBy::Agent => StatsKey::Agent,
-        StatsBy::Session => StatsKey::Session,
-        StatsBy::Run => StatsKey::Run,
-        StatsBy::Method => StatsKey::Method,
-        StatsBy::Status => StatsKey::Status,
-        StatsBy::Day => StatsKey::Day,
-        StatsBy::Hour => StatsKey::Hour,
-    }
 }
 
 /// A line for each group; what is not known is empty.

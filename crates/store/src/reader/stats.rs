@@ -26,6 +26,14 @@ pub enum StatsKey {
     Method,
     /// The status code.
     Status,
+    /// The name of the failure, of flows that did not pass whole.
+    Error,
+    /// The name that the client said to the proxy.
+    User,
+    /// The name of the client's process.
+    Process,
+    /// What people tagged it with: a flow with several tags is in several groups.
+    Tag,
     /// The day of the start, in UTC.
     Day,
     /// The hour of the start, in UTC.
@@ -63,6 +71,29 @@ pub struct Stats {
 }
 
 impl StatsKey {
+    /// All there are.
+    pub const ALL: [Self; 13] = [
+        Self::Host,
+        Self::TrafficType,
+        Self::Agent,
+        Self::Session,
+        Self::Run,
+        Self::Method,
+        Self::Status,
+        Self::Error,
+        Self::User,
+        Self::Process,
+        Self::Tag,
+        Self::Day,
+        Self::Hour,
+    ];
+
+    /// The key of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|key| key.as_str() == name)
+    }
+
     /// The stable name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -74,12 +105,17 @@ impl StatsKey {
             Self::Run => "run",
             Self::Method => "method",
             Self::Status => "status",
+            Self::Error => "error",
+            Self::User => "user",
+            Self::Process => "process",
+            Self::Tag => "tag",
             Self::Day => "day",
             Self::Hour => "hour",
         }
     }
 
-    /// What the flows of a group have in common, as a text.
+    /// What the flows of a group have in common, as a text. Of tags it makes a row each; in SQLite the
+    /// rows come from [`StatsKey::of_file`].
     pub(crate) fn sql(self, dialect: Dialect) -> &'static str {
         match self {
             Self::Host => "host",
@@ -92,6 +128,28 @@ impl StatsKey {
                 Dialect::Sqlite | Dialect::Postgres => "CAST(status_code AS text)",
                 Dialect::ClickHouse => "toString(status_code)",
             },
+            Self::Error => "error_type",
+            Self::User => match dialect {
+                Dialect::Sqlite => {
+                    "(SELECT client_user FROM client_connections WHERE id = client_connection)"
+                }
+                Dialect::Postgres | Dialect::ClickHouse => "client_user",
+            },
+            Self::Process => match dialect {
+                Dialect::Sqlite => {
+                    "(SELECT process_name FROM client_connections WHERE id = client_connection)"
+                }
+                Dialect::Postgres | Dialect::ClickHouse => "process_name",
+            },
+            Self::Tag => match dialect {
+                Dialect::Sqlite => "tag",
+                Dialect::Postgres => {
+                    "unnest(CASE flow_tags WHEN '{}' THEN ARRAY[NULL]::text[] ELSE flow_tags END)"
+                }
+                Dialect::ClickHouse => {
+                    "arrayJoin(if(empty(flow_tags), [NULL], CAST(flow_tags, 'Array(Nullable(String))')))"
+                }
+            },
             Self::Day => match dialect {
                 Dialect::Sqlite => "strftime('%Y-%m-%d', start_time / 1000000, 'unixepoch')",
                 Dialect::Postgres => "to_char(start_time, 'YYYY-MM-DD')",
@@ -102,6 +160,18 @@ impl StatsKey {
                 Dialect::Postgres => "to_char(start_time, 'YYYY-MM-DD\"T\"HH24\":00Z\"')",
                 Dialect::ClickHouse => "formatDateTime(start_time, '%Y-%m-%dT%H:00Z', 'UTC')",
             },
+        }
+    }
+
+    /// The rows that are grouped, of the flows in a file that meet conditions.
+    fn of_file(self, conditions: &str) -> String {
+        let flows = format!("flows_shown WHERE {conditions}");
+        match self {
+            Self::Tag => format!(
+                "(SELECT flows.*, each.value AS tag
+                   FROM (SELECT * FROM {flows}) AS flows LEFT JOIN json_each(flows.tags) AS each)"
+            ),
+            _ => flows,
         }
     }
 
@@ -142,9 +212,9 @@ pub(super) fn read(
            sum(coalesce(tunnel_bytes_received, response_body_size, 0)) AS response_bytes,
            spans(iif(status_code IS NULL, NULL, duration_us)) AS durations,
            spans(iif(status_code IS NULL, NULL, first_byte_us)) AS first_bytes
-         FROM flows_shown WHERE {} GROUP BY group_key",
+         FROM {} GROUP BY group_key",
         by.sql(Dialect::Sqlite),
-        conditions.sql()
+        by.of_file(conditions.sql())
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(conditions.values()))?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use oriel_store::{FlowState, Message, Order, Query, SortKey};
+use oriel_store::{FlowState, Message, Order, Query, SortKey, StatsKey};
 use proptest::prelude::*;
 use traffic::rules::filter::Filter;
 use traffic::wire::client_hello::ClientHello;
@@ -551,6 +551,15 @@ fn the_client_s_process_and_hello_come_back() {
         };
         let rows = reader.flows(&query).unwrap().rows;
         assert!(rows.iter().any(|row| row.id.seq == 1), "{filter:?}");
+    }
+    for (by, name) in [(StatsKey::User, "dana"), (StatsKey::Process, "node")] {
+        let groups = reader.stats(by, None).unwrap().groups;
+        assert!(
+            groups
+                .iter()
+                .any(|group| group.key.as_deref() == Some(name)),
+            "{groups:?}"
+        );
     }
 }
 

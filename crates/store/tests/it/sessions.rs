@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use oriel_store::{
-    Choice, Chosen, FlowRow, Query, Reader, Redaction, Remover, SessionEditor, SessionMark,
-    SessionMethod, StatsKey, StoreOptions, TrafficType,
+    Annotate, Annotator, Choice, Chosen, FlowRow, Query, Reader, Redaction, Remover, SessionEditor,
+    SessionMark, SessionMethod, StatsKey, StoreOptions, TrafficType,
 };
 use traffic::rules::filter::Filter;
 use traffic::rules::pattern::HostPatterns;
@@ -558,6 +558,44 @@ fn a_removed_session_takes_its_bodies_with_it() {
     // It may come again.
     place.record(call(6, PROVIDER, "X-Claude-Code-Session-Id: one\r\n", ASKED).events());
     assert_eq!(rows(&place.reader(), "session:one").len(), 1);
+}
+
+#[test]
+fn a_flow_is_in_the_group_of_each_of_its_tags_and_counts_once() {
+    let place = two_sessions();
+    let mut annotator = Annotator::open(&place.path()).unwrap();
+    for (seq, tags) in [(1, ["slow", "keep"]), (2, ["keep", "path"])] {
+        let add = Annotate {
+            add_tags: tags.map(str::to_owned).to_vec(),
+            ..Annotate::default()
+        };
+        annotator.annotate(place.flow(seq), &add).unwrap();
+    }
+    let groups = |filter: &str| {
+        let filter = Filter::parse(filter, Timestamp(START)).unwrap();
+        let stats = place.reader().stats(StatsKey::Tag, Some(&filter)).unwrap();
+        let groups = stats.groups.into_iter();
+        let groups: Vec<_> = groups.map(|group| (group.key, group.flows)).collect();
+        (groups, stats.total.flows)
+    };
+    let key = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        groups(""),
+        (
+            vec![
+                (None, 3),
+                (key("keep"), 2),
+                (key("path"), 1),
+                (key("slow"), 1)
+            ],
+            5
+        )
+    );
+    // Names of columns that the list of tags has too.
+    assert_eq!(
+        groups("tag:slow path:/v1 -id:x"),
+        (vec![(key("keep"), 1), (key("slow"), 1)], 1)
+    );
 }
 
 #[test]

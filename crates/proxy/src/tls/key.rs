@@ -9,7 +9,7 @@ use super::{der, pem};
 /// A kind of key that an authority can be made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyKind {
-    /// ECDSA on the curve P-256. Leaves are signed in a tenth of the time that RSA takes.
+    /// ECDSA on the curve P-256. Signing a leaf takes less time than with RSA.
     P256,
     /// ECDSA on the curve P-384.
     P384,
@@ -17,7 +17,7 @@ pub enum KeyKind {
     Rsa2048,
     /// RSA with 3,072 bits.
     Rsa3072,
-    /// RSA with 4,096 bits. Making one takes seconds.
+    /// RSA with 4,096 bits. Of all kinds it takes longest to make.
     Rsa4096,
 }
 

@@ -20,6 +20,7 @@ pub(crate) fn to_json(recorder: &Recorder) -> Value {
         "spool": {
             "bytes": spooled.bytes,
             "segments": spooled.segments,
+            "flows": spooled.flows,
             "damaged": spooled.damaged,
         },
         "last_error": trouble.map(|trouble| trouble.in_one_line()),
@@ -62,6 +63,12 @@ pub(crate) fn to_openmetrics(recorder: &Recorder) -> String {
             "gauge",
             "Files that wait to be merged into the database.",
             spooled.segments,
+        ),
+        (
+            "spool_flows",
+            "gauge",
+            "Flows in these that the database does not have.",
+            spooled.flows,
         ),
         (
             "spool_damaged",

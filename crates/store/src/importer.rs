@@ -31,7 +31,7 @@ use crate::reader::records::read_run;
 use crate::row_number::first_row_at;
 use crate::{
     Annotation, ArchiveBatch, FlowDetail, FlowKind, FlowRecord, FlowRef, FlowState, GapRecord,
-    Message, RunId, RunRecord, SessionMark, StoreError, annotate, database,
+    Message, RunId, RunRecord, SessionMark, StoreError, annotate, database, interrupted,
 };
 
 /// Tries to find a run id that is free. There are a million of them.
@@ -91,6 +91,22 @@ impl Importer {
     /// beginning.
     pub(crate) fn complete(&mut self, batch: &ArchiveBatch) -> Result<Imported, StoreError> {
         self.insert_parts(&batch.runs, &batch.flows, &batch.gaps, Meeting::Complete)
+    }
+
+    /// Notes which process writes a run, if that is not known.
+    pub(crate) fn note_process(&self, uuid: &str, process: &ProcessMark) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(
+                "UPDATE runs SET process_start = ?2, process_space = ?3
+                 WHERE uuid = ?1 AND process_start IS NULL AND process_space IS NULL",
+            )?
+            .execute((uuid, process.start, &process.space))?;
+        Ok(())
+    }
+
+    /// Marks flows that a process left open when it died.
+    pub(crate) fn mark_interrupted(&self) -> Result<(), StoreError> {
+        interrupted::mark_interrupted(&self.connection)
     }
 
     /// How long to wait for others that write.
@@ -169,8 +185,8 @@ impl Importer {
 enum Meeting {
     /// It becomes what comes, unless less is known of that.
     Replace,
-    /// One that was stored with its end stays. Of another the beginnings of bodies may be there, and what
-    /// comes is the rest.
+    /// One that was stored with its end stays, and so does one of which as much is known. Of another the
+    /// beginnings of bodies may be there, and what comes is the rest.
     Complete,
 }
 
@@ -226,7 +242,7 @@ impl Writing<'_, '_> {
         };
         let is_known = match self.meeting {
             Meeting::Replace => self.is_known(id, flow)?,
-            Meeting::Complete => self.has_ended(id)?,
+            Meeting::Complete => !self.is_completed_by(id, flow)?,
         };
         if is_known {
             return Ok(Done::Unchanged);
@@ -294,10 +310,19 @@ impl Writing<'_, '_> {
         Ok(is_same || reopens)
     }
 
-    /// Whether a flow was stored with its end, and not only found to be interrupted.
-    fn has_ended(&self, id: FlowRef) -> Result<bool, StoreError> {
-        let known = detail::read(self.connection, id)?;
-        Ok(known.is_some_and(|known| known.request_kept_bytes.is_some()))
+    /// Whether what comes tells more than what is stored: the end of a flow, or while it is open the
+    /// head of its response. One that was only found to be interrupted has no end.
+    fn is_completed_by(&self, id: FlowRef, flow: &FlowRecord) -> Result<bool, StoreError> {
+        let Some(known) = detail::read(self.connection, id)? else {
+            return Ok(true);
+        };
+        let has_ended = known.request_kept_bytes.is_some();
+        let is_answered = known.row.status.is_some();
+        Ok(!has_ended
+            && match flow.detail.row.state {
+                FlowState::Open => !is_answered && flow.detail.row.status.is_some(),
+                _ => true,
+            })
     }
 
     fn insert(&mut self, id: FlowRef, flow: &FlowRecord) -> Result<(), StoreError> {

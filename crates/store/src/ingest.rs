@@ -39,15 +39,16 @@ use traffic::FlowId;
 use traffic::rules::capture::CaptureRules;
 use traffic::rules::redact::Redaction;
 
-use self::assemble::Assembler;
+use self::assemble::{Assembler, Flow};
 use self::detour::Detour;
 use self::queue::{Item, Queue, Taken, Trouble};
 use self::record_file::RecordFile;
 use self::rows::Rows;
 use crate::limits::{OPEN_BODY_BYTES_MAX, RETRY_PAUSE_MAX, RETRY_PAUSE_MIN, SPOOL_OPEN_BYTES_MAX};
+use crate::reader::row_of;
 use crate::recorder::Losses;
 use crate::spool::Spool;
-use crate::{EndRun, Message, RunId, StoreError, importer};
+use crate::{EndRun, FlowRef, Message, RunId, StoreError, importer};
 
 /// Tries after the store began to close, before what is left is given up.
 const CLOSING_TRIES_MAX: u32 = 3;
@@ -305,6 +306,9 @@ impl<'c> Writer<'c> {
 
     fn rename_run(&mut self, from: RunId, to: RunId) {
         self.assembler.rename_run(from, to);
+        if let Some(detour) = &mut self.detour {
+            detour.rename_run(from, to);
+        }
         for (run, _) in self.ends.iter_mut().filter(|(run, _)| *run == from) {
             *run = to;
         }
@@ -324,7 +328,7 @@ impl<'c> Writer<'c> {
             }
         }
         for flows in self.assembler.runs() {
-            for flow in flows.changed.iter().filter_map(|id| flows.open.get(id)) {
+            for flow in flows.changed_flows() {
                 match flow.row {
                     Some(row) => rows.update_open(row, flow)?,
                     None => new.push(flow),
@@ -341,17 +345,36 @@ impl<'c> Writer<'c> {
         new.sort_by_key(|flow| (flow.started.at, flow.seq));
         let mut new_rows = NewRows::new();
         for flow in new {
-            let row = match flow.end {
-                Some(_) => rows.insert_ended(flow)?,
-                None => {
-                    let row = rows.insert_open(flow)?;
-                    new_rows.insert((flow.run, flow.started.flow), row);
-                    row
-                }
+            let is_over = flow.end.is_some();
+            let row = match self.merged_row(flow)? {
+                Some(row) if is_over => rows.update_ended(row, flow).map(|()| row)?,
+                Some(row) => rows.update_open(row, flow).map(|()| row)?,
+                None if is_over => rows.insert_ended(flow)?,
+                None => rows.insert_open(flow)?,
             };
+            if !is_over {
+                new_rows.insert((flow.run, flow.started.flow), row);
+            }
             rows.insert_messages(row, flow)?;
         }
         Ok(new_rows)
+    }
+
+    /// The row of a flow whose head was in the spool, if another process has merged that.
+    fn merged_row(&self, flow: &Flow) -> Result<Option<i64>, StoreError> {
+        if !self
+            .detour
+            .as_ref()
+            .is_some_and(|detour| detour.has_head_of(flow))
+        {
+            return Ok(None);
+        }
+        let (run, seq) = (flow.run, flow.seq);
+        match row_of(self.file.open()?, FlowRef { run, seq }) {
+            Ok(row) => Ok(Some(row)),
+            Err(StoreError::UnknownId(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Moves what memory holds of the bodies of open flows to the database.

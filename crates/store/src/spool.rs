@@ -36,8 +36,18 @@ pub struct Spooled {
     pub bytes: u64,
     /// Files that wait to be merged into the database, or are being written.
     pub segments: u64,
+    /// Flows in these that the database does not have at all. While a file is merged, some of them it has.
+    pub flows: u64,
     /// Files that could not be read to their end and were set aside. Nobody reads them again.
     pub damaged: u64,
+}
+
+impl Spooled {
+    /// What is in the spool beside a database, by the heads of its files; the database is not asked.
+    #[must_use]
+    pub fn beside(database: &Path) -> Self {
+        Spool::new(database, 0).usage()
+    }
 }
 
 impl Spool {
@@ -67,16 +77,22 @@ impl Spool {
 
     /// Whether so many bytes more fit.
     pub(crate) fn has_room(&self, bytes: u64) -> bool {
-        self.usage().bytes.saturating_add(bytes) <= self.bytes_max
+        let used: u64 = self.entries().map(|entry| size(&entry)).sum();
+        used.saturating_add(bytes) <= self.bytes_max
     }
 
     /// What is there.
     pub(crate) fn usage(&self) -> Spooled {
         let mut usage = Spooled::default();
         for entry in self.entries() {
-            usage.bytes += entry.metadata().map_or(0, |metadata| metadata.len());
-            match extension(&entry.path()) {
-                Some(SEGMENT) => usage.segments += 1,
+            usage.bytes += size(&entry);
+            let path = entry.path();
+            match extension(&path) {
+                Some(SEGMENT) => {
+                    usage.segments += 1;
+                    // One that has gone meanwhile is merged.
+                    usage.flows += segment::count_flows(&path).unwrap_or_default();
+                }
                 Some(DAMAGED) => usage.damaged += 1,
                 _ => {}
             }
@@ -100,6 +116,10 @@ impl Spool {
         let entries = fs::read_dir(&self.folder).into_iter().flatten();
         entries.filter_map(Result::ok)
     }
+}
+
+fn size(entry: &DirEntry) -> u64 {
+    entry.metadata().map_or(0, |metadata| metadata.len())
 }
 
 fn extension(path: &Path) -> Option<&str> {

@@ -11,7 +11,7 @@ pub(crate) mod show;
 pub(crate) mod tail;
 
 use store::json::rfc3339;
-use store::{Location, Reader, StoreError};
+use store::{Location, Reader, Spooled, StoreError};
 use traffic::Timestamp;
 use traffic::rules::filter::{Filter, FilterError};
 
@@ -47,6 +47,14 @@ pub(super) fn open(context: &Context, data: &DataFlags) -> Result<Option<Reader>
         Err(StoreError::NotFound { .. }) => Ok(None),
         Err(error) => Err(store_problem(&error)),
     }
+}
+
+/// Flows that wait in the spool beside the file that is read, and are not shown. An archive has none.
+fn spooled(context: &Context, data: &DataFlags) -> Result<u64, Problem> {
+    Ok(match location(context, data)? {
+        Location::File(path) => Spooled::beside(&path).flows,
+        _ => 0,
+    })
 }
 
 /// Where flows are looked for.

@@ -102,8 +102,9 @@ fn spooled(store: &Value, pen: Pen) -> String {
     let mut text = String::new();
     if count("segments") > 0 {
         let files = plural(count("segments"), "file");
-        let size = bytes(count("bytes"));
-        let _infallible = writeln!(text, "  spool     {files} {} {size}", pen.dot());
+        let (flows, size) = (plural(count("flows"), "flow"), bytes(count("bytes")));
+        let dot = pen.dot();
+        let _infallible = writeln!(text, "  spool     {flows} {dot} {files} {dot} {size}");
     }
     if count("damaged") > 0 {
         let files = plural(count("damaged"), "file");
@@ -198,7 +199,7 @@ mod tests {
             "connections": 1, "session": "k7q2", "log": "/state/oriel.log",
             "store": {"path": "/data/oriel.db", "lost_events": 2, "queued_events": 3,
                 "queued_bytes": 2048, "last_error": "the disk is full",
-                "spool": {"bytes": 5_000_000, "segments": 2, "damaged": 1},
+                "spool": {"bytes": 5_000_000, "segments": 2, "flows": 412, "damaged": 1},
                 "archive": {"url": "postgres://me@db/oriel", "state": "failing", "waiting_flows": 7,
                     "outbox_bytes": 4096, "refused_flows": 1, "last_error": "connection refused"}},
         });
@@ -211,7 +212,7 @@ mod tests {
           traffic   1 connection open
           store     /data/oriel.db · session k7q2
           queue     3 events · 2.0 KiB
-          spool     2 files · 4.7 MiB
+          spool     412 flows · 2 files · 4.7 MiB
           ! 1 file of the spool could not be read to the end (spool/*.damaged)
           ! 2 events could not be stored
           ! cannot write now: the disk is full

@@ -199,7 +199,18 @@ fn what_starts_while_the_database_is_locked_records_every_flow() {
     let ran = world.oriel(&command).succeeded();
     assert!(ran.stderr.contains("waits in the spool"), "{}", ran.stderr);
     assert!(ran.stderr.contains(why), "{}", ran.stderr);
-    assert_eq!(completed(&world), 0);
+    let listed = world.oriel(&["flows"]).succeeded();
+    assert!(listed.stdout.is_empty(), "{}", listed.stdout);
+    assert!(
+        listed.stderr.starts_with("21 flows not shown yet"),
+        "{}",
+        listed.stderr
+    );
+    let listed = world.json(&["flows", "--json"]);
+    assert_eq!(
+        (&listed["total"], &listed["spooled"]),
+        (&0.into(), &21.into())
+    );
 
     drop(locked);
     let store = wait_for(&service, is_well);

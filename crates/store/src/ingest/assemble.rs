@@ -470,6 +470,11 @@ impl RunFlows {
         }
     }
 
+    /// Open flows that changed since they were stored in the database.
+    pub(crate) fn changed_flows(&self) -> impl Iterator<Item = &Flow> {
+        self.changed.iter().filter_map(|id| self.open.get(id))
+    }
+
     /// Bytes of messages of open flows that wait to be stored.
     fn told_bytes(&self) -> usize {
         let telling = self.telling.iter().filter_map(|id| self.open.get(id));
@@ -495,12 +500,14 @@ impl Flow {
 
     /// Bytes that it holds in memory, about.
     pub(crate) fn bytes(&self) -> usize {
-        let heads = self.started.head.text.len()
-            + self
-                .response_head
-                .as_ref()
-                .map_or(0, |(_, head)| head.text.len());
-        heads + self.request.held_bytes + self.response.held_bytes + self.messages.pending_bytes()
+        let bodies = self.request.held_bytes + self.response.held_bytes;
+        self.head_bytes() + bodies + self.messages.pending_bytes()
+    }
+
+    /// Bytes of its heads.
+    pub(crate) fn head_bytes(&self) -> usize {
+        let response = self.response_head.as_ref();
+        self.started.head.text.len() + response.map_or(0, |(_, head)| head.text.len())
     }
 
     /// Keeps no more of its bodies and messages; false if it kept none before.

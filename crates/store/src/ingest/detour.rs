@@ -1,17 +1,25 @@
 //! The way round a database that cannot be written: into the spool, and back when it can be.
 //!
-//! Flows that ended, what is missing, and ends of runs go to the spool; each is there once. Open flows
-//! stay in memory. Everything is done by the writer's thread, in turn with what arrives.
+//! Flows that ended, what is missing, and ends of runs go to the spool; each is there once. Of open flows
+//! the heads go there, as they go to the database otherwise: when they begin, and when their answer does.
+//! So a process that dies leaves no flow unseen. The rest of them stays in memory until they end.
+//!
+//! When the database can be written again, open flows go there first, and the spool is merged after that:
+//! of a flow that is there, less is never more. Another process may have merged a finished file of the
+//! spool before, so flows whose head is in the spool are looked for before they are stored.
+//!
+//! Everything is done by the writer's thread, in turn with what arrives.
 
+use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
+use traffic::FlowId;
 
 use super::assemble::{Assembler, Flow, RunFlows};
 use super::queue::Trouble;
 use super::record_file::RecordFile;
-use super::rows::Rows;
 use super::{Orders, trouble};
 use crate::limits::{
     CLOSE_TIMEOUT, SEGMENT_BYTES_MAX, SPOOL_AFTER, SPOOL_BUSY_TIMEOUT, SPOOL_CONTENT_BYTES_MAX,
@@ -43,9 +51,14 @@ struct Taken {
     /// When the database is tried again.
     try_at: Instant,
     segment: Option<SegmentWriter>,
+    begun: Begun,
     /// It was said that the spool cannot be written either.
     told: bool,
 }
+
+/// Open flows whose head is in the spool, and whether that of their response is.
+#[derive(Debug, Default)]
+struct Begun(HashMap<(RunId, FlowId), bool>);
 
 impl<'c> Detour<'c> {
     /// What an earlier process left is merged first. A file that is not open is gone round at once.
@@ -112,6 +125,7 @@ impl<'c> Detour<'c> {
             trouble,
             try_at,
             segment: None,
+            begun: Begun::default(),
             told: false,
         });
     }
@@ -137,15 +151,16 @@ impl<'c> Detour<'c> {
             return Err(StoreError::SpoolFull);
         };
         let stored = loop {
-            let mut content = Content::of(assembler, ends);
+            let content = Content::of(assembler, ends, &taken.begun);
             if content.is_empty() {
                 break Ok(());
             }
-            let packed = content.pack(self.spool, self.orders);
+            let packed = content.pack(self.spool, self.orders, &taken.begun);
             if let Err(error) = packed.and_then(|packed| taken.append(self.spool, &packed)) {
                 break Err(error);
             }
-            let (count, is_last) = (content.flows.len(), content.is_last);
+            taken.begun.note(&content);
+            let (count, is_last) = (content.ended.len(), content.is_last);
             assembler.settle_ended(count);
             if is_last {
                 ends.clear();
@@ -162,6 +177,19 @@ impl<'c> Detour<'c> {
         }
         taken.told = stored.is_err();
         stored
+    }
+
+    /// Whether the head of a flow is in the spool, and so may have been merged by another process.
+    pub(crate) fn has_head_of(&self, flow: &Flow) -> bool {
+        let taken = self.taken.as_ref();
+        taken.is_some_and(|taken| taken.begun.0.contains_key(&key(flow)))
+    }
+
+    /// A run has another id from now on.
+    pub(crate) fn rename_run(&mut self, from: RunId, to: RunId) {
+        if let Some(taken) = &mut self.taken {
+            taken.begun.rename_run(from, to);
+        }
     }
 
     /// Merges a part of what is in the spool, if the database can be written and it is time to.
@@ -222,28 +250,66 @@ impl Taken {
     }
 }
 
+impl Begun {
+    /// Whether the head of an open flow, or that of its response, is to go to the spool.
+    fn lacks(&self, flow: &Flow) -> bool {
+        let has_answer = self.0.get(&key(flow));
+        has_answer.is_none_or(|has_answer| !has_answer && flow.response_head.is_some())
+    }
+
+    /// A content is in the spool.
+    fn note(&mut self, content: &Content<'_>) {
+        for flow in &content.ended {
+            self.0.remove(&key(flow));
+        }
+        for flow in &content.open {
+            self.0.insert(key(flow), flow.response_head.is_some());
+        }
+    }
+
+    fn rename_run(&mut self, from: RunId, to: RunId) {
+        let named = std::mem::take(&mut self.0).into_iter();
+        self.0 = named
+            .map(|((run, flow), answer)| ((if run == from { to } else { run }, flow), answer))
+            .collect();
+    }
+}
+
+fn key(flow: &Flow) -> (RunId, FlowId) {
+    (flow.run, flow.started.flow)
+}
+
 /// What goes to the spool at once.
 struct Content<'a> {
-    flows: Vec<&'a Flow>,
-    /// What is missing and which runs ended go with the last flows.
+    ended: Vec<&'a Flow>,
+    /// Of these, the heads.
+    open: Vec<&'a Flow>,
+    /// What is missing and which runs ended go with the last flows that ended.
     runs: &'a [RunFlows],
     ends: &'a [(RunId, EndRun)],
     is_last: bool,
 }
 
 impl<'a> Content<'a> {
-    /// As many of the flows that ended as fit, at least one.
-    fn of(assembler: &'a Assembler, ends: &'a [(RunId, EndRun)]) -> Self {
+    /// As many of the flows that ended, and of the open ones that changed, as fit, at least one.
+    fn of(assembler: &'a Assembler, ends: &'a [(RunId, EndRun)], begun: &Begun) -> Self {
         let mut bytes = 0;
-        let fit = assembler.ended.iter().take_while(|flow| {
+        let mut fits = |size: usize| {
             let fits = bytes < SPOOL_CONTENT_BYTES_MAX;
-            bytes += flow.bytes();
+            bytes += size;
             fits
-        });
-        let flows: Vec<&Flow> = fit.collect();
-        let is_last = flows.len() == assembler.ended.len();
+        };
+        let ended = assembler.ended.iter().take_while(|flow| fits(flow.bytes()));
+        let ended: Vec<&Flow> = ended.collect();
+        let is_last = ended.len() == assembler.ended.len();
+        let changed = assembler.runs().iter().flat_map(RunFlows::changed_flows);
+        let open = changed
+            .filter(|flow| begun.lacks(flow))
+            .take_while(|flow| fits(flow.head_bytes()))
+            .collect();
         Self {
-            flows,
+            ended,
+            open,
             runs: if is_last { assembler.runs() } else { &[] },
             ends: if is_last { ends } else { &[] },
             is_last,
@@ -252,24 +318,29 @@ impl<'a> Content<'a> {
 
     fn is_empty(&self) -> bool {
         let no_gap = self.runs.iter().all(|flows| flows.gaps.is_empty());
-        self.flows.is_empty() && self.ends.is_empty() && no_gap
+        self.ended.is_empty() && self.open.is_empty() && self.ends.is_empty() && no_gap
     }
 
     /// As a database of its own.
-    fn pack(&mut self, spool: &Spool, orders: &Orders) -> Result<Packed, StoreError> {
+    fn pack(&self, spool: &Spool, orders: &Orders, begun: &Begun) -> Result<Packed, StoreError> {
         let mut connection = database::open_in_memory(None)?;
         let own = ProcessMark::own();
         for run in spool.runs.with_ids(|run| self.concerns(run)) {
             importer::insert_run(&connection, &run, Some(&own))?;
         }
-        let interpreter = orders.interpreter.clone();
-        let mut rows = Rows::prepare(&connection, orders.redaction, interpreter)?;
+        let mut rows = orders.prepare_rows(&connection)?;
         rows.begin()?;
+        let mut flows: Vec<&Flow> = self.flows().collect();
         // The order that rows want.
-        self.flows.sort_by_key(|flow| (flow.started.at, flow.seq));
-        for flow in &self.flows {
-            let row = rows.insert_ended(flow)?;
-            rows.insert_messages(row, flow)?;
+        flows.sort_by_key(|flow| (flow.started.at, flow.seq));
+        for flow in flows {
+            if flow.end.is_some() {
+                let row = rows.insert_ended(flow)?;
+                rows.insert_messages(row, flow)?;
+            } else {
+                // Its messages are stored with its end, or go straight to the database.
+                rows.insert_open(flow)?;
+            }
         }
         for flows in self.runs {
             for gap in &flows.gaps {
@@ -282,11 +353,21 @@ impl<'a> Content<'a> {
         rows.commit()?;
         drop(rows);
         let serialized = connection.serialize(c"main")?;
-        Packed::new(&serialized).map_err(not_writable)
+        Packed::new(&serialized, self.count_unseen(begun)).map_err(not_writable)
+    }
+
+    fn flows(&self) -> impl Iterator<Item = &'a Flow> {
+        self.ended.iter().chain(&self.open).copied()
+    }
+
+    /// Flows that are neither in the database nor in what was spooled before.
+    fn count_unseen(&self, begun: &Begun) -> u32 {
+        let is_unseen = |flow: &&Flow| flow.row.is_none() && !begun.0.contains_key(&key(flow));
+        u32::try_from(self.flows().filter(is_unseen).count()).unwrap_or(u32::MAX)
     }
 
     fn concerns(&self, run: RunId) -> bool {
-        self.flows.iter().any(|flow| flow.run == run)
+        self.flows().any(|flow| flow.run == run)
             || self.ends.iter().any(|(ended, _)| *ended == run)
             || self.runs.iter().any(|flows| flows.run == run)
     }

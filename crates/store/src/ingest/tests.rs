@@ -11,7 +11,8 @@ use traffic::{
 };
 
 use super::*;
-use crate::database;
+use crate::spool::Merge;
+use crate::{Origin, RunKind, RunRecord, database};
 
 const BODY_BYTES: usize = 50_000;
 
@@ -168,4 +169,64 @@ fn closing_does_not_wait_for_ever() {
     writer.assemble(Item::Events(RunId::from_random(0), events(0)));
     queue.close();
     assert!(matches!(writer.store(&queue), Err(StoreError::Locked)));
+}
+
+#[test]
+fn a_head_that_another_process_took_from_the_spool_is_of_the_same_flow() {
+    let (folder, file) = open();
+    let path = folder.path().join("oriel.db");
+    let spool = Arc::new(Spool::new(&path, u64::MAX));
+    let run = RunRecord {
+        uuid: "one".to_owned(),
+        id: RunId::from_random(0),
+        name: None,
+        argv: Vec::new(),
+        kind: RunKind::Run,
+        pid: std::process::id(),
+        started_at: Timestamp(1),
+        ended_at: None,
+        exit_code: None,
+        signal: None,
+        origin: Origin::default(),
+    };
+    let id = run.id;
+    spool.runs.add(run, false);
+    let orders = Orders {
+        spool: Some(Arc::clone(&spool)),
+        ..orders()
+    };
+    let queue = Queue::new(1_000_000, 1000);
+    let mut writer = Writer::new(&file, &orders).unwrap();
+    file.wait_at_most(Duration::ZERO);
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut open = [events(1), events(2)];
+    let ends = [open[0].split_off(2), open[1].split_off(2)];
+    for events in open.into_iter().chain([events(3)]) {
+        writer.assemble(Item::Events(id, events));
+    }
+    writer.store(&queue).unwrap();
+    assert_eq!((spool.usage().segments, spool.usage().flows), (1, 3));
+    other.execute_batch("ROLLBACK").unwrap();
+
+    // Our file is held; what another process finds is a finished one.
+    let folder = std::fs::read_dir(folder.path().join("spool")).unwrap();
+    let segment = folder.last().unwrap().unwrap().path();
+    std::fs::copy(&segment, segment.with_file_name("0.segment")).unwrap();
+    let mut merge = Merge::new(&spool);
+    while merge.step().unwrap() {}
+    let states = "SELECT group_concat(state, ' ') FROM (SELECT state FROM flows ORDER BY seq)";
+    let states = || -> String { other.query_row(states, (), |row| row.get(0)).unwrap() };
+    assert_eq!(states(), "open open completed");
+
+    // One ends before we are there, one after.
+    let [first, second] = ends;
+    writer.assemble(Item::Events(id, first));
+    writer.store_once().unwrap();
+    assert_eq!(states(), "completed open completed");
+    writer.assemble(Item::Events(id, second));
+    writer.end();
+    assert_eq!(spool.usage().segments, 0);
+    assert_eq!(states(), "completed completed completed");
+    assert_eq!((counts(&other).0, counts(&other).1), (3, 3));
 }

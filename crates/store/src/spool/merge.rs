@@ -1,5 +1,6 @@
 //! Puts what is in the spool into the database, in the order in which it was written there. A flow that
 //! is stored already stays as it is, so that doing it twice, after a crash in between, changes nothing.
+//! Flows that are open in the spool and whose process has ended are interrupted.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use super::segment::{Next, SegmentReader};
 use crate::limits::{RECORDS_FLOWS_MAX, SPOOL_BUSY_TIMEOUT};
 use crate::reader::records;
 use crate::shipper::read_gaps;
-use crate::{ArchiveBatch, Importer, Marker, StoreError, database};
+use crate::{ArchiveBatch, FlowState, Importer, Marker, StoreError, database, interrupted};
 
 /// A merge that is under way.
 #[derive(Debug)]
@@ -21,6 +22,15 @@ pub(crate) struct Merge<'s> {
     /// What was read and is not stored yet.
     content: Option<Vec<u8>>,
     flows: u64,
+    /// Some of them were open.
+    has_open: bool,
+}
+
+/// What a content brought.
+#[derive(Debug, Default)]
+struct Stored {
+    flows: u64,
+    has_open: bool,
 }
 
 impl<'s> Merge<'s> {
@@ -33,12 +43,16 @@ impl<'s> Merge<'s> {
             reader: None,
             content: None,
             flows: 0,
+            has_open: false,
         }
     }
 
     /// Stores one content; answers whether there is more. After an error the same is tried again.
     pub(crate) fn step(&mut self) -> Result<bool, StoreError> {
         if self.content.is_none() && !self.read()? {
+            if let Some(importer) = self.importer.as_ref().filter(|_| self.has_open) {
+                importer.mark_interrupted()?;
+            }
             if self.flows > 0 {
                 tracing::info!(flows = self.flows, "stored what was in the spool");
             }
@@ -56,7 +70,10 @@ impl<'s> Merge<'s> {
             }
         };
         match store(content, importer) {
-            Ok(flows) => self.flows += flows,
+            Ok(stored) => {
+                self.flows += stored.flows;
+                self.has_open |= stored.has_open;
+            }
             Err(error) if error.is_trouble_of_the_place() => return Err(error),
             Err(error @ StoreError::NewerSchema { .. }) => {
                 tracing::error!(%error, "what a newer oriel left in the spool stays there");
@@ -113,8 +130,8 @@ impl<'s> Merge<'s> {
     }
 }
 
-/// Stores what was serialized; answers how many flows those are.
-fn store(content: &[u8], importer: &mut Importer) -> Result<u64, StoreError> {
+/// Stores what was serialized.
+fn store(content: &[u8], importer: &mut Importer) -> Result<Stored, StoreError> {
     let spooled = database::open_in_memory(Some(content)).map_err(not_storable)?;
     let runs = records::runs_after(&spooled, 0).map_err(not_storable)?;
     let mut batch = ArchiveBatch {
@@ -123,18 +140,26 @@ fn store(content: &[u8], importer: &mut Importer) -> Result<u64, StoreError> {
         flows: Vec::new(),
     };
     let mut marker = Marker::default();
-    let mut flows = 0;
+    let mut stored = Stored::default();
     loop {
         let found = records::read(&spooled, marker, RECORDS_FLOWS_MAX).map_err(not_storable)?;
         if found.marker == marker && batch.is_empty() {
-            return Ok(flows);
+            break;
         }
         marker = found.marker;
         batch.flows = found.flows;
-        flows += u64::try_from(batch.flows.len()).unwrap_or(0);
+        stored.flows += u64::try_from(batch.flows.len()).unwrap_or(0);
+        let states = batch.flows.iter().map(|flow| flow.detail.row.state);
+        stored.has_open |= states.into_iter().any(|state| state == FlowState::Open);
         importer.complete(&batch)?;
         batch = ArchiveBatch::default();
     }
+    if stored.has_open {
+        for (uuid, process) in interrupted::processes(&spooled).map_err(not_storable)? {
+            importer.note_process(&uuid, &process)?;
+        }
+    }
+    Ok(stored)
 }
 
 /// Trouble with what is in memory is none of the place.

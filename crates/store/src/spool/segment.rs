@@ -1,10 +1,11 @@
 //! One file of the spool: contents behind each other, each with the BLAKE3 hash of what is in it.
 //!
 //! ```text
-//! file  = "ORLSPL1\n" *frame
-//! frame = hash (32) length (4) size (4) packed (length)    integers are little-endian
+//! file  = "ORLSPL2\n" *frame
+//! frame = hash (32) length (4) size (4) flows (4) packed (length)    integers are little-endian
 //! ```
-//! The hash is over all that follows it in the frame; `packed` is a zstd frame of `size` bytes. Whoever
+//! The hash is over all that follows it in the frame; `packed` is a zstd frame of `size` bytes, which brings
+//! so many flows that are neither in the database nor in what was spooled before. Whoever
 //! writes or reads a file holds a lock on it (flock), which the system takes back when a process ends:
 //! what is not locked is finished.
 
@@ -19,9 +20,9 @@ use uuid::Uuid;
 use crate::limits::ZSTD_LEVEL;
 
 /// What each file begins with: the name of the format and its version.
-const MAGIC: &[u8] = b"ORLSPL1\n";
+const MAGIC: &[u8] = b"ORLSPL2\n";
 const HASH_BYTES: usize = blake3::OUT_LEN;
-const HEAD_BYTES: usize = HASH_BYTES + 8;
+const HEAD_BYTES: usize = HASH_BYTES + 12;
 
 /// The extension of files that are written, or that wait.
 pub(super) const SEGMENT: &str = "segment";
@@ -116,23 +117,18 @@ pub(crate) struct Packed(Vec<u8>);
 
 impl Packed {
     /// Fails if it is larger than 4 GiB.
-    pub(crate) fn new(content: &[u8]) -> io::Result<Self> {
+    pub(crate) fn new(content: &[u8], flows: u32) -> io::Result<Self> {
         let packed = zstd::bulk::compress(content, ZSTD_LEVEL)?;
         let number = |bytes: &[u8]| u32::try_from(bytes.len()).map_err(io::Error::other);
-        number(&packed)?;
-        Ok(Self::frame(number(content)?, &packed))
-    }
-
-    fn frame(size: u32, packed: &[u8]) -> Self {
-        let length = u32::try_from(packed.len()).unwrap_or(u32::MAX);
         let mut frame = vec![0; HASH_BYTES];
-        frame.extend_from_slice(&length.to_le_bytes());
-        frame.extend_from_slice(&size.to_le_bytes());
-        frame.extend_from_slice(packed);
+        for number in [number(&packed)?, number(content)?, flows] {
+            frame.extend_from_slice(&number.to_le_bytes());
+        }
+        frame.extend_from_slice(&packed);
         if let Some((hash, hashed)) = frame.split_at_mut_checked(HASH_BYTES) {
             hash.copy_from_slice(blake3::hash(hashed).as_bytes());
         }
-        Self(frame)
+        Ok(Self(frame))
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -166,11 +162,8 @@ impl SegmentReader {
             return Ok(Next::End);
         }
         let mut frame = self.take(HEAD_BYTES)?;
-        let number = |at: usize| {
-            let bytes = frame.get(at..at + 4)?.first_chunk()?;
-            usize::try_from(u32::from_le_bytes(*bytes)).ok()
-        };
-        let (Some(length), Some(size)) = (number(HASH_BYTES), number(HASH_BYTES + 4)) else {
+        let number = |index| usize::try_from(number_in(&frame, index)?).ok();
+        let (Some(length), Some(size)) = (number(0), number(1)) else {
             return Ok(Next::Damage);
         };
         frame.append(&mut self.take(length)?);
@@ -218,6 +211,29 @@ impl SegmentReader {
     }
 }
 
+/// How many flows a file brings, by what stands before its contents: these are not looked at, and the
+/// file may be being written.
+pub(super) fn count_flows(path: &Path) -> io::Result<u64> {
+    let mut file = BufReader::new(File::open(path)?);
+    let mut magic = [0; MAGIC.len()];
+    let mut head = [0; HEAD_BYTES];
+    let mut flows = 0;
+    file.read_exact(&mut magic)?;
+    while magic == *MAGIC && file.read_exact(&mut head).is_ok() {
+        flows += u64::from(number_in(&head, 2).unwrap_or_default());
+        let length = number_in(&head, 0).unwrap_or_default();
+        file.seek_relative(length.into())?;
+    }
+    Ok(flows)
+}
+
+/// A number of those that stand behind the hash of a frame.
+fn number_in(head: &[u8], index: usize) -> Option<u32> {
+    let at = HASH_BYTES + 4 * index;
+    let bytes = head.get(at..at + 4)?.first_chunk()?;
+    Some(u32::from_le_bytes(*bytes))
+}
+
 /// Removes a file that its writer did not come to lock, because it died.
 pub(super) fn remove_abandoned(path: &Path) -> io::Result<()> {
     match path.extension().is_some_and(|found| found == NEW) && lock(path)?.is_some() {
@@ -247,7 +263,7 @@ mod tests {
     fn write(folder: &Path, contents: &[&[u8]]) -> (PathBuf, SegmentWriter) {
         let mut writer = SegmentWriter::create(folder).unwrap();
         for content in contents {
-            writer.append(&Packed::new(content).unwrap()).unwrap();
+            writer.append(&Packed::new(content, 3).unwrap()).unwrap();
         }
         let entries = fs::read_dir(folder).unwrap();
         let path = entries.last().unwrap().unwrap().path();
@@ -274,6 +290,7 @@ mod tests {
         let contents: [&[u8]; 3] = [b"one", &large, b""];
         let (path, writer) = write(folder.path(), &contents);
         assert!(SegmentReader::open(&path).unwrap().is_none(), "it is held");
+        assert_eq!(count_flows(&path).unwrap(), 9, "its flows can be counted");
         drop(writer);
         assert_eq!(
             read(&path),
@@ -293,6 +310,8 @@ mod tests {
             fs::write(&path, &whole[..usize::try_from(cut).unwrap()]).unwrap();
             let (contents, last) = read(&path);
             assert_eq!(contents.len(), usize::from(cut >= begin_of_two), "{cut}");
+            let flows = count_flows(&path).unwrap_or_default();
+            assert!(flows <= 6 && flows >= 3 * contents.len() as u64, "{cut}");
             let is_boundary = cut == len(MAGIC) || cut == begin_of_two;
             assert_eq!(last == Next::End, is_boundary, "{cut}");
         }
@@ -300,6 +319,7 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[changed] ^= 0x80;
             fs::write(&path, bytes).unwrap();
+            let _any_number = count_flows(&path);
             let (contents, last) = read(&path);
             let before = match len(&whole[..changed]) {
                 at if at < len(MAGIC) => 0,

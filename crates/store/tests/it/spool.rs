@@ -137,6 +137,8 @@ fn a_database_that_is_locked_for_long_loses_nothing() {
     let spooled = Spooled {
         bytes: bytes.sum(),
         segments: files.len() as u64,
+        // Two have rows.
+        flows: 1998,
         damaged: 0,
     };
     assert!(spooled.bytes > 0);
@@ -405,11 +407,15 @@ fn spool_child() {
     let store = open(Path::new(&path));
     let run = store.begin_run(new_run(Some("child"))).unwrap();
     let recorder = store.recorder(run);
+    let (head, rest) = halves(&Script::new(1), 2);
+    recorder.handle_events(head);
     recorder.flush(Duration::from_secs(20)).unwrap();
     println!("\nbegun");
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).unwrap();
-    for flow in 1.. {
+    recorder.handle_events(rest[..3].to_vec());
+    recorder.handle_events(halves(&Script::new(2), 5).0);
+    for flow in 3.. {
         recorder.handle_events(Script::new(flow).events());
         if flow % 10 == 0 {
             recorder.flush(Duration::from_secs(20)).unwrap();
@@ -439,13 +445,30 @@ fn what_a_killed_process_has_in_the_spool_arrives_once() {
     child.kill().unwrap();
     child.wait().unwrap();
     unlock(&locked);
-    assert!(seqs(&path).is_empty());
+    assert_eq!(seqs(&path), [1]);
+    let waiting = Spooled::beside(&path).flows;
 
     let store = open(&path);
     wait_until_merged(&path);
+    store.close().unwrap();
     let seqs = seqs(&path);
     assert!(seqs.len() >= 490, "{}", seqs.len());
+    assert_eq!(seqs.len() as u64, waiting + 1);
     let expected: Vec<u64> = (1..=seqs.len() as u64).collect();
     assert_eq!(seqs, expected, "each once");
-    store.close().unwrap();
+    // One was open when the outage began, one began in it; both were answered in it.
+    let reader = Reader::open(&path).unwrap();
+    let run = reader.resolve_run("child").unwrap();
+    for seq in seqs {
+        let flow = reader.flow(oriel_store::FlowRef { run, seq }).unwrap();
+        let expected = match seq {
+            1 | 2 => FlowState::Interrupted,
+            _ => FlowState::Completed,
+        };
+        assert_eq!(
+            (flow.row.state, flow.row.status),
+            (expected, Some(200)),
+            "{seq}"
+        );
+    }
 }

@@ -10,7 +10,7 @@ use crate::args::{FlowsList, Sort};
 use crate::clock::now;
 use crate::command::flows::fields::{self, Fields};
 use crate::command::flows::search::catch_up_for;
-use crate::command::flows::{filter, open};
+use crate::command::flows::{filter, open, spooled};
 use crate::context::Context;
 use crate::escape::escape_line;
 use crate::exit::Exit;
@@ -19,7 +19,7 @@ use crate::flow_text::{
 };
 use crate::output::{print, print_line, say, say_line, to_json};
 use crate::problem::Problem;
-use crate::quantity::count;
+use crate::quantity::{count, plural};
 use crate::settings::Purpose;
 use crate::store_problem::store_problem;
 use crate::table::{Cell, Column, Side, render};
@@ -86,10 +86,17 @@ pub(crate) fn run(context: &Context, arguments: &FlowsList) -> Result<Exit, Prob
             .map_err(|error| store_problem(&error))?;
         pages.query.run = Some(run);
     }
+    let spooled = spooled(context, &arguments.data)?;
     match (context.json() || fields.are_chosen(), arguments.form.jsonl) {
         (_, true) => print_lines(&mut pages, &fields)?,
-        (true, false) => print_document(&mut pages, &fields)?,
-        (false, false) => print_table(context, arguments, &mut pages)?,
+        (true, false) => print_document(&mut pages, &fields, spooled)?,
+        (false, false) => print_table(context, arguments, &mut pages, spooled)?,
+    }
+    if spooled > 0 && !context.json() && !context.global.quiet {
+        say_line(&format!(
+            "{} not shown yet: in the spool, until an oriel can write to the database",
+            plural(spooled, "flow")
+        ));
     }
     Ok(Exit::Success)
 }
@@ -152,7 +159,7 @@ fn print_lines(pages: &mut Pages, fields: &Fields) -> Result<(), Problem> {
 }
 
 /// One document, written as it is read.
-fn print_document(pages: &mut Pages, fields: &Fields) -> Result<(), Problem> {
+fn print_document(pages: &mut Pages, fields: &Fields, spooled: u64) -> Result<(), Problem> {
     let mut text = format!("{{\"schema\":\"{FLOWS_LIST}\",\"items\":[");
     let mut separator = "";
     while let Some(page) = pages.next()? {
@@ -166,14 +173,19 @@ fn print_document(pages: &mut Pages, fields: &Fields) -> Result<(), Problem> {
     let next = pages.query.after.map(|cursor| cursor.to_string());
     let _infallible = write!(
         text,
-        "],\"next\":{},\"total\":{}}}",
+        "],\"next\":{},\"total\":{},\"spooled\":{spooled}}}",
         to_json(&next)?,
         pages.total()
     );
     print_line(&text)
 }
 
-fn print_table(context: &Context, arguments: &FlowsList, pages: &mut Pages) -> Result<(), Problem> {
+fn print_table(
+    context: &Context,
+    arguments: &FlowsList,
+    pages: &mut Pages,
+    spooled: u64,
+) -> Result<(), Problem> {
     let stdout = context.terminal.stdout;
     let mut shown = 0;
     let mut secrets = false;
@@ -194,7 +206,7 @@ fn print_table(context: &Context, arguments: &FlowsList, pages: &mut Pages) -> R
         return Ok(());
     }
     match (shown as u64, pages.total()) {
-        (0, _) => say_line(&nothing(context, arguments)?),
+        (0, _) if spooled == 0 => say_line(&nothing(context, arguments)?),
         (shown, total) if shown < total && stdout.is_terminal => {
             say_line(&format!(
                 "{} of {}; all of them: --all",

@@ -1,8 +1,12 @@
 //! Sessions of agents with the built program: an agent asks a gateway through a reverse listener, the
 //! gateway asks the provider through the forward one, and both are one session.
 
-use std::io::{Read, Write};
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -269,4 +273,49 @@ fn nothing_captured_is_no_session() {
     assert_eq!(items(&world.json(&["sessions", "--json"])).len(), 0);
     assert_eq!(items(&world.json(&["stats", "--json"])).len(), 0);
     assert_eq!(world.oriel(&["sessions", "rm", "@last"]).code, Some(5));
+}
+
+/// A command that goes on until this is dropped.
+struct Endless(Child);
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _ended = self.0.wait();
+    }
+}
+
+#[test]
+fn a_session_is_watched_as_it_goes_on() {
+    let mut pair = Pair::start();
+    pair.ask(SESSION, "");
+    pair.ask(OTHER, "");
+    let world = &pair.world;
+    let is_known = || world.oriel(&["sessions", "show", "5cbd"]).code == Some(0);
+    for _look in 0..500 {
+        if is_known() {
+            break;
+        }
+        sleep(Duration::from_millis(20));
+    }
+    let mut command = world.command(&["sessions", "watch", "5cbd", "--json"]);
+    let mut watcher = Endless(command.stdout(Stdio::piped()).spawn().unwrap());
+    let mut lines = BufReader::new(watcher.0.stdout.take().unwrap()).lines();
+    let mut ended = BTreeSet::new();
+    let mut watch_until_ended = |flows: usize| {
+        while ended.len() < flows {
+            let flow: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+            assert_eq!(flow["agent_session"]["id"], SESSION, "{flow}");
+            if flow["state"] == "completed" {
+                ended.insert(flow["id"].as_str().unwrap().to_owned());
+            }
+        }
+    };
+    // Each request is seen on both sides of the gateway.
+    watch_until_ended(2);
+    pair.ask(OTHER, "");
+    pair.ask(SESSION, "");
+    watch_until_ended(4);
+    drop(watcher);
+    assert_eq!(pair.service.stop(), Some(0));
 }

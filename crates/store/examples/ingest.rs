@@ -1,5 +1,6 @@
 //! Measures what recording costs: processor time per flow, on the engine's side and in the writer;
-//! and how long the reader takes for what it is asked most.
+//! how long the reader takes for what it is asked most; and how fast flows go into the spool and from there
+//! into the file, while it is locked and after that.
 //!
 //! `cargo run --release -p oriel-store --example ingest [flows] [same|unique]`
 //!
@@ -19,6 +20,8 @@ mod flows;
 mod threads;
 
 use std::fs;
+use std::path::Path;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -34,6 +37,10 @@ use self::threads::time_of_threads;
 
 /// Flows between two waits for the writer: what arrives in 25 ms at 20,000 requests a second.
 const FLOWS_PER_ROUND: u64 = 500;
+/// Flows that go into the spool: of more it would have no room.
+const OUTAGE_FLOWS_MAX: u64 = 100_000;
+/// How often it is looked how the merge goes.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 const BODY_BYTES: usize = 1024;
 const REQUEST_HEAD: &str = "POST /v1/messages?beta=true HTTP/1.1\r\n\
     Host: api.example.com\r\n\
@@ -125,6 +132,44 @@ fn main() {
     println!("no change    {} us", began.elapsed().as_micros());
     copy(&reader, &folder.path().join("copy.db"));
     archive(&reader);
+    outage(
+        &folder.path().join("outage.db"),
+        flows.min(OUTAGE_FLOWS_MAX),
+        unique,
+    );
+}
+
+/// Records while another holds the file, and has what was recorded merged when it is free.
+fn outage(path: &Path, flows: u64, unique: bool) {
+    let (store, _, recorder) = open_record(path);
+    let locked = rusqlite::Connection::open(path).unwrap();
+    locked.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // The first of them wait until the writer does without the file.
+    push_all(&recorder, FLOWS_PER_ROUND, unique);
+    let before = recorder.spooled();
+    let began = Instant::now();
+    push_all(&recorder, flows, unique);
+    let spooling = began.elapsed();
+    let spooled = recorder.spooled();
+    println!(
+        "spool        {:.0} flows a second, {} bytes each",
+        flows as f64 / spooling.as_secs_f64(),
+        (spooled.bytes - before.bytes) / flows
+    );
+    drop(locked);
+    while recorder.detour().is_some() {
+        sleep(LOOK_EVERY);
+    }
+    let began = Instant::now();
+    while recorder.spooled().segments > 0 {
+        sleep(LOOK_EVERY);
+    }
+    println!(
+        "merge        {:.0} flows a second",
+        spooled.flows as f64 / began.elapsed().as_secs_f64()
+    );
+    println!("losses       {:?}", recorder.losses());
+    store.close().unwrap();
 }
 
 /// Copies everything to PostgreSQL, which writes it through to the disk.
@@ -165,7 +210,7 @@ fn archive(reader: &Reader) {
 fn archive(_: &Reader) {}
 
 /// Copies everything to another file, as to an archive.
-fn copy(reader: &Reader, path: &std::path::Path) {
+fn copy(reader: &Reader, path: &Path) {
     let mut importer = Importer::open(path).unwrap();
     let (mut reading, mut writing, mut flows) = (Duration::ZERO, Duration::ZERO, 0);
     let mut marker = Marker::default();

@@ -94,6 +94,36 @@ fn whole_batches_are_dropped_last_and_the_queue_stays_bounded() {
 }
 
 #[test]
+fn whoever_waits_for_room_gets_it_or_goes_on_when_the_time_is_over() {
+    let place = small(1_000_000, 100);
+    let lock = block_writer(&place);
+    let mut flow = 0;
+    let full = loop {
+        flow += 1;
+        if let Err(events) = place.recorder.offer_events(Script::new(flow).events()) {
+            break events;
+        }
+    };
+    let short = Duration::from_millis(50);
+    place.recorder.handle_events_within(full, short);
+    let losses = place.recorder.losses();
+    assert_eq!(losses.events, Script::new(flow).events().len() as u64);
+
+    let recorder = place.recorder.clone();
+    let waiting = std::thread::spawn(move || {
+        let long = Duration::from_secs(60);
+        recorder.handle_events_within(Script::new(1000).events(), long);
+    });
+    lock.execute_batch("ROLLBACK").unwrap();
+    waiting.join().unwrap();
+    let reader = place.reader();
+    assert_eq!(place.recorder.losses(), losses, "nothing more is lost");
+    let summary = reader.summary(place.run).unwrap();
+    // That of the blocked writer, those that fitted, and the one that waited.
+    assert_eq!((summary.ok, summary.lost_events), (flow + 1, losses.events));
+}
+
+#[test]
 fn a_body_with_a_hole_ends_before_it() {
     let place = Place::new();
     let mut events = Script::new(1).events();

@@ -32,10 +32,6 @@ use traffic::Target;
 use self::flows::{Flow, Maker, next_number, open_record};
 use self::threads::{time_of, time_of_threads};
 
-/// The one that the program uses.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const REQUEST_HEAD: &str = "POST /v1/messages HTTP/1.1\r\nContent-Type: application/json\r\n\r\n";
 const RESPONSE_HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
 

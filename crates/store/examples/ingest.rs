@@ -2,11 +2,12 @@
 //! how long the reader takes for what it is asked most; and how fast flows go into the spool and from there
 //! into the file, while it is locked and after that.
 //!
-//! `cargo run --release -p oriel-store --example ingest [flows] [same|unique]`
+//! `cargo run --release -p oriel-store --example ingest [flows] [words|same|unique|all]`
 //!
 //! Each flow has a 1 KiB request and a 1 KiB response with heads of the usual size, an
-//! authorization field among them. `same`: bodies repeat, as in a load test; `unique`: none does.
-//! The figures of the threads come from the Linux scheduler.
+//! authorization field among them. `words`: bodies are of words as frequent as those of a language are,
+//! each with an id that no other has; `same`: bodies repeat, as in a load test; `unique`: no body repeats a
+//! word of another; `all`: one after the other. The figures of the threads come from the Linux scheduler.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -18,6 +19,8 @@
 mod flows;
 #[path = "made/threads.rs"]
 mod threads;
+#[path = "made/words.rs"]
+mod words;
 
 use std::fs;
 use std::path::Path;
@@ -34,6 +37,7 @@ use traffic::{Event, Target, Timestamp};
 
 use self::flows::{Flow, Maker, Message, next_number, open_record};
 use self::threads::time_of_threads;
+use self::words::Language;
 
 /// Flows between two waits for the writer: what arrives in 25 ms at 20,000 requests a second.
 const FLOWS_PER_ROUND: u64 = 500;
@@ -42,6 +46,8 @@ const OUTAGE_FLOWS_MAX: u64 = 100_000;
 /// How often it is looked how the merge goes.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 const BODY_BYTES: usize = 1024;
+/// Words there are, besides ids: those of a large dictionary.
+const VOCABULARY: u64 = 100_000;
 const REQUEST_HEAD: &str = "POST /v1/messages?beta=true HTTP/1.1\r\n\
     Host: api.example.com\r\n\
     Accept: application/json\r\n\
@@ -58,28 +64,35 @@ const RESPONSE_HEAD: &str = "HTTP/1.1 200 OK\r\n\
     Cache-Control: no-store\r\n\
     X-Request-Id: 0123456789\r\n\r\n";
 
-/// The one that the program uses.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let flows: u64 = arguments
         .next()
         .map_or(200_000, |text| text.parse().unwrap());
-    let unique = arguments.next().is_some_and(|text| text == "unique");
+    match arguments.next().as_deref() {
+        None | Some("words") => measure(flows, Load::Words),
+        Some("same") => measure(flows, Load::Same),
+        Some("unique") => measure(flows, Load::Unique),
+        Some("all") => {
+            for load in [Load::Words, Load::Same, Load::Unique] {
+                measure(flows, load);
+            }
+        }
+        Some(other) => println!("{other} is none of words, same, unique and all"),
+    }
+}
+
+/// Records so many flows, and reads and copies them.
+fn measure(flows: u64, load: Load) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("oriel.db");
     let (store, run, recorder) = open_record(&path);
     let began = Instant::now();
-    let pushing = push_all(&recorder, flows, unique);
+    let pushing = push_all(&recorder, flows, load);
     let wall = began.elapsed();
     let writing = time_of_threads("oriel-store");
     let per_flow = |time: Duration| time.as_secs_f64() * 1e6 / flows as f64;
-    println!(
-        "{flows} flows, bodies {}",
-        if unique { "unique" } else { "same" }
-    );
+    println!("{flows} flows, bodies: {}", load.told());
     println!(
         "engine side  {:.2} us per flow (wall time in handle_events)",
         per_flow(pushing)
@@ -236,8 +249,8 @@ fn copy(reader: &Reader, path: &Path) {
 }
 
 /// Pushes all flows; answers the time that pushing took.
-fn push_all(recorder: &Recorder, flows: u64, unique: bool) -> Duration {
-    let made = Flows::new(unique);
+fn push_all(recorder: &Recorder, flows: u64, load: Load) -> Duration {
+    let made = Flows::new(load);
     let mut pushing = Duration::ZERO;
     for round in 0..flows.div_ceil(FLOWS_PER_ROUND) {
         let first = round * FLOWS_PER_ROUND;
@@ -254,19 +267,47 @@ fn push_all(recorder: &Recorder, flows: u64, unique: bool) -> Duration {
     pushing
 }
 
-/// Flows whose bodies are all the same, or all different.
+/// What bodies are like.
+#[derive(Clone, Copy)]
+enum Load {
+    Words,
+    Same,
+    Unique,
+}
+
+impl Load {
+    fn told(self) -> &'static str {
+        match self {
+            Self::Words => "words of a language, and an id",
+            Self::Same => "all the same",
+            Self::Unique => "of words that no other has",
+        }
+    }
+
+    fn body(self, number: u64) -> Bytes {
+        let mut text = match self {
+            Self::Words => words_of_language(number),
+            Self::Same => words_of_its_own(0),
+            Self::Unique => words_of_its_own(number),
+        };
+        text.truncate(BODY_BYTES);
+        Bytes::from(text)
+    }
+}
+
+/// Flows of a load.
 struct Flows {
     maker: Maker,
     target: Target,
-    same_body: Option<Bytes>,
+    load: Load,
 }
 
 impl Flows {
-    fn new(unique: bool) -> Self {
+    fn new(load: Load) -> Self {
         Self {
             maker: Maker::new(50),
             target: Target::parse("api.example.com", 443).unwrap(),
-            same_body: (!unique).then(|| body(0)),
+            load,
         }
     }
 
@@ -283,13 +324,23 @@ impl Flows {
         Message {
             // A head of its own for each, as the engine has.
             head: Bytes::copy_from_slice(head.as_bytes()),
-            body: self.same_body.clone().unwrap_or_else(|| body(number)),
+            body: self.load.body(number),
         }
     }
 }
 
+/// A text that somebody said.
+fn words_of_language(number: u64) -> String {
+    let mut language = Language::new(VOCABULARY, number);
+    let mut text = format!("{{\"id\":\"msg{number:016x}\",\"text\":\"");
+    while text.len() < BODY_BYTES {
+        language.push_word(&mut text);
+    }
+    text
+}
+
 /// Text that compresses about as JSON does.
-fn body(number: u64) -> Bytes {
+fn words_of_its_own(number: u64) -> String {
     let mut text = format!("{{\"number\":{number},\"messages\":[");
     let mut state = number;
     while text.len() < BODY_BYTES {
@@ -298,8 +349,7 @@ fn body(number: u64) -> Bytes {
             next_number(&mut state) >> 32
         ));
     }
-    text.truncate(BODY_BYTES);
-    Bytes::from(text)
+    text
 }
 
 /// Clock ticks that the threads of this name spent in the program and in the kernel.

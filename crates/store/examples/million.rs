@@ -18,6 +18,8 @@
 
 #[path = "made/flows.rs"]
 mod flows;
+#[path = "made/words.rs"]
+mod words;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +30,8 @@ use oriel_store::{Query, Reader, Recorder, Search, TextIndex};
 use traffic::rules::filter::{Filter, Words};
 use traffic::{Event, Target, Timestamp};
 
-use self::flows::{Flow, Maker, Message, next_number, open_record};
+use self::flows::{Flow, Maker, Message, open_record};
+use self::words::{Language, word};
 
 /// Words there are.
 const VOCABULARY: u64 = 20_000;
@@ -40,10 +43,6 @@ const HOSTS: [&str; 4] = [
     "www.example.org",
     "pypi.example.net",
 ];
-
-/// The one that the program uses.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -244,7 +243,6 @@ fn searches(path: &Path) {
 struct Flows {
     maker: Maker,
     targets: Vec<Target>,
-    words: Vec<String>,
 }
 
 impl Flows {
@@ -253,7 +251,6 @@ impl Flows {
         Self {
             maker: Maker::new(50),
             targets: targets.into(),
-            words: (0..VOCABULARY).map(word).collect(),
         }
     }
 
@@ -279,31 +276,20 @@ impl Flows {
             target: self.targets.get(host).unwrap(),
             request: Message {
                 head: request.into(),
-                body: self.body(number * 2),
+                body: Self::body(number * 2),
             },
             response: Message {
                 head: response.into(),
-                body: self.body(number * 2 + 1),
+                body: Self::body(number * 2 + 1),
             },
         })
     }
 
-    /// Words of a language: the more frequent one is, the shorter it is.
-    fn body(&self, number: u64) -> Bytes {
+    fn body(number: u64) -> Bytes {
         let mut text = String::from("{\"text\":\"");
-        let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut language = Language::new(VOCABULARY, number);
         for _ in 0..WORDS {
-            // The cube of an even number in 0..1 is small more often.
-            let part = (next_number(&mut state) >> 40) as f64 / (1_u64 << 24) as f64;
-            let place = part * part * part * VOCABULARY as f64;
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "below the number of words"
-            )]
-            let place = place as usize;
-            text.push_str(self.words.get(place).unwrap());
-            text.push(' ');
+            language.push_word(&mut text);
         }
         if number.is_multiple_of(200_000) {
             text.push_str("zyzzyva");
@@ -311,19 +297,4 @@ impl Flows {
         text.push_str("\"}");
         Bytes::from(text)
     }
-}
-
-/// A word for a number.
-fn word(number: u64) -> String {
-    const SOUNDS: [&str; 16] = [
-        "ba", "ce", "di", "fo", "gu", "ha", "je", "ki", "lo", "mu", "na", "pe", "ri", "so", "tu",
-        "wa",
-    ];
-    let mut word = String::new();
-    let mut rest = number + 16;
-    while rest > 0 {
-        word.push_str(SOUNDS.get(usize::try_from(rest % 16).unwrap()).unwrap());
-        rest /= 16;
-    }
-    word
 }

@@ -11,6 +11,10 @@ use traffic::{
     Head, NoTls, Outcome, Route, Scheme, Target, Timestamp, UpstreamFacts, Version,
 };
 
+/// The one that the program uses.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// When the first flow begins.
 const BEGINNING: i64 = 1_772_442_000_000_000;
 

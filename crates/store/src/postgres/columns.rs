@@ -117,7 +117,10 @@ pub(super) fn write_row(
     rows.texts(&record.detail.row.tags);
     rows.optional(record.detail.row.note.as_deref(), CopyRows::text);
     rows.bytea(&json(&record.detail)?);
-    rows.tsvector(&words_of_flow(record));
+    let mut words = words_of_flow(record);
+    // The server's order, in which it would sort them otherwise.
+    words.sort_unstable();
+    rows.tsvector(&words);
     Ok(())
 }
 

@@ -14,7 +14,8 @@ use crate::{RunRecord, StoreError};
 /// Tries to find a run id that is free. There are a million of them.
 const ID_TRIES_MAX: u32 = 1000;
 
-/// Stores the runs of a batch; answers the ids they have here, by their UUIDs.
+/// Stores the runs of a batch; answers the ids they have here, by their UUIDs. Until the transaction has
+/// ended, others that store flows of the same runs wait.
 pub(super) fn place_runs<'b>(
     transaction: &mut Transaction<'_>,
     server: &Server,
@@ -29,7 +30,10 @@ pub(super) fn place_runs<'b>(
     let told: HashSet<&str> = batch.runs.iter().map(|run| &*run.uuid).collect();
     let uuids: Vec<&str> = runs.keys().copied().collect();
     let known = transaction
-        .query("SELECT uuid, id FROM runs WHERE uuid = ANY($1)", &[&uuids])
+        .query(
+            "SELECT uuid, id FROM runs WHERE uuid = ANY($1) ORDER BY uuid FOR NO KEY UPDATE",
+            &[&uuids],
+        )
         .map_err(failed)?;
     let mut ids: HashMap<&str, String> = HashMap::with_capacity(runs.len());
     for row in &known {
@@ -86,7 +90,10 @@ fn insert(
         }
         // Another may have stored the run meanwhile; otherwise the id is taken.
         let stored = transaction
-            .query_opt("SELECT id FROM runs WHERE uuid = $1", &[&run.uuid])
+            .query_opt(
+                "SELECT id FROM runs WHERE uuid = $1 FOR NO KEY UPDATE",
+                &[&run.uuid],
+            )
             .map_err(failed)?;
         if let Some(stored) = stored {
             return Ok(stored.get(0));

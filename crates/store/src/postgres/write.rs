@@ -1,5 +1,5 @@
-//! Writes a batch: one transaction, with COPY into a table of the connection and one statement that
-//! takes it over, so that a flow that is there already is replaced.
+//! Writes a batch: one transaction, with COPY. Flows that are there already are copied into a table of the
+//! connection, and one statement takes them over.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write;
@@ -114,29 +114,55 @@ fn write_flows(
     let of_batches = batches
         .iter()
         .flat_map(|batch| repeat_n(*batch, CHANGES_ROWS_MAX));
+    let there = stored_before(transaction, flows, runs).map_err(failed)?;
     let placed = flows.iter().zip(bodies).zip(of_batches);
-    copy(
-        transaction,
-        server,
-        "staged_flows",
-        &COLUMNS,
-        placed,
-        |rows, ((flow, bodies), batch)| {
-            let (request_body, response_body) = bodies;
-            let placed = Placed {
-                run_id: runs.get(&*flow.run.uuid).map_or("", String::as_str),
-                batch,
-                request_body,
-                response_body,
-            };
-            write_row(rows, flow, &placed)
-        },
-    )?;
-    transaction
-        .batch_execute(&take_over_flows())
-        .map_err(failed)?;
+    let rows = placed.map(|((flow, (request_body, response_body)), batch)| {
+        let placed = Placed {
+            run_id: run_id(runs, flow),
+            batch,
+            request_body,
+            response_body,
+        };
+        (*flow, placed)
+    });
+    let (changed, new): (Vec<_>, Vec<_>) =
+        rows.partition(|(flow, _)| there.contains(&flow.detail.row.uuid));
+    copy_flows(transaction, server, "flows", &new)?;
+    if !changed.is_empty() {
+        copy_flows(transaction, server, "staged_flows", &changed)?;
+        transaction
+            .batch_execute(&take_over_flows())
+            .map_err(failed)?;
+    }
     write_messages(transaction, server, flows)?;
     number(transaction, &batches, flows.len()).map_err(failed)
+}
+
+fn run_id<'r>(runs: &'r HashMap<&str, String>, flow: &FlowRecord) -> &'r str {
+    runs.get(&*flow.run.uuid).map_or("", String::as_str)
+}
+
+/// The UUIDs of those flows that are there already, under their UUID or under their number in their run.
+/// Their runs are locked: nobody else stores one of them until this transaction has ended.
+fn stored_before(
+    transaction: &mut Transaction<'_>,
+    flows: &[&FlowRecord],
+    runs: &HashMap<&str, String>,
+) -> Result<HashSet<String>, postgres::Error> {
+    let uuids: Vec<&str> = flows.iter().map(|flow| &*flow.detail.row.uuid).collect();
+    let run_ids: Vec<&str> = flows.iter().map(|flow| run_id(runs, flow)).collect();
+    let seqs: Vec<i64> = flows
+        .iter()
+        .map(|flow| signed(flow.detail.row.id.seq))
+        .collect();
+    let rows = transaction.query(
+        "SELECT trace_id FROM flows WHERE trace_id = ANY($1)
+         UNION ALL SELECT wanted.trace_id
+           FROM unnest($1::text[], $2::text[], $3::bigint[]) AS wanted (trace_id, run_id, seq)
+           JOIN flows ON flows.run_id = wanted.run_id AND flows.seq = wanted.seq",
+        &[&uuids, &run_ids, &seqs],
+    )?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// Where a body goes; adds its chunks to those that are wanted.
@@ -179,6 +205,22 @@ fn write_chunks(
         )?;
     }
     Ok(())
+}
+
+fn copy_flows(
+    transaction: &mut Transaction<'_>,
+    server: &Server,
+    table: &str,
+    flows: &[(&FlowRecord, Placed<'_>)],
+) -> Result<(), StoreError> {
+    copy(
+        transaction,
+        server,
+        table,
+        &COLUMNS,
+        flows.iter(),
+        |rows, (flow, placed)| write_row(rows, flow, placed),
+    )
 }
 
 /// Copies rows into a table.

@@ -374,6 +374,23 @@ fn what_comes_again_replaces_what_was_there() {
 }
 
 #[test]
+fn two_that_store_the_same_flows_at_once_store_each_once() {
+    let cluster = PostgresCluster::start().unwrap();
+    drop(archive(&cluster));
+    let (flows, url) = (all_sorts(), cluster.url("postgres"));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut archive = PostgresArchive::connect(&url).unwrap();
+                archive.write(&batch(flows.clone())).unwrap();
+            });
+        }
+    });
+    let all = "SELECT count(*), count(DISTINCT trace_id) FROM flows";
+    assert_eq!(ask(&cluster, all), "7|7");
+}
+
+#[test]
 fn runs_of_many_oriels_have_ids_of_their_own() {
     let cluster = PostgresCluster::start().unwrap();
     let mut archive = archive(&cluster);

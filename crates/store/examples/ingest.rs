@@ -148,20 +148,20 @@ fn measure(flows: u64, load: Load) {
     outage(
         &folder.path().join("outage.db"),
         flows.min(OUTAGE_FLOWS_MAX),
-        unique,
+        load,
     );
 }
 
 /// Records while another holds the file, and has what was recorded merged when it is free.
-fn outage(path: &Path, flows: u64, unique: bool) {
+fn outage(path: &Path, flows: u64, load: Load) {
     let (store, _, recorder) = open_record(path);
     let locked = rusqlite::Connection::open(path).unwrap();
     locked.execute_batch("BEGIN IMMEDIATE").unwrap();
     // The first of them wait until the writer does without the file.
-    push_all(&recorder, FLOWS_PER_ROUND, unique);
+    push_all(&recorder, FLOWS_PER_ROUND, load);
     let before = recorder.spooled();
     let began = Instant::now();
-    push_all(&recorder, flows, unique);
+    push_all(&recorder, flows, load);
     let spooling = began.elapsed();
     let spooled = recorder.spooled();
     println!(

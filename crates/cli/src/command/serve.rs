@@ -6,6 +6,7 @@ mod signals;
 
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use proxy::{ConnectPorts, Control};
@@ -13,7 +14,7 @@ use store::{EndRun, NewRun, RunKind, TextIndexer};
 use traffic::ListenAddress;
 use traffic::rules::pattern::HostPattern;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, Status};
 use crate::args::Serve;
 use crate::child_env::reachable;
 use crate::clock::now;
@@ -211,11 +212,7 @@ async fn serve(
         before,
     } = standing;
     let station = start(&settings, plan(&settings, sockets)).await?;
-    let mut status = station.status(&settings);
-    if let Stance::Detached(log) = &stance {
-        status.log = Some(log.path().to_owned());
-    }
-    let status = Arc::new(status);
+    let status = Arc::new(stance.status(&station, &settings));
     announce(&settings, &station);
     let retention = Retention::start(&settings)?;
     let reloader = Reloader::new(context, arguments, settings, &station);
@@ -232,52 +229,27 @@ async fn serve(
     });
     let succession = succession.transpose()?.map(Arc::new);
     let can_be_replaced = matches!(stance, Stance::Detached(_)) || notifier.is_managed();
-    let desk = Desk {
-        status: Arc::clone(&status),
-        orders: orders.clone(),
-        notifier: Arc::clone(&notifier),
-        succession: succession.clone().filter(|_| can_be_replaced),
+    let beside = Beside {
+        admin,
+        control: succession.as_ref().map(|next| Arc::clone(&next.control)),
+        reloader,
+        desk: Desk {
+            status: Arc::clone(&status),
+            orders: orders.clone(),
+            notifier: Arc::clone(&notifier),
+            succession: succession.clone().filter(|_| can_be_replaced),
+        },
     };
     let _indexer = recording.as_ref().map(index_texts).transpose()?;
     stance.tell_ready(&status.to_json(), before.as_deref(), succession.as_deref())?;
     if before.is_none() {
         notifier.ready();
     }
-    let admin = async {
-        match &admin {
-            Some(admin) => admin.serve(Arc::clone(&status)).await,
-            None => std::future::pending().await,
-        }
-    };
-    let controlled = async {
-        match &succession {
-            Some(succession) => succession.control.serve(&desk).await,
-            None => std::future::pending().await,
-        }
-    };
-    let stopping = async {
-        let drain = orders.stopped().await;
-        if !orders.is_replaced() {
-            tracing::info!("stopping: no new connections, open ones may end");
-            notifier.stopping();
-        }
-        drain
-    };
-    let beside = async {
-        tokio::select! {
-            () = admin => "the admin port",
-            () = controlled => "the control socket",
-            () = notifier.keep_alive() => "the watchdog",
-            () = reloader.run(&orders, &notifier) => "reloading",
-            // Another process does all that from now on.
-            () = orders.replaced() => std::future::pending().await,
-        }
-    };
     tokio::select! {
-        drained = proxy.serve_until(stopping) => tell_cut(drained.connections_cut),
+        drained = proxy.serve_until(stopping(&orders, &notifier)) => tell_cut(drained.connections_cut),
         () = orders.cut() => tracing::warn!("cut what was open: it was said twice"),
         () = signals.pass_on(&orders) => return Err(Problem::bug("signals ended by themselves")),
-        ended = beside => return Err(Problem::bug(format!("{ended} ended by itself"))),
+        ended = beside.run() => return Err(Problem::bug(format!("{ended} ended by itself"))),
     }
     if let Some(before) = before.filter(|_| !orders.is_replaced()) {
         end_other(before).await;
@@ -294,6 +266,57 @@ async fn serve(
     // Whoever waits for our end waits for what was queued as well.
     drop(succession);
     Ok(Exit::Success)
+}
+
+/// What a service does beside serving traffic.
+struct Beside<'a> {
+    admin: Option<Arc<Admin>>,
+    control: Option<Arc<ControlSocket>>,
+    reloader: Reloader<'a>,
+    desk: Desk,
+}
+
+impl Beside<'_> {
+    /// Does it until another process takes over; says what ended by itself.
+    async fn run(self) -> &'static str {
+        let Self {
+            admin,
+            control,
+            reloader,
+            desk,
+        } = self;
+        let (orders, notifier) = (&desk.orders, &desk.notifier);
+        let admin = async {
+            match &admin {
+                Some(admin) => admin.serve(Arc::clone(&desk.status)).await,
+                None => std::future::pending().await,
+            }
+        };
+        let control = async {
+            match &control {
+                Some(control) => control.serve(&desk).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = admin => "the admin port",
+            () = control => "the control socket",
+            () = notifier.keep_alive() => "the watchdog",
+            () = reloader.run(orders, notifier) => "reloading",
+            // Another process does all that from now on.
+            () = orders.replaced() => std::future::pending().await,
+        }
+    }
+}
+
+/// Waits for the order to stop, and says how long open connections may take to end.
+async fn stopping(orders: &Orders, notifier: &Notifier) -> Option<Duration> {
+    let drain = orders.stopped().await;
+    if !orders.is_replaced() {
+        tracing::info!("stopping: no new connections, open ones may end");
+        notifier.stopping();
+    }
+    drain
 }
 
 /// What the next process takes over. Only who has the lock can hand it on.
@@ -333,6 +356,15 @@ async fn end_other(before: Arc<Other>) {
 }
 
 impl Stance {
+    /// How the service is, and where its log is.
+    fn status(&self, station: &Station, settings: &Settings) -> Status {
+        let mut status = station.status(settings);
+        if let Self::Detached(log) = self {
+            status.log = Some(log.path().to_owned());
+        }
+        status
+    }
+
     /// Tells whoever waits for it how we are, and lets go of them.
     fn tell_ready(
         &self,

@@ -371,6 +371,42 @@ impl Control {
     }
 }
 
+impl Lasting {
+    /// What each listener asks for first.
+    fn entrances(
+        &self,
+        config: &ProxyConfig,
+        leaves: &Arc<LeafCache>,
+    ) -> Result<Vec<Entrance>, SetUpError> {
+        let entrances = config.listeners.iter().map(|listener| {
+            let admission = listener.admission.as_ref();
+            let keeper = admission
+                .map(|admission| Gatekeeper::new(admission, &self.attempts, &self.counters));
+            Entrance::new(listener, leaves, config.min_tls_version, keeper)
+        });
+        Ok(entrances.collect::<Result<_, _>>()?)
+    }
+
+    /// A handler that is shown answers may want more of them than the record.
+    fn body_bytes_kept(&self, config: &ProxyConfig) -> u64 {
+        let shows_bodies = |gate: &Arc<Gate>| gate.interests.response_bodies;
+        match self.gate.as_ref().is_some_and(shows_bodies) {
+            true => config
+                .body_bytes_kept
+                .max(config.handler.body_bytes_max as u64),
+            false => config.body_bytes_kept,
+        }
+    }
+
+    /// True if somebody wants to know the processes behind connections.
+    fn asks_for_processes(&self, config: &ProxyConfig) -> bool {
+        let watches_flows = |watcher: &Arc<dyn Watcher>| watcher.watches_flows();
+        self.watcher.as_ref().is_some_and(watches_flows)
+            || self.gate.is_some()
+            || config.rejections.auto_bypass == AutoBypass::Process
+    }
+}
+
 impl Generation {
     /// Makes everything ready. Leaves are kept from the one before if the authority is the same.
     fn new(
@@ -386,14 +422,10 @@ impl Generation {
                 Arc::new(leaves.counted(&lasting.counters.leaves))
             }
         };
-        let min = config.min_tls_version;
-        let (attempts, counters) = (&lasting.attempts, &lasting.counters);
-        let entrances = config.listeners.iter().map(|listener| {
-            let admission = listener.admission.as_ref();
-            let keeper = admission.map(|admission| Gatekeeper::new(admission, attempts, counters));
-            Entrance::new(listener, &leaves, min, keeper)
-        });
-        let entrances = entrances.collect::<Result<_, _>>()?;
+        let entrances = lasting.entrances(&config, &leaves)?;
+        let body_bytes_kept = lasting.body_bytes_kept(&config);
+        let attribution = config.attribution;
+        let attribution = attribution.filter(|_| lasting.asks_for_processes(&config));
         let (stopper, stop) = Stopper::new();
         let dialer = Dialer::new(
             lasting.own_addresses.clone(),
@@ -401,18 +433,6 @@ impl Generation {
             config.timeouts.connect,
             config.dial_again,
         );
-        let shows_bodies = |gate: &&Arc<Gate>| gate.interests.response_bodies;
-        let body_bytes_kept = match lasting.gate.as_ref().filter(shows_bodies) {
-            Some(_) => config
-                .body_bytes_kept
-                .max(config.handler.body_bytes_max as u64),
-            None => config.body_bytes_kept,
-        };
-        let watches_flows = |watcher: &Arc<dyn Watcher>| watcher.watches_flows();
-        let watched = lasting.watcher.as_ref().is_some_and(watches_flows)
-            || lasting.gate.is_some()
-            || config.rejections.auto_bypass == AutoBypass::Process;
-        let attribution = config.attribution.filter(|_| watched);
         let gate = lasting.gate.as_ref();
         let gate = gate.map(|gate| gate.with_limits(config.handler));
         let engine = Engine {
@@ -523,8 +543,7 @@ async fn accept_all(mut listening: Listening, control: Control, clients: Arc<Tas
         let (accepted, permit) = accepted;
         let engine = control.engine();
         clients.spawn("client connection", async move {
-            // In a box: a task is moved from hand to hand until it runs, and once it is over.
-            Box::pin(connection::run(accepted, engine)).await;
+            connection::run(accepted, engine).await;
             drop(permit);
         });
     }

@@ -1,7 +1,8 @@
 //! ONE client connection from its first byte to its last. Read this first.
 //!
-//! accepted → what the listener asks for (`entrance.rs`) → front (whom does the client want?) → first bytes, looked at and not consumed → route
-//! (pure) → block, tunnel or intercept → TLS → requests.
+//! accepted → what the listener asks for (`entrance.rs`) → front (whom does the client want?) →
+//! first bytes, looked at and not consumed → route (pure) → block, tunnel or intercept → TLS →
+//! requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +13,7 @@ use parking_lot::Mutex;
 use traffic::rules::gateway::GatewayRoutes;
 use traffic::rules::private::Reach;
 use traffic::rules::route::Rules;
+use traffic::wire::client_hello::ClientHello;
 use traffic::{
     Action, ClientAddress, ConnectionFacts, ConnectionId, Failure, Front, ListenAddress, NoTls,
     Route, Target,
@@ -41,7 +43,7 @@ use crate::shutdown::{Stop, Tasks};
 use crate::socks5;
 use crate::stream::{Replay, Transport};
 use crate::tap::{Reporter, Tap};
-use crate::tls::client_side::ClientSide;
+use crate::tls::client_side::{ClientAlpn, ClientSide};
 use crate::upstream::Upstreams;
 
 /// What all connections of one engine share.
@@ -152,6 +154,14 @@ struct Entered {
     place: Place,
 }
 
+impl Entered {
+    /// What is known of it with every request that names its target.
+    fn front(&self, gatekeeper: Option<&Arc<Gatekeeper>>) -> FrontFacts {
+        let (subject, process) = (self.subject.clone(), self.process.clone());
+        FrontFacts::new(&self.facts, subject, process, gatekeeper.cloned())
+    }
+}
+
 /// Follows one accepted connection to its end.
 pub(crate) async fn run(accepted: Accepted, engine: Arc<Engine>) {
     let engine = &engine;
@@ -229,22 +239,11 @@ async fn enter(
     });
     let mut dial_failure = None;
     if let Some(side) = &entrance.tls {
-        let hello = entrance::read_hello(&mut wire, engine.timeouts.tls).await?;
-        let alpn = match &entrance.mode {
-            ListenerMode::Forward => connect::offered(&hello),
-            ListenerMode::Reverse(to) => {
-                let host = to.target.host.clone();
-                let upstream =
-                    engine
-                        .upstreams
-                        .host(to.scheme, &to.target, host, Reach::Everywhere);
-                let (alpn, failure) = connect::agree(&hello, &upstream, engine).await;
-                dial_failure = failure;
-                alpn
-            }
-        };
-        facts.hello = Some(hello);
         let limit = engine.timeouts.tls;
+        let hello = entrance::read_hello(&mut wire, limit).await?;
+        let alpn;
+        (alpn, dial_failure) = offer(&hello, &entrance.mode, engine).await;
+        facts.hello = Some(hello);
         wire = entrance::open_tls(wire, side, alpn, &mut facts, limit).await?;
         subject = subject.map(|subject| subject.with_tls(&facts));
     }
@@ -257,6 +256,23 @@ async fn enter(
         dial_failure,
         place,
     }))
+}
+
+/// What a client that speaks TLS to a listener is offered, and why the upstream of a reverse one could
+/// not be asked, where it could not.
+async fn offer(
+    hello: &ClientHello,
+    mode: &ListenerMode,
+    engine: &Engine,
+) -> (ClientAlpn, Option<Failure>) {
+    match mode {
+        ListenerMode::Forward => (connect::offered(hello), None),
+        ListenerMode::Reverse(to) => {
+            let (hosts, host) = (&engine.upstreams, to.target.host.clone());
+            let upstream = hosts.host(to.scheme, &to.target, host, Reach::Everywhere);
+            connect::agree(hello, &upstream, engine).await
+        }
+    }
 }
 
 /// Tells a client that has too many connections to come again, once it has asked for something.
@@ -288,6 +304,24 @@ async fn turn_away(mut wire: Replay, engine: &Engine) {
 
 /// Learns whom the client wants, and serves it unless it wants a tunnel.
 async fn front(
+    mut entered: Box<Entered>,
+    gatekeeper: Option<&Arc<Gatekeeper>>,
+    engine: &Arc<Engine>,
+) -> Option<Box<Asked>> {
+    match spoken(&mut entered.wire, engine).await? {
+        Spoken::Socks => socks(entered, gatekeeper, engine).await,
+        Spoken::Http1 => http(entered, gatekeeper, engine).await,
+        Spoken::Http2 => {
+            let scope = Scope::Front(entered.front(gatekeeper));
+            let transport = Transport::Plain(entered.wire);
+            http2::serve(transport, scope, Some(entered.facts), engine).await;
+            None
+        }
+    }
+}
+
+/// Reads whom a client of SOCKS 5 wants.
+async fn socks(
     entered: Box<Entered>,
     gatekeeper: Option<&Arc<Gatekeeper>>,
     engine: &Arc<Engine>,
@@ -297,66 +331,71 @@ async fn front(
         mut facts,
         subject,
         process,
+        reporter,
+        dial_failure: _,
+        place,
+    } = *entered;
+    let door = gatekeeper.map(|keeper| Door {
+        keeper,
+        client: facts.client_address,
+    });
+    let asked = socks5::read_request(&mut wire, door, engine.timeouts.head).await;
+    let asked = asked.inspect_err(|error| tracing::debug!(%error, "no SOCKS request"));
+    let (target, login) = asked.ok()?;
+    facts.front = Front::Socks5;
+    let connect = ConnectAsked {
+        head: socks5::head(&target),
+        target,
+        facts,
+        hops: Hops::default(),
+        subject,
+        process,
+        login: login.map(Arc::new),
+        answer: ConnectAnswer::Socks5(wire),
+    };
+    Some(Box::new(Asked {
+        connect,
+        reporter,
+        place: Some(place),
+    }))
+}
+
+/// Serves the requests of a client, up to a CONNECT.
+async fn http(
+    entered: Box<Entered>,
+    gatekeeper: Option<&Arc<Gatekeeper>>,
+    engine: &Arc<Engine>,
+) -> Option<Box<Asked>> {
+    let scope = Scope::Front(entered.front(gatekeeper));
+    let Entered {
+        wire,
+        facts,
+        subject,
+        process,
         mut reporter,
         dial_failure: _,
         place,
     } = *entered;
-    let spoken = spoken(&mut wire, engine).await?;
-    let connect = if spoken == Spoken::Socks {
-        let door = gatekeeper.map(|keeper| Door {
-            keeper,
-            client: facts.client_address,
-        });
-        let asked = socks5::read_request(&mut wire, door, engine.timeouts.head).await;
-        let (target, login) = match asked {
-            Ok(asked) => asked,
-            Err(error) => {
-                tracing::debug!(%error, "no SOCKS request");
-                return None;
-            }
-        };
-        facts.front = Front::Socks5;
-        ConnectAsked {
-            head: socks5::head(&target),
-            target,
-            facts,
-            hops: Hops::default(),
-            subject,
-            process,
-            login: login.map(Arc::new),
-            answer: ConnectAnswer::Socks5(wire),
-        }
-    } else {
-        let front = FrontFacts::new(
-            &facts,
-            subject.clone(),
-            process.clone(),
-            gatekeeper.cloned(),
-        );
-        let (scope, transport) = (Scope::Front(front), Transport::Plain(wire));
-        if spoken == Spoken::Http2 {
-            http2::serve(transport, scope, Some(facts), engine).await;
-            return None;
-        }
-        let client = Box::new(Http1::new(transport, BytesMut::new()));
-        match http1::serve(client, scope, engine, &mut reporter).await {
-            Served::Closed => return None,
-            Served::Connect {
-                client,
-                target,
-                head,
-                login,
-            } => ConnectAsked {
-                target,
-                hops: Hops::of_connect(&head.text),
-                head,
-                facts,
-                subject,
-                process,
-                login,
-                answer: ConnectAnswer::Http1(client),
-            },
-        }
+    let client = Box::new(Http1::new(Transport::Plain(wire), BytesMut::new()));
+    let served = http1::serve(client, scope, engine, &mut reporter).await;
+    let Served::Connect {
+        client,
+        target,
+        head,
+        login,
+    } = served
+    else {
+        return None;
+    };
+    let connect = ConnectAsked {
+        target,
+        hops: Hops::of_connect(&head.text),
+        head,
+        facts,
+        subject,
+        process,
+        login,
+        answer: ConnectAnswer::Http1(client),
     };
     Some(Box::new(Asked {
         connect,

@@ -47,7 +47,7 @@ use attempt::Attempt;
 use body::{Coding, Outgoing, Sink, Source};
 use course::Done;
 use download::Opening;
-pub(crate) use fault::{Broken, Fault, client_reset};
+pub(crate) use fault::{Broken, Fault, client_reset, stage};
 use incoming::Incoming;
 use ready::{ReadySender, Way, ready_way};
 use reply::Reply;

@@ -12,7 +12,6 @@ pub(crate) mod dial;
 mod http_connect;
 mod leg;
 mod legs;
-mod nesting;
 mod resolve;
 mod socks5;
 

@@ -17,7 +17,7 @@ use crate::error;
 use crate::http1::connection::Http1;
 use crate::limits::LINGER;
 use crate::tap::Flow;
-use crate::translate::{Broken, Fault};
+use crate::translate::{Broken, Fault, stage};
 
 /// The two ends of an open WebSocket. What an HTTP/1.1 end still has to write goes first, what was
 /// read ahead of it comes first.
@@ -225,7 +225,9 @@ impl End<'_> {
                     match connection.poll_fill(cx) {
                         Poll::Ready(Ok(0)) => return Poll::Ready(Ok(None)),
                         Poll::Ready(Ok(_)) => {}
-                        Poll::Ready(Err(error)) => return Poll::Ready(Err(io(side, &error))),
+                        Poll::Ready(Err(error)) => {
+                            return Poll::Ready(Err(Fault::from_io(side, &error)));
+                        }
                         Poll::Pending => {
                             connection.rest();
                             return Poll::Pending;
@@ -263,7 +265,7 @@ impl End<'_> {
         match self {
             Self::Http1(connection) => {
                 let written = ready!(connection.poll_write(cx, data));
-                let written = written.map_err(|error| io(side, &error))?;
+                let written = written.map_err(|error| Fault::from_io(side, &error))?;
                 data.advance(written);
                 if data.is_empty() {
                     // Even of no length it would hold the buffer, which is read into again.
@@ -290,7 +292,9 @@ impl End<'_> {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>, side: Side) -> Poll<Result<(), Fault>> {
         match self {
-            Self::Http1(connection) => connection.poll_drain(cx).map_err(|error| io(side, &error)),
+            Self::Http1(connection) => connection
+                .poll_drain(cx)
+                .map_err(|error| Fault::from_io(side, &error)),
             // The connection's task writes what its streams have queued.
             Self::Http2 { .. } => Poll::Ready(Ok(())),
         }
@@ -301,7 +305,7 @@ impl End<'_> {
         match self {
             Self::Http1(connection) => connection
                 .poll_shutdown(cx)
-                .map_err(|error| io(side, &error)),
+                .map_err(|error| Fault::from_io(side, &error)),
             Self::Http2 { outgoing, .. } => Poll::Ready(
                 outgoing
                     .send_data(Bytes::new(), true)
@@ -348,18 +352,6 @@ impl End<'_> {
             connection.reset_on_drop(armed);
         }
     }
-}
-
-/// The direction in which a side is the source.
-fn stage(side: Side) -> Stage {
-    match side {
-        Side::Client => Stage::Request,
-        Side::Upstream | Side::Oriel => Stage::Response,
-    }
-}
-
-fn io(side: Side, error: &std::io::Error) -> Fault {
-    error::broken(side, stage(side), error).into()
 }
 
 fn gone(side: Side) -> Failure {

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use parking_lot::Mutex;
 use traffic::{FailureKind, Head, Side, Stage};
 
-use super::fault::{Fault, client_reset};
+use super::fault::{Fault, client_reset, stage};
 use super::heads;
 use crate::error;
 use crate::http1::body::Framing;
@@ -202,7 +202,7 @@ fn poll_http1_piece(
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    return Poll::Ready(Err(error::broken(side, stage(side), &error).into()));
+                    return Poll::Ready(Err(Fault::from_io(side, &error)));
                 }
             }
             continue;
@@ -266,7 +266,8 @@ impl Sink<'_, '_> {
                     write_chunk(&mut held.output, data, *coding);
                     data.clear();
                 }
-                held.poll_drain(cx).map_err(|error| io(*side, &error))
+                held.poll_drain(cx)
+                    .map_err(|error| Fault::from_io(*side, &error))
             }
             Self::Http2 { stream, side } => {
                 while !data.is_empty() {
@@ -313,7 +314,8 @@ impl Sink<'_, '_> {
                     }
                     held.output.extend_from_slice(b"\r\n");
                 }
-                held.poll_drain(cx).map_err(|error| io(*side, &error))
+                held.poll_drain(cx)
+                    .map_err(|error| Fault::from_io(*side, &error))
             }
             Self::Http2 { stream, side } => {
                 let sent = match told {
@@ -335,14 +337,14 @@ impl Sink<'_, '_> {
             } => {
                 let mut held = connection.lock();
                 if let Poll::Ready(Err(error)) = held.poll_drain(cx) {
-                    return Poll::Ready(io(*side, &error));
+                    return Poll::Ready(Fault::from_io(*side, &error));
                 }
                 if *side != Side::Client || held.read_ended || held.input.len() >= READ_BYTES {
                     return Poll::Pending;
                 }
                 while !held.read_ended && held.input.len() < READ_BYTES {
                     if let Err(error) = ready!(held.poll_fill(cx)) {
-                        return Poll::Ready(io(*side, &error));
+                        return Poll::Ready(Fault::from_io(*side, &error));
                     }
                 }
                 Poll::Pending
@@ -366,7 +368,7 @@ impl Sink<'_, '_> {
                 connection, side, ..
             } => std::future::poll_fn(|cx| connection.lock().poll_drain(cx))
                 .await
-                .map_err(|error| io(side, &error)),
+                .map_err(|error| Fault::from_io(side, &error)),
             Self::Http2 { .. } => Ok(()),
         }
     }
@@ -381,18 +383,6 @@ fn write_chunk(output: &mut Vec<u8>, data: &Bytes, coding: Coding) {
             output.extend_from_slice(b"\r\n");
         }
     }
-}
-
-/// The direction in which a side is the source of errors: requests come from clients.
-fn stage(side: Side) -> Stage {
-    match side {
-        Side::Client => Stage::Request,
-        Side::Upstream | Side::Oriel => Stage::Response,
-    }
-}
-
-fn io(side: Side, error: &std::io::Error) -> Fault {
-    error::broken(side, stage(side), error).into()
 }
 
 fn stream_closed(side: Side) -> Fault {

@@ -30,6 +30,11 @@ impl Fault {
         }
     }
 
+    /// Reading from a side, or writing to it, failed.
+    pub(crate) fn from_io(side: Side, error: &std::io::Error) -> Self {
+        error::broken(side, stage(side), error).into()
+    }
+
     /// The flow broke off with it before anything was answered.
     pub(super) fn before_response(self) -> Broken {
         Broken {
@@ -45,6 +50,14 @@ impl From<Failure> for Fault {
             failure,
             reason: None,
         }
+    }
+}
+
+/// The direction in which a side is the source of errors: requests come from clients.
+pub(crate) fn stage(side: Side) -> Stage {
+    match side {
+        Side::Client => Stage::Request,
+        Side::Upstream | Side::Oriel => Stage::Response,
     }
 }
 

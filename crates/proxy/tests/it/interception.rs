@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use oriel_proxy::ProxyConfig;
 use oriel_proxy::tls::authority::NewAuthority;
-use testbed::authority::{Authority, Flaw, Identity, client_config};
-use testbed::client::{Client, Request, Response};
+use testbed::authority::{Authority, Flaw, client_config};
+use testbed::client::{Client, Request};
 use testbed::forward_proxy::{ForwardProxy, ForwardProxyOptions};
 use testbed::script::Step;
 use testbed::upstream::{Protocols, Upstream, UpstreamOptions};
@@ -16,7 +16,8 @@ use traffic::rules::upstream_proxy::Via;
 use traffic::{Event, FailureKind, FlowKind, NoTls, Side, Timestamp};
 
 use crate::running::{
-    NAME, Running, authority_of, config, http, https, rules, scripted, upstream_authority,
+    NAME, Running, ask_by_both, authority_of, config, http, https, rules, scripted,
+    upstream_authority,
 };
 use crate::soon;
 
@@ -322,31 +323,6 @@ async fn a_client_that_distrusts_the_proxy_is_told_of() {
     assert!(flow.started.connection.hello.is_some());
 }
 
-/// Asks an upstream that shows this certificate, by HTTP/1.1 and by HTTP/2.
-async fn ask(
-    identity: impl Fn() -> Identity,
-    change: impl Fn(&mut ProxyConfig),
-) -> Vec<(Running, Response)> {
-    let mut answers = Vec::new();
-    for (alpn, protocols) in [("http/1.1", Protocols::Http1), ("h2", Protocols::Both)] {
-        let options = UpstreamOptions::https(identity(), protocols);
-        let upstream = Upstream::start(options).await.unwrap();
-        let running = Running::with(&change).await;
-        let mut client = running.through_tls(&upstream, &[alpn]).await;
-        let response = if alpn == "h2" {
-            let client = client.start_http2().await.unwrap();
-            let request = http::Request::get(format!("https://{NAME}/bytes/4"));
-            let request = request.body(bytes::Bytes::new()).unwrap();
-            soon(client.request(request)).await.unwrap()
-        } else {
-            let request = Request::get("/bytes/4").host(NAME);
-            soon(client.request(&request)).await.unwrap()
-        };
-        answers.push((running, response));
-    }
-    answers
-}
-
 #[tokio::test]
 async fn a_bad_upstream_certificate_is_answered_with_502_and_the_way_to_mend_it() {
     let accept = "danger_accept_invalid";
@@ -400,7 +376,7 @@ async fn a_bad_upstream_certificate_is_answered_with_502_and_the_way_to_mend_it(
             Some(flaw) => authority.issue_flawed(&[name], flaw),
             None => authority.issue(&[name]),
         };
-        for (running, response) in ask(identity, |_| ()).await {
+        for (running, response) in ask_by_both(identity, |_| ()).await {
             assert_eq!(response.head.status, 502, "{kind:?}");
             assert!(
                 response.text().contains(fix),
@@ -422,7 +398,7 @@ async fn an_invalid_certificate_is_accepted_where_the_danger_is_asked_for() {
     let accept = |config: &mut ProxyConfig| {
         config.upstream_trust.danger_accept_invalid = vec![NAME.to_owned()];
     };
-    for (running, response) in ask(identity, accept).await {
+    for (running, response) in ask_by_both(identity, accept).await {
         assert_eq!(response.body.seen, 4);
         let flow = running.recorder.only_flow().await;
         let is_marked = |event: &Event| match event {
@@ -437,7 +413,7 @@ async fn an_invalid_certificate_is_accepted_where_the_danger_is_asked_for() {
     let elsewhere = |config: &mut ProxyConfig| {
         config.upstream_trust.danger_accept_invalid = vec!["other.example".to_owned()];
     };
-    for (_running, response) in ask(identity, elsewhere).await {
+    for (_running, response) in ask_by_both(identity, elsewhere).await {
         assert_eq!(response.head.status, 502);
     }
 }

@@ -4,24 +4,18 @@
 use oriel_proxy::{Listener, ReloadError};
 use testbed::client::Request;
 use testbed::gate::Gate;
-use testbed::script::Step;
 use traffic::rules::route::Unlisted;
 
-use crate::running::{NAME, Running, http, rules, scripted};
+use crate::running::{NAME, Running, http, in_halves, rules, scripted};
 use crate::soon;
 
 #[tokio::test]
 async fn what_begins_follows_the_new_rules_and_what_runs_finishes() {
     let (half, rest) = (Gate::new(), Gate::new());
-    let script = vec![
-        Step::ReadHead,
-        Step::send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha"),
-        Step::Open(half.clone()),
-        Step::Wait(rest.clone()),
-        Step::send("lf"),
-        Step::ReadToEnd,
-    ];
-    let (slow, plain) = (scripted(false, vec![script]).await, http().await);
+    let (slow, plain) = (
+        scripted(false, vec![in_halves(&half, &rest)]).await,
+        http().await,
+    );
     let running = Running::start().await;
     let mut under_way = running.through(&slow).await;
     let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";

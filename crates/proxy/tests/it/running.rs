@@ -9,8 +9,8 @@ use oriel_proxy::{
     AltSvc, Authority, ConnectPorts, Control, Drained, Governor, Listener, MinTlsVersion, Pool,
     Proxy, ProxyConfig, Rejections, SniMismatch, Timeouts, UpstreamTrust,
 };
-use testbed::authority::{Authority as TestAuthority, client_config};
-use testbed::client::Client;
+use testbed::authority::{Authority as TestAuthority, Identity, client_config};
+use testbed::client::{Client, Request, Response};
 use testbed::gate::Gate;
 use testbed::script::Step;
 use testbed::upstream::{Protocols, Upstream, UpstreamOptions};
@@ -212,4 +212,41 @@ pub(crate) async fn https(protocols: Protocols) -> Upstream {
     Upstream::start(UpstreamOptions::https(identity, protocols))
         .await
         .unwrap()
+}
+
+/// Asks an upstream that shows this certificate, by HTTP/1.1 and by HTTP/2.
+pub(crate) async fn ask_by_both(
+    identity: impl Fn() -> Identity,
+    change: impl Fn(&mut ProxyConfig),
+) -> Vec<(Running, Response)> {
+    let mut answers = Vec::new();
+    for (alpn, protocols) in [("http/1.1", Protocols::Http1), ("h2", Protocols::Both)] {
+        let options = UpstreamOptions::https(identity(), protocols);
+        let upstream = Upstream::start(options).await.unwrap();
+        let running = Running::with(&change).await;
+        let mut client = running.through_tls(&upstream, &[alpn]).await;
+        let response = if alpn == "h2" {
+            let client = client.start_http2().await.unwrap();
+            let request = http::Request::get(format!("https://{NAME}/bytes/4"));
+            let request = request.body(bytes::Bytes::new()).unwrap();
+            soon(client.request(request)).await.unwrap()
+        } else {
+            let request = Request::get("/bytes/4").host(NAME);
+            soon(client.request(&request)).await.unwrap()
+        };
+        answers.push((running, response));
+    }
+    answers
+}
+
+/// Answers with a first half, and with the rest when that gate opens.
+pub(crate) fn in_halves(half: &Gate, rest: &Gate) -> Vec<Step> {
+    vec![
+        Step::ReadHead,
+        Step::send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha"),
+        Step::Open(half.clone()),
+        Step::Wait(rest.clone()),
+        Step::send("lf"),
+        Step::ReadToEnd,
+    ]
 }

@@ -9,7 +9,7 @@ use testbed::script::Step;
 use testbed::upstream::Protocols;
 use traffic::Event;
 
-use crate::running::{NAME, Running, http, https, scripted};
+use crate::running::{NAME, Running, http, https, in_halves, scripted};
 use crate::soon;
 
 fn response_started(event: &Event) -> bool {
@@ -45,15 +45,7 @@ async fn idle_connections_end_at_once() {
 #[tokio::test]
 async fn a_running_flow_may_finish() {
     let (half, rest) = (Gate::new(), Gate::new());
-    let script = vec![
-        Step::ReadHead,
-        Step::send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha"),
-        Step::Open(half.clone()),
-        Step::Wait(rest.clone()),
-        Step::send("lf"),
-        Step::ReadToEnd,
-    ];
-    let upstream = scripted(false, vec![script]).await;
+    let upstream = scripted(false, vec![in_halves(&half, &rest)]).await;
     let running = Running::start().await;
     let mut client = running.through(&upstream).await;
     client

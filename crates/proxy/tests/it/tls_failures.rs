@@ -8,11 +8,11 @@ use testbed::authority::{Authority, Identity, client_config_tls12};
 use testbed::client::{Client, Request, Response};
 use testbed::gate::Gate;
 use testbed::script::Step;
-use testbed::upstream::{Protocols, Upstream, UpstreamOptions};
+use testbed::upstream::Protocols;
 use traffic::rules::pattern::HostPatterns;
 use traffic::{FailureKind, FlowKind, NoTls, Side, Stage};
 
-use crate::running::{NAME, Running, https, scripted, upstream_authority};
+use crate::running::{NAME, Running, ask_by_both, https, scripted, upstream_authority};
 use crate::soon;
 
 /// The record of a fatal alert (RFC 8446 section 6).
@@ -208,31 +208,6 @@ async fn an_upstream_with_which_nothing_can_be_agreed() {
     }
 }
 
-/// Asks an upstream with this certificate, by HTTP/1.1 and by HTTP/2.
-async fn ask(
-    identity: impl Fn() -> Identity,
-    change: impl Fn(&mut ProxyConfig),
-) -> Vec<(Running, Response)> {
-    let mut answers = Vec::new();
-    for (alpn, protocols) in [("http/1.1", Protocols::Http1), ("h2", Protocols::Http2)] {
-        let options = UpstreamOptions::https(identity(), protocols);
-        let upstream = Upstream::start(options).await.unwrap();
-        let running = Running::with(&change).await;
-        let mut client = running.through_tls(&upstream, &[alpn]).await;
-        let response = if alpn == "h2" {
-            let client = client.start_http2().await.unwrap();
-            let request = http::Request::get(format!("https://{NAME}/bytes/4"));
-            let request = request.body(bytes::Bytes::new()).unwrap();
-            soon(client.request(request)).await.unwrap()
-        } else {
-            let request = Request::get("/bytes/4").host(NAME);
-            soon(client.request(&request)).await.unwrap()
-        };
-        answers.push((running, response));
-    }
-    answers
-}
-
 fn shown(identity: &Identity, host: &str) -> Vec<ClientCertificate> {
     vec![ClientCertificate {
         hosts: HostPatterns::parse(&[host]).unwrap(),
@@ -253,7 +228,7 @@ async fn an_upstream_that_demands_a_certificate_is_shown_the_one_for_it() {
     let old = || good().only_tls12();
     for identity in [&good as &dyn Fn() -> Identity, &old] {
         let with_own = |config: &mut ProxyConfig| config.client_certificates = shown(&own, NAME);
-        for (_running, response) in ask(identity, with_own).await {
+        for (_running, response) in ask_by_both(identity, with_own).await {
             assert_eq!((response.head.status, response.body.seen), (200, 4));
         }
         let elsewhere = |config: &mut ProxyConfig| {
@@ -264,11 +239,11 @@ async fn an_upstream_that_demands_a_certificate_is_shown_the_one_for_it() {
         };
         for (answers, kind) in [
             (
-                ask(identity, elsewhere).await,
+                ask_by_both(identity, elsewhere).await,
                 FailureKind::ClientCertificateRequired,
             ),
             (
-                ask(identity, with_other).await,
+                ask_by_both(identity, with_other).await,
                 FailureKind::ClientCertificateRejected,
             ),
         ] {
@@ -288,7 +263,7 @@ async fn an_upstream_that_demands_a_certificate_is_shown_the_one_for_it() {
 async fn versions_below_the_least_one_are_refused_on_both_sides() {
     let least = |config: &mut ProxyConfig| config.min_tls_version = MinTlsVersion::Tls13;
     let old = || upstream_authority().issue(&[NAME]).only_tls12();
-    for (running, response) in ask(old, least).await {
+    for (running, response) in ask_by_both(old, least).await {
         assert_eq!(response.head.status, 502);
         let flow = running.recorder.only_flow().await;
         let (failure, _) = flow.failure();

@@ -146,10 +146,8 @@ async fn every_octet_is_the_one_that_was_sent() {
 /// A WebSocket of the general upstream through the proxy by HTTP/1.1.
 async fn open(running: &Running, path: &str, fields: &[(&str, &str)]) -> (WebSocket, Upstream) {
     let upstream = https(Protocols::Both).await;
-    let client = running.through_tls(&upstream, &["http/1.1"]).await;
-    let fields = [&[("Host", NAME)], fields].concat();
-    let socket = soon(client.start_websocket(path, &fields)).await.unwrap();
-    (socket, upstream)
+    let opened = open_by(Version::Http1, running, &upstream, path, fields).await;
+    (opened.unwrap().0, upstream)
 }
 
 /// Compresses with one history (RFC 7692 section 7.2.1).
@@ -328,8 +326,7 @@ async fn an_end_passes_while_the_other_direction_goes_on() {
         Step::CloseWrite,
     ];
     let (upstream, running) = (scripted(true, vec![script]).await, Running::start().await);
-    let client = running.through_tls(&upstream, &["http/1.1"]).await;
-    let mut socket = soon(client.start_websocket("/", &[("Host", NAME)]))
+    let (mut socket, _) = open_by(Version::Http1, &running, &upstream, "/", &[])
         .await
         .unwrap();
     socket.close_write().await.unwrap();
@@ -430,8 +427,7 @@ async fn a_frame_that_announces_a_tebibyte_costs_nothing() {
         Step::CloseWrite,
     ];
     let (upstream, running) = (scripted(true, vec![script]).await, Running::start().await);
-    let client = running.through_tls(&upstream, &["http/1.1"]).await;
-    let mut socket = soon(client.start_websocket("/", &[("Host", NAME)]))
+    let (mut socket, _) = open_by(Version::Http1, &running, &upstream, "/", &[])
         .await
         .unwrap();
     let announced = Bytes::from_static(b"\x82\xff\0\0\x01\0\0\0\0\0\0\0\0\0data");

@@ -245,11 +245,7 @@ impl<'c> Writer<'c> {
                 detour.merge_all();
             }
             Err(error) => {
-                let why = error.in_one_line();
-                warn!(
-                    why,
-                    "flows wait in the spool until an oriel can write to the database"
-                );
+                warn!(%error, "flows wait in the spool until an oriel can write to the database");
             }
         }
     }

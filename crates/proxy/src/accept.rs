@@ -543,7 +543,8 @@ async fn accept_all(mut listening: Listening, control: Control, clients: Arc<Tas
         let (accepted, permit) = accepted;
         let engine = control.engine();
         clients.spawn("client connection", async move {
-            connection::run(accepted, engine).await;
+            // In a box: a task is moved from hand to hand until it runs, and once it is over.
+            Box::pin(connection::run(accepted, engine)).await;
             drop(permit);
         });
     }

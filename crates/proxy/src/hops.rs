@@ -4,7 +4,7 @@
 //! What goes to an HTTP proxy says through which engines it came: each has a pseudonym of its own, made
 //! anew at every start. A CONNECT has them in a `Via` field (RFC 9110 section 7.6.3), a plain request in
 //! a field that `Connection` names, which ends at that proxy (section 7.6.1). No upstream sees either.
-//! SOCKS 5 has no place for them.
+//! SOCKS 5 has no place for them: there it is noticed by how connections nest (`upstream/nesting.rs`).
 
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -298,5 +298,10 @@ pub const ACCEPTED_MAX: usize = 1024;
 /// Characters of a client's name that are told with its flows.
 pub const USER_CHARS_MAX: usize = 256;
 
+/// Connections to one target that a SOCKS proxy is asked for at once while it has led there with none
+/// of them. Clients open tens, and the first answers within a moment; one that comes back to oriel
+/// opens as many as it can, of two or three descriptors each.
+pub const NESTED_MAX: usize = 256;
+
 /// Engines of oriel that something may come through, one after the other. People have two or three.
 pub const HOPS_MAX: usize = 16;

@@ -12,6 +12,7 @@ pub(crate) mod dial;
 mod http_connect;
 mod leg;
 mod legs;
+mod nesting;
 mod resolve;
 mod socks5;
 

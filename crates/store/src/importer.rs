@@ -62,13 +62,22 @@ pub struct Imported {
 impl Importer {
     /// Opens the file, creating it and its folder (for the owner only) where needed.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self {
-            connection: database::open_for_writing(path)?,
+        Ok(Self::new(database::open_for_writing(path)?))
+    }
+
+    /// Tries once to open the file, and never waits longer than this for others that write.
+    pub(crate) fn open_once(path: &Path, patience: Duration) -> Result<Self, StoreError> {
+        Ok(Self::new(database::open_once(path, patience)?))
+    }
+
+    fn new(connection: Connection) -> Self {
+        Self {
+            connection,
             runs: HashMap::new(),
             places: Places::default(),
             connections: Connections::default(),
             bodies: Remembered::default(),
-        })
+        }
     }
 
     /// The id that a run with this UUID has here, once a flow of it was stored.
@@ -107,11 +116,6 @@ impl Importer {
     /// Marks flows that a process left open when it died.
     pub(crate) fn mark_interrupted(&self) -> Result<(), StoreError> {
         interrupted::mark_interrupted(&self.connection)
-    }
-
-    /// How long to wait for others that write.
-    pub(crate) fn wait_at_most(&self, patience: Duration) -> Result<(), StoreError> {
-        Ok(self.connection.busy_timeout(patience)?)
     }
 
     fn insert_parts(

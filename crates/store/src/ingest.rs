@@ -245,7 +245,11 @@ impl<'c> Writer<'c> {
                 detour.merge_all();
             }
             Err(error) => {
-                warn!(%error, "flows wait in the spool until an oriel can write to the database");
+                let why = error.in_one_line();
+                warn!(
+                    why,
+                    "flows wait in the spool until an oriel can write to the database"
+                );
             }
         }
     }

@@ -211,6 +211,12 @@ fn what_starts_while_the_database_is_locked_records_every_flow() {
         (&listed["total"], &listed["spooled"]),
         (&0.into(), &21.into())
     );
+    let unknown = world.oriel(&["flows", "--session", "late"]);
+    assert!(
+        unknown.stderr.contains("21 flows not shown yet"),
+        "{}",
+        unknown.stderr
+    );
 
     drop(locked);
     let store = wait_for(&service, is_well);

@@ -16,6 +16,7 @@ use traffic::{Failure, FailureKind, Scheme, Side, Stage, Target};
 
 use super::connect::server_name;
 use super::dial::Dialer;
+use super::nesting::Nesting;
 use super::{Asker, http_connect, socks5};
 use crate::config::{ProxyScheme, Timeouts, UpstreamProxy};
 use crate::error;
@@ -56,6 +57,7 @@ enum Speech {
     },
     Socks5 {
         credentials: Option<Secret<Vec<u8>>>,
+        nesting: Nesting,
     },
 }
 
@@ -144,39 +146,24 @@ impl Leg {
     /// Dropping it abandons the connection.
     pub(crate) async fn reach(
         &self,
-        Journey {
-            target,
-            asker,
-            pseudonym,
-            purpose,
-        }: Journey<'_>,
+        journey: Journey<'_>,
         dialer: &Dialer,
         timeouts: &Timeouts,
     ) -> Result<Reached, Failure> {
+        let Journey { target, asker, .. } = journey;
         let Some(hop) = &self.proxy else {
             let stream = dialer.dial(target, asker.reach).await?;
             return Reached::new(stream, target);
         };
         dialer.refuse_address(target, asker.reach)?;
-        let stream =
-            dialer
-                .dial(&hop.address, Reach::Everywhere)
-                .await
-                .map_err(|mut failure| {
-                    // A loop is ours, and of another kind.
-                    if failure.side == Side::Upstream {
-                        failure.stage = Stage::UpstreamProxy;
-                    }
-                    failure.text = format!("upstream proxy {}: {}", hop.name, failure.text);
-                    failure
-                })?;
-        let mut reached = Reached::new(stream, &hop.address)?;
-        reached.wire = hop.secure(reached.wire, timeouts.tls).await?;
-        let limit = timeouts.connect;
-        let via = pseudonym.connect_line(&asker.hops);
-        hop.ask(&mut reached.wire, target, purpose, &via, limit)
-            .await?;
-        Ok(reached)
+        let reaching = hop.reach(journey, dialer, timeouts);
+        match &hop.speaks {
+            Speech::Http { .. } => reaching.await,
+            // In a box, so that it is not held twice.
+            Speech::Socks5 { nesting, .. } => {
+                nesting.watch(target, &hop.name, Box::pin(reaching)).await
+            }
+        }
     }
 }
 
@@ -191,6 +178,7 @@ impl Hop {
             },
             ProxyScheme::Socks5 => Speech::Socks5 {
                 credentials: credentials.and_then(|known| known.socks5_message()),
+                nesting: Nesting::default(),
             },
         };
         Self {
@@ -198,6 +186,38 @@ impl Hop {
             speaks,
             name: proxy.url.to_string().into(),
         }
+    }
+
+    /// Connects to the proxy and has it agree to the target.
+    async fn reach(
+        &self,
+        Journey {
+            target,
+            asker,
+            pseudonym,
+            purpose,
+        }: Journey<'_>,
+        dialer: &Dialer,
+        timeouts: &Timeouts,
+    ) -> Result<Reached, Failure> {
+        let stream = dialer
+            .dial(&self.address, Reach::Everywhere)
+            .await
+            .map_err(|mut failure| {
+                // A loop is ours, and of another kind.
+                if failure.side == Side::Upstream {
+                    failure.stage = Stage::UpstreamProxy;
+                }
+                failure.text = format!("upstream proxy {}: {}", self.name, failure.text);
+                failure
+            })?;
+        let mut reached = Reached::new(stream, &self.address)?;
+        reached.wire = self.secure(reached.wire, timeouts.tls).await?;
+        let limit = timeouts.connect;
+        let via = pseudonym.connect_line(&asker.hops);
+        self.ask(&mut reached.wire, target, purpose, &via, limit)
+            .await?;
+        Ok(reached)
     }
 
     /// Asks the proxy for the target, unless each request will.
@@ -215,7 +235,7 @@ impl Hop {
                 let ask = http_connect::ask(wire, target, authorization.as_ref(), via);
                 tokio::time::timeout(limit, ask).await
             }
-            (Speech::Socks5 { credentials }, _) => {
+            (Speech::Socks5 { credentials, .. }, _) => {
                 let ask = socks5::ask(wire, target, credentials.as_ref());
                 tokio::time::timeout(limit, ask).await
             }

@@ -508,21 +508,24 @@ async fn oriel_is_no_proxy_of_its_own() {
 }
 
 /// Two engines, each the upstream proxy of the other; they open these hosts.
-async fn a_circle_of_two(intercept: &[&str]) -> [Running; 2] {
+async fn a_circle_of_two(scheme: &str, intercept: &[&str]) -> [Running; 2] {
     let rules = rules(intercept, &[], Unlisted::Tunnel);
     let second = Running::with(|config| config.rules = Arc::clone(&rules)).await;
-    let mut way = named("http", "", second.address);
-    way.roots = vec![second.authority.certificate_der().clone()];
+    let mut way = named(scheme, "", second.address);
+    if scheme == "http" {
+        // The answer comes back within TLS that the second has opened.
+        way.roots = vec![second.authority.certificate_der().clone()];
+    }
     let first = run_with(way, |config| config.rules = rules).await;
     let mut config = second.config.clone();
-    config.upstream_proxies = all_through(named("http", "", first.address));
+    config.upstream_proxies = all_through(named(scheme, "", first.address));
     second.control.reload(config).unwrap();
     [first, second]
 }
 
 #[tokio::test]
 async fn proxies_that_name_each_other_are_told_of() {
-    let [first, second] = a_circle_of_two(&[]).await;
+    let [first, second] = a_circle_of_two("http", &[]).await;
     let mut client = first.connect().await;
     let connect = "CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n";
     client.send(connect).await.unwrap();
@@ -539,7 +542,7 @@ async fn proxies_that_name_each_other_are_told_of() {
     // Each passed it on once: there and back.
     assert_eq!(second.recorder.ended(2).await.len(), 2);
 
-    let [first, _second] = a_circle_of_two(&["*"]).await;
+    let [first, _second] = a_circle_of_two("http", &["*"]).await;
     for alpn in ["http/1.1", "h2"] {
         let client = opened(&first, &[alpn]).await;
         let answer = match alpn {
@@ -555,6 +558,34 @@ async fn proxies_that_name_each_other_are_told_of() {
         let answer = answer.unwrap();
         assert_eq!(answer.head.status, 508, "{alpn}: {}", answer.text());
     }
+}
+
+#[tokio::test]
+async fn socks_proxies_that_name_each_other_are_told_of() {
+    let [first, second] = a_circle_of_two("socks5", &[]).await;
+    let mut client = first.connect().await;
+    let connect = "CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n";
+    client.send(connect).await.unwrap();
+    let refused = soon(client.read_response("CONNECT")).await.unwrap();
+    let plain = get_plain(&first).await;
+    for answer in [refused, plain] {
+        assert_eq!(answer.head.status, 508);
+        assert!(answer.text().contains("leads back"), "{}", answer.text());
+    }
+    // It goes no deeper than is allowed, each time.
+    assert_eq!(second.control.metrics().total_connections, 512);
+
+    // TLS that each opens does not lead far: the first sees a certificate of the second.
+    let [first, _second] = a_circle_of_two("socks5", &["*"]).await;
+    let mut client = opened(&first, &["http/1.1"]).await;
+    let request = Request::get("/").host(HOST);
+    let answer = soon(client.request(&request)).await.unwrap();
+    assert_eq!(answer.head.status, 502);
+    assert!(
+        answer.text().contains("issued by CN=oriel test"),
+        "{}",
+        answer.text()
+    );
 }
 
 #[tokio::test]

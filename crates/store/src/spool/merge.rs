@@ -64,9 +64,8 @@ impl<'s> Merge<'s> {
         let importer = match &mut self.importer {
             Some(importer) => importer,
             place => {
-                let importer = Importer::open(&self.spool.database)?;
-                importer.wait_at_most(SPOOL_BUSY_TIMEOUT)?;
-                place.insert(importer)
+                let opened = Importer::open_once(&self.spool.database, SPOOL_BUSY_TIMEOUT);
+                place.insert(opened?)
             }
         };
         match store(content, importer) {

@@ -80,25 +80,31 @@ pub(crate) fn run(context: &Context, arguments: &FlowsList) -> Result<Exit, Prob
         total: None,
         begun: false,
     };
-    if let (Some(reader), Some(session)) = (&pages.reader, &arguments.session) {
-        let run = reader
-            .resolve_run(session)
-            .map_err(|error| store_problem(&error))?;
-        pages.query.run = Some(run);
-    }
     let spooled = spooled(context, &arguments.data)?;
+    if let (Some(reader), Some(session)) = (&pages.reader, &arguments.session) {
+        let run = reader.resolve_run(session).map_err(|error| {
+            let problem = store_problem(&error);
+            match spooled {
+                0 => problem,
+                _ => problem.why(format!("it may be among {}", not_shown(spooled))),
+            }
+        });
+        pages.query.run = Some(run?);
+    }
     match (context.json() || fields.are_chosen(), arguments.form.jsonl) {
         (_, true) => print_lines(&mut pages, &fields)?,
         (true, false) => print_document(&mut pages, &fields, spooled)?,
         (false, false) => print_table(context, arguments, &mut pages, spooled)?,
     }
     if spooled > 0 && !context.json() && !context.global.quiet {
-        say_line(&format!(
-            "{} not shown yet: in the spool, until an oriel can write to the database",
-            plural(spooled, "flow")
-        ));
+        say_line(&not_shown(spooled));
     }
     Ok(Exit::Success)
+}
+
+fn not_shown(spooled: u64) -> String {
+    let flows = plural(spooled, "flow");
+    format!("{flows} not shown yet: in the spool, until an oriel can write to the database")
 }
 
 fn order(arguments: &FlowsList) -> Order {

@@ -166,6 +166,7 @@ async fn measure(options: &Options) -> Result<Vec<Row>, Failure> {
 
 fn parse(arguments: &[&str]) -> Result<Options, Failure> {
     let mut pace = FULL;
+    let mut rounds = None;
     let mut write = None;
     let mut only = Vec::new();
     let mut with = Vec::new();
@@ -178,11 +179,15 @@ fn parse(arguments: &[&str]) -> Result<Options, Failure> {
         };
         match word {
             "--quick" => pace = QUICK,
+            "--rounds" => rounds = Some(value()?.parse()?),
             "--only" => only.push(value()?),
             "--proxy" => with.push(value()?),
             "--write" => write = Some(PathBuf::from(value()?)),
             _ => return Err(Failure::new(format!("do not know `{word}`"))),
         }
+    }
+    if let Some(rounds) = rounds {
+        pace.rounds = rounds;
     }
     let is_wanted = |case: &&Case| only.is_empty() || only.contains(&case.name);
     let cases: Vec<&Case> = CASES.iter().filter(is_wanted).collect();

@@ -73,7 +73,7 @@ pub(crate) fn refuse_archive(
     match archive::to_read(&settings) {
         location @ (Location::Postgres(_) | Location::ClickHouse(_)) if data.data.is_none() => {
             let folder = settings.data_folder.value.display();
-            Err(Problem::new(
+            let problem = Problem::new(
                 "ORL0001",
                 Exit::Usage,
                 "oriel removes nothing from an archive",
@@ -84,9 +84,27 @@ pub(crate) fn refuse_archive(
             .fix(format!(
                 "oriel {command} --data {folder} …      from the file of this machine alone"
             ))
-            .fix("or there, in SQL: docs/postgres.md and docs/clickhouse.md say how"))
+            .fix("oriel flows --jsonl --fields uuid FILTER      names the flows, for SQL there:");
+            let removing = sql_that_removes(&location).iter();
+            Err(removing.fold(problem, |problem, sql| problem.fix(*sql)))
         }
         _ => Ok(settings),
+    }
+}
+
+/// What the owner of an archive says to it.
+fn sql_that_removes(archive: &Location) -> &'static [&'static str] {
+    match archive {
+        Location::File(_) => &[],
+        Location::Postgres(_) => &[
+            "DELETE FROM flows WHERE trace_id IN ('UUID', …);      their messages go with them",
+            "SELECT oriel_prune('2026-03-02 00:00');      what was stored before; and all bodies that no flow has",
+        ],
+        Location::ClickHouse(_) => &[
+            "DELETE FROM messages WHERE trace_id IN ('UUID', …);",
+            "DELETE FROM flows WHERE trace_id IN ('UUID', …);",
+            "ALTER TABLE flows DROP PARTITION '20260302';      a day; messages and flows have the same ones",
+        ],
     }
 }
 

@@ -125,20 +125,27 @@ fn chosen_flows_are_removed() {
 }
 
 #[test]
-fn nothing_is_removed_from_an_archive() {
+fn nothing_is_removed_from_an_archive_but_it_is_said_how() {
     let world = World::new();
-    let mut command = world.command(&["flows", "rm", "host:a"]);
-    command.env(
-        "ORIEL_DATABASE_URL",
-        "postgres://me:secret@127.0.0.1:1/oriel",
-    );
-    let printed = Printed::of(command.output().unwrap());
-    assert_eq!(printed.code, Some(2), "{}", printed.stderr);
-    assert!(
-        printed.stderr.contains("removes nothing from an archive")
-            && printed.stderr.contains("--data")
-            && !printed.stderr.contains("secret"),
-        "{}",
-        printed.stderr
-    );
+    for (url, sql) in [
+        ("postgres://me:secret@127.0.0.1:1/oriel", "oriel_prune("),
+        ("clickhouse://me:secret@127.0.0.1:1/oriel", "DROP PARTITION"),
+    ] {
+        let mut command = world.command(&["flows", "rm", "host:a"]);
+        command.env("ORIEL_DATABASE_URL", url);
+        let printed = Printed::of(command.output().unwrap());
+        assert_eq!(printed.code, Some(2), "{}", printed.stderr);
+        let said = [
+            "removes nothing from an archive",
+            "--data",
+            "DELETE FROM flows WHERE",
+            sql,
+        ];
+        assert!(
+            said.iter().all(|part| printed.stderr.contains(part))
+                && !printed.stderr.contains("secret"),
+            "{}",
+            printed.stderr
+        );
+    }
 }

@@ -1,6 +1,6 @@
 //! A stored body as text: its codings undone, JSON in lines, hostile bytes escaped.
 
-use store::Body;
+use store::{Body, is_binary};
 use traffic::wire::encoding::decode;
 
 use crate::escape::escape_bytes;
@@ -125,14 +125,6 @@ fn break_lines(json: &str, text: &mut String) {
 fn push_line_end(text: &mut String, depth: usize) {
     text.push('\n');
     text.push_str(&"  ".repeat(depth));
-}
-
-/// Whether a body is not made to be read: a zero byte, or much that is no UTF-8, near its start.
-fn is_binary(body: &[u8]) -> bool {
-    const LOOKED_AT: usize = 4096;
-    let start = body.get(..LOOKED_AT).unwrap_or(body);
-    let invalid: usize = start.utf8_chunks().map(|chunk| chunk.invalid().len()).sum();
-    start.contains(&0) || invalid > start.len() / 10 + 4
 }
 
 #[cfg(test)]

@@ -91,7 +91,9 @@ pub use record::{
 pub use recorder::{Losses, Queued, Recorder};
 pub use retention::{Choice, Chosen, Keep, Progress, Removal, Remover};
 pub use run::{EndRun, FailureGroup, HostCount, NewRun, Percentiles, Run, RunKind, RunSummary};
-pub use search::{Excerpt, Hit, Hits, Search, SearchCursor, TextIndex, TextIndexer, TextPart};
+pub use search::{
+    Excerpt, Hit, Hits, Search, SearchCursor, TextIndex, TextIndexer, TextPart, is_binary,
+};
 pub use sessions::SessionEditor;
 pub use shipper::{Shipper, ShipperOptions, ShipperState, ShipperStatus, ShipperWatch};
 pub use spool::Spooled;

@@ -21,6 +21,7 @@ pub(crate) use self::index::{attach, attach_once};
 pub use self::indexer::TextIndexer;
 use self::phrase::{Phrase, excerpt};
 pub(crate) use self::phrase::{Wanted, matching, wanted};
+pub use self::text::is_binary;
 use self::text::text_of;
 pub(crate) use self::text::words_of_flow;
 use crate::limits::{SEARCH_CANDIDATES_MAX, SEARCH_READ_MAX};
@@ -137,12 +138,8 @@ pub(crate) fn find(connection: &Connection, search: &Search) -> Result<Hits, Sto
         matching = format!("{{{}}} : ({matching})", parts.join(" "));
     }
     let mut conditions = Conditions::default();
-    if let Some(run) = search.run {
-        conditions.add_run(run);
-    }
-    if let Some(filter) = &search.filter {
-        conditions.add_filter(filter);
-    }
+    conditions.add_run(search.run);
+    conditions.add_filter(search.filter.as_ref());
     let sql = format!(
         "SELECT * FROM flows_shown WHERE id = ? AND {}",
         conditions.sql()

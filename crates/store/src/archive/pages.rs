@@ -31,12 +31,8 @@ pub(crate) fn read_page<A: Listed>(
     words: Option<&Words>,
 ) -> Result<Page, StoreError> {
     let mut conditions = Conditions::new(A::DIALECT);
-    if let Some(run) = query.run {
-        conditions.add_run(run);
-    }
-    if let Some(filter) = &query.filter {
-        conditions.add_filter(filter);
-    }
+    conditions.add_run(query.run);
+    conditions.add_filter(query.filter.as_ref());
     if let Some(words) = words {
         conditions.add_words(words);
     }

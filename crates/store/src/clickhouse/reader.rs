@@ -210,9 +210,7 @@ impl Backend for ClickHouseBackend {
 
     fn stats(&self, by: StatsKey, filter: Option<&Filter>) -> Result<Stats, StoreError> {
         let mut conditions = Conditions::new(Dialect::ClickHouse);
-        if let Some(filter) = filter {
-            conditions.add_filter(filter);
-        }
+        conditions.add_filter(filter);
         let rows = self.select(&sums::stats_sql(by, &conditions), &conditions)?;
         Ok(sums::stats(by, rows))
     }
@@ -222,10 +220,7 @@ impl Backend for ClickHouseBackend {
     }
 
     fn search(&self, search: &Search) -> Result<Option<Hits>, StoreError> {
-        match self.has_texts()? {
-            true => archive::find(self, search).map(Some),
-            false => Ok(None),
-        }
+        archive::find(self, search)
     }
 
     fn flow(&self, flow: FlowRef) -> Result<Option<FlowDetail>, StoreError> {
@@ -332,9 +327,7 @@ impl Backend for ClickHouseBackend {
             "(toUnixTimestamp64Micro(created_at), number) <= (?, ?)",
             [end.written, end.number].map(Stored::from),
         );
-        if let Some(filter) = filter {
-            conditions.add_filter(filter);
-        }
+        conditions.add_filter(filter);
         let sql = format!(
             "SELECT {ROW_COLUMNS} FROM flows WHERE {} ORDER BY start_time, number",
             conditions.sql()

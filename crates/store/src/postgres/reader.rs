@@ -139,9 +139,7 @@ impl Backend for PostgresBackend {
 
     fn stats(&self, by: StatsKey, filter: Option<&Filter>) -> Result<Stats, StoreError> {
         let mut conditions = Conditions::new(Dialect::Postgres);
-        if let Some(filter) = filter {
-            conditions.add_filter(filter);
-        }
+        conditions.add_filter(filter);
         let sql = sums::stats_sql(by, &conditions);
         self.snapshot(|transaction| {
             let rows = self.select(transaction, &sql, &conditions)?;
@@ -154,10 +152,7 @@ impl Backend for PostgresBackend {
     }
 
     fn search(&self, search: &Search) -> Result<Option<Hits>, StoreError> {
-        match self.has_texts()? {
-            true => archive::find(self, search).map(Some),
-            false => Ok(None),
-        }
+        archive::find(self, search)
     }
 
     fn flow(&self, flow: FlowRef) -> Result<Option<FlowDetail>, StoreError> {
@@ -408,9 +403,7 @@ impl PostgresBackend {
             "batch IN (SELECT batch FROM batches WHERE number > ? AND number <= ?)",
             [since.arrival, until].map(Value::from),
         );
-        if let Some(filter) = filter {
-            conditions.add_filter(filter);
-        }
+        conditions.add_filter(filter);
         let sql = format!(
             "SELECT {ROW_COLUMNS} FROM flows WHERE {} ORDER BY start_time, number",
             conditions.sql()

@@ -71,9 +71,7 @@ pub(super) fn read(
          )",
         [since.arrival, until.arrival, since.change, until.change].map(Value::from),
     );
-    if let Some(filter) = filter {
-        conditions.add_filter(filter);
-    }
+    conditions.add_filter(filter);
     let sql = format!(
         "SELECT {ROW_COLUMNS} FROM flows_shown WHERE {} ORDER BY id",
         conditions.sql()

@@ -106,12 +106,8 @@ impl SortKey {
 /// Reads a page.
 pub(super) fn read(connection: &Connection, query: &Query) -> Result<Page, StoreError> {
     let mut conditions = Conditions::default();
-    if let Some(run) = query.run {
-        conditions.add_run(run);
-    }
-    if let Some(filter) = &query.filter {
-        conditions.add_filter(filter);
-    }
+    conditions.add_run(query.run);
+    conditions.add_filter(query.filter.as_ref());
     let total = match query.with_total {
         true => Some(count(connection, query, &conditions)?),
         false => None,

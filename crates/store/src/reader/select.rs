@@ -63,8 +63,11 @@ impl Conditions {
         self.put(sql, values);
     }
 
-    /// Adds that flows are of this run.
-    pub(crate) fn add_run(&mut self, run: RunId) {
+    /// Adds that flows are of this run, if there is one.
+    pub(crate) fn add_run(&mut self, run: Option<RunId>) {
+        let Some(run) = run else {
+            return;
+        };
         let run = || Value::from(run.as_str().to_owned());
         match self.dialect {
             // They lie between the first and the last that came of it.
@@ -77,8 +80,11 @@ impl Conditions {
         }
     }
 
-    /// Adds what a filter asks for.
-    pub(crate) fn add_filter(&mut self, filter: &Filter) {
+    /// Adds what a filter asks for, if there is one.
+    pub(crate) fn add_filter(&mut self, filter: Option<&Filter>) {
+        let Some(filter) = filter else {
+            return;
+        };
         if !self.sql.is_empty() {
             self.sql.push_str(" AND ");
         }

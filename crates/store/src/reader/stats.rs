@@ -202,9 +202,7 @@ pub(super) fn read(
     filter: Option<&Filter>,
 ) -> Result<Stats, StoreError> {
     let mut conditions = Conditions::default();
-    if let Some(filter) = filter {
-        conditions.add_filter(filter);
-    }
+    conditions.add_filter(filter);
     let sql = format!(
         "SELECT {} AS group_key, count(*) AS flows,
            sum(coalesce(status_code, 0) >= 400) AS error_status, sum(state = 'failed') AS failed,

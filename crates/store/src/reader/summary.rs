@@ -46,7 +46,7 @@ pub(super) fn read_runs(connection: &Connection, limit: usize) -> Result<Vec<Run
 /// Sums up a run, in one pass over its flows.
 pub(super) fn read(connection: &Connection, run: Run) -> Result<RunSummary, StoreError> {
     let mut conditions = Conditions::default();
-    conditions.add_run(run.id);
+    conditions.add_run(Some(run.id));
     let sql = format!(
         "SELECT seq, kind, state, status_code, truncated, danger_unverified, host, duration_us,
            first_byte_us, request_body_size, response_body_size, tunnel_bytes_sent,
@@ -232,7 +232,7 @@ fn text<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r str, StoreError> {
 /// The text of a group is that of its first flow: SQLite takes bare columns from the row of `min`.
 fn read_failures(connection: &Connection, run: RunId) -> Result<Vec<FailureGroup>, StoreError> {
     let mut conditions = Conditions::default();
-    conditions.add_run(run);
+    conditions.add_run(Some(run));
     let sql = format!(
         "SELECT host, error_side, error_stage, error_type, error_message,
            CASE error_side WHEN 'client' THEN (SELECT process_name FROM client_connections AS client

@@ -102,12 +102,8 @@ fn doom_found(
         return Err(StoreError::NoTexts);
     }
     let mut conditions = Conditions::default();
-    if let Some(run) = run {
-        conditions.add_run(run);
-    }
-    if let Some(filter) = filter {
-        conditions.add_filter(filter);
-    }
+    conditions.add_run(run);
+    conditions.add_filter(filter);
     let sql = format!(
         "INSERT INTO temp.doomed SELECT id FROM flows_shown WHERE {}",
         conditions.sql()

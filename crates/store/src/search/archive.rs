@@ -8,6 +8,7 @@ use traffic::rules::filter::Words;
 use super::phrase::Phrase;
 use super::{Excerpt, Hit, Hits, Search, SearchCursor, excerpts};
 use crate::limits::{ARCHIVE_SEARCH_AT_ONCE, SEARCH_READ_MAX};
+use crate::reader::backend::Backend;
 use crate::reader::{Cursor, Order, Page, Query};
 use crate::{FlowRecord, FlowRow, StoreError};
 
@@ -20,15 +21,21 @@ pub(crate) trait WordIndex {
     fn records_of(&self, rows: &[FlowRow]) -> Result<Vec<FlowRecord>, StoreError>;
 }
 
-/// Answers a search.
-pub(crate) fn find(archive: &impl WordIndex, search: &Search) -> Result<Hits, StoreError> {
+/// Answers a search; `None` where flows have no words.
+pub(crate) fn find(
+    archive: &(impl Backend + WordIndex),
+    search: &Search,
+) -> Result<Option<Hits>, StoreError> {
+    if !archive.has_texts()? {
+        return Ok(None);
+    }
     let phrase = Phrase::new(&search.words);
     let mut found = Hits {
         hits: Vec::new(),
         next: None,
     };
     if phrase.is_empty() {
-        return Ok(found);
+        return Ok(Some(found));
     }
     let mut query = Query {
         filter: search.filter.clone(),
@@ -50,7 +57,7 @@ pub(crate) fn find(archive: &impl WordIndex, search: &Search) -> Result<Hits, St
             .extend(hits_of(archive, page.rows, &phrase, search)?);
         let is_enough = found.hits.len() >= search.limit || read >= SEARCH_READ_MAX;
         if is_enough || found.next.is_none() {
-            return Ok(found);
+            return Ok(Some(found));
         }
     }
 }

@@ -211,8 +211,10 @@ fn push_string(mut rest: &str, out: &mut String) {
     }
 }
 
-/// A zero byte, or much that is no UTF-8, near the start.
-fn is_binary(body: &[u8]) -> bool {
+/// Whether a body, its content coding undone, is not made to be read: a zero byte, or much that is no UTF-8,
+/// near its start.
+#[must_use]
+pub fn is_binary(body: &[u8]) -> bool {
     const LOOKED_AT: usize = 4096;
     let start = body.get(..LOOKED_AT).unwrap_or(body);
     let invalid: usize = start.utf8_chunks().map(|chunk| chunk.invalid().len()).sum();

@@ -5,7 +5,7 @@ use super::*;
 /// The SQL of a filter and its values, as one text.
 fn written(dialect: Dialect, filter: &str) -> String {
     let mut conditions = Conditions::new(dialect);
-    conditions.add_filter(&Filter::parse(filter, Timestamp(0)).unwrap());
+    conditions.add_filter(Some(&Filter::parse(filter, Timestamp(0)).unwrap()));
     let values: Vec<String> = conditions
         .values()
         .iter()
@@ -118,7 +118,7 @@ fn fields_are_looked_for_in_the_objects_of_archives() {
 fn a_run_is_found_by_what_the_database_has() {
     let run: RunId = "aaaa".parse().unwrap();
     let mut conditions = Conditions::new(Dialect::Postgres);
-    conditions.add_run(run);
+    conditions.add_run(Some(run));
     conditions.add("seq > ?", [Value::from(7)]);
     assert_eq!(conditions.sql(), "run_id = $1::text AND seq > $2::bigint");
     assert_eq!(Conditions::new(Dialect::ClickHouse).sql(), "TRUE");

@@ -12,7 +12,7 @@ fn an_empty_record_is_no_error() {
     let printed = world.oriel(&["flows", "list", "--json"]);
     assert_eq!(
         printed.stdout,
-        "{\"schema\":\"oriel.flows.list/1\",\"items\":[],\"next\":null,\"total\":0}\n"
+        "{\"schema\":\"oriel.flows.list/1\",\"items\":[],\"next\":null,\"total\":0,\"spooled\":0}\n"
     );
     assert_eq!(world.oriel(&["flows", "--jsonl"]).stdout, "");
     let printed = world.oriel(&["flows", "show", "k7q2.1", "--json"]);

@@ -231,17 +231,12 @@ fn what_starts_while_the_database_is_locked_records_every_flow() {
 
 #[test]
 fn a_service_that_starts_on_a_full_disk_serves_and_stores_when_there_is_room() {
-    let may = Command::new("unshare").args(["-Urm", "true"]).status();
-    if !may.is_ok_and(|status| status.success()) {
+    let world = World::new();
+    let Some(mut service) = start_on_disk(&world, FULL) else {
         eprintln!("not tested: this takes a mount namespace");
         return;
-    }
-    let world = World::new();
+    };
     let site = Site::http(&world);
-    let mut command = serve_command(&world);
-    command.env("DATA", data(&world));
-    let unshared = ["unshare", "-Urm", "sh", "-c", FULL];
-    let mut service = Service::start(through(&unshared, &command));
     fetch(&service, &[&site.url("/bytes/1000?[1-5]")], 5);
     let full = wait_for(&service, |store| store["last_error"].is_string());
     assert_eq!(full["lost_events"], 0, "{full}");
@@ -313,17 +308,12 @@ fn files_that_may_not_grow_do_not_end_it_and_lose_nothing() {
 
 #[test]
 fn a_full_disk_stops_no_traffic_and_what_is_lost_is_counted() {
-    let may = Command::new("unshare").args(["-Urm", "true"]).status();
-    if !may.is_ok_and(|status| status.success()) {
+    let world = World::new();
+    let Some(mut service) = start_on_disk(&world, SMALL) else {
         eprintln!("not tested: this takes a mount namespace");
         return;
-    }
-    let world = World::new();
+    };
     let site = Site::http(&world);
-    let mut command = serve_command(&world);
-    command.env("DATA", data(&world));
-    let unshared = ["unshare", "-Urm", "sh", "-c", SMALL];
-    let mut service = Service::start(through(&unshared, &command));
     let body = noise(&world, 4_000_000);
     for _ in 0..20 {
         noise(&world, 4_000_000);
@@ -436,4 +426,16 @@ fn what_the_archive_has_leaves_the_machine_when_it_is_old() {
         .output();
     let there: Value = serde_json::from_str(&Printed::of(there.unwrap()).stdout).unwrap();
     assert_eq!(there["total"], 3);
+}
+
+/// A service whose data folder this shell script mounts; `None` where nothing can be mounted.
+fn start_on_disk(world: &World, script: &str) -> Option<Service> {
+    let may = Command::new("unshare").args(["-Urm", "true"]).status();
+    if !may.is_ok_and(|status| status.success()) {
+        return None;
+    }
+    let mut command = serve_command(world);
+    command.env("DATA", data(world));
+    let unshared = ["unshare", "-Urm", "sh", "-c", script];
+    Some(Service::start(through(&unshared, &command)))
 }

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use crate::ingest::recent::Recent;
 use crate::limits::REMEMBERED_CONNECTIONS_MAX;
-use crate::{ConnectionView, RunId, StoreError, TlsView, UpstreamView};
+use crate::{ConnectionView, FlowDetail, RunId, StoreError, TlsView, UpstreamView};
 
 /// What is known to be stored.
 #[derive(Debug)]
@@ -48,21 +48,24 @@ impl Connections {
         Ok(row)
     }
 
-    /// The row of the upstream's connection.
+    /// The row of the upstream's connection, if the flow had one.
     pub(super) fn upstream(
         &mut self,
         connection: &Connection,
         run: RunId,
-        upstream: &UpstreamView,
-        version: Option<&str>,
-    ) -> Result<i64, StoreError> {
+        detail: &FlowDetail,
+    ) -> Result<Option<i64>, StoreError> {
+        let Some(upstream) = &detail.upstream else {
+            return Ok(None);
+        };
         let key = (run, upstream.clone());
         if let Some(row) = self.upstreams.find(&key) {
-            return Ok(*row);
+            return Ok(Some(*row));
         }
+        let version = detail.row.upstream_version.as_deref();
         let row = insert_upstream(connection, run, upstream, version)?;
         self.upstreams.insert(key, row);
-        Ok(row)
+        Ok(Some(row))
     }
 }
 

@@ -1,5 +1,7 @@
 //! The index file: how it is made, attached and filled.
 
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -47,6 +49,22 @@ pub struct TextIndex {
 /// The file of the index of a record.
 fn path_of(record: &Path) -> PathBuf {
     record.with_extension("search.db")
+}
+
+/// The URI of a file that is only read (SQLite, Uniform Resource Identifiers, section 3).
+fn read_only(path: &Path) -> String {
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+                uri.push(char::from(*byte));
+            }
+            _ => {
+                let _infallible = write!(uri, "%{byte:02x}");
+            }
+        }
+    }
+    uri + "?mode=ro"
 }
 
 /// Attaches the index to a connection on the record, unless it is attached; false if there is none.
@@ -106,7 +124,9 @@ impl TextIndex {
             path: path.to_owned(),
             source,
         })?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_URI;
         let mut connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         keep_statements(&connection)?;
@@ -115,7 +135,8 @@ impl TextIndex {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
-        connection.execute("ATTACH ?1 AS record", [record.to_string_lossy()])?;
+        // A transaction that writes locks all that it could write to, and so would keep the writer waiting.
+        connection.execute("ATTACH ?1 AS record", [read_only(record)])?;
         prepare(&mut connection)?;
         Ok(Self { connection })
     }

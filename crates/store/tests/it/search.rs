@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use oriel_store::{
     Choice, Chosen, Hits, Keep, Query, Reader, Remover, Search, StoreError, TextIndex, TextPart,
+    back_up,
 };
 use rusqlite::Connection;
 use traffic::Timestamp;
@@ -39,6 +40,30 @@ fn found(hits: &Hits) -> Vec<u64> {
 
 fn asked(reader: &Reader, text: &str) -> Vec<u64> {
     found(&reader.search(&search(text)).unwrap())
+}
+
+#[test]
+fn texts_are_taken_while_another_writes() {
+    let place = place();
+    place.flush();
+    let writer = Connection::open(place.path()).unwrap();
+    writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+    index(&place);
+    writer.execute_batch("COMMIT").unwrap();
+    assert_eq!(asked(&place.reader(), "before"), [2]);
+}
+
+#[test]
+fn a_record_may_be_called_anything() {
+    let place = place();
+    place.flush();
+    let path = place
+        .path()
+        .with_file_name("50% of ä?mode=memory#1&file:.db");
+    back_up(&place.path(), &path, |_, _| {}).unwrap();
+    let mut index = TextIndex::open(&path).unwrap();
+    while index.step().unwrap() > 0 {}
+    assert_eq!(asked(&Reader::open(&path).unwrap(), "before"), [2]);
 }
 
 fn place() -> Place {

@@ -52,7 +52,7 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Prob
         Command::Flows(arguments) => flows::run(context, &arguments),
         Command::Sessions(arguments) => sessions::run(context, &arguments),
         Command::Stats(arguments) => stats::run(context, &arguments),
-        Command::Export(arguments) => flows::export::run(context, &arguments),
+        Command::Export(arguments) => flows::run_export(context, &arguments),
         Command::Import(arguments) => import::run(context, &arguments),
     }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Details {
     pub(crate) what: String,
     pub(crate) excerpt: Option<Excerpt>,
     pub(crate) why: Option<String>,
+    /// What is worth knowing besides.
+    pub(crate) note: Option<String>,
     pub(crate) fix: Vec<String>,
     pub(crate) exit: Exit,
 }
@@ -45,6 +47,7 @@ impl Problem {
             what: what.into(),
             excerpt: None,
             why: None,
+            note: None,
             fix: Vec::new(),
             exit,
         }))
@@ -63,6 +66,7 @@ impl Problem {
         };
         let mut problem = Self::new(entry.code, exit, what);
         problem.0.why = text("why").map(str::to_owned);
+        problem.0.note = text("note").map(str::to_owned);
         let fixes = document["fix"].as_array();
         for fix in fixes.into_iter().flatten().filter_map(|fix| fix.as_str()) {
             problem = problem.fix(fix);
@@ -79,6 +83,11 @@ impl Problem {
 
     pub(crate) fn why(mut self, why: impl Into<String>) -> Self {
         self.0.why = Some(why.into());
+        self
+    }
+
+    pub(crate) fn note(mut self, note: impl Into<String>) -> Self {
+        self.0.note = Some(note.into());
         self
     }
 
@@ -110,6 +119,9 @@ impl Problem {
         if let Some(why) = &self.why {
             push_labelled(&mut text, "why", std::slice::from_ref(why));
         }
+        if let Some(note) = &self.note {
+            push_labelled(&mut text, "note", std::slice::from_ref(note));
+        }
         push_labelled(&mut text, "fix", &self.fix);
         text
     }
@@ -122,6 +134,7 @@ impl Problem {
             "message": self.what,
             "place": self.excerpt.as_ref().map(Excerpt::position),
             "why": self.why,
+            "note": self.note,
             "fix": self.fix,
             "docs": format!("oriel explain {}", self.code),
             "exit_code": self.exit.code(),
@@ -208,7 +221,7 @@ fn floor_boundary(text: &str, index: usize) -> usize {
 fn push_labelled(text: &mut String, label: &str, lines: &[String]) {
     let mut label = label;
     for line in lines.iter().flat_map(|line| line.lines()) {
-        let _infallible = writeln!(text, "  {label:3}   {}", escape_line(line));
+        let _infallible = writeln!(text, "  {label:6}{}", escape_line(line));
         label = "";
     }
 }
@@ -225,6 +238,7 @@ mod tests {
                 Excerpt::of("config.toml", text, 8..13).hint(Some("did you mean `listen`?".into())),
             )
             .why("because")
+            .note("besides")
             .fix("one")
             .fix("two");
         insta::assert_snapshot!(problem.render(Pen::plain()), @r#"
@@ -233,6 +247,7 @@ mod tests {
            2 │ listn = "é"
              │ ^^^^^ did you mean `listen`?
           why   because
+          note  besides
           fix   one
                 two
         "#);
@@ -242,6 +257,7 @@ mod tests {
     fn a_problem_of_another_process_is_told_as_there() {
         let problem = Problem::new("ORL0103", Exit::Busy, "port 1 is in use")
             .why("because")
+            .note("besides")
             .fix("one");
         let told: serde_json::Value = serde_json::from_str(&problem.to_json()).unwrap();
         let heard = Problem::of_json(&told).unwrap();

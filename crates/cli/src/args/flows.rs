@@ -23,6 +23,23 @@ pub(crate) struct Flows {
     pub(crate) list: FlowsList,
 }
 
+impl Flows {
+    /// Where the flows are that are meant.
+    pub(crate) fn data(&self) -> &DataFlags {
+        match &self.command {
+            None => &self.list.data,
+            Some(FlowsCommand::List(list)) => &list.data,
+            Some(FlowsCommand::Show(show)) => &show.data,
+            Some(FlowsCommand::Search(search)) => &search.data,
+            Some(FlowsCommand::Tail(tail)) => &tail.data,
+            Some(FlowsCommand::Mark(mark)) => &mark.data,
+            Some(FlowsCommand::Note(note)) => &note.data,
+            Some(FlowsCommand::Rm(rm)) => &rm.data,
+            Some(FlowsCommand::Export(export)) => &export.data,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum FlowsCommand {
     /// List flows, the newest first

@@ -28,6 +28,21 @@ pub(crate) struct Sessions {
     pub(crate) list: SessionsList,
 }
 
+impl Sessions {
+    /// Where the sessions are that are meant.
+    pub(crate) fn data(&self) -> &DataFlags {
+        match &self.command {
+            None => &self.list.data,
+            Some(SessionsCommand::List(list)) => &list.data,
+            Some(SessionsCommand::Show(show) | SessionsCommand::Watch(show)) => &show.data,
+            Some(SessionsCommand::Diff(diff)) => &diff.data,
+            Some(SessionsCommand::Rename(rename)) => &rename.data,
+            Some(SessionsCommand::Merge(merge)) => &merge.data,
+            Some(SessionsCommand::Rm(rm)) => &rm.data,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum SessionsCommand {
     /// List the sessions of agents, those first that were seen last

@@ -8,15 +8,16 @@ pub(crate) mod list;
 pub(crate) mod rm;
 pub(crate) mod search;
 pub(crate) mod show;
+pub(crate) mod spooled;
 pub(crate) mod tail;
 
 use store::json::rfc3339;
-use store::{Location, Reader, Spooled, StoreError};
+use store::{Location, Reader, StoreError};
 use traffic::Timestamp;
 use traffic::rules::filter::{Filter, FilterError};
 
 use crate::archive;
-use crate::args::{DataFlags, Flows, FlowsCommand};
+use crate::args::{DataFlags, Flows, FlowsCommand, FlowsExport};
 use crate::clock::now;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -27,6 +28,16 @@ use crate::settings::Purpose;
 use crate::store_problem::store_problem;
 
 pub(crate) fn run(context: &Context, arguments: &Flows) -> Result<Exit, Problem> {
+    answer(context, arguments).map_err(|problem| spooled::noted(context, arguments.data(), problem))
+}
+
+/// `oriel export`, which is `oriel flows export`.
+pub(crate) fn run_export(context: &Context, arguments: &FlowsExport) -> Result<Exit, Problem> {
+    export::run(context, arguments)
+        .map_err(|problem| spooled::noted(context, &arguments.data, problem))
+}
+
+fn answer(context: &Context, arguments: &Flows) -> Result<Exit, Problem> {
     match &arguments.command {
         None => list::run(context, &arguments.list),
         Some(FlowsCommand::List(list)) => list::run(context, list),
@@ -49,14 +60,6 @@ pub(super) fn open(context: &Context, data: &DataFlags) -> Result<Option<Reader>
     }
 }
 
-/// Flows that wait in the spool beside the file that is read, and are not shown. An archive has none.
-fn spooled(context: &Context, data: &DataFlags) -> Result<u64, Problem> {
-    Ok(match location(context, data)? {
-        Location::File(path) => Spooled::beside(&path).flows,
-        _ => 0,
-    })
-}
-
 /// Where flows are looked for.
 fn location(context: &Context, data: &DataFlags) -> Result<Location, Problem> {
     let settings = context.settings(Purpose::Serve, data.layer())?;
@@ -69,7 +72,7 @@ fn location(context: &Context, data: &DataFlags) -> Result<Location, Problem> {
 
 fn nothing_there(id: &str) -> Problem {
     Problem::new("ORL0005", Exit::Unknown, format!("no flow {id}"))
-        .why("nothing was captured yet")
+        .why("there is no database yet")
         .fix("oriel run -- COMMAND")
 }
 

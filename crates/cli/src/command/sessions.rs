@@ -13,6 +13,7 @@ use crate::args::{
     SessionsRename, SessionsRm, SessionsShow,
 };
 use crate::clock::now;
+use crate::command::flows::spooled::{self, Spool};
 use crate::command::flows::{open, tail};
 use crate::context::Context;
 use crate::escape::escape_line;
@@ -52,6 +53,8 @@ struct Item {
 struct List {
     schema: &'static str,
     items: Vec<Item>,
+    /// Flows that wait in the spool and are in none of them yet.
+    spooled: u64,
 }
 
 #[derive(Serialize)]
@@ -89,6 +92,10 @@ struct Done {
 }
 
 pub(crate) fn run(context: &Context, arguments: &Sessions) -> Result<Exit, Problem> {
+    answer(context, arguments).map_err(|problem| spooled::noted(context, arguments.data(), problem))
+}
+
+fn answer(context: &Context, arguments: &Sessions) -> Result<Exit, Problem> {
     match &arguments.command {
         None => list(context, &arguments.list),
         Some(SessionsCommand::List(arguments)) => list(context, arguments),
@@ -102,6 +109,7 @@ pub(crate) fn run(context: &Context, arguments: &Sessions) -> Result<Exit, Probl
 }
 
 fn list(context: &Context, arguments: &SessionsList) -> Result<Exit, Problem> {
+    let spooled = Spool::of(context, &arguments.data)?.flows();
     let sessions = match open(context, &arguments.data)? {
         Some(reader) => read(&reader, arguments.limit)?,
         None => Vec::new(),
@@ -110,12 +118,14 @@ fn list(context: &Context, arguments: &SessionsList) -> Result<Exit, Problem> {
         print_json(&List {
             schema: "oriel.sessions.list/1",
             items: sessions.iter().map(Item::new).collect(),
+            spooled,
         })?;
-    } else if sessions.is_empty() {
-        say_line("no session of an agent was seen yet. Begin with: oriel run -- AGENT");
-    } else {
+    } else if !sessions.is_empty() {
         print(&table(context, &sessions))?;
+    } else if spooled == 0 {
+        say_line("no session of an agent was seen yet. Begin with: oriel run -- AGENT");
     }
+    spooled::tell(context, spooled);
     Ok(Exit::Success)
 }
 

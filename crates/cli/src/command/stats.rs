@@ -4,6 +4,7 @@ use serde::Serialize;
 use store::{Percentiles, Stats, StatsGroup};
 
 use crate::args::Stats as Arguments;
+use crate::command::flows::spooled::{self, Spool};
 use crate::command::flows::{filter, open};
 use crate::context::Context;
 use crate::csv;
@@ -24,6 +25,8 @@ struct Document {
     by: &'static str,
     items: Vec<Item>,
     total: Item,
+    /// Flows that wait in the spool and are not counted yet.
+    spooled: u64,
 }
 
 #[derive(Serialize)]
@@ -45,8 +48,13 @@ struct Spans {
 }
 
 pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Problem> {
+    answer(context, arguments).map_err(|problem| spooled::noted(context, &arguments.data, problem))
+}
+
+fn answer(context: &Context, arguments: &Arguments) -> Result<Exit, Problem> {
     let filter = filter(&arguments.filter, arguments.since)?;
     let by = arguments.by;
+    let spooled = Spool::of(context, &arguments.data)?.flows();
     let stats = match open(context, &arguments.data)? {
         Some(reader) => reader
             .stats(by, filter.as_ref())
@@ -59,18 +67,17 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Prob
             by: by.as_str(),
             items: stats.groups.iter().map(Item::new).collect(),
             total: Item::new(&stats.total),
+            spooled,
         })?;
-        return Ok(Exit::Success);
-    }
-    if arguments.csv {
-        return print(&csv(&stats)).map(|()| Exit::Success);
-    }
-    if stats.groups.is_empty() {
+    } else if arguments.csv {
+        print(&csv(&stats))?;
+    } else if stats.groups.is_empty() {
         say_line("no flow matches");
-        return Ok(Exit::Success);
+    } else {
+        let stdout = context.terminal.stdout;
+        print(&table(by.as_str(), &stats, stdout.width, stdout.pen))?;
     }
-    let stdout = context.terminal.stdout;
-    print(&table(by.as_str(), &stats, stdout.width, stdout.pen))?;
+    spooled::tell(context, spooled);
     Ok(Exit::Success)
 }
 

@@ -199,24 +199,7 @@ fn what_starts_while_the_database_is_locked_records_every_flow() {
     let ran = world.oriel(&command).succeeded();
     assert!(ran.stderr.contains("waits in the spool"), "{}", ran.stderr);
     assert!(ran.stderr.contains(why), "{}", ran.stderr);
-    let listed = world.oriel(&["flows"]).succeeded();
-    assert!(listed.stdout.is_empty(), "{}", listed.stdout);
-    assert!(
-        listed.stderr.starts_with("21 flows not shown yet"),
-        "{}",
-        listed.stderr
-    );
-    let listed = world.json(&["flows", "--json"]);
-    assert_eq!(
-        (&listed["total"], &listed["spooled"]),
-        (&0.into(), &21.into())
-    );
-    let unknown = world.oriel(&["flows", "--session", "late"]);
-    assert!(
-        unknown.stderr.contains("21 flows not shown yet"),
-        "{}",
-        unknown.stderr
-    );
+    assert_says_that_flows_wait(&world, 21);
 
     drop(locked);
     let store = wait_for(&service, is_well);
@@ -227,6 +210,78 @@ fn what_starts_while_the_database_is_locked_records_every_flow() {
     assert_eq!(completed(&world), 26);
     let late = world.json(&["flows", "--json", "--session", "late"]);
     assert_eq!(late["total"], 1);
+}
+
+/// Every command that reads says how many flows it cannot show.
+fn assert_says_that_flows_wait(world: &World, flows: u64) {
+    let said = format!("{flows} flows not shown yet");
+    let exported = world.path("flows.jsonl").display().to_string();
+    for (command, what, code) in [
+        (&["flows"][..], "", 0),
+        (&["flows", "list", "--jsonl"], "", 0),
+        (&["flows", "search", "word"], "nothing found\n", 1),
+        (&["flows", "tail"], "", 0),
+        (&["sessions"], "", 0),
+        (&["stats"], "no flow matches\n", 0),
+        (&["stats", "--csv"], "", 0),
+        (&["export", "-o", &exported, "--force"], "", 0),
+    ] {
+        let told = world.oriel(command);
+        assert_eq!(told.code, Some(code), "{command:?}: {}", told.stderr);
+        let mut begin = told.stderr.replace(&format!("0 flows in {exported}\n"), "");
+        begin.truncate(what.len() + said.len());
+        assert_eq!(begin, format!("{what}{said}"), "{command:?}");
+        let quiet = world.oriel(&[command, &["--quiet"]].concat());
+        assert!(!quiet.stderr.contains(&said), "{command:?}");
+    }
+    for command in [&["flows"][..], &["sessions"], &["stats"]] {
+        let told = world.json(&[command, &["--json"]].concat());
+        assert_eq!(told["spooled"], flows, "{command:?}");
+    }
+    let tail = world.oriel(&["flows", "tail", "--json"]).succeeded();
+    let line = format!("{{\"type\":\"spooled\",\"flows\":{flows}}}\n");
+    assert_eq!((tail.stdout, tail.stderr), (line, String::new()));
+    let found = world.oriel(&["flows", "search", "word", "--json"]).stdout;
+    let found: Value = serde_json::from_str(&found).unwrap();
+    assert_eq!(found["spooled"], flows);
+
+    for unknown in [
+        &["flows", "--session", "late"][..],
+        &["flows", "show", "@last.77"],
+        &["flows", "show", "zzzz.1"],
+        &["flows", "note", "zzzz.1", "text"],
+        &["sessions", "show", "late"],
+        &["export", "zzzz.1"],
+    ] {
+        let error = world.oriel(&[unknown, &["--json"]].concat()).error();
+        let note = error["note"].as_str().unwrap_or_default();
+        assert!(note.contains(&said), "{unknown:?}: {error}");
+    }
+}
+
+#[test]
+fn who_cannot_read_the_database_hears_that_nothing_is_lost() {
+    let world = World::new();
+    let site = Site::http(&world);
+    world.oriel(&["run", "-q", "--", "true"]).succeeded();
+    let exclusive = Connection::open(data(&world).join("oriel.db")).unwrap();
+    exclusive
+        .execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE")
+        .unwrap();
+    let mut service = Service::start(serve_command(&world));
+    fetch(&service, &[&site.url("/bytes/1000?[1-20]")], 20);
+    wait_for(&service, |store| store["spool"]["flows"] == 20);
+    let error = world.oriel(&["flows", "--json"]).error();
+    assert_eq!(error["code"], "ORL0703", "{error}");
+    let note = error["note"].as_str().unwrap();
+    assert!(
+        note.starts_with("20 flows not shown yet") && note.ends_with("none of them is lost"),
+        "{error}"
+    );
+    drop(exclusive);
+    wait_for(&service, is_well);
+    assert_eq!(service.stop(), Some(0));
+    assert_eq!(completed(&world), 20);
 }
 
 #[test]

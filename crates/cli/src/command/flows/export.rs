@@ -13,6 +13,7 @@ use traffic::rules::filter::Filter;
 use crate::args::{ExportForm, FlowsExport};
 use crate::command::flows::chosen::Chosen;
 use crate::command::flows::show::curl;
+use crate::command::flows::spooled::{Spool, tell};
 use crate::context::Context;
 use crate::csv;
 use crate::exit::Exit;
@@ -41,6 +42,7 @@ pub(crate) fn run(context: &Context, arguments: &FlowsExport) -> Result<Exit, Pr
     if form == ExportForm::Parquet {
         check_parquet(to_stdout)?;
     }
+    let spooled = Spool::of(context, &arguments.data)?.flows();
     let (reader, chosen) =
         Chosen::open(context, &arguments.data, &arguments.what, arguments.since)?;
     let done = match arguments.output.as_deref().filter(|_| !to_stdout) {
@@ -74,6 +76,7 @@ pub(crate) fn run(context: &Context, arguments: &FlowsExport) -> Result<Exit, Pr
             ));
         }
     }
+    tell(context, spooled);
     Ok(Exit::Success)
 }
 

@@ -10,7 +10,8 @@ use crate::args::{FlowsList, Sort};
 use crate::clock::now;
 use crate::command::flows::fields::{self, Fields};
 use crate::command::flows::search::catch_up_for;
-use crate::command::flows::{filter, open, spooled};
+use crate::command::flows::spooled::{Spool, tell};
+use crate::command::flows::{filter, open};
 use crate::context::Context;
 use crate::escape::escape_line;
 use crate::exit::Exit;
@@ -19,7 +20,7 @@ use crate::flow_text::{
 };
 use crate::output::{print, print_line, say, say_line, to_json};
 use crate::problem::Problem;
-use crate::quantity::{count, plural};
+use crate::quantity::count;
 use crate::settings::Purpose;
 use crate::store_problem::store_problem;
 use crate::table::{Cell, Column, Side, render};
@@ -63,6 +64,7 @@ pub(crate) fn run(context: &Context, arguments: &FlowsList) -> Result<Exit, Prob
         return fields::print_help(context);
     }
     catch_up_for(context, &arguments.data, filter.as_ref())?;
+    let spooled = Spool::of(context, &arguments.data)?.flows();
     let mut pages = Pages {
         reader: open(context, &arguments.data)?,
         query: Query {
@@ -80,31 +82,17 @@ pub(crate) fn run(context: &Context, arguments: &FlowsList) -> Result<Exit, Prob
         total: None,
         begun: false,
     };
-    let spooled = spooled(context, &arguments.data)?;
     if let (Some(reader), Some(session)) = (&pages.reader, &arguments.session) {
-        let run = reader.resolve_run(session).map_err(|error| {
-            let problem = store_problem(&error);
-            match spooled {
-                0 => problem,
-                _ => problem.why(format!("it may be among {}", not_shown(spooled))),
-            }
-        });
-        pages.query.run = Some(run?);
+        let run = reader.resolve_run(session);
+        pages.query.run = Some(run.map_err(|error| store_problem(&error))?);
     }
     match (context.json() || fields.are_chosen(), arguments.form.jsonl) {
         (_, true) => print_lines(&mut pages, &fields)?,
         (true, false) => print_document(&mut pages, &fields, spooled)?,
         (false, false) => print_table(context, arguments, &mut pages, spooled)?,
     }
-    if spooled > 0 && !context.json() && !context.global.quiet {
-        say_line(&not_shown(spooled));
-    }
+    tell(context, spooled);
     Ok(Exit::Success)
-}
-
-fn not_shown(spooled: u64) -> String {
-    let flows = plural(spooled, "flow");
-    format!("{flows} not shown yet: in the spool, until an oriel can write to the database")
 }
 
 fn order(arguments: &FlowsList) -> Order {

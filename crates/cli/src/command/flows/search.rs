@@ -8,6 +8,7 @@ use traffic::rules::filter::{Filter, Words};
 use crate::args::{DataFlags, FlowsSearch, SearchIn};
 use crate::clock::now;
 use crate::command::flows::fields::{self, Fields};
+use crate::command::flows::spooled::{Spool, tell};
 use crate::command::flows::{filter, location, open};
 use crate::context::Context;
 use crate::escape::escape_line;
@@ -45,10 +46,38 @@ pub(crate) fn run(context: &Context, arguments: &FlowsSearch) -> Result<Exit, Pr
         return fields::print_help(context);
     }
     let filter = filter(&arguments.filter, arguments.since)?;
+    let spooled = Spool::of(context, &arguments.data)?.flows();
     catch_up(context, &arguments.data)?;
-    let Some(reader) = open(context, &arguments.data)? else {
-        return finish(context, arguments, &fields, None);
+    let hits = match open(context, &arguments.data)? {
+        Some(reader) => hits_in(&reader, arguments, words, filter)?,
+        None => Hits {
+            hits: Vec::new(),
+            next: None,
+        },
     };
+    let is_json = context.json() || fields.are_chosen();
+    match (arguments.form.jsonl, is_json) {
+        (true, _) => {
+            for hit in &hits.hits {
+                print_line(&fields.json(&Item::new(hit))?)?;
+            }
+        }
+        (false, true) => print_document(&hits, &fields, spooled)?,
+        (false, false) => print_hits(context, &hits)?,
+    }
+    tell(context, spooled);
+    Ok(match hits.hits.is_empty() {
+        true => Exit::Negative,
+        false => Exit::Success,
+    })
+}
+
+fn hits_in(
+    reader: &Reader,
+    arguments: &FlowsSearch,
+    words: Words,
+    filter: Option<Filter>,
+) -> Result<Hits, Problem> {
     let problem = |error: StoreError| store_problem(&error);
     let run = arguments.session.as_ref();
     let mut search = Search {
@@ -63,8 +92,7 @@ pub(crate) fn run(context: &Context, arguments: &FlowsSearch) -> Result<Exit, Pr
         context: arguments.context,
         after: None,
     };
-    let hits = find(&reader, &mut search, arguments.limit).map_err(problem)?;
-    finish(context, arguments, &fields, Some(hits))
+    find(reader, &mut search, arguments.limit).map_err(problem)
 }
 
 /// One answer looks at so much only: asks until there are enough, or no more.
@@ -81,33 +109,7 @@ fn find(reader: &Reader, search: &mut Search, limit: usize) -> Result<Hits, Stor
     }
 }
 
-fn finish(
-    context: &Context,
-    arguments: &FlowsSearch,
-    fields: &Fields,
-    hits: Option<Hits>,
-) -> Result<Exit, Problem> {
-    let hits = hits.unwrap_or(Hits {
-        hits: Vec::new(),
-        next: None,
-    });
-    let is_json = context.json() || fields.are_chosen();
-    match (arguments.form.jsonl, is_json) {
-        (true, _) => {
-            for hit in &hits.hits {
-                print_line(&fields.json(&Item::new(hit))?)?;
-            }
-        }
-        (false, true) => print_document(&hits, fields)?,
-        (false, false) => print_hits(context, &hits)?,
-    }
-    Ok(match hits.hits.is_empty() {
-        true => Exit::Negative,
-        false => Exit::Success,
-    })
-}
-
-fn print_document(hits: &Hits, fields: &Fields) -> Result<(), Problem> {
+fn print_document(hits: &Hits, fields: &Fields, spooled: u64) -> Result<(), Problem> {
     let items: Result<Vec<String>, Problem> = hits
         .hits
         .iter()
@@ -115,7 +117,7 @@ fn print_document(hits: &Hits, fields: &Fields) -> Result<(), Problem> {
         .collect();
     let next = hits.next.map(|next| next.to_string());
     print_line(&format!(
-        "{{\"schema\":\"oriel.flows.search/1\",\"items\":[{}],\"next\":{},\"total\":null}}",
+        "{{\"schema\":\"oriel.flows.search/1\",\"items\":[{}],\"next\":{},\"total\":null,\"spooled\":{spooled}}}",
         items?.join(","),
         to_json(&next)?
     ))

@@ -9,6 +9,7 @@ use traffic::rules::filter::Filter;
 use crate::args::FlowsTail;
 use crate::clock::now;
 use crate::command::flows::search::catch_up_for;
+use crate::command::flows::spooled::{Spool, tell};
 use crate::command::flows::{filter, open};
 use crate::context::Context;
 use crate::exit::Exit;
@@ -16,7 +17,7 @@ use crate::flow_text::{
     Clock, has_secrets, moment, period, request, secrets_warning, size, status,
 };
 use crate::limits::FOLLOW_EVERY;
-use crate::output::{print, say, say_line, to_json};
+use crate::output::{print, print_line, say, say_line, to_json};
 use crate::problem::Problem;
 use crate::store_problem::store_problem;
 use crate::table::{Cell, Column, Side, render};
@@ -30,9 +31,14 @@ pub(crate) fn run(context: &Context, arguments: &FlowsTail) -> Result<Exit, Prob
         open: Vec::new(),
         ended: Vec::new(),
         secrets_told: false,
+        spool: Spool::of(context, &arguments.data)?,
+        spooled: 0,
     };
+    follower.tell_spooled()?;
     let Some(reader) = follower.wait_for_reader(arguments)? else {
-        say_line("nothing was captured yet. Begin with: oriel run -- COMMAND");
+        if follower.spooled == 0 {
+            say_line("nothing was captured yet. Begin with: oriel run -- COMMAND");
+        }
         return Ok(Exit::Success);
     };
     // What changes while the first flows are read is told by the marker from before.
@@ -53,6 +59,9 @@ struct Follower<'a> {
     ended: Vec<store::FlowRef>,
     /// Whether it was said that credentials are stored.
     secrets_told: bool,
+    spool: Spool,
+    /// Flows that waited there when it was looked at last.
+    spooled: u64,
 }
 
 impl Follower<'_> {
@@ -100,6 +109,7 @@ impl Follower<'_> {
                 }
             }
             if changes.marker == marker {
+                self.tell_spooled()?;
                 pause(FOLLOW_EVERY);
             }
             marker = changes.marker;
@@ -129,6 +139,22 @@ impl Follower<'_> {
         if has_secrets(row) && !self.secrets_told && !self.context.json() {
             say(&secrets_warning(self.context.terminal.stderr.pen));
             self.secrets_told = true;
+        }
+    }
+
+    /// Says when flows begin to wait in the spool: until they no longer do, nothing may be shown.
+    fn tell_spooled(&mut self) -> Result<(), Problem> {
+        let before = std::mem::replace(&mut self.spooled, self.spool.flows());
+        if before > 0 || self.spooled == 0 {
+            return Ok(());
+        }
+        tell(self.context, self.spooled);
+        match self.context.json() {
+            true => print_line(&format!(
+                "{{\"type\":\"spooled\",\"flows\":{}}}",
+                self.spooled
+            )),
+            false => Ok(()),
         }
     }
 

@@ -1,5 +1,6 @@
 //! A file for output that nobody but its owner may read: what was captured is as secret as the traffic. It
-//! stands under its name once it is whole, and never in the place of another unless that is asked for.
+//! stands under its name once it is whole, and never in the place of another unless that is asked for. Devices
+//! and pipes, as /dev/null, are written to and stay what they are.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -13,8 +14,8 @@ use crate::problem::Problem;
 #[derive(Debug)]
 pub(crate) struct OutputFile {
     path: PathBuf,
-    /// Where it is until it is whole.
-    part: PathBuf,
+    /// Where it is until it is whole; a device or a pipe is nowhere else.
+    part: Option<PathBuf>,
     may_replace: bool,
     out: Option<BufWriter<File>>,
 }
@@ -22,17 +23,18 @@ pub(crate) struct OutputFile {
 impl OutputFile {
     /// Begins a file; `may_replace` says that one of its name may go.
     pub(crate) fn create(path: &Path, may_replace: bool) -> Result<Self, Problem> {
-        if path.exists() && !may_replace {
-            return Err(there_already(path));
+        let part = match std::fs::metadata(path) {
+            Ok(there) if !there.is_file() => None,
+            Ok(_) if !may_replace => return Err(there_already(path)),
+            _ => Some(part_of(path)),
+        };
+        let mut options = OpenOptions::new();
+        options.write(true);
+        if part.is_some() {
+            options.create_new(true).mode(0o600);
         }
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.part", std::process::id()));
-        let part = path.with_file_name(name);
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&part)
+        let file = options
+            .open(part.as_deref().unwrap_or(path))
             .map_err(|error| cannot_write(path, &error))?;
         Ok(Self {
             path: path.to_owned(),
@@ -52,13 +54,17 @@ impl OutputFile {
     }
 
     fn name(&mut self) -> io::Result<()> {
-        if let Some(out) = self.out.take() {
-            out.into_inner()?.sync_all()?;
+        let file = self.out.take().map(BufWriter::into_inner).transpose()?;
+        let Some(part) = &self.part else {
+            return Ok(());
+        };
+        if let Some(file) = file {
+            file.sync_all()?;
         }
         match self.may_replace {
-            true => std::fs::rename(&self.part, &self.path),
+            true => std::fs::rename(part, &self.path),
             // A rename would replace what came there meanwhile.
-            false => std::fs::hard_link(&self.part, &self.path),
+            false => std::fs::hard_link(part, &self.path),
         }
     }
 }
@@ -79,8 +85,17 @@ impl Write for OutputFile {
 impl Drop for OutputFile {
     /// Removes what did not become whole, and the second name of what did.
     fn drop(&mut self) {
-        let _gone_already = std::fs::remove_file(&self.part);
+        if let Some(part) = &self.part {
+            let _gone_already = std::fs::remove_file(part);
+        }
     }
+}
+
+/// A name beside it that no other process takes.
+fn part_of(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    path.with_file_name(name)
 }
 
 fn there_already(path: &Path) -> Problem {
@@ -100,4 +115,50 @@ pub(crate) fn cannot_write(path: &Path, error: &io::Error) -> Problem {
         format!("cannot write {}", path.display()),
     )
     .why(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileTypeExt;
+
+    use super::*;
+
+    #[test]
+    fn a_pipe_is_written_to_and_stays_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        let mode = rustix::fs::Mode::from(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
+        // Opened for both, a pipe waits for nobody.
+        let mut reader = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .unwrap();
+        for may_replace in [false, true] {
+            let mut file = OutputFile::create(&path, may_replace).unwrap();
+            file.write_all(b"text").unwrap();
+            file.finish().unwrap();
+            let mut read = [0; 4];
+            io::Read::read_exact(&mut reader, &mut read).unwrap();
+            assert_eq!(&read, b"text");
+        }
+        let kind = std::fs::metadata(&path).unwrap().file_type();
+        assert!(kind.is_fifo());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_is_replaced_only_if_it_may_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for (may_replace, is_done) in [(false, true), (false, false), (true, true)] {
+            let done = OutputFile::create(&path, may_replace).and_then(|mut file| {
+                file.write_all(b"text").unwrap();
+                file.finish()
+            });
+            assert_eq!(done.is_ok(), is_done);
+            assert_eq!(std::fs::read(&path).unwrap(), b"text");
+        }
+    }
 }

@@ -1,0 +1,178 @@
+//! How a run ends: what it recorded is made durable, summed up and said.
+
+use std::path::Path;
+
+use rustix::process::Signal;
+use store::{EndRun, Recorder, RunSummary, StoreError};
+
+use super::Job;
+use super::supervise::{Outcome, Stop, broken};
+use crate::args::{EnvMode, SummaryForm};
+use crate::child::Ended;
+use crate::clock::now;
+use crate::config::values::Redact;
+use crate::context::Context;
+use crate::diagnosis::{self, Circumstances, Finding};
+use crate::exit::Exit;
+use crate::limits::STORE_FLUSH;
+use crate::output::{report, say, say_line};
+use crate::problem::Problem;
+use crate::signals::{Came, Signals};
+use crate::store_problem::store_problem;
+use crate::summary::Summary;
+use crate::wiring::Recording;
+
+impl Job<'_> {
+    /// Makes everything durable and says what it was. A second Ctrl-C skips it.
+    pub(super) async fn finish(
+        &self,
+        outcome: Outcome,
+        recording: Option<Recording>,
+        signals: &mut Signals,
+        elsewhere: bool,
+    ) -> Result<Exit, Problem> {
+        let exit = outcome.ended.exit();
+        let Some(recording) = recording else {
+            return Ok(exit);
+        };
+        let recorder = recording.recorder().clone();
+        let figures = tokio::select! {
+            figures = close(recording, outcome.ended) => figures,
+            came = skip(signals) => {
+                tracing::debug!(?came, "the summary was skipped");
+                return Ok(exit);
+            }
+        };
+        let hole = match (&outcome.stopped, &figures) {
+            (Some(Stop::Broken(why)), _) => Some(why.clone()),
+            (_, Err(problem)) => Some(problem.what.clone()),
+            (_, Ok(_)) => broken(&recorder),
+        };
+        if let Ok(figures) = &figures {
+            self.tell(&outcome, figures, elsewhere);
+        }
+        match (hole, figures) {
+            (Some(why), _) if self.arguments.strict => return Err(self.incomplete(&outcome, why)),
+            (_, Err(problem)) => report(self.context, &problem),
+            (_, Ok(_)) => {}
+        }
+        Ok(exit)
+    }
+
+    /// Says what the run sums up to, where that is wanted.
+    fn tell(&self, outcome: &Outcome, figures: &RunSummary, elsewhere: bool) {
+        let findings = self.findings(outcome, figures, elsewhere);
+        let summary = Summary {
+            figures,
+            ended: Some(outcome.ended),
+            timed_out: outcome.stopped == Some(Stop::Timeout),
+            findings: &findings,
+            direct: outcome.sightings.outward(),
+            secrets_stored: self.settings.redact.value == Redact::None,
+        };
+        if let Some(path) = &self.arguments.summary_file {
+            write_summary(path, &summary, self.context);
+        }
+        let form = self.arguments.summary;
+        let is_auto = form == SummaryForm::Auto;
+        if is_auto && self.context.global.quiet {
+            return;
+        }
+        match is_auto && self.context.json() {
+            true => say_line(&summary.to_json().to_string()),
+            false => say(&summary.render(form, self.context.terminal.stderr)),
+        }
+    }
+
+    fn findings(&self, outcome: &Outcome, figures: &RunSummary, elsewhere: bool) -> Vec<Finding> {
+        let circumstances = Circumstances {
+            environment: &self.context.environment,
+            sightings: &outcome.sightings,
+            program: &self.program.name(),
+            proxy_set: self.arguments.env_mode != EnvMode::None,
+            trust_set: !self.arguments.no_ca_env,
+            include_loopback: self.arguments.include_loopback,
+        };
+        let mut findings = diagnosis::distrusted(figures, &circumstances);
+        findings.extend(diagnosis::unverified(figures, &circumstances));
+        findings.extend(diagnosis::upstream_proxy(figures, &circumstances));
+        // What goes to the gateway of a service is in the service's run.
+        if figures.run.flows == 0 && !elsewhere {
+            findings.push(diagnosis::nothing_captured(&circumstances));
+        }
+        findings
+    }
+
+    /// The problem of a strict run whose record has a hole.
+    fn incomplete(&self, outcome: &Outcome, why: String) -> Problem {
+        let name = self.program.name();
+        let what = match outcome.stopped {
+            Some(Stop::Broken(_)) => format!("capturing broke, so {name} was stopped"),
+            Some(Stop::Timeout) | None => format!("capturing broke while {name} ran"),
+        };
+        Problem::new("ORL0204", Exit::BeforeChild, what)
+            .why(why)
+            .fix("let it go on with what can be recorded: leave out --strict")
+    }
+}
+
+/// The child was not started: its run has ended before it began.
+pub(super) fn abandon(recording: Option<Recording>, problem: Problem) -> Problem {
+    if let Some(recording) = recording {
+        let ended = recording.end(EndRun {
+            ended_at: now(),
+            exit_code: Some(i32::from(problem.exit.code())),
+            signal: None,
+        });
+        if let Err(error) = ended {
+            tracing::warn!(error = %error.what, "the run could not be ended");
+        }
+    }
+    problem
+}
+
+/// Ends the run in the store and reads what it sums up to.
+async fn close(recording: Recording, ended: Ended) -> Result<RunSummary, Problem> {
+    let recorder = recording.recorder().clone();
+    let closing = tokio::task::spawn_blocking(move || {
+        recording.sum_up(EndRun {
+            ended_at: now(),
+            exit_code: ended.code(),
+            signal: ended.signal(),
+        })
+    });
+    match tokio::time::timeout(STORE_FLUSH, closing).await {
+        Ok(Ok(figures)) => figures,
+        Ok(Err(error)) => Err(Problem::bug(format!("the store ended by itself: {error}"))),
+        Err(_late) => Err(unsettled(&recorder)),
+    }
+}
+
+/// The problem of a store that did not take what was queued.
+fn unsettled(recorder: &Recorder) -> Problem {
+    store_problem(&recorder.trouble().unwrap_or(StoreError::Deadline))
+}
+
+/// Done when the person does not want to wait.
+async fn skip(signals: &mut Signals) -> Came {
+    loop {
+        let came = signals.next().await;
+        if matches!(came, Came::Interrupt | Came::ForChild(Signal::TERM)) {
+            return came;
+        }
+    }
+}
+
+fn write_summary(path: &Path, summary: &Summary<'_>, context: &Context) {
+    let text = format!("{}\n", summary.to_json());
+    if let Err(error) = std::fs::write(path, text) {
+        // The child has ended; its code is what counts now.
+        let problem = Problem::new(
+            "ORL0008",
+            Exit::Storage,
+            format!("cannot write the summary to {}", path.display()),
+        )
+        .why(error.to_string());
+        report(context, &problem);
+    }
+}

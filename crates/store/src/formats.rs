@@ -14,6 +14,7 @@ mod draft;
 mod har;
 mod jsonl;
 mod mitmproxy;
+mod opcode;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod source;

@@ -17,7 +17,7 @@ use traffic::wire::encoding::decode;
 
 pub(super) use self::read::read;
 use super::draft::seconds;
-use super::mitmproxy::opcode;
+use super::opcode::opcode;
 use crate::json::rfc3339;
 use crate::limits::EXPORTED_BODY_BYTES_MAX;
 use crate::{FlowDetail, FlowKind, FlowRecord, HeadView};

@@ -1,20 +1,22 @@
 //! Typed netstrings, as mitmproxy writes them: `LENGTH:PAYLOAD` and a letter for the type. Besides the
 //! types of tnetstrings.org (2011) there is `;` for text; `,` is bytes.
 
+use std::borrow::Cow;
+
 use crate::limits::TNETSTRING_DEPTH_MAX;
 
-/// A value that was read; bytes and texts are those of the file.
+/// A value. What is read has the bytes and texts of the file.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value<'a> {
     Null,
     Bool(bool),
     Integer(i64),
     Float(f64),
-    Bytes(&'a [u8]),
-    Text(&'a str),
+    Bytes(Cow<'a, [u8]>),
+    Text(Cow<'a, str>),
     List(Vec<Self>),
     /// In the order of the file.
-    Dict(Vec<(&'a [u8], Self)>),
+    Dict(Vec<(Cow<'a, [u8]>, Self)>),
 }
 
 impl<'a> Value<'a> {
@@ -23,12 +25,53 @@ impl<'a> Value<'a> {
         read(kind, payload, 0)
     }
 
+    /// A list of these.
+    pub(super) fn list(items: impl IntoIterator<Item = Self>) -> Self {
+        Self::List(items.into_iter().collect())
+    }
+
+    /// A dictionary of these entries.
+    pub(super) fn dict(entries: impl IntoIterator<Item = (&'static str, Self)>) -> Self {
+        let entries = entries.into_iter();
+        Self::Dict(
+            entries
+                .map(|(name, value)| (name.as_bytes().into(), value))
+                .collect(),
+        )
+    }
+
+    /// Writes it behind what is there.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Null => put(b"", b'~', out),
+            Self::Bool(truth) => put(truth.to_string().as_bytes(), b'!', out),
+            Self::Integer(number) => put(number.to_string().as_bytes(), b'#', out),
+            Self::Float(number) => put(number.to_string().as_bytes(), b'^', out),
+            Self::Bytes(bytes) => put(bytes, b',', out),
+            Self::Text(text) => put(text.as_bytes(), b';', out),
+            // The length stands in front, and is known afterwards.
+            Self::List(items) => {
+                let mut inner = Vec::new();
+                items.iter().for_each(|item| item.write(&mut inner));
+                put(&inner, b']', out);
+            }
+            Self::Dict(entries) => {
+                let mut inner = Vec::new();
+                for (name, value) in entries {
+                    put(name, b';', &mut inner);
+                    value.write(&mut inner);
+                }
+                put(&inner, b'}', out);
+            }
+        }
+    }
+
     /// What a dictionary has under this name; `Null` where there is nothing.
     pub(super) fn get(&self, name: &str) -> &Self {
         match self {
             Self::Dict(items) => items
                 .iter()
-                .find(|(known, _)| *known == name.as_bytes())
+                .find(|(known, _)| **known == *name.as_bytes())
                 .map_or(&Self::Null, |(_, value)| value),
             _ => &Self::Null,
         }
@@ -48,7 +91,7 @@ impl<'a> Value<'a> {
     }
 
     /// Bytes, or a text as bytes.
-    pub(super) fn bytes(&self) -> Option<&'a [u8]> {
+    pub(super) fn bytes(&self) -> Option<&[u8]> {
         match self {
             Self::Bytes(bytes) => Some(bytes),
             Self::Text(text) => Some(text.as_bytes()),
@@ -57,7 +100,7 @@ impl<'a> Value<'a> {
     }
 
     /// A text, or bytes that are one.
-    pub(super) fn text(&self) -> Option<&'a str> {
+    pub(super) fn text(&self) -> Option<&str> {
         std::str::from_utf8(self.bytes()?).ok()
     }
 
@@ -89,8 +132,12 @@ impl<'a> Value<'a> {
 fn read<'a>(kind: u8, payload: &'a [u8], depth: usize) -> Result<Value<'a>, &'static str> {
     let literal = || std::str::from_utf8(payload).map_err(|_error| "a literal is no text");
     Ok(match kind {
-        b',' => Value::Bytes(payload),
-        b';' => Value::Text(std::str::from_utf8(payload).map_err(|_error| "a text is no UTF-8")?),
+        b',' => Value::Bytes(payload.into()),
+        b';' => Value::Text(
+            std::str::from_utf8(payload)
+                .map_err(|_error| "a text is no UTF-8")?
+                .into(),
+        ),
         b'#' => Value::Integer(
             literal()?
                 .parse()
@@ -121,8 +168,11 @@ fn read<'a>(kind: u8, payload: &'a [u8], depth: usize) -> Result<Value<'a>, &'st
             let mut items = Vec::new();
             let mut rest = payload;
             while !rest.is_empty() {
-                let name = next(&mut rest, depth + 1)?;
-                let name = name.bytes().ok_or("the name of an entry is no text")?;
+                let name = match next(&mut rest, depth + 1)? {
+                    Value::Bytes(name) => name,
+                    Value::Text(Cow::Borrowed(name)) => name.as_bytes().into(),
+                    _ => return Err("the name of an entry is no text"),
+                };
                 items.push((name, next(&mut rest, depth + 1)?));
             }
             Value::Dict(items)
@@ -161,84 +211,45 @@ pub(super) fn length(digits: &[u8]) -> Option<usize> {
         .flatten()
 }
 
-/// Writes values, each behind the one before.
-#[derive(Debug, Default)]
-pub(super) struct Encoder {
-    out: Vec<u8>,
+fn put(payload: &[u8], kind: u8, out: &mut Vec<u8>) {
+    out.extend_from_slice(format!("{}:", payload.len()).as_bytes());
+    out.extend_from_slice(payload);
+    out.push(kind);
 }
 
-impl Encoder {
-    /// What was written.
-    pub(super) fn finish(self) -> Vec<u8> {
-        self.out
+impl From<bool> for Value<'_> {
+    fn from(truth: bool) -> Self {
+        Self::Bool(truth)
     }
+}
 
-    pub(super) fn null(&mut self) {
-        self.put(b"", b'~');
+impl From<u16> for Value<'_> {
+    fn from(number: u16) -> Self {
+        Self::Integer(number.into())
     }
+}
 
-    pub(super) fn truth(&mut self, truth: bool) {
-        self.put(if truth { b"true" } else { b"false" }, b'!');
+impl From<f64> for Value<'_> {
+    fn from(number: f64) -> Self {
+        Self::Float(number)
     }
+}
 
-    pub(super) fn integer(&mut self, number: impl Into<i64>) {
-        self.put(number.into().to_string().as_bytes(), b'#');
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(text.into())
     }
+}
 
-    pub(super) fn float(&mut self, number: f64) {
-        self.put(number.to_string().as_bytes(), b'^');
+impl From<String> for Value<'_> {
+    fn from(text: String) -> Self {
+        Self::Text(text.into())
     }
+}
 
-    pub(super) fn bytes(&mut self, bytes: &[u8]) {
-        self.put(bytes, b',');
-    }
-
-    pub(super) fn text(&mut self, text: &str) {
-        self.put(text.as_bytes(), b';');
-    }
-
-    pub(super) fn text_or_null(&mut self, text: Option<&str>) {
-        match text {
-            Some(text) => self.text(text),
-            None => self.null(),
-        }
-    }
-
-    pub(super) fn float_or_null(&mut self, number: Option<f64>) {
-        match number {
-            Some(number) => self.float(number),
-            None => self.null(),
-        }
-    }
-
-    /// A list of what `write` writes.
-    pub(super) fn list(&mut self, write: impl FnOnce(&mut Self)) {
-        self.group(b']', write);
-    }
-
-    /// A dictionary of the entries that `write` writes with [`Self::entry`].
-    pub(super) fn dict(&mut self, write: impl FnOnce(&mut Self)) {
-        self.group(b'}', write);
-    }
-
-    /// An entry of a dictionary: `write` writes one value.
-    pub(super) fn entry(&mut self, name: &str, write: impl FnOnce(&mut Self)) {
-        self.text(name);
-        write(self);
-    }
-
-    fn group(&mut self, kind: u8, write: impl FnOnce(&mut Self)) {
-        // The length stands in front, and is known afterwards.
-        let mut inner = Self::default();
-        write(&mut inner);
-        self.put(&inner.out, kind);
-    }
-
-    fn put(&mut self, payload: &[u8], kind: u8) {
-        self.out
-            .extend_from_slice(format!("{}:", payload.len()).as_bytes());
-        self.out.extend_from_slice(payload);
-        self.out.push(kind);
+impl<'a, T: Into<Self>> From<Option<T>> for Value<'a> {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
     }
 }
 
@@ -260,7 +271,7 @@ mod tests {
         assert_eq!(read_one(b"5:12345#"), Ok(Value::Integer(12345)));
         assert_eq!(
             read_one(b"11:hello world,"),
-            Ok(Value::Bytes(b"hello world"))
+            Ok(Value::Bytes(b"hello world".into()))
         );
         let list = read_one(b"19:5:12345#4:true!1:0#]").unwrap();
         assert_eq!(list.item(1), &Value::Bool(true));
@@ -271,25 +282,17 @@ mod tests {
 
     #[test]
     fn reads_what_it_writes() {
-        let mut encoder = Encoder::default();
-        encoder.dict(|dict| {
-            dict.entry("a", |value| value.float(1.25));
-            dict.entry("b", |value| {
-                value.list(|list| {
-                    list.null();
-                    list.truth(false);
-                    list.integer(-7);
-                    list.text("ü");
-                });
-            });
-        });
-        let bytes = encoder.finish();
-        let dict = read_one(&bytes).unwrap();
-        assert_eq!(dict.get("a").number(), Some(1.25));
-        let list = dict.get("b");
-        assert!(list.item(0).is_null() && !list.item(1).is_true());
-        assert_eq!(list.item(2).integer(), Some(-7));
-        assert_eq!(list.item(3).text(), Some("ü"));
+        let value = Value::dict([
+            ("a", 1.25.into()),
+            (
+                "b",
+                Value::list([Value::Null, false.into(), Value::Integer(-7)]),
+            ),
+            ("c", Value::list([Value::Bytes(b"\xff".into()), "ü".into()])),
+        ]);
+        let mut bytes = Vec::new();
+        value.write(&mut bytes);
+        assert_eq!(read_one(&bytes), Ok(value));
     }
 
     #[test]

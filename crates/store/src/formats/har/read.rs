@@ -11,7 +11,7 @@ use traffic::Timestamp;
 
 use crate::StreamMessage;
 use crate::formats::draft::{Draft, DraftMessage, Url, at_seconds, length, message, version};
-use crate::formats::mitmproxy::kind;
+use crate::formats::opcode::kind;
 use crate::formats::source::{Budget, Source};
 use crate::formats::{Each, Found, Import, Place, ReadError};
 

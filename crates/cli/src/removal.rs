@@ -18,7 +18,11 @@ use crate::store_problem::store_problem;
 
 /// Which flows go.
 pub(crate) enum Doomed<'a> {
-    Old(&'a Keep),
+    Old {
+        keep: &'a Keep,
+        /// What the file is copied to: nothing goes from there.
+        archive: Option<&'a Location>,
+    },
     Chosen(&'a Choice),
 }
 
@@ -37,7 +41,7 @@ pub(crate) fn remove(
         Err(error) => return Err(store_problem(&error)),
     };
     let planned = match doomed {
-        Doomed::Old(keep) => remover.plan(keep),
+        Doomed::Old { keep, .. } => remover.plan(keep),
         Doomed::Chosen(choice) => remover.plan_chosen(choice),
     };
     let planned = planned.map_err(|error| store_problem(&error))?;
@@ -55,7 +59,7 @@ pub(crate) fn remove(
         true
     };
     let removed = match doomed {
-        Doomed::Old(keep) => remover.remove(keep, told),
+        Doomed::Old { keep, .. } => remover.remove(keep, told),
         Doomed::Chosen(choice) => remover.remove_chosen(choice, told),
     };
     progress.finish();
@@ -85,24 +89,37 @@ pub(crate) fn refuse_archive(
                 "oriel {command} --data {folder} …      from the file of this machine alone"
             ))
             .fix("oriel flows --jsonl --fields uuid FILTER      names the flows, for SQL there:");
-            let removing = sql_that_removes(&location).iter();
-            Err(removing.fold(problem, |problem, sql| problem.fix(*sql)))
+            let removing = [sql_by_name(&location), sql_by_age(&location)].concat();
+            Err(removing
+                .iter()
+                .fold(problem, |problem, sql| problem.fix(*sql)))
         }
         _ => Ok(settings),
     }
 }
 
-/// What the owner of an archive says to it.
-fn sql_that_removes(archive: &Location) -> &'static [&'static str] {
+/// What the owner of an archive says to it to remove some flows.
+fn sql_by_name(archive: &Location) -> &'static [&'static str] {
     match archive {
         Location::File(_) => &[],
-        Location::Postgres(_) => &[
-            "DELETE FROM flows WHERE trace_id IN ('UUID', …);      their messages go with them",
-            "SELECT oriel_prune('2026-03-02 00:00');      what was stored before; and all bodies that no flow has",
-        ],
+        Location::Postgres(_) => {
+            &["DELETE FROM flows WHERE trace_id IN ('UUID', …);      their messages go with them"]
+        }
         Location::ClickHouse(_) => &[
             "DELETE FROM messages WHERE trace_id IN ('UUID', …);",
             "DELETE FROM flows WHERE trace_id IN ('UUID', …);",
+        ],
+    }
+}
+
+/// What they say to remove what is old.
+fn sql_by_age(archive: &Location) -> &'static [&'static str] {
+    match archive {
+        Location::File(_) => &[],
+        Location::Postgres(_) => &[
+            "SELECT oriel_prune('2026-03-02 00:00');      what was stored before; and all bodies that no flow has",
+        ],
+        Location::ClickHouse(_) => &[
             "ALTER TABLE flows DROP PARTITION '20260302';      a day; messages and flows have the same ones",
         ],
     }
@@ -127,6 +144,10 @@ fn tell(
     removal: &Removal,
     is_done: bool,
 ) -> Result<Exit, Problem> {
+    let archive = match doomed {
+        Doomed::Old { archive, .. } => *archive,
+        Doomed::Chosen(_) => None,
+    };
     if context.json() {
         print_json(&json!({
             "schema": "oriel.removal/1",
@@ -137,19 +158,38 @@ fn tell(
             "marked_kept": removal.marked,
             "open_kept": removal.open,
             "awaited_kept": removal.awaited,
+            "matching_kept": removal.matching,
+            "archive_left": archive.map(Location::to_string),
         }))?;
         return Ok(Exit::Success);
     }
     let is_nothing = removal.flows + removal.bodiless == 0;
     match (is_nothing, doomed) {
-        (true, Doomed::Old(_)) => say_line("nothing is old enough to be removed"),
+        (true, Doomed::Old { .. }) => say_line(&format!(
+            "nothing is old or large enough to be removed{}",
+            kept(removal)
+        )),
         (true, Doomed::Chosen(_)) => say_line(&format!("nothing to remove{}", kept(removal))),
         (false, _) => {
             let verb = if is_done { "removed" } else { "would remove" };
             say_line(&format!("{verb} {}", text(removal)));
         }
     }
+    if let Some(archive) = archive.filter(|_| !context.global.quiet) {
+        say_line(&left_alone(archive));
+    }
     Ok(Exit::Success)
+}
+
+/// What stays where others read and write, and how it goes from there.
+fn left_alone(archive: &Location) -> String {
+    let mut text = format!(
+        "only the file of this machine is pruned: {archive} keeps what it has. What is old goes from there by:"
+    );
+    for sql in sql_by_age(archive) {
+        text += &format!("\n  {sql}");
+    }
+    text
 }
 
 fn text(removal: &Removal) -> String {
@@ -171,6 +211,7 @@ fn kept(removal: &Removal) -> String {
         (removal.marked, "marked"),
         (removal.open, "open"),
         (removal.awaited, "not yet archived"),
+        (removal.matching, "that match"),
     ] {
         if flows > 0 {
             text += &format!(" · keeps {} {why}", plural(flows, "flow"));

@@ -31,6 +31,8 @@ pub(crate) struct Rules {
     pub(crate) flows: Option<Period>,
     pub(crate) bodies: Option<Period>,
     pub(crate) max_size: Option<Size>,
+    /// Bodies that go for their size.
+    pub(crate) larger_than: Option<Size>,
     pub(crate) tags: Vec<TagPeriod>,
     /// Those that the archive has.
     pub(crate) archived: Option<Period>,
@@ -42,6 +44,7 @@ impl Rules {
             flows: settings.retention_keep.value,
             bodies: settings.retention_keep_bodies.value,
             max_size: settings.retention_max_size.value,
+            larger_than: None,
             tags: settings.retention_tags.value.clone(),
             archived: archive::of(settings).and(settings.local_keep.value),
         }
@@ -60,6 +63,8 @@ impl Rules {
             archived_since: self.archived.map(since),
             bytes_max: self.max_size.map(|size| size.0),
             tags: self.tags.iter().map(tag).collect(),
+            body_bytes_max: self.larger_than.map(|size| size.0),
+            matching: None,
         }
     }
 }

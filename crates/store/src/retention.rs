@@ -7,6 +7,7 @@
 //! have yet, unless who chooses them says otherwise.
 
 mod chosen;
+mod large;
 mod live;
 mod sweep;
 
@@ -15,8 +16,10 @@ use std::thread;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use traffic::Timestamp;
+use traffic::rules::filter::Filter;
 
 pub use self::chosen::{Choice, Chosen};
+use self::large::{HAS_LARGE, remove_bodies};
 use self::live::Live;
 use crate::limits::{REMOVAL_PAUSE, REMOVAL_ROWS_MAX};
 use crate::reader::select;
@@ -37,6 +40,11 @@ pub struct Keep {
     /// Of flows with these tags, those that started from then on, whatever the others say. A flow with
     /// several of them stays as long as any of them says, and one with any other tag stays.
     pub tags: Vec<(String, Timestamp)>,
+    /// Bytes that a body or message may have. Larger ones go, whatever their age, and their flows stay.
+    pub body_bytes_max: Option<u64>,
+    /// Flows that match stay as they are, whatever else is said. Words are looked up in the index of texts
+    /// as it is.
+    pub matching: Option<Filter>,
 }
 
 /// What is removed, or would be.
@@ -52,8 +60,11 @@ pub struct Removal {
     pub marked: u64,
     /// Chosen flows that stay, since they go on.
     pub open: u64,
-    /// Chosen flows that stay, since an archive does not have them as they are now.
+    /// Flows that are old enough, or chosen, but stay as they are, since an archive does not have them so; of old
+    /// ones, those as well that began after the first of these.
     pub awaited: u64,
+    /// Flows that are old enough but stay as they are, since they match what is kept.
+    pub matching: u64,
 }
 
 /// How far a removal is.
@@ -68,17 +79,19 @@ pub struct Progress {
 /// Removes flows from a SQLite file.
 #[derive(Debug)]
 pub struct Remover {
-    /// The temporary table `doomed` has the rows of flows that go whatever their age.
+    /// Its temporary tables have rows of `flows`: `doomed` those that go whatever their age, `spared` those
+    /// that stay whatever it is, `large` those of which bodies go for their size.
     connection: Connection,
     path: PathBuf,
 }
 
-/// The rows of `flows` that are meant by their age: flows before the first go, bodies of those before the
-/// second.
+/// What is meant: flows before the first row go, bodies of those before the second, and of any flow bodies and
+/// messages of more than so many bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Cut {
     flows: i64,
     bodies: i64,
+    body_bytes: i64,
 }
 
 impl Cut {
@@ -86,6 +99,7 @@ impl Cut {
     const NOTHING: Self = Self {
         flows: i64::MIN,
         bodies: i64::MIN,
+        body_bytes: i64::MAX,
     };
 }
 
@@ -98,18 +112,24 @@ enum Pass {
     Flows,
     /// Bodies of flows that stay.
     Bodies,
+    /// Large ones of flows that keep the others.
+    Large,
 }
 
-/// Of rows of `flows` before `?1` those that may go for their age.
+/// Of rows of `flows` before `?1` those that may go for their age or lose bodies.
 const REMOVABLE: &str = "id < ?1 AND state <> 'open' AND id NOT IN (SELECT flow FROM annotations)
-   AND id NOT IN (SELECT flow FROM temp.doomed)";
+   AND id NOT IN (SELECT flow FROM temp.doomed) AND id NOT IN (SELECT flow FROM temp.spared)";
 
 impl Remover {
     /// Opens an existing file.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let connection = database::open_existing(path)?;
         select::add_functions(&connection)?;
-        connection.execute_batch("CREATE TEMP TABLE doomed (flow INTEGER PRIMARY KEY)")?;
+        for table in PLANNED {
+            connection.execute_batch(&format!(
+                "CREATE TEMP TABLE {table} (flow INTEGER PRIMARY KEY)"
+            ))?;
+        }
         Ok(Self {
             connection,
             path: path.to_owned(),
@@ -134,6 +154,7 @@ impl Remover {
     /// What would be removed of what was chosen. Reads all flows.
     pub fn plan_chosen(&self, choice: &Choice) -> Result<Removal, StoreError> {
         let snapshot = self.connection.unchecked_transaction()?;
+        forget_plan(&snapshot)?;
         let stays = chosen::doom(&snapshot, &self.path, choice)?;
         let mut removal = count_removal(&snapshot, Cut::NOTHING)?;
         (removal.marked, removal.open, removal.awaited) = (stays.marked, stays.open, stays.awaited);
@@ -153,9 +174,26 @@ impl Remover {
 
     fn plan_old(&self, keep: &Keep) -> Result<(Cut, Removal), StoreError> {
         let snapshot = self.connection.unchecked_transaction()?;
-        chosen::doom_tagged(&snapshot, &keep.tags)?;
-        let cut = cut(&snapshot, keep)?;
+        forget_plan(&snapshot)?;
+        let of_tags = chosen::doom_tagged(&snapshot, &keep.tags)?;
+        let spared = chosen::spare(&snapshot, &self.path, keep.matching.as_ref())?;
+        let meant = cut(&snapshot, keep)?;
+        let awaited = first_awaited(&snapshot)?;
+        let cut = Cut {
+            flows: meant.flows.min(awaited),
+            bodies: meant.bodies.min(awaited),
+            ..meant
+        };
+        large::find(&snapshot, cut, awaited)?;
         let mut removal = count_removal(&snapshot, cut)?;
+        removal.awaited = of_tags;
+        if awaited < i64::MAX {
+            removal.awaited += count_meant(&snapshot, meant, awaited, REMOVABLE)?;
+        }
+        removal.matching = spared;
+        if keep.matching.is_some() {
+            removal.matching += count_meant(&snapshot, meant, i64::MIN, SPARED)?;
+        }
         let marked: i64 = snapshot.query_row(
             "SELECT count(*) FROM annotations
              WHERE flow < ?1 AND flow NOT IN (SELECT flow FROM temp.doomed)",
@@ -181,7 +219,7 @@ impl Remover {
         };
         let all = planned.flows + planned.bodiless;
         let mut goes_on = true;
-        for pass in [Pass::Doomed, Pass::Flows, Pass::Bodies] {
+        for pass in [Pass::Doomed, Pass::Flows, Pass::Bodies, Pass::Large] {
             let mut after = i64::MIN;
             while goes_on {
                 let transaction = begin(&mut self.connection)?;
@@ -193,14 +231,15 @@ impl Remover {
                 for row in &rows {
                     match pass {
                         Pass::Doomed | Pass::Flows => remove_flow(&transaction, *row)?,
-                        Pass::Bodies => remove_bodies(&transaction, *row)?,
+                        Pass::Bodies => remove_bodies(&transaction, *row, -1)?,
+                        Pass::Large => remove_bodies(&transaction, *row, cut.body_bytes)?,
                     }
                 }
                 transaction.commit()?;
                 let count = rows.len() as u64;
                 match pass {
                     Pass::Doomed | Pass::Flows => removed.flows += count,
-                    Pass::Bodies => removed.bodiless += count,
+                    Pass::Bodies | Pass::Large => removed.bodiless += count,
                 }
                 let done = removed.flows + removed.bodiless;
                 goes_on = progress(Progress { done, all });
@@ -215,6 +254,16 @@ impl Remover {
     }
 }
 
+/// The temporary tables of a plan.
+const PLANNED: [&str; 3] = ["doomed", "spared", "large"];
+
+fn forget_plan(connection: &Connection) -> rusqlite::Result<()> {
+    for table in PLANNED {
+        connection.execute(&format!("DELETE FROM temp.{table}"), ())?;
+    }
+    Ok(())
+}
+
 /// What goes by the cut, and of what is doomed.
 fn count_removal(connection: &Connection, cut: Cut) -> Result<Removal, StoreError> {
     let count = |condition: &str, before: i64| -> rusqlite::Result<u64> {
@@ -222,18 +271,41 @@ fn count_removal(connection: &Connection, cut: Cut) -> Result<Removal, StoreErro
         let count: i64 = connection.query_row(&sql, [before], |row| row.get(0))?;
         Ok(count.unsigned_abs())
     };
-    let doomed: i64 =
-        connection.query_row("SELECT count(*) FROM temp.doomed", (), |row| row.get(0))?;
+    let planned = |table: &str| -> rusqlite::Result<u64> {
+        let sql = format!("SELECT count(*) FROM temp.{table}");
+        let count: i64 = connection.query_row(&sql, (), |row| row.get(0))?;
+        Ok(count.unsigned_abs())
+    };
     let has_body = format!(" AND {HAS_BODY}");
     let with_bodies = count(&has_body, cut.bodies.max(cut.flows))?;
     let of_removed = count(&has_body, cut.flows)?;
     Ok(Removal {
-        flows: count("", cut.flows)? + doomed.unsigned_abs(),
-        bodiless: with_bodies - of_removed,
+        flows: count("", cut.flows)? + planned("doomed")?,
+        bodiless: with_bodies - of_removed + planned("large")?,
         body_bytes: Live::read(connection, cut)?.dead_bytes(connection)?,
         ..Removal::default()
     })
 }
+
+/// How many of the flows from a row on are meant, of those for which a condition holds.
+fn count_meant(
+    connection: &Connection,
+    meant: Cut,
+    from: i64,
+    condition: &str,
+) -> rusqlite::Result<u64> {
+    let sql = format!(
+        "SELECT count(*) FROM flows WHERE id < ?1 AND id >= ?2 AND {condition}
+           AND (id < ?4 OR (id < ?5 AND {HAS_BODY}) OR {HAS_LARGE})"
+    );
+    let parameters = (i64::MAX, from, meant.body_bytes, meant.flows, meant.bodies);
+    let count: i64 = connection.query_row(&sql, parameters, |row| row.get(0))?;
+    Ok(count.unsigned_abs())
+}
+
+/// Of a row of `flows`: whether it is spared and might go otherwise.
+const SPARED: &str = "id IN (SELECT flow FROM temp.spared) AND state <> 'open'
+   AND id NOT IN (SELECT flow FROM annotations)";
 
 /// Of a row of `flows`: whether something of its bodies is stored.
 const HAS_BODY: &str = "(request_body IS NOT NULL OR response_body IS NOT NULL
@@ -244,12 +316,15 @@ fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
     connection.transaction_with_behavior(TransactionBehavior::Immediate)
 }
 
-/// Up to which rows something goes.
+/// What is meant, whether an archive has it or not.
 fn cut(connection: &Connection, keep: &Keep) -> Result<Cut, StoreError> {
     let row_of = |since: Option<Timestamp>| since.map_or(i64::MIN, first_row_at);
     let mut cut = Cut {
         flows: row_of(keep.flows_since),
         bodies: row_of(keep.bodies_since),
+        body_bytes: keep
+            .body_bytes_max
+            .map_or(i64::MAX, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
     };
     if let Some(bytes_max) = keep.bytes_max {
         heed_size(connection, bytes_max, &mut cut)?;
@@ -257,18 +332,21 @@ fn cut(connection: &Connection, keep: &Keep) -> Result<Cut, StoreError> {
     if has_archive(connection)? {
         cut.flows = cut.flows.max(row_of(keep.archived_since));
     }
-    // What an archive does not have as it is now stays; of an arrival that it has in part, all.
+    Ok(cut)
+}
+
+/// The first row that an archive does not have as it is now, from which on all stays; of an arrival that it has
+/// in part, the first one.
+fn first_awaited(connection: &Connection) -> rusqlite::Result<i64> {
+    let mut first = i64::MAX;
     for sql in [
         "SELECT min(first_id) FROM arrivals WHERE number > (SELECT min(arrival) FROM archives)",
         "SELECT min(flow) FROM flow_changes WHERE change > (SELECT min(change) FROM archives)",
     ] {
         let awaited: Option<i64> = connection.query_row(sql, (), |row| row.get(0))?;
-        if let Some(awaited) = awaited {
-            cut.flows = cut.flows.min(awaited);
-            cut.bodies = cut.bodies.min(awaited);
-        }
+        first = first.min(awaited.unwrap_or(i64::MAX));
     }
-    Ok(cut)
+    Ok(first)
 }
 
 fn has_archive(connection: &Connection) -> rusqlite::Result<bool> {
@@ -341,6 +419,14 @@ fn next_rows(
                 "SELECT id FROM flows WHERE {REMOVABLE} AND id > ?2 AND {HAS_BODY} ORDER BY id"
             ),
         ),
+        Pass::Large => (
+            i64::MAX,
+            // CROSS: few are large.
+            format!(
+                "SELECT id FROM temp.large CROSS JOIN flows ON flows.id = large.flow
+                 WHERE {REMOVABLE} AND id > ?2 ORDER BY large.flow"
+            ),
+        ),
     };
     connection
         .prepare_cached(&format!("{sql} LIMIT {REMOVAL_ROWS_MAX}"))?
@@ -355,17 +441,6 @@ fn remove_flow(connection: &Connection, row: i64) -> rusqlite::Result<()> {
         "DELETE FROM messages WHERE flow = ?1",
         "DELETE FROM body_parts WHERE flow = ?1",
         "DELETE FROM flows WHERE id = ?1",
-    ] {
-        connection.prepare_cached(sql)?.execute([row])?;
-    }
-    Ok(())
-}
-
-fn remove_bodies(connection: &Connection, row: i64) -> rusqlite::Result<()> {
-    for sql in [
-        "UPDATE messages SET data = NULL, body = NULL, kept = 0 WHERE flow = ?1 AND kept > 0",
-        "DELETE FROM body_parts WHERE flow = ?1",
-        "UPDATE flows SET request_body = NULL, response_body = NULL, truncated = 1 WHERE id = ?1",
     ] {
         connection.prepare_cached(sql)?.execute([row])?;
     }

@@ -14,6 +14,7 @@ const PRUNE_EXAMPLES: &str = "Examples:
   oriel db prune --older-than 30d --dry-run
   oriel db prune --bodies-older-than 7d --yes
   oriel db prune --max-size 5GiB
+  oriel db prune --larger-than 1MiB --keep 'tag:gold OR host:api.example.com'
   oriel db prune --tag scratch=7d";
 
 #[derive(Clone, Debug, Args)]
@@ -113,10 +114,16 @@ pub(crate) struct DbPrune {
     /// The oldest bodies, then flows, until the rest takes no more; otherwise `retention.max_size`
     #[arg(long, value_name = "SIZE")]
     pub(crate) max_size: Option<Size>,
+    /// Bodies and messages of more bytes than that, whatever their age; their flows stay
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) larger_than: Option<Size>,
     /// Flows with this tag that began longer ago, for example scratch=7d (repeatable, or with commas);
     /// otherwise what `retention.tags` says
     #[arg(long = "tag", value_name = "TAG=PERIOD", value_delimiter = ',')]
     pub(crate) tags: Vec<TagPeriod>,
+    /// Leave flows that match as they are; marked ones stay without that, unless `--tag` says otherwise
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) keep: Option<String>,
     #[command(flatten)]
     pub(crate) how: HowToRemove,
     #[command(flatten)]

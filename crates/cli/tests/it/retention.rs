@@ -25,7 +25,7 @@ fn old_flows_are_removed_when_asked_for() {
     let printed = world.oriel(&["db", "prune", "--older-than", "30d"]);
     assert_eq!(printed.code, Some(0), "{}", printed.stderr);
     assert!(
-        printed.stderr.contains("nothing is old enough"),
+        printed.stderr.contains("nothing is old or large enough"),
         "{}",
         printed.stderr
     );
@@ -51,6 +51,80 @@ fn old_flows_are_removed_when_asked_for() {
     );
     let left = flows(&world);
     assert_eq!((left.len(), &left[0]["tags"][0]), (1, &"gold".into()));
+}
+
+#[test]
+fn large_bodies_are_removed_when_asked_for() {
+    let world = World::new();
+    let site = Site::https(&world, Protocols::Http1);
+    capture(&world, &site, 3);
+    let prune = |arguments: &[&str]| {
+        let command = ["db", "prune", "--json", "--larger-than"];
+        world.json(&[&command, arguments].concat())
+    };
+    let dry = prune(&["20000", "--dry-run"]);
+    assert_eq!(dry["flows_without_bodies"], 0, "{dry}");
+    let dry = prune(&["19kB", "--dry-run"]);
+    assert_eq!(
+        (&dry["flows_without_bodies"], &dry["flows"]),
+        (&3.into(), &0.into()),
+        "{dry}"
+    );
+    // Words are looked up in an index that is made for it.
+    let done = prune(&["19kB", "--keep", "url:20000?2 OR text:nothing", "--yes"]);
+    assert_eq!(
+        (&done["flows_without_bodies"], &done["matching_kept"]),
+        (&2.into(), &1.into()),
+        "{done}"
+    );
+    let cut: Vec<bool> = flows(&world)
+        .iter()
+        .map(|flow| flow["truncated"].as_bool().unwrap())
+        .collect();
+    assert_eq!(cut, [true, false, true]);
+    let wrong = world.oriel(&["db", "prune", "--older-than", "1d", "--keep", "hst:a"]);
+    assert_eq!(wrong.code, Some(2), "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("did you mean"), "{}", wrong.stderr);
+}
+
+#[test]
+fn pruning_says_what_it_leaves_in_an_archive() {
+    let world = World::new();
+    let site = Site::https(&world, Protocols::Http1);
+    capture(&world, &site, 3);
+    let database = world.path(".local/share/oriel/oriel.db");
+    rusqlite::Connection::open(database)
+        .unwrap()
+        .execute(
+            "INSERT INTO archives (name, arrival, begun, begun_row, change, gap) VALUES ('it', 0, 0, 0, 0, 0)",
+            (),
+        )
+        .unwrap();
+    for (url, sql) in [
+        ("postgres://me:secret@127.0.0.1:1/oriel", "oriel_prune("),
+        ("clickhouse://me:secret@127.0.0.1:1/oriel", "DROP PARTITION"),
+    ] {
+        let prune = |more: &str| {
+            let mut command = world.command(&["db", "prune", "--older-than", "0s", more]);
+            command.env("ORIEL_DATABASE_URL", url);
+            Printed::of(command.output().unwrap()).succeeded()
+        };
+        let said = prune("--yes").stderr;
+        for part in [
+            "nothing is old or large enough",
+            "keeps 3 flows not yet archived",
+            "only the file of this machine",
+            "127.0.0.1:1/oriel keeps what it has",
+            sql,
+        ] {
+            assert!(said.contains(part) && !said.contains("secret"), "{said}");
+        }
+        let said = prune("--json").stdout;
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(said["awaited_kept"], 3, "{said}");
+        assert!(said["archive_left"].as_str().unwrap().ends_with("/oriel"));
+    }
+    assert_eq!(flows(&world).len(), 3);
 }
 
 #[test]

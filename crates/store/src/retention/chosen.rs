@@ -59,10 +59,11 @@ pub(super) fn doom(
     path: &Path,
     choice: &Choice,
 ) -> Result<Stays, StoreError> {
-    connection.execute("DELETE FROM temp.doomed", ())?;
     match &choice.chosen {
         Chosen::Flows(flows) => doom_named(connection, flows)?,
-        Chosen::Found { run, filter } => doom_found(connection, path, *run, filter.as_ref())?,
+        Chosen::Found { run, filter } => {
+            note_found(connection, path, "doomed", *run, filter.as_ref())?;
+        }
         Chosen::Sessions(ids) => doom_sessions(connection, ids)?,
     }
     let spare = |condition: &str| -> rusqlite::Result<u64> {
@@ -92,9 +93,11 @@ fn doom_named(connection: &Connection, flows: &[FlowRef]) -> Result<(), StoreErr
     Ok(())
 }
 
-fn doom_found(
+/// Notes the flows that match in a temporary table.
+fn note_found(
     connection: &Connection,
     path: &Path,
+    table: &str,
     run: Option<RunId>,
     filter: Option<&Filter>,
 ) -> Result<(), StoreError> {
@@ -105,7 +108,7 @@ fn doom_found(
     conditions.add_run(run);
     conditions.add_filter(filter);
     let sql = format!(
-        "INSERT INTO temp.doomed SELECT id FROM flows_shown WHERE {}",
+        "INSERT INTO temp.{table} SELECT id FROM flows_shown WHERE {}",
         conditions.sql()
     );
     connection.execute(&sql, params_from_iter(conditions.values()))?;
@@ -126,14 +129,14 @@ fn doom_sessions(connection: &Connection, ids: &[String]) -> Result<(), StoreErr
     Ok(())
 }
 
-/// Dooms the flows all of whose tags say how long they stay, when that is over.
+/// Dooms the flows all of whose tags say how long they stay, when that is over. Answers how many of them an
+/// archive awaits, so that they stay.
 pub(super) fn doom_tagged(
     connection: &Connection,
     tags: &[(String, Timestamp)],
-) -> Result<(), StoreError> {
-    connection.execute("DELETE FROM temp.doomed", ())?;
+) -> Result<u64, StoreError> {
     let Some(last) = tags.iter().map(|(_, since)| first_row_at(*since)).max() else {
-        return Ok(());
+        return Ok(0);
     };
     let mut annotated = connection.prepare("SELECT flow, tags FROM annotations WHERE flow < ?1")?;
     let mut doom = connection.prepare("INSERT INTO temp.doomed VALUES (?1)")?;
@@ -149,9 +152,22 @@ pub(super) fn doom_tagged(
             doom.execute([flow])?;
         }
     }
-    let spared = format!(
-        "DELETE FROM temp.doomed WHERE {AWAITED} OR flow IN (SELECT id FROM flows WHERE state = 'open')"
-    );
-    connection.execute(&spared, ())?;
-    Ok(())
+    let open = "DELETE FROM temp.doomed WHERE flow IN (SELECT id FROM flows WHERE state = 'open')";
+    connection.execute(open, ())?;
+    let awaited = format!("DELETE FROM temp.doomed WHERE {AWAITED}");
+    Ok(connection.execute(&awaited, ())? as u64)
+}
+
+/// Spares the flows that match; answers how many of them were doomed.
+pub(super) fn spare(
+    connection: &Connection,
+    path: &Path,
+    matching: Option<&Filter>,
+) -> Result<u64, StoreError> {
+    if matching.is_none() {
+        return Ok(0);
+    }
+    note_found(connection, path, "spared", None, matching)?;
+    let doomed = "DELETE FROM temp.doomed WHERE flow IN (SELECT flow FROM temp.spared)";
+    Ok(connection.execute(doomed, ())? as u64)
 }

@@ -49,6 +49,23 @@ struct Bits(Vec<u64>);
 const FOLLOWED: &str =
     "request_body, response_body, client_connection, upstream_connection, place, session";
 
+/// The same, as if bodies were gone that go for their size.
+fn followed(cut: Cut) -> String {
+    let mut followed = FOLLOWED.to_owned();
+    if cut.body_bytes == i64::MAX {
+        return followed;
+    }
+    for column in ["request_body", "response_body"] {
+        let smaller = format!(
+            "(SELECT id FROM bodies WHERE bodies.id = {column}
+               AND (size <= {} OR flows.id NOT IN (SELECT flow FROM temp.large)))",
+            cut.body_bytes
+        );
+        followed = followed.replace(column, &smaller);
+    }
+    followed
+}
+
 impl Live {
     /// Reads what all flows refer to, as if the cut were made and what is doomed were gone.
     pub(super) fn read(connection: &Connection, cut: Cut) -> Result<Self, StoreError> {
@@ -56,8 +73,9 @@ impl Live {
         live.last = Seen::read(connection)?;
         live.seen = live.last;
         let bodies_before = cut.bodies.max(cut.flows);
+        let followed = followed(cut);
         let sql = format!(
-            "SELECT {FOLLOWED} FROM flows
+            "SELECT {followed} FROM flows
              WHERE NOT ({REMOVABLE}) AND id NOT IN (SELECT flow FROM temp.doomed)"
         );
         let mut statement = connection.prepare(&sql)?;
@@ -78,7 +96,9 @@ impl Live {
         let sql = format!(
             "SELECT body FROM messages WHERE body IS NOT NULL
                AND flow NOT IN (SELECT id FROM flows WHERE {REMOVABLE})
-               AND flow NOT IN (SELECT flow FROM temp.doomed)"
+               AND flow NOT IN (SELECT flow FROM temp.doomed)
+               AND NOT (kept > {} AND flow IN (SELECT flow FROM temp.large))",
+            cut.body_bytes
         );
         live.follow_messages(connection, &sql, [bodies_before])?;
         live.follow_pieces(connection, 0)?;

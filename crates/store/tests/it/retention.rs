@@ -533,12 +533,141 @@ fn what_an_archive_has_goes_earlier_than_the_rest() {
              INSERT INTO flow_changes (flow) SELECT id FROM flows WHERE seq = 2",
         )
         .unwrap();
-    remover.remove(&keep, |_| true).unwrap();
+    let removed = remover.remove(&keep, |_| true).unwrap();
+    assert_eq!((removed.flows, removed.awaited), (1, 2));
     assert_eq!(left(), [2, 3, 4]);
+    // What is too large stays as well.
+    let small = Keep {
+        body_bytes_max: Some(10),
+        ..Keep::default()
+    };
+    let removed = remover.remove(&small, |_| true).unwrap();
+    assert_eq!((removed.bodiless, removed.awaited), (0, 3));
+    assert_whole(&place, 2..=4);
     connection
         .execute_batch("UPDATE archives SET change = (SELECT max(change) FROM flow_changes)")
         .unwrap();
     remover.remove(&keep, |_| true).unwrap();
     assert_eq!(left(), [4]);
     assert_whole(&place, [4].into_iter());
+}
+
+#[test]
+fn large_bodies_go_whatever_their_age_and_small_ones_stay() {
+    let place = six_and_an_open_one();
+    tag(&place, 4, &["gold"]);
+    let mut remover = Remover::open(&place.path()).unwrap();
+    let keep = Keep {
+        // As long as the request of the second flow; the ones behind it are made of it.
+        body_bytes_max: Some(conversation(2).len() as u64),
+        ..Keep::default()
+    };
+    let planned = remover.plan(&keep).unwrap();
+    assert_eq!((planned.flows, planned.bodiless), (0, 3));
+    assert!(planned.body_bytes > 0, "{planned:?}");
+    assert_eq!(remover.remove(&keep, |_| true).unwrap(), planned);
+    let reader = place.reader();
+    for flow in [3, 5, 6] {
+        let body = |message| reader.body(place.flow(flow), message).unwrap().unwrap();
+        let (request, response) = (body(Message::Request), body(Message::Response));
+        assert_eq!((request.bytes.len(), request.truncated), (0, true));
+        assert_eq!(request.seen, Some(conversation(flow).len() as u64));
+        assert_eq!((response.bytes.len(), response.truncated), (5000, false));
+        assert!(reader.flow(place.flow(flow)).unwrap().row.truncated);
+    }
+    assert_whole(&place, [1, 2, 4].into_iter());
+    assert_eq!(seqs(&place), [1, 2, 3, 4, 5, 6, 7]);
+    let again = remover.remove(&keep, |_| true).unwrap();
+    assert_eq!((again.bodiless, again.body_bytes), (0, 0));
+    // The writer goes on, with what is left.
+    (8..=9).for_each(|flow| record(&place, flow));
+    assert_whole(&place, [1, 2, 4, 8, 9].into_iter());
+
+    // Together with age.
+    let both = Keep {
+        flows_since: Some(before(3)),
+        ..keep
+    };
+    let removed = remover.remove(&both, |_| true).unwrap();
+    assert_eq!((removed.flows, removed.bodiless), (2, 2));
+    assert_eq!(seqs(&place), [3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(check_file(&place.path()).unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn large_messages_and_parts_go_alone() {
+    let place = six_and_an_open_one();
+    let connection = Connection::open(place.path()).unwrap();
+    let first: i64 = connection
+        .query_row("SELECT id FROM flows WHERE seq = 1", (), |row| row.get(0))
+        .unwrap();
+    connection
+        .execute_batch(&format!(
+            "INSERT INTO messages
+               (flow, sequence, sender, at_us, kind, size, wire_size, frames, coding, complete, kept, data)
+             VALUES ({first}, 1, 'client', 0, 'text', 4, 4, 1, 'plain', 1, 4, 'text'),
+                    ({first}, 2, 'client', 0, 'text', 90, 90, 1, 'plain', 1, 90, zeroblob(90));
+             INSERT INTO body_parts (flow, message, codec, size, data)
+             VALUES ({first}, 'request', 'raw', 30, zeroblob(30)), ({first}, 'request', 'raw', 30, zeroblob(30)),
+                    ({first}, 'response', 'raw', 50, zeroblob(50))"
+        ).replace("'text')", "CAST('text' AS BLOB))"))
+        .unwrap();
+    let keep = Keep {
+        body_bytes_max: Some(50),
+        ..Keep::default()
+    };
+    let mut remover = Remover::open(&place.path()).unwrap();
+    assert_eq!(remover.remove(&keep, |_| true).unwrap().bodiless, 6);
+    let sizes = |sql: &str| -> Vec<i64> {
+        let mut statement = connection.prepare(sql).unwrap();
+        let rows = statement.query_map((), |row| row.get(0)).unwrap();
+        rows.map(Result::unwrap).collect()
+    };
+    assert_eq!(sizes("SELECT kept FROM messages ORDER BY sequence"), [4, 0]);
+    assert_eq!(sizes("SELECT size FROM body_parts"), [50]);
+}
+
+#[test]
+fn what_matches_stays_as_it_is() {
+    let place = Place::new();
+    for flow in 1..=6 {
+        let mut script = Script::new(flow);
+        if flow % 2 == 0 {
+            script.request = b"GET /gold HTTP/1.1\r\n\r\n".to_vec();
+        }
+        script.response_body = vec![noise(flow).into()];
+        place.record(script.events());
+    }
+    place.flush();
+    tag(&place, 1, &["scratch"]);
+    tag(&place, 2, &["scratch"]);
+    let filter =
+        |text| Some(traffic::rules::filter::Filter::parse(text, Timestamp(START)).unwrap());
+    let keep = Keep {
+        flows_since: Some(before(4)),
+        bodies_since: Some(before(6)),
+        body_bytes_max: Some(1000),
+        tags: vec![("scratch".to_owned(), before(9))],
+        matching: filter("path:/gold"),
+        ..Keep::default()
+    };
+    let mut remover = Remover::open(&place.path()).unwrap();
+    let planned = remover.plan(&keep).unwrap();
+    // 1 by its tag and 3 by its age, the body of 5; of 2, 4 and 6 each would lose something.
+    assert_eq!(
+        (planned.flows, planned.bodiless, planned.matching),
+        (2, 1, 3)
+    );
+    assert_eq!(remover.remove(&keep, |_| true).unwrap(), planned);
+    assert_eq!(seqs(&place), [2, 4, 5, 6]);
+    for flow in [2, 4, 6] {
+        let body = place.reader().body(place.flow(flow), Message::Response);
+        assert_eq!(body.unwrap().unwrap().bytes, noise(flow));
+    }
+    // Words are looked up where they are indexed.
+    let words = Keep {
+        matching: filter("text:gold"),
+        ..keep
+    };
+    assert!(matches!(remover.plan(&words), Err(StoreError::NoTexts)));
 }

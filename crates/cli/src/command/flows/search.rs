@@ -1,5 +1,7 @@
 //! `oriel flows search`: flows whose texts have some words, with the place where they stand.
 
+use std::path::Path;
+
 use serde::Serialize;
 use store::json::FlowItem;
 use store::{Excerpt, Hit, Hits, Location, Reader, Search, StoreError, TextIndex, TextPart};
@@ -165,10 +167,15 @@ fn print_hits(context: &Context, hits: &Hits) -> Result<(), Problem> {
 
 /// Takes into the index of texts what is not there yet. A server has the words of each flow from the start.
 pub(super) fn catch_up(context: &Context, data: &DataFlags) -> Result<(), Problem> {
-    let Location::File(path) = location(context, data)? else {
-        return Ok(());
-    };
-    let mut index = match TextIndex::open(&path) {
+    match location(context, data)? {
+        Location::File(path) => catch_up_file(context, &path),
+        Location::Postgres(_) | Location::ClickHouse(_) => Ok(()),
+    }
+}
+
+/// Takes into the index beside a file what is not there yet.
+pub(crate) fn catch_up_file(context: &Context, path: &Path) -> Result<(), Problem> {
+    let mut index = match TextIndex::open(path) {
         Ok(index) => index,
         Err(StoreError::NotFound { .. }) => return Ok(()),
         Err(error) => return Err(store_problem(&error)),

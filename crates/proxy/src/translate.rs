@@ -1,8 +1,8 @@
 //! Carries one flow where the two sides do not speak the same version, and where both speak
 //! HTTP/2: heads are turned over, bodies pass as payload, piece by piece, never collected.
 //!
-//! A request is attempted once, in some cases twice (`attempt`), on a connection that takes it
-//! (`ready`). Then both directions run at once (`course`): the request's body goes up (`upload`),
+//! A request comes from a client of either version (`from_http1`, `from_http2`). It is attempted
+//! once, in some cases twice (`attempt`), on a connection that takes it (`ready`). Then both directions run at once (`course`): the request's body goes up (`upload`),
 //! the response comes head by head (`incoming`), and its last head and body go down (`download`)
 //! to the client (`reply`). What is written in which form is known to `heads` and `body`.
 //!
@@ -14,6 +14,8 @@ mod body;
 mod course;
 mod download;
 mod fault;
+mod from_http1;
+mod from_http2;
 pub(crate) mod heads;
 mod incoming;
 mod ready;
@@ -23,79 +25,30 @@ mod upload;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, Method, Request};
+use http::{Method, Request};
 use parking_lot::Mutex;
 use traffic::wire::websocket::handshake;
 use traffic::wire::websocket::handshake::Accepted;
-use traffic::{Failure, FailureKind, Scheme, Side, Stage, Target, Version};
+use traffic::{Failure, FailureKind, Side, Stage};
 
 use crate::connection::Engine;
 use crate::error;
-use crate::http1::body::Framing;
-use crate::http1::connection::Http1;
-use crate::http1::head::{BodyLength, RequestHead};
-use crate::http1::relay::Reuse;
+use crate::http1::head::BodyLength;
 use crate::http2::client::StreamGuard;
-use crate::max_forwards::MaxForwards;
 use crate::tap::Flow;
 use crate::tls;
 use crate::upstream::{Http1Upstream, Lease, Offer, Upstream};
 use crate::websocket::{self, End, Ends};
-use attempt::Attempt;
 use body::{Coding, Outgoing, Sink, Source};
 use course::Done;
 use download::Opening;
 pub(crate) use fault::{Broken, Fault, client_reset, stage};
+pub(crate) use from_http1::{Http1Request, from_http1};
+pub(crate) use from_http2::{Http2Request, RequestBody, from_http2};
 use incoming::Incoming;
 use ready::{ReadySender, Way, ready_way};
 use reply::Reply;
-
-/// A request that came in HTTP/1, its head consumed, its body still to come.
-pub(crate) struct Http1Request<'a> {
-    pub(crate) head: &'a RequestHead,
-    pub(crate) bytes: &'a [u8],
-    pub(crate) path: String,
-    /// What replaces the Max-Forwards field.
-    pub(crate) forwards: Option<MaxForwards>,
-    /// It was sent once already.
-    pub(crate) repeated: bool,
-    /// The host of a request in absolute form: it replaces the Host field.
-    pub(crate) host: Option<&'a str>,
-    pub(crate) target: &'a Target,
-    pub(crate) scheme: Scheme,
-    /// The WebSocket that it asks for.
-    pub(crate) upgrade: Option<&'a handshake::Asked>,
-}
-
-/// A request that came in HTTP/2.
-pub(crate) struct Http2Request<'a> {
-    pub(crate) parts: http::request::Parts,
-    pub(crate) body: RequestBody,
-    pub(crate) target: &'a Target,
-    pub(crate) scheme: Scheme,
-}
-
-/// The body of a request that came in HTTP/2.
-pub(crate) enum RequestBody {
-    /// Still on its way.
-    Passing(RecvStream),
-    /// Whole, because it was looked at.
-    Held {
-        data: Bytes,
-        trailers: Option<HeaderMap>,
-    },
-}
-
-impl RequestBody {
-    fn is_ended(&self) -> bool {
-        match self {
-            Self::Passing(body) => body.is_end_stream(),
-            Self::Held { data, trailers } => data.is_empty() && trailers.is_none(),
-        }
-    }
-}
 
 /// A request as it is sent, whatever it came in, with the way back to who asked.
 struct Message<'a, 'c> {
@@ -137,170 +90,6 @@ struct Passage<'p, 'r> {
     upstream: &'p Upstream,
     flow: &'p mut Flow<'r>,
     engine: &'p Arc<Engine>,
-}
-
-/// Carries a request of an HTTP/1 client.
-pub(crate) async fn from_http1(
-    client: &mut Http1,
-    asked: Http1Request<'_>,
-    lease: Lease,
-    upstream: &Upstream,
-    flow: &mut Flow<'_>,
-    engine: &Arc<Engine>,
-) -> Result<Reuse, Broken> {
-    let head = asked.head;
-    let is_head = asked.bytes.get(head.method.clone()) == Some(b"HEAD");
-    let stays = head.keep_alive && head.version == Version::Http11 && !engine.stop.is_asked();
-    let connection = Mutex::new(client);
-    let message = |source| {
-        let mut request = heads::from_http1_request(&asked).map_err(Broken::before)?;
-        if asked.upgrade.is_some() {
-            heads::ask_for_websocket(&mut request);
-        }
-        Ok(Message {
-            request,
-            length: head.body,
-            source,
-            reply: Reply::Http1 {
-                connection: &connection,
-                version: head.version,
-                stays,
-                is_head,
-                upgrade: asked.upgrade,
-            },
-        })
-    };
-    let source = match asked.upgrade {
-        Some(_) => Source::Later,
-        None => Source::Http1 {
-            connection: &connection,
-            framing: Framing::new(head.body),
-            side: Side::Client,
-        },
-    };
-    let first = message(source)?;
-    let attempt = Attempt::new(&first, &lease);
-    let mut passage = Passage {
-        upstream,
-        flow,
-        engine,
-    };
-    let carried = match passage.carry(first, lease).await {
-        Err(broken) if !asked.repeated && attempt.may_be_repeated(&broken) => {
-            let again = message(match asked.upgrade {
-                Some(_) => Source::Later,
-                None => Source::Nothing,
-            })?;
-            let acquired = attempt.acquire_again(upstream, Offer::Http1, engine);
-            let lease = acquired.await.map_err(Broken::before)?;
-            passage.carry(again, lease).await?
-        }
-        carried => carried?,
-    };
-    let done = match carried {
-        Carried::Whole(done) => done,
-        Carried::Opened(mut opened) => {
-            let client = End::Http1(connection.into_inner());
-            opened
-                .upstream
-                .run(client, &opened.accepted, passage)
-                .await?;
-            return Ok(Reuse {
-                client: false,
-                upstream: false,
-                until_close: false,
-            });
-        }
-    };
-    let until_close = done.response.until_close;
-    Ok(Reuse {
-        client: stays && !until_close && done.uploaded,
-        upstream: false,
-        until_close,
-    })
-}
-
-/// Carries a request of an HTTP/2 client.
-pub(crate) async fn from_http2(
-    asked: Http2Request<'_>,
-    respond: &mut SendResponse<Bytes>,
-    lease: Lease,
-    upstream: &Upstream,
-    flow: &mut Flow<'_>,
-    engine: &Arc<Engine>,
-) -> Result<(), Broken> {
-    let Http2Request {
-        parts,
-        body,
-        target,
-        scheme,
-    } = asked;
-    let websocket = heads::asks_for_websocket(&parts);
-    let length = match websocket {
-        true => BodyLength::None,
-        false => heads::body_length(&parts.headers, body.is_ended()).map_err(Broken::before)?,
-    };
-    let request = heads::for_upstream(parts, target, scheme).map_err(Broken::before)?;
-    let (source, incoming) = match body {
-        RequestBody::Passing(body) if websocket => (Source::Later, Some(body)),
-        RequestBody::Passing(body) => {
-            let side = Side::Client;
-            (Source::Http2 { body, side }, None)
-        }
-        RequestBody::Held { data, trailers } => (Source::Held { data, trailers }, None),
-    };
-    let first = Message {
-        request,
-        length,
-        source,
-        reply: Reply::Http2(&mut *respond),
-    };
-    let attempt = Attempt::new(&first, &lease);
-    let copy = attempt.bodiless.then(|| first.request.clone());
-    let mut passage = Passage {
-        upstream,
-        flow,
-        engine,
-    };
-    let carried = match (passage.carry(first, lease).await, copy) {
-        (Err(broken), Some(request)) if attempt.may_be_repeated(&broken) => {
-            // A client that has lost interest does not keep a dial going.
-            let reset = std::future::poll_fn(|cx| respond.poll_reset(cx));
-            let lease = tokio::select! {
-                biased;
-                reset = reset => {
-                    return Err(client_reset(reset.unwrap_or(Reason::CANCEL)).before_response());
-                }
-                lease = attempt.acquire_again(upstream, Offer::Any, engine) => {
-                    lease.map_err(Broken::before)?
-                }
-            };
-            let again = Message {
-                request,
-                length,
-                source: match incoming {
-                    Some(_) => Source::Later,
-                    None => Source::Nothing,
-                },
-                reply: Reply::Http2(respond),
-            };
-            passage.carry(again, lease).await?
-        }
-        (carried, _) => carried?,
-    };
-    match (carried, incoming) {
-        (Carried::Opened(mut opened), Some(mut incoming)) => {
-            let Some(outgoing) = &mut opened.client else {
-                return Ok(());
-            };
-            let client = End::Http2 {
-                incoming: &mut incoming,
-                outgoing,
-            };
-            opened.upstream.run(client, &opened.accepted, passage).await
-        }
-        (Carried::Whole(_) | Carried::Opened(_), _) => Ok(()),
-    }
 }
 
 /// A connection for a WebSocket that an HTTP/2 client asks for: as a stream where the upstream takes
@@ -412,35 +201,35 @@ impl Passage<'_, '_> {
             reply: message.reply,
             hides_http3: self.upstream.hides_http3,
         };
-        let broken = match course::run(ends, self.flow, self.engine.timeouts.idle_body).await {
-            Ok(mut done) => {
-                return Ok(match done.response.opening.take() {
-                    Some(Opening {
-                        accepted,
-                        client,
-                        incoming: Some(incoming),
-                    }) => Carried::Opened(Opened {
-                        accepted,
-                        client,
-                        upstream: Carrier::Http2 {
-                            incoming,
-                            outgoing: stream,
-                            _guard,
-                        },
-                    }),
-                    _ => Carried::Whole(done),
-                });
+        let mut done = match course::run(ends, self.flow, self.engine.timeouts.idle_body).await {
+            Ok(done) => done,
+            Err(broken) => {
+                match (broken.failure.side, broken.reason) {
+                    // Not the stream alone: what broke, or died in silence, would swallow the next
+                    // requests too.
+                    (Side::Upstream, None) => shared.retire(),
+                    (Side::Client, Some(reason)) => stream.send_reset(reason),
+                    _ => {}
+                }
+                return Err(broken);
             }
-            Err(broken) => broken,
         };
-        match (broken.failure.side, broken.reason) {
-            // Not the stream alone: what broke, or died in silence, would swallow the next requests
-            // too.
-            (Side::Upstream, None) => shared.retire(),
-            (Side::Client, Some(reason)) => stream.send_reset(reason),
-            _ => {}
+        match done.response.opening.take() {
+            Some(Opening {
+                accepted,
+                client,
+                incoming: Some(incoming),
+            }) => Ok(Carried::Opened(Opened {
+                accepted,
+                client,
+                upstream: Carrier::Http2 {
+                    incoming,
+                    outgoing: stream,
+                    _guard,
+                },
+            })),
+            _ => Ok(Carried::Whole(done)),
         }
-        Err(broken)
     }
 }
 

@@ -213,9 +213,10 @@ impl AsyncRead for Replay {
     }
 }
 
-/// Writes `AsyncRead` and `AsyncWrite` for an enum by handing on to what its variants hold.
+/// Writes `AsyncRead` and `AsyncWrite`, or the latter alone, for a type that hands on to what it holds:
+/// `hand_on!(write Type |io| { patterns that bind io })`.
 macro_rules! hand_on {
-    (read $kind:ident { $($(#[$meta:meta])* $variant:ident),+ }) => {
+    (read $kind:ident |$io:ident| { $($(#[$meta:meta])* $holds:pat),+ }) => {
         impl AsyncRead for $kind {
             fn poll_read(
                 self: Pin<&mut Self>,
@@ -223,13 +224,13 @@ macro_rules! hand_on {
                 buf: &mut ReadBuf<'_>,
             ) -> Poll<io::Result<()>> {
                 match self.get_mut() {
-                    $($(#[$meta])* Self::$variant(io) => Pin::new(io).poll_read(cx, buf),)+
+                    $($(#[$meta])* $holds => Pin::new($io).poll_read(cx, buf),)+
                 }
             }
         }
-        hand_on!(write $kind { $($(#[$meta])* $variant),+ });
+        hand_on!(write $kind |$io| { $($(#[$meta])* $holds),+ });
     };
-    (write $kind:ident { $($(#[$meta:meta])* $variant:ident),+ }) => {
+    (write $kind:ident |$io:ident| { $($(#[$meta:meta])* $holds:pat),+ }) => {
         impl AsyncWrite for $kind {
             fn poll_write(
                 self: Pin<&mut Self>,
@@ -237,7 +238,7 @@ macro_rules! hand_on {
                 buf: &[u8],
             ) -> Poll<io::Result<usize>> {
                 match self.get_mut() {
-                    $($(#[$meta])* Self::$variant(io) => Pin::new(io).poll_write(cx, buf),)+
+                    $($(#[$meta])* $holds => Pin::new($io).poll_write(cx, buf),)+
                 }
             }
 
@@ -247,60 +248,35 @@ macro_rules! hand_on {
                 bufs: &[io::IoSlice<'_>],
             ) -> Poll<io::Result<usize>> {
                 match self.get_mut() {
-                    $($(#[$meta])* Self::$variant(io) => Pin::new(io).poll_write_vectored(cx, bufs),)+
+                    $($(#[$meta])* $holds => Pin::new($io).poll_write_vectored(cx, bufs),)+
                 }
             }
 
             fn is_write_vectored(&self) -> bool {
                 match self {
-                    $($(#[$meta])* Self::$variant(io) => io.is_write_vectored(),)+
+                    $($(#[$meta])* $holds => $io.is_write_vectored(),)+
                 }
             }
 
             fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
                 match self.get_mut() {
-                    $($(#[$meta])* Self::$variant(io) => Pin::new(io).poll_flush(cx),)+
+                    $($(#[$meta])* $holds => Pin::new($io).poll_flush(cx),)+
                 }
             }
 
             fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
                 match self.get_mut() {
-                    $($(#[$meta])* Self::$variant(io) => Pin::new(io).poll_shutdown(cx),)+
+                    $($(#[$meta])* $holds => Pin::new($io).poll_shutdown(cx),)+
                 }
             }
         }
     };
 }
 
-hand_on!(read Wire { Tcp, Unix, Tls, Http2, #[cfg(test)] Memory });
-hand_on!(read Transport { Plain, Tls });
+hand_on!(read Wire |io| {
+    Self::Tcp(io), Self::Unix(io), Self::Tls(io), Self::Http2(io), #[cfg(test)] Self::Memory(io)
+});
+hand_on!(read Transport |io| { Self::Plain(io), Self::Tls(io) });
+hand_on!(write Replay |io| { Self { wire: io, .. } });
 
-impl AsyncWrite for Replay {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().wire).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().wire).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.wire.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().wire).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().wire).poll_shutdown(cx)
-    }
-}
+pub(crate) use hand_on;

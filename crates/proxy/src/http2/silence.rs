@@ -12,16 +12,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use crate::limits::{HTTP2_PING_INTERVAL, HTTP2_SILENCE};
+use crate::stream::{Transport, hand_on};
 
 /// A transport that counts the octets that come.
 #[derive(Debug)]
-pub(super) struct Counted<T> {
-    transport: T,
+pub(super) struct Counted {
+    transport: Transport,
     received: Arc<AtomicU64>,
 }
 
-impl<T> Counted<T> {
-    pub(super) fn new(transport: T, received: Arc<AtomicU64>) -> Self {
+impl Counted {
+    pub(super) fn new(transport: Transport, received: Arc<AtomicU64>) -> Self {
         Self {
             transport,
             received,
@@ -60,7 +61,7 @@ pub(super) async fn until_lost<A: Future<Output = bool>>(
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
+impl AsyncRead for Counted {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -75,35 +76,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().transport).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().transport).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.transport.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().transport).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().transport).poll_shutdown(cx)
-    }
-}
+hand_on!(write Counted |io| { Self { transport: io, .. } });
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! Has the programs of a machine, a user or a container trust a certificate, and takes that back.
 //!
-//! What is to be done is planned first, as a list of changes that can be shown (`linux.rs`,
-//! `nss.rs`, `java.rs`, `elsewhere.rs`). Each change knows how it is done and undone (`change.rs`),
+//! What is to be done is planned first (`plan.rs`), as a list of changes that can be shown
+//! (`linux.rs`, `nss.rs`, `java.rs`, `elsewhere.rs`). Each change knows how it is done and undone (`change.rs`),
 //! and is written down before it is made (`journal.rs`). Paths are followed within the file system
 //! that is changed (`root.rs`).
 
@@ -13,6 +13,7 @@ pub(crate) mod journal;
 mod linux;
 mod nss;
 pub(crate) mod passwords;
+mod plan;
 pub(crate) mod root;
 
 use std::path::{Path, PathBuf};
@@ -22,11 +23,10 @@ use proxy::tls::pem;
 use serde::{Deserialize, Serialize};
 
 use self::change::{Change, Undone};
-use self::elsewhere::Platform;
 use self::journal::{Entry, Journal};
-use self::passwords::{Locked, Passwords};
+use self::passwords::Passwords;
+pub(crate) use self::plan::{Plan, plan};
 use self::root::Root;
-use crate::context::Context;
 use crate::exit::Exit;
 use crate::problem::Problem;
 
@@ -57,16 +57,6 @@ pub(crate) struct Certificate {
     hash: Option<u32>,
     /// The home of who runs this.
     home: PathBuf,
-}
-
-/// What is to be done.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Plan {
-    pub(crate) steps: Vec<(Store, Change)>,
-    /// What is left out, as it takes a password.
-    pub(crate) locked: Vec<Locked>,
-    /// What was looked for and not found.
-    pub(crate) notes: Vec<String>,
 }
 
 impl Store {
@@ -105,130 +95,6 @@ impl Certificate {
         let fingerprint = self.fingerprint();
         format!("oriel-{}", fingerprint.get(..16).unwrap_or(&fingerprint))
     }
-}
-
-/// Plans what is missing to have the certificate trusted in these stores of a root.
-pub(crate) fn plan(
-    context: &Context,
-    root: &Root,
-    stores: &[Store],
-    certificate: &Certificate,
-    passwords: &Passwords,
-    data_folder: &Path,
-) -> Result<Plan, Problem> {
-    let mut plan = Plan::default();
-    for store in stores {
-        let (changes, note) = changes(context, root, *store, certificate, data_folder)?;
-        plan.notes.extend(note);
-        for change in changes {
-            if change.is_done(root, passwords) {
-                continue;
-            }
-            match Locked::find(*store, &change, root, passwords) {
-                Some(locked) => plan.locked.push(locked),
-                None => plan.steps.push((*store, change)),
-            }
-        }
-    }
-    Ok(plan)
-}
-
-/// All that a store takes, and what was not found.
-fn changes(
-    context: &Context,
-    root: &Root,
-    store: Store,
-    certificate: &Certificate,
-    data_folder: &Path,
-) -> Result<(Vec<Change>, Option<String>), Problem> {
-    let environment = &context.environment;
-    let has = |program: &str, fix: &str| match environment.find_program(program) {
-        Some(_) => Ok(()),
-        None => Err(
-            Problem::new("ORL0313", Exit::Usage, format!("{program} is not there"))
-                .why(format!("the {} store is changed with it", store.name()))
-                .fix(fix),
-        ),
-    };
-    let certutil = || {
-        has(
-            "certutil",
-            "apt install libnss3-tools   or: dnf install nss-tools, apk add nss-tools",
-        )
-    };
-    if cfg!(target_os = "macos")
-        && *root == Root::Machine
-        && matches!(store, Store::User | Store::System)
-    {
-        return Ok((on_macos(store, certificate, data_folder), None));
-    }
-    match store {
-        Store::System => match linux::plan(root, certificate, environment) {
-            Some(changes) => Ok((changes, None)),
-            None => {
-                let what = format!("no trust store was found in {}", root.name().display());
-                Err(Problem::new("ORL0313", Exit::Usage, what)
-                    .why("neither the folders nor the files that Debian, Red Hat, Alpine, Arch and SUSE have are there")
-                    .fix("give programs a file instead:  oriel ca export --format bundle -o FILE")
-                    .fix("and name it to them:           SSL_CERT_FILE=FILE"))
-            }
-        },
-        Store::User => {
-            certutil()?;
-            let folder = nss::shared_database(&context.paths.home);
-            let mut changes = linux::missing_folders(root, &folder);
-            changes.push(Change::NssDatabase {
-                folder: folder.clone(),
-            });
-            changes.push(in_nss(folder, certificate));
-            Ok((changes, None))
-        }
-        Store::Firefox => {
-            let databases = nss::firefox_databases(&context.paths.home);
-            if databases.is_empty() {
-                return Ok((Vec::new(), Some("there is no Firefox profile".to_owned())));
-            }
-            certutil()?;
-            let changes = databases
-                .into_iter()
-                .map(|folder| in_nss(folder, certificate));
-            Ok((changes.collect(), None))
-        }
-        Store::Java => {
-            let keystores = java::keystores(root, environment);
-            if keystores.is_empty() {
-                return Ok((Vec::new(), Some("there is no Java key store".to_owned())));
-            }
-            has(
-                "keytool",
-                "it comes with a JDK or JRE; put its bin folder on PATH",
-            )?;
-            let changes = keystores.into_iter().map(|path| Change::JavaKeystore {
-                path,
-                alias: certificate.name(),
-                pem: certificate.pem.clone(),
-            });
-            Ok((changes.collect(), None))
-        }
-    }
-}
-
-fn in_nss(folder: PathBuf, certificate: &Certificate) -> Change {
-    Change::Nss {
-        folder,
-        nickname: certificate.name(),
-        pem: certificate.pem.clone(),
-    }
-}
-
-/// The file that the command reads stays, as the command that undoes it may want it.
-fn on_macos(store: Store, certificate: &Certificate, data_folder: &Path) -> Vec<Change> {
-    let path = data_folder.join(format!("{}.crt", certificate.name()));
-    let command = elsewhere::commands(Platform::Macos, store, &path, certificate);
-    let pem = certificate.pem.clone();
-    std::iter::once(Change::File { path, pem })
-        .chain(command)
-        .collect()
 }
 
 /// What stands in the way of these changes, each thing once.

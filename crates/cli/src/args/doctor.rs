@@ -6,7 +6,7 @@ use clap::builder::PossibleValuesParser;
 use super::given::Given;
 use super::proxy::AuthorityFlags;
 use crate::config::layer::Layer;
-use crate::config::values::{AdminListen, Listen, ProxyChoice, Unlisted};
+use crate::config::values::{AdminListen, Listen, ProxyChoice};
 use crate::doctor::{Choice, NAMES};
 
 #[derive(Clone, Debug, Args)]
@@ -66,22 +66,9 @@ impl Doctor {
 /// network. What is left is how oriel speaks TLS.
 pub(crate) fn probe_layer() -> Layer {
     let mut given = Given::default();
-    let hosts = Some(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]);
-    given.set("intercept.hosts", "doctor", hosts, |file| {
-        &mut file.intercept.hosts
-    });
-    given.set("intercept.bypass", "doctor", Some(Vec::new()), |file| {
-        &mut file.intercept.bypass
-    });
-    let block = Some(Unlisted::Block);
-    given.set("intercept.unlisted", "doctor", block, |file| {
-        &mut file.intercept.unlisted
-    });
+    given.keep_to_this_machine("doctor");
     given.set("intercept.ip_targets", "doctor", Some(true), |file| {
         &mut file.intercept.ip_targets
-    });
-    given.set("upstream.system_roots", "doctor", Some(false), |file| {
-        &mut file.upstream.system_roots
     });
     given.set("upstream.ca_files", "doctor", Some(Vec::new()), |file| {
         &mut file.upstream.ca_files

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::proxy::{AuthorityFlags, DataFlags, PairFlags, ProxyFlags};
 use crate::config::file::{ConfigFile, Reverse};
 use crate::config::layer::{Layer, Origin};
-use crate::config::values::Listen;
+use crate::config::values::{Listen, Unlisted};
 use crate::quantity::Size;
 
 /// Settings that flags gave, with the flag of each.
@@ -33,6 +33,25 @@ impl Given {
             *place(&mut self.values) = value;
             self.note(path, flag);
         }
+    }
+
+    /// Sets what a proxy for this machine alone has, whatever is configured: its hosts are opened,
+    /// nothing goes out.
+    pub(super) fn keep_to_this_machine(&mut self, by: &'static str) {
+        let hosts = Some(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]);
+        self.set("intercept.hosts", by, hosts, |file| {
+            &mut file.intercept.hosts
+        });
+        self.set("intercept.bypass", by, Some(Vec::new()), |file| {
+            &mut file.intercept.bypass
+        });
+        let block = Some(Unlisted::Block);
+        self.set("intercept.unlisted", by, block, |file| {
+            &mut file.intercept.unlisted
+        });
+        self.set("upstream.system_roots", by, Some(false), |file| {
+            &mut file.upstream.system_roots
+        });
     }
 
     /// Takes over where the data is.

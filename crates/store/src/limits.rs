@@ -245,6 +245,10 @@ pub const CLICKHOUSE_SETTLING: Duration = Duration::from_secs(2);
 pub const POSTGRES_COPY_BYTES: usize = 1024 * 1024;
 /// Flows with their bodies that are asked for at once; a body may have tens of megabytes.
 pub const POSTGRES_RECORDS_AT_ONCE: usize = 50;
+/// Words that wait beside their index until a second connection puts them into it: the more at once, the
+/// more often each of them, which is then put there once. Whoever writes does it at four times as much (see
+/// `postgres/connect.rs`): by then the second connection has not come, or does not keep up.
+pub const POSTGRES_LISTED_WORD_BYTES: usize = 16 * 1024 * 1024;
 /// Flows with a word that are read and sorted rather than looked for from the newest on: some ten
 /// milliseconds.
 pub const POSTGRES_FEW_FLOWS_MAX: u64 = 2000;

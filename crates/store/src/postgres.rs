@@ -17,6 +17,7 @@ mod summary;
 mod sums;
 mod time;
 mod tls;
+mod words;
 mod write;
 
 use std::fmt;
@@ -26,6 +27,7 @@ use postgres::Client;
 use self::connect::{Purpose, Server};
 pub use self::migrate::postgres_schema;
 pub(crate) use self::reader::PostgresBackend;
+use self::words::WordIndexer;
 use crate::StoreError;
 use crate::archive::{Archive, ArchiveBatch, ArchiveStatus, Migrated};
 
@@ -41,6 +43,7 @@ pub struct PostgresArchive {
     client: Client,
     /// Whether the connection has the tables that rows are copied into.
     is_prepared: bool,
+    words: WordIndexer,
 }
 
 impl PostgresArchive {
@@ -51,6 +54,7 @@ impl PostgresArchive {
             client: server.connect(Purpose::Write)?,
             server,
             is_prepared: false,
+            words: WordIndexer::default(),
         })
     }
 }
@@ -67,7 +71,9 @@ impl Archive for PostgresArchive {
             write::prepare(&mut self.client).map_err(|error| self.server.failed(error))?;
             self.is_prepared = true;
         }
-        write::write(&mut self.client, &self.server, batch)
+        let listed = write::write(&mut self.client, &self.server, batch)?;
+        self.words.add(&self.server, listed);
+        Ok(())
     }
 
     fn status(&mut self) -> Result<ArchiveStatus, StoreError> {

@@ -81,6 +81,10 @@ pub(super) const COLUMNS: [&str; 68] = [
     "words",
 ];
 
+/// What a word in the list beside the index has besides itself: heads, and space to the next multiple of
+/// eight bytes.
+const LISTED_WORD_HEAD: usize = 16;
+
 /// Where a body is stored.
 #[derive(Debug, Default)]
 pub(super) enum StoredBody<'r> {
@@ -100,12 +104,12 @@ pub(super) struct Placed<'r> {
     pub(super) response_body: StoredBody<'r>,
 }
 
-/// Writes a flow as one row.
+/// Writes a flow as one row; answers how many bytes its words take beside the index, about.
 pub(super) fn write_row(
     rows: &mut CopyRows,
     record: &FlowRecord,
     placed: &Placed<'_>,
-) -> Result<(), StoreError> {
+) -> Result<usize, StoreError> {
     rows.begin_row();
     write_identity(rows, record, placed);
     write_target(rows, record);
@@ -121,7 +125,7 @@ pub(super) fn write_row(
     // The server's order, in which it would sort them otherwise.
     words.sort_unstable();
     rows.tsvector(&words);
-    Ok(())
+    Ok(words.iter().map(|word| word.len() + LISTED_WORD_HEAD).sum())
 }
 
 fn write_identity(rows: &mut CopyRows, record: &FlowRecord, placed: &Placed<'_>) {

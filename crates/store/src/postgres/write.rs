@@ -47,21 +47,23 @@ pub(super) fn prepare(client: &mut Client) -> Result<(), postgres::Error> {
     ))
 }
 
-/// Stores a batch, whole or not at all.
+/// Stores a batch, whole or not at all. Answers how many bytes of words wait for their index by that.
 pub(super) fn write(
     client: &mut Client,
     server: &Server,
     batch: &ArchiveBatch,
-) -> Result<(), StoreError> {
+) -> Result<usize, StoreError> {
     let failed = |error| server.failed(error);
     let mut transaction = client.transaction().map_err(failed)?;
     let runs = place_runs(&mut transaction, server, batch)?;
     write_gaps(&mut transaction, &batch.gaps, &runs).map_err(failed)?;
     let flows = latest(&batch.flows);
-    if !flows.is_empty() {
-        write_flows(&mut transaction, server, &flows, &runs)?;
-    }
-    transaction.commit().map_err(failed)
+    let listed = match flows.is_empty() {
+        true => 0,
+        false => write_flows(&mut transaction, server, &flows, &runs)?,
+    };
+    transaction.commit().map_err(failed)?;
+    Ok(listed)
 }
 
 fn write_gaps(
@@ -93,7 +95,7 @@ fn write_flows(
     server: &Server,
     flows: &[&FlowRecord],
     runs: &HashMap<&str, String>,
-) -> Result<(), StoreError> {
+) -> Result<usize, StoreError> {
     let failed = |error| server.failed(error);
     // The chunks that are there stay until this transaction has ended.
     transaction
@@ -127,15 +129,16 @@ fn write_flows(
     });
     let (changed, new): (Vec<_>, Vec<_>) =
         rows.partition(|(flow, _)| there.contains(&flow.detail.row.uuid));
-    copy_flows(transaction, server, "flows", &new)?;
+    let mut listed = copy_flows(transaction, server, "flows", &new)?;
     if !changed.is_empty() {
-        copy_flows(transaction, server, "staged_flows", &changed)?;
+        listed += copy_flows(transaction, server, "staged_flows", &changed)?;
         transaction
             .batch_execute(&take_over_flows())
             .map_err(failed)?;
     }
     write_messages(transaction, server, flows)?;
-    number(transaction, &batches, flows.len()).map_err(failed)
+    number(transaction, &batches, flows.len()).map_err(failed)?;
+    Ok(listed)
 }
 
 fn run_id<'r>(runs: &'r HashMap<&str, String>, flow: &FlowRecord) -> &'r str {
@@ -207,20 +210,26 @@ fn write_chunks(
     Ok(())
 }
 
+/// Answers how many bytes their words take beside the index.
 fn copy_flows(
     transaction: &mut Transaction<'_>,
     server: &Server,
     table: &str,
     flows: &[(&FlowRecord, Placed<'_>)],
-) -> Result<(), StoreError> {
+) -> Result<usize, StoreError> {
+    let mut listed = 0;
     copy(
         transaction,
         server,
         table,
         &COLUMNS,
         flows.iter(),
-        |rows, (flow, placed)| write_row(rows, flow, placed),
-    )
+        |rows, (flow, placed)| {
+            listed += write_row(rows, flow, placed)?;
+            Ok(())
+        },
+    )?;
+    Ok(listed)
 }
 
 /// Copies rows into a table.

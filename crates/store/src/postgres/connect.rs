@@ -28,10 +28,10 @@ const IGNORED: [&str; 6] = [
 
 /// The settings of a connection that writes. What is acknowledged is durable, whatever the server does for
 /// others. What a batch asks for is looked up by indexes, however few rows the planner takes a table to
-/// have. New words wait for their index, into which [`super::words`] puts them; searches read what waits.
-/// Where they come to be 64 MB, who writes puts each there once for all its flows, in memory of the
-/// server. What does not
-/// fit into a row is compressed by LZ4 where the server has it, in a fraction of the time of its own method.
+/// have. New words wait beside their index until [`super::words`] puts them there; searches read what waits.
+/// Should they come to 64 MB, who writes does it, each once for all its flows, in memory of the server. What
+/// does not fit into a row is compressed by LZ4 where the server has it, in a fraction of the time of its own
+/// method.
 const WRITER: &str = "SELECT set_config('synchronous_commit', 'on', false)
      WHERE current_setting('synchronous_commit') = 'off';
    SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off;

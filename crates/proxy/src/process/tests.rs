@@ -238,7 +238,8 @@ async fn many_askers_cause_one_lookup() {
         Arc::new(Attribution::new()),
         far.peer_addr().unwrap(),
         far.local_addr().unwrap(),
-    );
+    )
+    .within(PROCESS_LOOKUP * 100);
     assert_eq!(process.answer(), None);
     // One who asks and goes away takes nothing from the others.
     assert!(process.find().now_or_never().is_none());

@@ -137,7 +137,7 @@ async fn declined(asked: &mut ConnectAsked, engine: &Engine) -> Result<Option<Ro
     let Some(subject) = &mut asked.subject else {
         return Ok(None);
     };
-    *subject = subject.identified().await;
+    *subject = subject.identified().await.into_owned();
     let (host, process) = (asked.target.host.to_string(), &subject.meta.process_info);
     let opened = subject.gate.should_intercept(host, process.clone()).await?;
     Ok((!opened).then(|| Route {

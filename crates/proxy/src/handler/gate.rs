@@ -132,7 +132,7 @@ pub(crate) struct Lane {
 
 /// What waits to be told of one connection id. It is told in order by a task that is started when
 /// there is something to tell.
-struct Inner {
+pub(crate) struct Inner {
     id: Uuid,
     meta: Mutex<Arc<ConnectionMeta>>,
     queue: Mutex<Queue>,
@@ -308,12 +308,9 @@ impl Gate {
     /// Asks about a request, once all that came before it on its connection was told: who is told
     /// of a response can rely on it being the one to the request asked about last. Both have to be
     /// done in time.
-    pub(crate) async fn request(&self, key: LaneKey, request: &RawRequest) -> Answer {
-        let inner = self.lanes.lock().get(&key).map(Arc::clone);
+    pub(crate) async fn request(&self, inner: &Inner, request: &RawRequest) -> Answer {
         let asked = async {
-            if let Some(inner) = inner {
-                inner.all_told().await;
-            }
+            inner.all_told().await;
             self.handler.on_request(request).await
         };
         match self.within(self.limits.request_timeout, asked).await {
@@ -485,18 +482,18 @@ impl Queue {
 impl Inner {
     /// Waits until nothing is left to be told.
     async fn all_told(&self) {
-        loop {
-            // Made before the queue is looked at, so that no notice is missed.
+        while !self.is_idle() {
+            // Made before the queue is looked at again, so that no notice is missed.
             let told = self.told.notified();
-            let is_idle = {
-                let queue = self.queue.lock();
-                queue.work.is_empty() && !queue.telling
-            };
-            if is_idle {
-                return;
+            if !self.is_idle() {
+                told.await;
             }
-            told.await;
         }
+    }
+
+    fn is_idle(&self) -> bool {
+        let queue = self.queue.lock();
+        queue.work.is_empty() && !queue.telling
     }
 }
 
@@ -535,6 +532,13 @@ impl Drop for Teller {
         let left = std::mem::take(&mut self.inner.queue.lock().work).len() as u64;
         self.gate.counts.queued.fetch_sub(left, Ordering::Relaxed);
         self.gate.close(&self.inner);
+    }
+}
+
+impl Lane {
+    /// What waits to be told of it.
+    pub(super) fn inner(&self) -> Arc<Inner> {
+        Arc::clone(&self.inner)
     }
 }
 

@@ -1,20 +1,22 @@
 //! Who asks, as a handler knows it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use traffic::wire::fingerprint;
 use traffic::{ConnectionFacts, FlowId};
 use uuid::Uuid;
 
-use super::gate::{Gate, Lane, LaneKey};
-use super::{ConnectionMeta, SocketFamily, TlsInfo};
+use super::gate::{Gate, Inner, Lane, LaneKey};
+use super::{Answer, ConnectionMeta, RawRequest, SocketFamily, TlsInfo};
 use crate::process::ConnectionProcess;
 
 /// A client connection, or a stream of one, with the handler that is asked about it.
 #[derive(Clone, Debug)]
 pub(crate) struct Subject {
     pub(crate) gate: Arc<Gate>,
-    pub(crate) key: LaneKey,
+    key: LaneKey,
+    inner: Arc<Inner>,
     pub(crate) meta: Arc<ConnectionMeta>,
     /// What finds the process behind it, where it is to be found.
     process: Option<Arc<ConnectionProcess>>,
@@ -37,6 +39,7 @@ impl Subject {
         let lane = gate.open(key, &meta);
         let subject = Self {
             gate: Arc::clone(gate),
+            inner: lane.inner(),
             meta,
             key,
             process,
@@ -48,17 +51,22 @@ impl Subject {
     /// connection waits for the lookup that began with it, later ones do not.
     ///
     /// Dropping it ends nothing.
-    pub(crate) async fn identified(&self) -> Self {
+    pub(crate) async fn identified(&self) -> Cow<'_, Self> {
         let Some(process) = &self.process else {
-            return self.clone();
+            return Cow::Borrowed(self);
         };
         if self.meta.process_info.is_some() {
-            return self.clone();
+            return Cow::Borrowed(self);
         }
         match process.find().await {
-            Ok(found) => self.with(|meta| meta.process_info = Some((&*found).into())),
-            Err(_unknown) => self.clone(),
+            Ok(found) => Cow::Owned(self.with(|meta| meta.process_info = Some((&*found).into()))),
+            Err(_unknown) => Cow::Borrowed(self),
         }
+    }
+
+    /// Asks the handler about a request, as [`Gate::request`].
+    pub(crate) async fn ask(&self, request: &RawRequest) -> Answer {
+        self.gate.request(&self.inner, request).await
     }
 
     /// The same once TLS with the client is settled.
@@ -96,6 +104,7 @@ impl Subject {
         let key = LaneKey::Flow(flow);
         let lane = self.gate.open(key, &meta);
         let subject = Self {
+            inner: lane.inner(),
             meta,
             key,
             ..self.clone()

@@ -47,7 +47,7 @@ pub(super) async fn ask(
         Ok(request) => request,
         Err(failure) => return Verdict::Refuse(failure),
     };
-    let edit = match subject.gate.request(subject.key, &request).await {
+    let edit = match subject.ask(&request).await {
         Answer::Pass => return Verdict::Pass,
         Answer::Edit(edit) => edit,
         Answer::Respond(response, failure) => {

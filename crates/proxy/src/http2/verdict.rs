@@ -26,7 +26,7 @@ pub(super) async fn ask(
 ) -> Result<(), Unserved> {
     let held = hold_body(asked, subject, engine).await?;
     let shown = shown(&asked.parts, &held, &asked.to, subject)?;
-    let edit = match subject.gate.request(subject.key, &shown).await {
+    let edit = match subject.ask(&shown).await {
         Answer::Pass => return Ok(()),
         Answer::Edit(edit) => edit,
         Answer::Respond(response, failure) => {

@@ -214,11 +214,12 @@ pub(crate) fn from_http1_request(message: &Http1Request<'_>) -> Result<Request<(
 /// The fields of a request of an HTTP/1 client in the terms of HTTP/2: without the host, which
 /// belongs to the target there.
 pub(crate) fn fields_from_http1(head: &RequestHead, bytes: &[u8]) -> Result<HeaderMap, Failure> {
+    let bytes = Bytes::copy_from_slice(bytes);
     let mut fields = HeaderMap::with_capacity(head.lines.len());
     // Left out, not removed afterwards: removing puts the last field into its place.
     let lines = head.lines.iter().enumerate();
     let lines = lines.filter(|(at, _)| head.host != Some(*at));
-    copy_fields(lines.map(|(_, line)| line), bytes, &mut fields)?;
+    take_fields(lines.map(|(_, line)| line), &bytes, &mut fields)?;
     Ok(fields)
 }
 
@@ -263,7 +264,7 @@ pub(super) fn from_http1_response(
             text,
         )
     })?;
-    copy_fields(head.lines.iter(), bytes, response.headers_mut())?;
+    take_fields(head.lines.iter(), bytes, response.headers_mut())?;
     Ok(response)
 }
 
@@ -279,9 +280,10 @@ pub(super) fn hide_http3(fields: &mut HeaderMap) {
     }
 }
 
-fn copy_fields<'a>(
+/// Adds the fields of a head that go on. Their values are slices of it.
+fn take_fields<'a>(
     lines: impl Iterator<Item = &'a Line>,
-    bytes: &[u8],
+    bytes: &Bytes,
     fields: &mut HeaderMap,
 ) -> Result<(), Failure> {
     for line in lines.filter(|line| !line.hop) {
@@ -289,7 +291,7 @@ fn copy_fields<'a>(
         let value = bytes.get(line.value.clone()).unwrap_or_default();
         let name =
             HeaderName::from_bytes(name).map_err(|_error| malformed("a field name is no token"))?;
-        let value = HeaderValue::from_bytes(value)
+        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(value))
             .map_err(|_error| malformed("a field value has a control character"))?;
         if name != TRANSFER_ENCODING && name != CONNECTION && name != UPGRADE {
             fields.append(name, value);

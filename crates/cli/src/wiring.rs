@@ -111,8 +111,8 @@ struct Relay {
 }
 
 impl Watcher for Relay {
-    fn handle_events(&self, events: Vec<Event>) {
-        for event in &events {
+    fn handle_events(&self, events: &mut Vec<Event>) {
+        for event in &*events {
             if let Event::CertificateRefused(refused) = event {
                 warn_of(refused);
             }
@@ -123,7 +123,7 @@ impl Watcher for Relay {
         match self.overflow {
             Overflow::Drop => recorder.handle_events(events),
             Overflow::Block => {
-                if let Err(events) = recorder.offer_events(events) {
+                if !recorder.offer_events(events) {
                     // It is asked for that traffic waits; the runtime goes on on another thread.
                     tokio::task::block_in_place(|| {
                         recorder.handle_events_within(events, OVERFLOW_WAIT_MAX);

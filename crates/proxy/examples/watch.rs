@@ -25,7 +25,7 @@ use traffic::{Event, Timestamp};
 struct Print;
 
 impl oriel_proxy::Watcher for Print {
-    fn handle_events(&self, events: Vec<Event>) {
+    fn handle_events(&self, events: &mut Vec<Event>) {
         for event in events {
             #[expect(clippy::print_stdout, reason = "the example's whole purpose")]
             {

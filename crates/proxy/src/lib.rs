@@ -74,6 +74,7 @@ mod admission;
 mod clock;
 mod connect;
 mod connection;
+mod copied;
 mod deadline;
 mod destination;
 mod entrance;

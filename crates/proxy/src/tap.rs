@@ -17,20 +17,27 @@ use traffic::{
 };
 
 use crate::clock;
+use crate::copied;
 use crate::error;
 use crate::gateway::Told;
 use crate::handler::{Gate, Lane};
-use crate::limits::EVENTS_PER_BATCH;
+use crate::limits::{EVENTS_KEPT, EVENTS_PER_BATCH};
 use crate::metrics::{Counters, Protocol};
 use crate::tunnel::Passed;
 
 /// Takes what the engine reports.
 pub trait Watcher: Send + Sync + std::fmt::Debug + 'static {
-    /// Takes a batch of events. Events of one flow come in order and in order of batches.
+    /// Takes a batch of events out of the list; what it leaves there is dropped. Events of one flow come
+    /// in order and in order of batches.
+    ///
+    /// The list is used again, so that a batch costs no memory of its own: a watcher that keeps the events
+    /// moves them to a list of its own ([`Vec::append`]). The bytes of small bodies and heads share
+    /// allocations of 16 KiB with those of other flows: a watcher that keeps few of them for long copies
+    /// them.
     ///
     /// It is called on the engine's own tasks and must return at once: queue, never wait. What
     /// cannot be queued is to be dropped, counted, and told as [`Event::Lost`].
-    fn handle_events(&self, events: Vec<Event>);
+    fn handle_events(&self, events: &mut Vec<Event>);
 
     /// Whether flows are to be told, which costs time for each. A watcher that says no hears only of
     /// what belongs to no flow, such as [`Event::CertificateRefused`], and the programs in it are not
@@ -207,8 +214,10 @@ impl Reporter {
             return;
         }
         if let Some(watcher) = &self.tap.watcher {
-            watcher.handle_events(std::mem::take(&mut self.events));
+            watcher.handle_events(&mut self.events);
         }
+        self.events.clear();
+        self.events.shrink_to(EVENTS_KEPT);
     }
 
     /// Tells that a program will not take our certificate.
@@ -352,7 +361,7 @@ impl Flow<'_> {
         if let Some(kept) = keep(&mut self.request, kept_max, data.len())
             && self.watched
         {
-            let data = shared(data, kept);
+            let data = copied::kept(data, kept);
             self.push(Event::RequestData {
                 flow: self.id,
                 at: self.now(),
@@ -367,7 +376,7 @@ impl Flow<'_> {
         if let Some(kept) = keep(&mut self.response, kept_max, data.len())
             && self.watched
         {
-            let data = shared(data, kept);
+            let data = copied::kept(data, kept);
             self.push(Event::ResponseData {
                 flow: self.id,
                 at: self.now(),
@@ -623,16 +632,6 @@ fn keep(size: &mut BodySize, kept_max: u64, length: usize) -> Option<usize> {
     size.seen += length as u64;
     size.kept += kept as u64;
     (kept > 0).then_some(kept)
-}
-
-/// A small slice is copied so that it does not pin the large buffer it is part of.
-fn shared(data: &Bytes, kept: usize) -> Bytes {
-    const COPIED_BYTES_MAX: usize = 4096;
-    if kept <= COPIED_BYTES_MAX {
-        Bytes::copy_from_slice(data.get(..kept).unwrap_or(data))
-    } else {
-        data.slice(..kept)
-    }
 }
 
 /// Trailer lines as an event carries them; `None` if there are none.

@@ -66,7 +66,7 @@ fn main() {
                 alone += compressor.compress(body).unwrap().len();
             }
             alone_time += own_time() - began;
-            recorder.handle_events(maker.events(Flow {
+            recorder.handle_events(&mut maker.events(Flow {
                 number: turn * count + number as u64,
                 target: &target,
                 request: message(REQUEST_HEAD, request),

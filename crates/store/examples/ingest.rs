@@ -258,8 +258,8 @@ fn push_all(recorder: &Recorder, flows: u64, load: Load) -> Duration {
             .map(|flow| made.events(flow))
             .collect();
         let began = Instant::now();
-        for batch in batches {
-            recorder.handle_events(batch);
+        for mut batch in batches {
+            recorder.handle_events(&mut batch);
         }
         pushing += began.elapsed();
         recorder.flush(Duration::from_secs(60)).unwrap();

@@ -114,7 +114,7 @@ fn capture(path: &Path, flows: u64) {
 
 fn push_all(recorder: &Recorder, made: &Flows, flows: u64) {
     for number in 0..flows {
-        recorder.handle_events(made.events(number));
+        recorder.handle_events(&mut made.events(number));
         // The writer is to keep up; a queue that grows would not be sustained.
         if number.is_multiple_of(5_000) {
             recorder.flush(Duration::from_secs(60)).unwrap();

@@ -41,7 +41,7 @@ use traffic::rules::redact::Redaction;
 
 use self::assemble::{Assembler, Flow};
 use self::detour::Detour;
-use self::queue::{Item, Queue, Taken, Trouble};
+use self::queue::{Batch, Item, Queue, Taken, Trouble};
 use self::record_file::RecordFile;
 use self::rows::Rows;
 use crate::limits::{OPEN_BODY_BYTES_MAX, RETRY_PAUSE_MAX, RETRY_PAUSE_MIN, SPOOL_OPEN_BYTES_MAX};
@@ -78,23 +78,21 @@ pub(crate) fn write_queue(
     orders: &Orders,
 ) -> Result<(), StoreError> {
     let mut writer = Writer::new(file, orders)?;
-    let mut empty = Vec::new();
+    let mut empty = Batch::default();
     let mut outcome = Ok(());
     while let Some(taken) = queue.take(empty, writer.patience()) {
         let Taken {
-            mut items,
+            mut batch,
             dropped,
             ticket,
         } = taken;
-        let is_idle = items.is_empty() && !writer.is_on_detour();
+        let is_idle = batch.items.is_empty() && !writer.is_on_detour();
         for (run, losses) in dropped {
             let run = writer.id_of(run);
             writer.assembler.note_dropped_bodies(run, losses);
         }
-        for item in items.drain(..) {
-            writer.assemble(item);
-        }
-        empty = items;
+        writer.assemble(&mut batch);
+        empty = batch;
         let stored = match is_idle {
             true => Ok(Losses::default()),
             false => writer.store(queue),
@@ -140,21 +138,28 @@ impl<'c> Writer<'c> {
         })
     }
 
-    fn assemble(&mut self, item: Item) {
-        match item {
-            Item::Events(run, events) => {
-                let run = self.id_of(run);
-                for event in events {
-                    self.assembler.handle_event(run, event);
+    /// Puts together what came, and leaves nothing of it.
+    fn assemble(&mut self, batch: &mut Batch) {
+        let mut events = batch.events.drain(..);
+        for item in batch.items.drain(..) {
+            match item {
+                Item::Events(run, count) => {
+                    let run = self.id_of(run);
+                    for event in events.by_ref().take(count) {
+                        self.assembler.handle_event(run, event);
+                    }
+                }
+                Item::Gap(run, losses) => self.assembler.handle_gap(self.id_of(run), losses),
+                Item::End(run, end) => {
+                    let run = self.id_of(run);
+                    self.assembler.handle_run_end(run);
+                    self.ends.push((run, end));
                 }
             }
-            Item::Gap(run, losses) => self.assembler.handle_gap(self.id_of(run), losses),
-            Item::End(run, end) => {
-                let run = self.id_of(run);
-                self.assembler.handle_run_end(run);
-                self.ends.push((run, end));
-            }
         }
+        drop(events);
+        batch.clear();
+        self.assembler.end_batch();
     }
 
     /// The id that a run has now.

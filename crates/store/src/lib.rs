@@ -18,7 +18,7 @@
 //!     kind: RunKind::Run,
 //! })?;
 //! let recorder = store.recorder(run);
-//! recorder.handle_events(Vec::new()); // from the engine
+//! recorder.handle_events(&mut Vec::new()); // from the engine
 //! store.close()?;
 //!
 //! let reader = Reader::open(&path)?;

@@ -49,19 +49,21 @@ impl Recorder {
     }
 
     /// Queues events for the writer; never waits for it. When the queue is full body bytes are
-    /// dropped first, then whole batches; what is dropped is counted and stored as a gap.
-    pub fn handle_events(&self, events: Vec<Event>) {
+    /// dropped first, then whole batches; what is dropped is counted and stored as a gap. The list is
+    /// empty afterwards.
+    pub fn handle_events(&self, events: &mut Vec<Event>) {
         self.queue.push_events(self.run, events);
     }
 
-    /// Queues events if there is room for all of them, and gives them back otherwise.
-    pub fn offer_events(&self, events: Vec<Event>) -> Result<(), Vec<Event>> {
+    /// Queues events if there is room for all of them; otherwise leaves them in the list, and says no.
+    #[must_use]
+    pub fn offer_events(&self, events: &mut Vec<Event>) -> bool {
         self.queue.offer_events(self.run, events)
     }
 
     /// Waits for room, at most so long, and then does as [`Self::handle_events`]: for a thread that may
     /// wait.
-    pub fn handle_events_within(&self, events: Vec<Event>, patience: Duration) {
+    pub fn handle_events_within(&self, events: &mut Vec<Event>, patience: Duration) {
         self.queue.push_events_within(self.run, events, patience);
     }
 

@@ -530,7 +530,7 @@ mod tests {
         });
         let recorder = store.recorder(run.unwrap());
         for number in 1..=count {
-            recorder.handle_events(events(number));
+            recorder.handle_events(&mut events(number));
         }
         store.close().unwrap();
         let reader = Reader::open(&path).unwrap();

@@ -173,9 +173,9 @@ struct Seen {
 }
 
 impl Watcher for Journal {
-    fn handle_events(&self, events: Vec<Event>) {
+    fn handle_events(&self, events: &mut Vec<Event>) {
         self.seen.send_modify(|seen| {
-            for event in events {
+            for event in events.drain(..) {
                 seen.note(event);
             }
         });

@@ -81,9 +81,9 @@ impl Queue {
 }
 
 impl Watcher for Queue {
-    fn handle_events(&self, events: Vec<Event>) {
+    fn handle_events(&self, events: &mut Vec<Event>) {
         let mut waiting = self.waiting.lock();
-        for event in events {
+        for event in events.drain(..) {
             let count = match waiting.push(event) {
                 Taken::Yes => continue,
                 Taken::EventLost => &self.counts.events_lost,

@@ -236,22 +236,20 @@ impl Observer {
 }
 
 impl Watcher for Observer {
-    fn handle_events(&self, events: Vec<Event>) {
+    fn handle_events(&self, events: &mut Vec<Event>) {
         if self.gate.interests.in_flows() {
-            for event in &events {
+            for event in &*events {
                 self.observe(event);
             }
         }
         let Some(behind) = &self.behind else {
             return;
         };
-        if behind.watches_flows() {
-            return behind.handle_events(events);
+        if !behind.watches_flows() {
+            events.retain(|event| event.flow().is_none());
         }
-        let of_no_flow = events.into_iter().filter(|event| event.flow().is_none());
-        let of_no_flow: Vec<Event> = of_no_flow.collect();
-        if !of_no_flow.is_empty() {
-            behind.handle_events(of_no_flow);
+        if !events.is_empty() {
+            behind.handle_events(events);
         }
     }
 

@@ -27,11 +27,11 @@ pub(crate) struct FlowSeen {
 }
 
 impl Watcher for Recorder {
-    fn handle_events(&self, events: Vec<Event>) {
+    fn handle_events(&self, events: &mut Vec<Event>) {
         let is_end = |event: &&Event| matches!(event, Event::FlowEnded { .. });
         let ended = events.iter().filter(is_end).count();
         let told = events.len();
-        self.events.lock().extend(events);
+        self.events.lock().append(events);
         self.ended.send_modify(|count| *count += ended);
         self.told.send_modify(|count| *count += told);
     }

@@ -17,11 +17,20 @@ use crate::{EndRun, RunId, StoreError};
 /// share of what it points to.
 const EVENT_BYTES: usize = size_of::<Event>() + 64;
 
-/// What waits for the writer, in order.
+/// What waits for the writer, in order. The events lie in one list, so that who reports and who writes
+/// go through memory in a line, and neither asks for any per flow.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) items: Vec<Item>,
+    /// Of all [`Item::Events`], in their order.
+    pub(crate) events: Vec<Event>,
+}
+
+/// Something that waits.
 #[derive(Debug)]
 pub(crate) enum Item {
-    /// What the engine reported.
-    Events(RunId, Vec<Event>),
+    /// What the engine reported: so many events.
+    Events(RunId, usize),
     /// Batches were dropped here.
     Gap(RunId, Losses),
     /// The run is over.
@@ -44,16 +53,16 @@ pub(crate) struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    items: Vec<Item>,
+    waiting: Batch,
     /// Bodies that were dropped since the writer looked, by run.
     dropped: Vec<(RunId, Losses)>,
+    /// What the events take.
     bytes: usize,
-    events: usize,
     /// What the writer took and did not store yet.
     taken: Queued,
-    /// Items pushed since the beginning.
+    /// How often something was pushed.
     pushed: u64,
-    /// Of these, items whose rows are durable, or were given up.
+    /// Up to which of these the rows are durable, or were given up.
     done: u64,
     /// The writer waits to be woken; otherwise it looks by itself.
     writer_sleeps: bool,
@@ -78,8 +87,7 @@ pub(crate) enum Trouble {
 /// What the writer took.
 #[derive(Debug)]
 pub(crate) struct Taken {
-    /// Items in order.
-    pub(crate) items: Vec<Item>,
+    pub(crate) batch: Batch,
     /// Bodies that were dropped out of events, by run. The events tell where.
     pub(crate) dropped: Vec<(RunId, Losses)>,
     /// To be given to [`Queue::settle`].
@@ -98,26 +106,32 @@ impl Queue {
         }
     }
 
-    /// Queues events, or what of them fits: first without body bytes, then not at all.
-    pub(crate) fn push_events(&self, run: RunId, events: Vec<Event>) {
-        let bytes = events_bytes(&events);
+    /// Queues events, or what of them fits: first without body bytes, then not at all. The list is
+    /// empty afterwards.
+    pub(crate) fn push_events(&self, run: RunId, events: &mut Vec<Event>) {
+        let bytes = events_bytes(events);
         self.push_what_fits(self.state.lock(), run, events, bytes);
     }
 
-    /// Queues events if all of them fit, and gives them back otherwise.
-    pub(crate) fn offer_events(&self, run: RunId, events: Vec<Event>) -> Result<(), Vec<Event>> {
-        let bytes = events_bytes(&events);
+    /// Queues events if all of them fit; otherwise leaves them where they are, and says no.
+    pub(crate) fn offer_events(&self, run: RunId, events: &mut Vec<Event>) -> bool {
+        let bytes = events_bytes(events);
         let state = self.state.lock();
-        if !self.has_room(&state, bytes, events.len()) {
-            return Err(events);
+        let fits = self.has_room(&state, bytes, events.len());
+        if fits {
+            self.push_what_fits(state, run, events, bytes);
         }
-        self.push_what_fits(state, run, events, bytes);
-        Ok(())
+        fits
     }
 
     /// Waits until events fit, then queues them; after `patience` what of them fits.
-    pub(crate) fn push_events_within(&self, run: RunId, events: Vec<Event>, patience: Duration) {
-        let bytes = events_bytes(&events);
+    pub(crate) fn push_events_within(
+        &self,
+        run: RunId,
+        events: &mut Vec<Event>,
+        patience: Duration,
+    ) {
+        let bytes = events_bytes(events);
         let mut state = self.state.lock();
         let waits =
             |state: &mut State| !state.closing && !self.has_room(state, bytes, events.len());
@@ -127,9 +141,10 @@ impl Queue {
 
     /// Whether so much fits; more than is ever allowed counts as fitting when there is nothing else.
     fn has_room(&self, state: &State, bytes: usize, events: usize) -> bool {
-        state.events == 0
+        let waiting = state.waiting.events.len();
+        waiting == 0
             || (state.bytes + bytes <= self.bytes_with_bodies_max()
-                && state.events + events <= self.events_max)
+                && waiting + events <= self.events_max)
     }
 
     fn bytes_with_bodies_max(&self) -> usize {
@@ -140,31 +155,35 @@ impl Queue {
         &self,
         mut state: MutexGuard<'_, State>,
         run: RunId,
-        mut events: Vec<Event>,
+        events: &mut Vec<Event>,
         mut bytes: usize,
     ) {
         if state.bytes + bytes > self.bytes_with_bodies_max() {
-            let dropped = drop_bodies(&mut events);
+            let dropped = drop_bodies(events);
             state.note_dropped(run, dropped);
-            bytes = events_bytes(&events);
+            bytes = events_bytes(events);
         }
-        if state.bytes + bytes > self.bytes_max || state.events + events.len() > self.events_max {
-            state.drop_batch(run, &events);
+        let count = state.waiting.events.len() + events.len();
+        if state.bytes + bytes > self.bytes_max || count > self.events_max {
+            state.drop_batch(run, events);
+            events.clear();
             return;
         }
         state.bytes += bytes;
-        state.events += events.len();
+        state.waiting.push_events(run, events);
         let full = state.bytes > GATHER_BYTES_MAX.min(self.bytes_max / GATHER_FULL_PART)
-            || state.events > self.events_max / GATHER_FULL_PART;
-        self.push(state, Item::Events(run, events), full);
+            || count > self.events_max / GATHER_FULL_PART;
+        self.note_pushed(state, full);
     }
 
     pub(crate) fn push_end(&self, run: RunId, end: EndRun) {
-        self.push(self.state.lock(), Item::End(run, end), true);
+        let mut state = self.state.lock();
+        state.waiting.items.push(Item::End(run, end));
+        self.note_pushed(state, true);
     }
 
-    fn push(&self, mut state: MutexGuard<'_, State>, item: Item, hurry: bool) {
-        state.items.push(item);
+    /// Something was pushed: wakes the writer if it is to look now.
+    fn note_pushed(&self, mut state: MutexGuard<'_, State>, hurry: bool) {
         state.pushed += 1;
         let wake = state.writer_sleeps || (hurry && !state.hurry);
         state.hurry |= hurry;
@@ -209,7 +228,7 @@ impl Queue {
 
     pub(crate) fn queued(&self) -> Queued {
         let state = self.state.lock();
-        let waiting = state.waiting();
+        let waiting = state.queued();
         Queued {
             events: waiting.events + state.taken.events,
             bytes: waiting.bytes + state.taken.bytes,
@@ -229,11 +248,11 @@ impl Queue {
     }
 
     /// For the writer: sleeps until something arrives, or no longer than `patience`; gathers a little,
-    /// takes all. `None` when the store closes and nothing is left. `empty` is a list to use again.
-    pub(crate) fn take(&self, empty: Vec<Item>, patience: Option<Duration>) -> Option<Taken> {
+    /// takes all. `None` when the store closes and nothing is left. `empty` is memory to use again.
+    pub(crate) fn take(&self, empty: Batch, patience: Option<Duration>) -> Option<Taken> {
         let mut state = self.state.lock();
         let mut is_patient = true;
-        while state.items.is_empty() && is_patient {
+        while state.waiting.items.is_empty() && is_patient {
             if state.closing {
                 return None;
             }
@@ -251,12 +270,11 @@ impl Queue {
                 .wait_while_for(&mut state, |state| !state.hurry, GATHER);
         }
         state.hurry = state.closing;
-        state.taken = state.waiting();
+        state.taken = state.queued();
         state.bytes = 0;
-        state.events = 0;
         self.room.notify_all();
         Some(Taken {
-            items: std::mem::replace(&mut state.items, empty),
+            batch: std::mem::replace(&mut state.waiting, empty),
             dropped: std::mem::take(&mut state.dropped),
             ticket: state.pushed,
         })
@@ -304,10 +322,27 @@ impl From<Trouble> for StoreError {
     }
 }
 
+impl Batch {
+    pub(super) fn push_events(&mut self, run: RunId, events: &mut Vec<Event>) {
+        match self.items.last_mut() {
+            Some(Item::Events(last, count)) if *last == run => *count += events.len(),
+            _ => self.items.push(Item::Events(run, events.len())),
+        }
+        self.events.append(events);
+    }
+
+    /// Forgets what is in it, and keeps the memory for as much as the writer usually takes.
+    pub(crate) fn clear(&mut self) {
+        self.items.clear();
+        self.events.clear();
+        self.events.shrink_to(GATHER_BYTES_MAX / EVENT_BYTES);
+    }
+}
+
 impl State {
-    fn waiting(&self) -> Queued {
+    fn queued(&self) -> Queued {
         Queued {
-            events: self.events as u64,
+            events: self.waiting.events.len() as u64,
             bytes: self.bytes as u64,
         }
     }
@@ -330,10 +365,10 @@ impl State {
         };
         self.losses.add(lost);
         // Gaps that follow each other are one, so that they cannot fill the queue either.
-        match self.items.last_mut() {
+        match self.waiting.items.last_mut() {
             Some(Item::Gap(last, losses)) if *last == run => losses.add(lost),
             _ => {
-                self.items.push(Item::Gap(run, lost));
+                self.waiting.items.push(Item::Gap(run, lost));
                 self.pushed += 1;
             }
         }

@@ -67,6 +67,12 @@ pub(crate) fn events(number: u64) -> Vec<Event> {
     ]
 }
 
+fn batch(run: RunId, mut events: Vec<Event>) -> Batch {
+    let mut batch = Batch::default();
+    batch.push_events(run, &mut events);
+    batch
+}
+
 fn open() -> (TempDir, RecordFile) {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("oriel.db");
@@ -101,7 +107,7 @@ fn a_full_disk_loses_nothing_that_the_writer_holds() {
     let run = RunId::from_random(0);
     let orders = orders();
     let mut writer = Writer::new(&file, &orders).unwrap();
-    writer.assemble(Item::Events(run, events(0)));
+    writer.assemble(&mut batch(run, events(0)));
     writer.store_once().unwrap();
 
     let pages: i64 = connection
@@ -112,7 +118,7 @@ fn a_full_disk_loses_nothing_that_the_writer_holds() {
     };
     limit(pages + 8).unwrap();
     for number in 1..5 {
-        writer.assemble(Item::Events(run, events(number)));
+        writer.assemble(&mut batch(run, events(number)));
     }
     for _ in 0..3 {
         let error = writer.store_once().unwrap_err();
@@ -140,10 +146,10 @@ fn a_locked_database_is_waited_for() {
     std::thread::scope(|scope| {
         let writing = scope.spawn(move || write_queue(&file, queue, &orders()));
         // The writer has prepared its statements once it stored something.
-        queue.push_events(run, events(0));
+        queue.push_events(run, &mut events(0));
         queue.flush(Duration::from_secs(20)).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
-        queue.push_events(run, events(1));
+        queue.push_events(run, &mut events(1));
         let flushed = queue.flush(Duration::from_millis(50));
         assert!(matches!(flushed, Err(StoreError::Locked)), "{flushed:?}");
         assert!(matches!(queue.trouble(), Some(StoreError::Locked)));
@@ -166,7 +172,7 @@ fn closing_does_not_wait_for_ever() {
     let orders = orders();
     let mut writer = Writer::new(&file, &orders).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    writer.assemble(Item::Events(RunId::from_random(0), events(0)));
+    writer.assemble(&mut batch(RunId::from_random(0), events(0)));
     queue.close();
     assert!(matches!(writer.store(&queue), Err(StoreError::Locked)));
 }
@@ -203,7 +209,7 @@ fn a_head_that_another_process_took_from_the_spool_is_of_the_same_flow() {
     let mut open = [events(1), events(2)];
     let ends = [open[0].split_off(2), open[1].split_off(2)];
     for events in open.into_iter().chain([events(3)]) {
-        writer.assemble(Item::Events(id, events));
+        writer.assemble(&mut batch(id, events));
     }
     writer.store(&queue).unwrap();
     assert_eq!((spool.usage().segments, spool.usage().flows), (1, 3));
@@ -221,10 +227,10 @@ fn a_head_that_another_process_took_from_the_spool_is_of_the_same_flow() {
 
     // One ends before we are there, one after.
     let [first, second] = ends;
-    writer.assemble(Item::Events(id, first));
+    writer.assemble(&mut batch(id, first));
     writer.store_once().unwrap();
     assert_eq!(states(), "completed open completed");
-    writer.assemble(Item::Events(id, second));
+    writer.assemble(&mut batch(id, second));
     writer.end();
     assert_eq!(spool.usage().segments, 0);
     assert_eq!(states(), "completed completed completed");

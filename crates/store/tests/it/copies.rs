@@ -267,7 +267,9 @@ fn a_run_whose_id_is_taken_gets_another() {
     let path = other.path().join("oriel.db");
     let store = Store::open(&path, StoreOptions::new(Redaction::Basic)).unwrap();
     let taken = store.begin_run(new_run(None)).unwrap();
-    store.recorder(taken).handle_events(Script::new(1).events());
+    store
+        .recorder(taken)
+        .handle_events(&mut Script::new(1).events());
     store.close().unwrap();
     // As if both had drawn the same four characters.
     for record in &mut original {

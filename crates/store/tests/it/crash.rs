@@ -35,9 +35,9 @@ fn child() {
     // One that is never answered.
     let mut open = Script::new(0).events();
     open.truncate(3);
-    recorder.handle_events(open);
+    recorder.handle_events(&mut open);
     for flow in 1..=flows.parse::<u64>().unwrap() {
-        recorder.handle_events(Script::new(flow).events());
+        recorder.handle_events(&mut Script::new(flow).events());
         let mut out = std::io::stdout().lock();
         writeln!(out, "\nflow {flow}").unwrap();
         out.flush().unwrap();

@@ -153,7 +153,9 @@ fn many_may_make_the_same_file_at_once() {
                     scope.spawn(|| {
                         let store = open(&path).unwrap();
                         let run = store.begin_run(new_run(None)).unwrap();
-                        store.recorder(run).handle_events(Script::new(1).events());
+                        store
+                            .recorder(run)
+                            .handle_events(&mut Script::new(1).events());
                         store.close().unwrap();
                         run
                     })

@@ -48,7 +48,7 @@ fn flows_are_found_by_every_name() {
     place
         .store
         .recorder(second)
-        .handle_events(Script::new(9).events());
+        .handle_events(&mut Script::new(9).events());
     let reader = place.reader();
     let uuid = reader.flow(place.flow(2)).unwrap().row.uuid;
     for (id, expected) in [

@@ -98,21 +98,23 @@ fn whoever_waits_for_room_gets_it_or_goes_on_when_the_time_is_over() {
     let place = small(1_000_000, 100);
     let lock = block_writer(&place);
     let mut flow = 0;
-    let full = loop {
+    let mut full = loop {
         flow += 1;
-        if let Err(events) = place.recorder.offer_events(Script::new(flow).events()) {
+        let mut events = Script::new(flow).events();
+        if !place.recorder.offer_events(&mut events) {
             break events;
         }
+        assert!(events.is_empty());
     };
     let short = Duration::from_millis(50);
-    place.recorder.handle_events_within(full, short);
+    place.recorder.handle_events_within(&mut full, short);
     let losses = place.recorder.losses();
     assert_eq!(losses.events, Script::new(flow).events().len() as u64);
 
     let recorder = place.recorder.clone();
     let waiting = std::thread::spawn(move || {
         let long = Duration::from_secs(60);
-        recorder.handle_events_within(Script::new(1000).events(), long);
+        recorder.handle_events_within(&mut Script::new(1000).events(), long);
     });
     lock.execute_batch("ROLLBACK").unwrap();
     waiting.join().unwrap();

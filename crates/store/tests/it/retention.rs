@@ -360,7 +360,7 @@ fn runs_and_losses_go_with_their_flows() {
     }
     store
         .recorder(goes_on)
-        .handle_events(Script::new(1).events());
+        .handle_events(&mut Script::new(1).events());
     store.close().unwrap();
     let connection = Connection::open(&path).unwrap();
     for at in [1, 2, 3] {
@@ -422,7 +422,9 @@ fn record_one_more(path: &std::path::Path, at: i64) {
         kind: RunKind::Run,
     };
     let run = store.begin_run(run).unwrap();
-    store.recorder(run).handle_events(Script::new(2).events());
+    store
+        .recorder(run)
+        .handle_events(&mut Script::new(2).events());
     store.close().unwrap();
 }
 

@@ -49,8 +49,8 @@ impl Place {
         self.folder.path().join("data/oriel.db")
     }
 
-    pub(crate) fn record(&self, events: Vec<Event>) {
-        self.recorder.handle_events(events);
+    pub(crate) fn record(&self, mut events: Vec<Event>) {
+        self.recorder.handle_events(&mut events);
     }
 
     pub(crate) fn flush(&self) {

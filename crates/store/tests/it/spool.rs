@@ -179,18 +179,18 @@ fn a_store_that_opens_meanwhile_records_from_the_first_flow_on() {
         let run = store.begin_run(new_run(Some("meanwhile"))).unwrap();
         let recorder = store.recorder(run);
         assert!(matches!(recorder.detour(), Some(StoreError::Locked)));
-        let (early, late) = halves(&Script::new(3), 6);
-        recorder.handle_events(Script::new(1).events());
-        recorder.handle_events(Script::new(2).events());
-        recorder.handle_events(early);
+        let (mut early, mut late) = halves(&Script::new(3), 6);
+        recorder.handle_events(&mut Script::new(1).events());
+        recorder.handle_events(&mut Script::new(2).events());
+        recorder.handle_events(&mut early);
         recorder.flush(Duration::from_secs(20)).unwrap();
         assert_eq!(recorder.spooled().segments, 1);
         drop(locked);
 
         wait_until("the file is open", || recorder.detour().is_none());
         wait_until_merged(&path);
-        recorder.handle_events(late);
-        recorder.handle_events(Script::new(4).events());
+        recorder.handle_events(&mut late);
+        recorder.handle_events(&mut Script::new(4).events());
         recorder.flush(Duration::from_secs(20)).unwrap();
         assert_eq!(recorder.run(), run);
         assert_eq!(recorder.losses(), Losses::default());
@@ -223,9 +223,9 @@ fn a_run_whose_id_is_taken_when_the_file_opens_has_another() {
     let store = open(&path);
     let run = store.begin_run(new_run(Some("second"))).unwrap();
     let recorder = store.recorder(run);
-    let (early, late) = halves(&Script::new(2), 6);
-    recorder.handle_events(Script::new(1).events());
-    recorder.handle_events(early);
+    let (mut early, mut late) = halves(&Script::new(2), 6);
+    recorder.handle_events(&mut Script::new(1).events());
+    recorder.handle_events(&mut early);
     recorder.flush(Duration::from_secs(20)).unwrap();
     let first = "INSERT INTO runs (id, uuid, kind, name, argv, pid, started_at)
         VALUES (?1, 'another', 'run', 'first', '[]', 1, 1)";
@@ -234,8 +234,8 @@ fn a_run_whose_id_is_taken_when_the_file_opens_has_another() {
 
     wait_until("the file is open", || recorder.detour().is_none());
     wait_until_merged(&path);
-    recorder.handle_events(late);
-    recorder.handle_events(Script::new(3).events());
+    recorder.handle_events(&mut late);
+    recorder.handle_events(&mut Script::new(3).events());
     let end = EndRun {
         ended_at: Timestamp(9),
         exit_code: None,
@@ -407,16 +407,16 @@ fn spool_child() {
     let store = open(Path::new(&path));
     let run = store.begin_run(new_run(Some("child"))).unwrap();
     let recorder = store.recorder(run);
-    let (head, rest) = halves(&Script::new(1), 2);
-    recorder.handle_events(head);
+    let (mut head, rest) = halves(&Script::new(1), 2);
+    recorder.handle_events(&mut head);
     recorder.flush(Duration::from_secs(20)).unwrap();
     println!("\nbegun");
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).unwrap();
-    recorder.handle_events(rest[..3].to_vec());
-    recorder.handle_events(halves(&Script::new(2), 5).0);
+    recorder.handle_events(&mut rest[..3].to_vec());
+    recorder.handle_events(&mut halves(&Script::new(2), 5).0);
     for flow in 3.. {
-        recorder.handle_events(Script::new(flow).events());
+        recorder.handle_events(&mut Script::new(flow).events());
         if flow % 10 == 0 {
             recorder.flush(Duration::from_secs(20)).unwrap();
         }

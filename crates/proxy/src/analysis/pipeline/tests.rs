@@ -75,7 +75,7 @@ async fn one_that_panics_loses_its_message_and_nothing_else() {
     };
     let chain = Chain::new(vec![Box::new(Broken), Box::new(probe)], Arc::clone(&counts));
     let pipeline = Pipeline::start(Arc::clone(&queue), chain).unwrap();
-    queue.handle_events(vec![started(1, FlowKind::Http, GET), ended(1)]);
+    queue.handle_events(&mut vec![started(1, FlowKind::Http, GET), ended(1)]);
     assert!(pipeline.finish().await);
     let messages: Vec<AnalysisMsg> = messages.iter().collect();
     assert!(
@@ -91,7 +91,7 @@ async fn one_that_panics_loses_its_message_and_nothing_else() {
 }
 
 /// Fills the queue while the analyzers stand still, and gives what they got in the end.
-async fn overrun(events: Vec<Event>) -> (Arc<AnalysisCounts>, Vec<AnalysisMsg>) {
+async fn overrun(mut events: Vec<Event>) -> (Arc<AnalysisCounts>, Vec<AnalysisMsg>) {
     let counts = Arc::new(AnalysisCounts::default());
     let queue = Arc::new(Queue::new(Arc::clone(&counts)));
     let (told, messages) = mpsc::channel();
@@ -103,10 +103,10 @@ async fn overrun(events: Vec<Event>) -> (Arc<AnalysisCounts>, Vec<AnalysisMsg>) 
     let chain = Chain::new(vec![Box::new(probe)], Arc::clone(&counts));
     let pipeline = Pipeline::start(Arc::clone(&queue), chain).unwrap();
     // One flow keeps the thread busy; its first message shows that the queue was emptied for it.
-    queue.handle_events(vec![started(1, FlowKind::Http, GET), ended(1)]);
+    queue.handle_events(&mut vec![started(1, FlowKind::Http, GET), ended(1)]);
     allow.send(()).unwrap();
     messages.recv().unwrap();
-    queue.handle_events(events);
+    queue.handle_events(&mut events);
     drop(allow);
     assert!(pipeline.finish().await);
     let messages = messages.iter().skip(1).collect();

@@ -236,3 +236,48 @@ fn a_head_that_another_process_took_from_the_spool_is_of_the_same_flow() {
     assert_eq!(states(), "completed completed completed");
     assert_eq!((counts(&other).0, counts(&other).1), (3, 3));
 }
+
+#[test]
+fn what_stays_open_keeps_nothing_of_what_others_were_told_in() {
+    let (_folder, file) = open();
+    let run = RunId::from_random(0);
+    let orders = orders();
+    let mut writer = Writer::new(&file, &orders).unwrap();
+    let whole = events(0);
+    let [
+        Event::FlowStarted(_),
+        Event::RequestData { flow, at, data },
+        ..,
+    ] = &whole[..]
+    else {
+        panic!("a flow begins with its head and its body");
+    };
+    let (id, at) = (*flow, *at);
+    // Small pieces in several batches, each a part of what was read for others as well.
+    let pieces: Vec<Event> = data
+        .chunks(100)
+        .map(|piece| Event::RequestData {
+            flow: id,
+            at,
+            data: data.slice_ref(piece),
+        })
+        .collect();
+    writer.assemble(&mut batch(run, whole[..1].to_vec()));
+    for pieces in pieces.chunks(7) {
+        writer.assemble(&mut batch(run, pieces.to_vec()));
+        let open: Vec<&Flow> = writer.assembler.runs()[0].open.values().collect();
+        let held = open[0].request.chunks.iter();
+        let shared = data.as_ptr_range();
+        assert!(held.clone().all(|chunk| !shared.contains(&chunk.as_ptr())));
+        assert_eq!(
+            held.map(Bytes::len).sum::<usize>(),
+            open[0].request.held_bytes
+        );
+    }
+    writer.assemble(&mut batch(run, whole[2..].to_vec()));
+    let ended = &writer.assembler.ended[0];
+    assert_eq!(ended.request.chunks.len(), pieces.len().div_ceil(7));
+    assert_eq!(ended.request.chunks.concat(), *data);
+    writer.store_once().unwrap();
+    assert_eq!(counts(file.connection().unwrap()), (1, 1, 1));
+}

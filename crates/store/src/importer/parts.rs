@@ -71,46 +71,51 @@ pub(super) fn first_byte_us(detail: &FlowDetail) -> Option<i64> {
 /// The column `detail`.
 pub(super) fn pack(detail: &FlowDetail) -> Vec<u8> {
     let mut out = Vec::new();
-    let out = &mut out;
-    let start = detail.row.started_at;
-    put_head(
-        out,
-        Field::RequestHeadSize,
-        Field::RequestHead,
-        Some(&detail.request),
-    );
-    put_head(
-        out,
-        Field::ResponseHeadSize,
-        Field::ResponseHead,
-        detail.response.as_ref(),
-    );
+    pack_heads(&mut out, detail);
+    pack_times(&mut out, detail);
+    pack_numbers(&mut out, detail);
+    pack_trailers(&mut out, detail);
+    pack_gateway(&mut out, detail);
+    pack_informational(&mut out, detail);
+    out
+}
+
+fn pack_heads(out: &mut Vec<u8>, detail: &FlowDetail) {
+    let request = Some(&detail.request);
+    let response = detail.response.as_ref();
+    put_head(out, Field::RequestHeadSize, Field::RequestHead, request);
+    put_head(out, Field::ResponseHeadSize, Field::ResponseHead, response);
+}
+
+fn pack_times(out: &mut Vec<u8>, detail: &FlowDetail) {
     for (field, at) in [
         (Field::UpstreamReadyAt, detail.upstream_ready_at),
         (Field::RequestEndedAt, detail.request_sent_at),
         (Field::ResponseEndedAt, detail.response_ended_at),
     ] {
         if let Some(at) = at {
-            put_time(out, field, since(start, at));
+            put_time(out, field, since(detail.row.started_at, at));
         }
     }
+}
+
+fn pack_numbers(out: &mut Vec<u8>, detail: &FlowDetail) {
+    let from_client = detail.messages.map(|counts| counts.from_client);
+    let from_upstream = detail.messages.map(|counts| counts.from_upstream);
     for (field, number) in [
         (Field::UpstreamReused, detail.upstream_reused.map(u64::from)),
         (Field::RequestKept, detail.request_kept_bytes),
         (Field::ResponseKept, detail.response_kept_bytes),
-        (
-            Field::MessagesFromClient,
-            detail.messages.map(|counts| counts.from_client),
-        ),
-        (
-            Field::MessagesFromUpstream,
-            detail.messages.map(|counts| counts.from_upstream),
-        ),
+        (Field::MessagesFromClient, from_client),
+        (Field::MessagesFromUpstream, from_upstream),
     ] {
         if let Some(number) = number {
             put_number(out, field, number);
         }
     }
+}
+
+fn pack_trailers(out: &mut Vec<u8>, detail: &FlowDetail) {
     for (field, trailers) in [
         (Field::RequestTrailers, &detail.request_trailers),
         (Field::ResponseTrailers, &detail.response_trailers),
@@ -119,22 +124,25 @@ pub(super) fn pack(detail: &FlowDetail) -> Vec<u8> {
             put_bytes(out, field, &head_text("", trailers));
         }
     }
-    if let Some(gateway) = &detail.gateway {
-        put_bytes(out, Field::GatewayRoute, gateway.route.as_bytes());
-        put_bytes(out, Field::GatewayUrl, gateway.url.as_bytes());
-        if let Some(id) = &gateway.request_id {
-            put_bytes(out, Field::GatewayRequestId, id.as_bytes());
-        }
+}
+
+fn pack_gateway(out: &mut Vec<u8>, detail: &FlowDetail) {
+    let Some(gateway) = &detail.gateway else {
+        return;
+    };
+    put_bytes(out, Field::GatewayRoute, gateway.route.as_bytes());
+    put_bytes(out, Field::GatewayUrl, gateway.url.as_bytes());
+    if let Some(id) = &gateway.request_id {
+        put_bytes(out, Field::GatewayRequestId, id.as_bytes());
     }
+}
+
+fn pack_informational(out: &mut Vec<u8>, detail: &FlowDetail) {
     for head in &detail.informational {
+        let text = head_text(&head.start_line, &head.fields);
         put_number(out, Field::InformationalSize, head.bytes);
-        put_bytes(
-            out,
-            Field::Informational,
-            &head_text(&head.start_line, &head.fields),
-        );
+        put_bytes(out, Field::Informational, &text);
     }
-    std::mem::take(out)
 }
 
 /// A number as SQLite has it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
-use http::HeaderMap;
+use http::{HeaderMap, Request};
 use traffic::{Scheme, Side, Target};
 
 use super::attempt::Attempt;
@@ -38,6 +38,15 @@ pub(crate) enum RequestBody {
     },
 }
 
+/// What a client asks for, as it is sent.
+struct Asked<'a, 'c> {
+    request: Request<()>,
+    length: BodyLength,
+    source: Source<'a, 'c>,
+    /// What a WebSocket will carry, if one is asked for.
+    incoming: Option<RecvStream>,
+}
+
 /// Carries a request of an HTTP/2 client.
 pub(crate) async fn from_http2(
     asked: Http2Request<'_>,
@@ -47,22 +56,12 @@ pub(crate) async fn from_http2(
     flow: &mut Flow<'_>,
     engine: &Arc<Engine>,
 ) -> Result<(), Broken> {
-    let Http2Request {
-        parts,
-        body,
-        target,
-        scheme,
-    } = asked;
-    let websocket = heads::asks_for_websocket(&parts);
-    let length = match websocket {
-        true => BodyLength::None,
-        false => heads::body_length(&parts.headers, body.is_ended()).map_err(Broken::before)?,
-    };
-    let request = heads::for_upstream(parts, target, scheme).map_err(Broken::before)?;
-    let (source, incoming) = match body {
-        RequestBody::Passing(body) if websocket => (Source::Later, Some(body)),
-        body => (body.into_source(), None),
-    };
+    let Asked {
+        request,
+        length,
+        source,
+        incoming,
+    } = asked.turn_over()?;
     let first = Message {
         request,
         length,
@@ -98,6 +97,52 @@ pub(crate) async fn from_http2(
     }
 }
 
+impl Http2Request<'_> {
+    fn turn_over<'a, 'c>(self) -> Result<Asked<'a, 'c>, Broken> {
+        let Self {
+            parts,
+            body,
+            target,
+            scheme,
+        } = self;
+        let websocket = heads::asks_for_websocket(&parts);
+        let length = match websocket {
+            true => BodyLength::None,
+            false => heads::body_length(&parts.headers, body.is_ended()).map_err(Broken::before)?,
+        };
+        let request = heads::for_upstream(parts, target, scheme).map_err(Broken::before)?;
+        let (source, incoming) = match body {
+            RequestBody::Passing(body) if websocket => (Source::Later, Some(body)),
+            body => (body.into_source(), None),
+        };
+        Ok(Asked {
+            request,
+            length,
+            source,
+            incoming,
+        })
+    }
+}
+
+impl RequestBody {
+    fn is_ended(&self) -> bool {
+        match self {
+            Self::Passing(body) => body.is_end_stream(),
+            Self::Held { data, trailers } => data.is_empty() && trailers.is_none(),
+        }
+    }
+
+    fn into_source<'a, 'c>(self) -> Source<'a, 'c> {
+        match self {
+            Self::Passing(body) => Source::Http2 {
+                body,
+                side: Side::Client,
+            },
+            Self::Held { data, trailers } => Source::Held { data, trailers },
+        }
+    }
+}
+
 /// A connection for the second time. A client that has lost interest does not keep a dial going.
 async fn acquire_again(
     attempt: &Attempt,
@@ -128,23 +173,4 @@ async fn run_websocket(
         outgoing,
     };
     opened.upstream.run(client, &opened.accepted, passage).await
-}
-
-impl RequestBody {
-    fn is_ended(&self) -> bool {
-        match self {
-            Self::Passing(body) => body.is_end_stream(),
-            Self::Held { data, trailers } => data.is_empty() && trailers.is_none(),
-        }
-    }
-
-    fn into_source<'a, 'c>(self) -> Source<'a, 'c> {
-        match self {
-            Self::Passing(body) => Source::Http2 {
-                body,
-                side: Side::Client,
-            },
-            Self::Held { data, trailers } => Source::Held { data, trailers },
-        }
-    }
 }

@@ -33,7 +33,7 @@ fn of(service: &Service, login: &str) -> String {
 }
 
 /// The line of a user, as the program writes it.
-fn line_of(world: &World, user: &str, password: &str) -> String {
+pub(crate) fn line_of(world: &World, user: &str, password: &str) -> String {
     let mut command = world.command(&["auth", "hash", user]);
     let mut child = command
         .stdin(Stdio::piped())

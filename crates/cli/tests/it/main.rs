@@ -29,6 +29,7 @@ mod session_authority;
 mod sessions;
 mod site;
 mod squid;
+mod stats;
 mod strict;
 mod trust;
 mod upstream;

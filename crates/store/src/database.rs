@@ -3,7 +3,7 @@
 //! The file and its folder are for the owner only, since a record of traffic is as secret as the
 //! traffic. SQLite gives the `-wal` and `-shm` files the mode of the database file.
 
-use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -66,10 +66,16 @@ pub(crate) fn open_once(path: &Path, patience: Duration) -> Result<Connection, S
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)
         .map_err(|error| StoreError::opening(path, error))?;
-    prepare(&connection, patience)
-        .and_then(|()| migrate(&mut connection))
-        .map_err(|error| error.at(path))?;
+    become_ours(&mut connection, patience).map_err(|error| error.at(path))?;
     Ok(connection)
+}
+
+fn become_ours(connection: &mut Connection, patience: Duration) -> Result<(), StoreError> {
+    connection.busy_timeout(patience)?;
+    // A file of another program stays as it is.
+    check_known(connection)?;
+    prepare(connection)?;
+    migrate(connection)
 }
 
 /// A database in memory: an empty one, or one that was serialized.
@@ -86,7 +92,7 @@ pub(crate) fn open_in_memory(serialized: Option<&[u8]>) -> Result<Connection, St
 
 /// Opens an existing file for writing.
 pub(crate) fn open_existing(path: &Path) -> Result<Connection, StoreError> {
-    if !path.exists() {
+    if !is_there(path)? {
         return Err(StoreError::NotFound {
             path: path.to_owned(),
         });
@@ -96,16 +102,10 @@ pub(crate) fn open_existing(path: &Path) -> Result<Connection, StoreError> {
 
 /// Opens an existing file for reading.
 pub(crate) fn open_for_reading(path: &Path) -> Result<Connection, StoreError> {
-    let exists = path
-        .try_exists()
-        .map_err(|source| StoreError::NotWritable {
-            path: path.to_owned(),
-            source,
-        })?;
     let not_found = || StoreError::NotFound {
         path: path.to_owned(),
     };
-    if !exists {
+    if !is_there(path)? {
         return Err(not_found());
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -126,9 +126,8 @@ pub(crate) fn open_for_reading(path: &Path) -> Result<Connection, StoreError> {
 
 /// How many steps of the schema a file has; 0 if it is missing or empty.
 pub(crate) fn schema_of(path: &Path) -> Result<u32, StoreError> {
-    match path.try_exists() {
-        Ok(true) => {}
-        _ => return Ok(0),
+    if !is_there(path)? {
+        return Ok(0);
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)
@@ -177,15 +176,44 @@ pub(crate) fn create_private(path: &Path) -> io::Result<()> {
 }
 
 fn make_private(path: &Path) -> io::Result<()> {
-    let metadata = fs::metadata(path)?;
-    if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
+    let Some(metadata) = metadata_of_file(path)? else {
+        return Err(io::ErrorKind::NotFound.into());
+    };
+    if metadata.permissions().mode() & 0o077 != 0 {
         fs::set_permissions(path, Permissions::from_mode(0o600))?;
     }
     Ok(())
 }
 
-fn prepare(connection: &Connection, patience: Duration) -> Result<(), StoreError> {
-    connection.busy_timeout(patience)?;
+/// Whether there is a file.
+fn is_there(path: &Path) -> Result<bool, StoreError> {
+    let metadata = metadata_of_file(path).map_err(|source| StoreError::NotWritable {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(metadata.is_some())
+}
+
+/// `None` if nothing is there. Anything but a file is an error: SQLite would wait for a pipe to be written to, and
+/// says of the others that the disk fails.
+fn metadata_of_file(path: &Path) -> io::Result<Option<Metadata>> {
+    let wrong = |what: String| Err(io::Error::other(what));
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => Ok(Some(metadata)),
+        Ok(metadata) if metadata.is_dir() => wrong("it is a folder".to_owned()),
+        Ok(_) => wrong("it is a device, a pipe or a socket".to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::read_link(path) {
+            Ok(to) => wrong(format!(
+                "it is a link to {}, and nothing is there",
+                to.display()
+            )),
+            Err(_) => Ok(None),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+fn prepare(connection: &Connection) -> Result<(), StoreError> {
     // With WAL, NORMAL keeps every commit when the process dies, and the file whole when the
     // power goes; it does without an fsync per commit.
     // Twice the usual size: what a batch adds lies on fewer pages. Not larger still, since a commit

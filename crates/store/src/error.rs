@@ -92,14 +92,7 @@ impl StoreError {
     /// The error with its causes, in one line.
     #[must_use]
     pub fn in_one_line(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            text.push_str(": ");
-            text.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        text.replace(['\n', '\r'], " ")
+        in_one_line(self)
     }
 
     /// Whether a later try may succeed although nothing about the data changed.
@@ -149,6 +142,9 @@ impl StoreError {
                 Ok(error) => Self::opening(path, *error),
                 Err(source) => Self::Io { source },
             },
+            Self::Damaged { detail } => Self::Damaged {
+                detail: format!("{}: {detail}", path.display()),
+            },
             other => other,
         }
     }
@@ -164,6 +160,18 @@ impl StoreError {
             _ => error.into(),
         }
     }
+}
+
+/// An error with its causes.
+pub(crate) fn in_one_line(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text.replace(['\n', '\r'], " ")
 }
 
 impl From<rusqlite::Error> for StoreError {

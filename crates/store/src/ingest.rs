@@ -44,6 +44,7 @@ use self::detour::Detour;
 use self::queue::{Batch, Item, Queue, Taken, Trouble};
 use self::record_file::RecordFile;
 use self::rows::Rows;
+use crate::error::in_one_line;
 use crate::limits::{OPEN_BODY_BYTES_MAX, RETRY_PAUSE_MAX, RETRY_PAUSE_MIN, SPOOL_OPEN_BYTES_MAX};
 use crate::reader::row_of;
 use crate::recorder::Losses;
@@ -414,6 +415,8 @@ pub(crate) fn trouble(error: &StoreError) -> Trouble {
     match error {
         StoreError::Locked => Trouble::Locked,
         StoreError::DiskFull => Trouble::DiskFull,
+        // It becomes one of these again.
+        StoreError::Io { source } => Trouble::Other(in_one_line(source.as_ref())),
         _ => Trouble::Other(error.in_one_line()),
     }
 }

@@ -2,6 +2,7 @@
 //! is kept or counted.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -282,6 +283,81 @@ fn who_cannot_read_the_database_hears_that_nothing_is_lost() {
     wait_for(&service, is_well);
     assert_eq!(service.stop(), Some(0));
     assert_eq!(completed(&world), 20);
+}
+
+#[test]
+fn a_service_that_starts_on_a_file_that_fails_serves_and_stores_when_it_no_longer_does() {
+    let world = World::new();
+    let site = Site::http(&world);
+    // SQLite would remove an old log before it makes a database, and cannot.
+    let log = data(&world).join("oriel.db-wal");
+    std::fs::create_dir_all(&log).unwrap();
+    let mut service = Service::start(serve_command(&world));
+    let why = store(service.admin.unwrap())["last_error"].to_string();
+    assert_eq!(why.matches("reading or writing").count(), 1, "{why}");
+    assert!(why.contains("disk I/O error"), "{why}");
+    fetch(&service, &[&site.url("/bytes/1000?[1-20]")], 20);
+    wait_for(&service, |store| store["spool"]["flows"] == 20);
+    let error = world.oriel(&["flows", "--json"]).error();
+    assert_eq!(error["code"], "ORL0707", "{error}");
+    let note = error["note"].as_str().unwrap();
+    assert!(note.starts_with("20 flows not shown yet"), "{error}");
+    std::fs::remove_dir(&log).unwrap();
+    let store = wait_for(&service, is_well);
+    assert_eq!(store["lost_events"], 0);
+    assert_eq!(service.stop(), Some(0));
+    assert_eq!(completed(&world), 20);
+}
+
+#[test]
+fn what_is_no_database_of_oriel_stops_the_start_and_stays_as_it_is() {
+    let random: fn(&Path) = |path| {
+        let noise: Vec<u8> = (0..50_000_u32)
+            .map(|n| ((n * n) >> 7).to_le_bytes()[0])
+            .collect();
+        std::fs::write(path, noise).unwrap();
+    };
+    let foreign: fn(&Path) = |path| {
+        let other = Connection::open(path).unwrap();
+        other.execute_batch("CREATE TABLE a (b)").unwrap();
+    };
+    let folder: fn(&Path) = |path| std::fs::create_dir(path).unwrap();
+    let to_nowhere: fn(&Path) = |path| symlink("/nowhere/at/all", path).unwrap();
+    let to_itself: fn(&Path) = |path| symlink(path.file_name().unwrap(), path).unwrap();
+    let device: fn(&Path) = |path| symlink("/dev/full", path).unwrap();
+    for (make, code, why) in [
+        (random, "ORL0705", "file is not a database"),
+        (foreign, "ORL0705", "of another program"),
+        (folder, "ORL0702", "it is a folder"),
+        (to_nowhere, "ORL0702", "a link to /nowhere/at/all"),
+        (to_itself, "ORL0702", "symbolic links"),
+        (device, "ORL0702", "it is a device"),
+    ] {
+        let world = World::new();
+        std::fs::create_dir_all(data(&world)).unwrap();
+        let path = data(&world).join("oriel.db");
+        make(&path);
+        let content = || path.is_file().then(|| std::fs::read(&path).unwrap());
+        let before = content();
+        for (command, exit) in [
+            (
+                &["serve", "--listen", "127.0.0.1:0", "--admin", "off"][..],
+                7,
+            ),
+            (&["run", "-q", "--", "true"], 125),
+            (&["flows"], 7),
+            (&["db", "status"], 7),
+            (&["db", "prune", "--older-than", "1d"], 7),
+        ] {
+            let said = world.oriel(command);
+            assert_eq!(said.code, Some(exit), "{command:?} {why}: {}", said.stderr);
+            let file = path.display().to_string();
+            for part in [code, why, &file, "fix"] {
+                assert!(said.stderr.contains(part), "{command:?}: {}", said.stderr);
+            }
+        }
+        assert!(before == content(), "{why}: it was changed");
+    }
 }
 
 #[test]

@@ -52,7 +52,7 @@ pub(crate) fn noted(context: &Context, data: &DataFlags, problem: Problem) -> Pr
             0 => problem,
             spooled => problem.note(format!("it may be among {}", not_shown(spooled))),
         },
-        LOCKED => match spooled() {
+        code if CANNOT_READ.contains(&code) => match spooled() {
             0 => problem,
             spooled => problem.note(format!("{}; none of them is lost", not_shown(spooled))),
         },
@@ -62,8 +62,8 @@ pub(crate) fn noted(context: &Context, data: &DataFlags, problem: Problem) -> Pr
 
 /// No such flow, run or session.
 const UNKNOWN: &str = "ORL0005";
-/// Another program has the database.
-const LOCKED: &str = "ORL0703";
+/// The database is locked, damaged, on a full disk, or fails.
+const CANNOT_READ: [&str; 4] = ["ORL0703", "ORL0705", "ORL0706", "ORL0707"];
 
 fn not_shown(spooled: u64) -> String {
     let flows = plural(spooled, "flow");

@@ -74,7 +74,6 @@ mod admission;
 mod clock;
 mod connect;
 mod connection;
-mod copied;
 mod deadline;
 mod destination;
 mod entrance;

@@ -80,11 +80,6 @@ pub const EVENTS_PER_BATCH: usize = 64;
 /// Events for which a connection keeps memory when it has handed over what it collected: as many as one
 /// request has.
 pub const EVENTS_KEPT: usize = 8;
-/// A head or a piece of a body up to this length is copied for the watcher; a longer piece is told where it
-/// lies, and keeps the buffer that it was read into.
-pub const COPIED_BYTES_MAX: usize = 4096;
-/// What is copied for the watcher lies together in allocations of this size: a dozen of small flows.
-pub const COPIES_BYTES: usize = 16 * 1024;
 
 /// Concurrent streams that a client may open on one HTTP/2 connection. RFC 9113 section 6.5.2
 /// advises 100 at least.

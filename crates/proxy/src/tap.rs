@@ -17,7 +17,6 @@ use traffic::{
 };
 
 use crate::clock;
-use crate::copied;
 use crate::error;
 use crate::gateway::Told;
 use crate::handler::{Gate, Lane};
@@ -31,9 +30,7 @@ pub trait Watcher: Send + Sync + std::fmt::Debug + 'static {
     /// in order and in order of batches.
     ///
     /// The list is used again, so that a batch costs no memory of its own: a watcher that keeps the events
-    /// moves them to a list of its own ([`Vec::append`]). The bytes of small bodies and heads share
-    /// allocations of 16 KiB with those of other flows: a watcher that keeps few of them for long copies
-    /// them.
+    /// moves them to a list of its own ([`Vec::append`]).
     ///
     /// It is called on the engine's own tasks and must return at once: queue, never wait. What
     /// cannot be queued is to be dropped, counted, and told as [`Event::Lost`].
@@ -361,7 +358,7 @@ impl Flow<'_> {
         if let Some(kept) = keep(&mut self.request, kept_max, data.len())
             && self.watched
         {
-            let data = copied::kept(data, kept);
+            let data = shared(data, kept);
             self.push(Event::RequestData {
                 flow: self.id,
                 at: self.now(),
@@ -376,7 +373,7 @@ impl Flow<'_> {
         if let Some(kept) = keep(&mut self.response, kept_max, data.len())
             && self.watched
         {
-            let data = copied::kept(data, kept);
+            let data = shared(data, kept);
             self.push(Event::ResponseData {
                 flow: self.id,
                 at: self.now(),
@@ -632,6 +629,16 @@ fn keep(size: &mut BodySize, kept_max: u64, length: usize) -> Option<usize> {
     size.seen += length as u64;
     size.kept += kept as u64;
     (kept > 0).then_some(kept)
+}
+
+/// A small slice is copied so that it does not pin the large buffer it is part of.
+fn shared(data: &Bytes, kept: usize) -> Bytes {
+    const COPIED_BYTES_MAX: usize = 4096;
+    if kept <= COPIED_BYTES_MAX {
+        Bytes::copy_from_slice(data.get(..kept).unwrap_or(data))
+    } else {
+        data.slice(..kept)
+    }
 }
 
 /// Trailer lines as an event carries them; `None` if there are none.

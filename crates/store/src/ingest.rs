@@ -160,7 +160,6 @@ impl<'c> Writer<'c> {
         }
         drop(events);
         batch.clear();
-        self.assembler.end_batch();
     }
 
     /// The id that a run has now.

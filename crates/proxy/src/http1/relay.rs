@@ -11,7 +11,6 @@ use bytes::{Buf, Bytes, BytesMut};
 use traffic::wire::websocket::handshake::{Accepted, Asked};
 use traffic::{Failure, FailureKind, Head, Side, Stage, Version};
 
-use crate::copied::copied;
 use crate::error;
 use crate::http1::body::{BodyError, Framing};
 use crate::http1::connection::{Http1, ReadError};
@@ -394,7 +393,7 @@ impl<'a, 'r> Relay<'a, 'r> {
         }
         let text = || Head {
             version: head.version,
-            text: copied(bytes),
+            text: Bytes::copy_from_slice(bytes),
         };
         if head.status == 101
             && let Some(asked) = self.upgrade

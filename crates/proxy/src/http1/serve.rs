@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use traffic::{FailureKind, FlowKind, Head, Side, Target};
 
 use crate::admission::Login;
 use crate::connection::Engine;
-use crate::copied::copied;
 use crate::destination::Scope;
 use crate::http1::answer::{
     Next, answer, answer_for_upstream, broken_off, drain, finish, refuse_early, refuse_unread,
@@ -164,7 +164,7 @@ async fn forward(
     }
     let mut flow = reporter.start(&opening, || Head {
         version: asked.request.version,
-        text: copied(&asked.bytes),
+        text: Bytes::copy_from_slice(&asked.bytes),
     });
     let refused = asked.plan.to.refused(scope, engine);
     if let Some(failure) = refused.or_else(|| asked.comes_back(engine)) {

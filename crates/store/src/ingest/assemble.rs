@@ -5,7 +5,6 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::iter;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -42,8 +41,6 @@ pub(crate) struct RunFlows {
     pub(crate) changed: Vec<FlowId>,
     /// Flows with messages that were not stored yet; some may have ended since.
     pub(crate) telling: Vec<FlowId>,
-    /// Flows with pieces in memory that is shared; some may have ended since.
-    sharing: Vec<FlowId>,
     /// What is missing and was not stored yet.
     pub(crate) gaps: Vec<Gap>,
     next_seq: u64,
@@ -90,10 +87,6 @@ pub(crate) struct Flow {
     pub(crate) end: Option<End>,
     /// It is in the list of changed flows.
     listed: bool,
-    /// It is in the list of those that share memory.
-    shares: bool,
-    /// Its heads lie in memory that is shared.
-    shares_heads: bool,
 }
 
 /// The upstream connection of a flow.
@@ -124,8 +117,6 @@ pub(crate) struct MessageState {
     keep_max: u64,
     /// Bytes in memory.
     pub(crate) chunks: Vec<Bytes>,
-    /// So many of the first of these lie in memory of their own.
-    owned: usize,
     /// Bytes that were moved to the database before.
     pub(crate) moved_bytes: u64,
     /// Bytes in memory, summed up.
@@ -223,14 +214,6 @@ impl Assembler {
             self.held_bytes -= flow.request.held_bytes + flow.response.held_bytes;
             flow.end = Some(End::Interrupted);
             self.ended.push(flow);
-        }
-    }
-
-    /// All that came was taken. A piece of a flow may be a slice of an allocation that holds pieces of
-    /// others, which is soon free unless one of them stays open.
-    pub(crate) fn end_batch(&mut self) {
-        for flows in &mut self.runs {
-            flows.own_pieces();
         }
     }
 
@@ -356,7 +339,6 @@ impl Assembler {
                     open: HashMap::default(),
                     changed: Vec::new(),
                     telling: Vec::new(),
-                    sharing: Vec::new(),
                     gaps: Vec::new(),
                     next_seq: 1,
                     excluded: HashSet::default(),
@@ -404,12 +386,9 @@ impl RunFlows {
             messages: Messages::default(),
             end: None,
             listed: true,
-            shares: true,
-            shares_heads: true,
         });
         self.next_seq += 1;
         self.changed.push(flow);
-        self.sharing.push(flow);
     }
 
     /// Takes an event in the middle of a flow; answers how many body bytes it brought.
@@ -468,7 +447,6 @@ impl RunFlows {
                 flow.response.keep_max =
                     rules.body_bytes_kept(&flow.started.target, || head.field("content-type"));
                 flow.response_head = Some((at, head));
-                flow.shares_heads = true;
                 shown = true;
             }
             Event::FlowStarted(_)
@@ -480,20 +458,7 @@ impl RunFlows {
             flow.listed = true;
             self.changed.push(id);
         }
-        if (shown || held > 0) && !flow.shares {
-            flow.shares = true;
-            self.sharing.push(id);
-        }
         held
-    }
-
-    /// What is open may stay so for long: puts its pieces into memory of its own.
-    fn own_pieces(&mut self) {
-        for id in self.sharing.drain(..) {
-            if let Some(flow) = self.open.get_mut(&id) {
-                flow.own_pieces();
-            }
-        }
     }
 
     /// Something is missing of an unknown flow: no body that is open can be relied on any more.
@@ -545,19 +510,6 @@ impl Flow {
         self.started.head.text.len() + response.map_or(0, |(_, head)| head.text.len())
     }
 
-    fn own_pieces(&mut self) {
-        self.shares = false;
-        if std::mem::take(&mut self.shares_heads) {
-            let request = &mut self.started.head;
-            let response = self.response_head.as_mut().map(|(_, head)| head);
-            for head in iter::once(request).chain(response) {
-                head.text = Bytes::copy_from_slice(&head.text);
-            }
-        }
-        self.request.own_chunks();
-        self.response.own_chunks();
-    }
-
     /// Keeps no more of its bodies and messages; false if it kept none before.
     fn stop_keeping(&mut self) -> bool {
         let before = self.request.holed && self.response.holed;
@@ -578,7 +530,6 @@ impl Default for MessageState {
         Self {
             keep_max: u64::MAX,
             chunks: Vec::new(),
-            owned: 0,
             moved_bytes: 0,
             held_bytes: 0,
             holed: false,
@@ -611,17 +562,6 @@ impl MessageState {
         self.moved_bytes += u64::try_from(self.held_bytes).unwrap_or(u64::MAX);
         self.held_bytes = 0;
         self.chunks = Vec::new();
-        self.owned = 0;
-    }
-
-    fn own_chunks(&mut self) {
-        let shared = self.chunks.get(self.owned..).unwrap_or_default();
-        if !shared.is_empty() {
-            let owned = Bytes::from(shared.concat());
-            self.chunks.truncate(self.owned);
-            self.chunks.push(owned);
-            self.owned = self.chunks.len();
-        }
     }
 
     /// Bytes kept so far, in memory and in the database.

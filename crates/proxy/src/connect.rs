@@ -186,7 +186,7 @@ async fn refuse(asked: ConnectAsked, route: Route, failure: Failure, reporter: &
     let facts = Arc::new(asked.facts);
     let route = Arc::new(route);
     let opening = tunnel_opening(&facts, &asked.target, &route, Scheme::Https);
-    let flow = reporter.start(&opening, || asked.head.clone());
+    let flow = reporter.start(&opening, |_| asked.head.clone());
     let replied = asked.answer.refuse(&failure, &asked.target).await;
     flow.fail(failure, replied);
 }
@@ -267,7 +267,7 @@ async fn pass(
     engine: &Engine,
     reporter: &mut Reporter,
 ) {
-    let mut flow = reporter.start(opening, || head.clone());
+    let mut flow = reporter.start(opening, |_| head.clone());
     flow.upstream(&dialled.facts(None, None), false);
     flow.hand_over();
     tunnel::run(wire, upstream, engine.timeouts.idle_body, flow.passed()).await;

@@ -75,6 +75,14 @@ pub const PIPE_BYTES: usize = 256 * 1024;
 /// How long an idle tunnel keeps its pipes.
 pub const PIPE_KEPT: Duration = Duration::from_secs(2);
 
+/// A piece of a body up to this size is copied where it is told; a larger one shares the buffer that it
+/// came in.
+pub const COPIED_BYTES_MAX: usize = 4096;
+
+/// Up to this size the last head and the last piece of a body are remembered, per direction of a connection
+/// that is watched, so that the same one again is not copied.
+pub const REPEATED_BYTES_MAX: usize = 2048;
+
 /// Events collected on a connection before they are handed to the watcher.
 pub const EVENTS_PER_BATCH: usize = 64;
 /// Events for which a connection keeps memory when it has handed over what it collected: as many as one

@@ -1,6 +1,8 @@
 //! Where the engine reports: events are collected per connection and handed over in batches, and
 //! the engine goes on. Where nobody watches flows all of it is one branch.
 
+mod repeats;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -16,6 +18,7 @@ use traffic::{
     Streamed, Target, Timestamp, UpstreamFacts, Version,
 };
 
+pub(crate) use self::repeats::Repeats;
 use crate::clock;
 use crate::error;
 use crate::gateway::Told;
@@ -93,6 +96,8 @@ pub(crate) struct Reporter {
     /// What its requests come in.
     spoken: Protocol,
     events: Vec<Event>,
+    /// What was told of its requests and of its responses last.
+    told: [Repeats; 2],
     /// The connection or stream as the handler knows it. It is told of its close once the last
     /// event was handed over.
     lane: Option<Lane>,
@@ -194,6 +199,7 @@ impl Tap {
             tap: Arc::clone(self),
             spoken,
             events: Vec::new(),
+            told: Default::default(),
             lane: None,
         }
     }
@@ -225,12 +231,17 @@ impl Reporter {
     }
 
     /// Begins a flow; `head` is asked for only if someone watches.
-    pub(crate) fn start(&mut self, opening: &Opening<'_>, head: impl FnOnce() -> Head) -> Flow<'_> {
+    pub(crate) fn start(
+        &mut self,
+        opening: &Opening<'_>,
+        head: impl FnOnce(&mut Repeats) -> Head,
+    ) -> Flow<'_> {
         let watched = self.tap.watches_flows;
         let id = FlowId(1 + self.tap.flows.begun.fetch_add(1, Ordering::Relaxed));
         let mut request_stream = None;
         if watched {
-            let head = head();
+            let [request, _] = &mut self.told;
+            let head = head(request);
             request_stream = self.tap.stream_of(&head);
             self.events.push(Event::FlowStarted(Box::new(FlowStarted {
                 flow: id,
@@ -358,7 +369,8 @@ impl Flow<'_> {
         if let Some(kept) = keep(&mut self.request, kept_max, data.len())
             && self.watched
         {
-            let data = shared(data, kept);
+            let [request, _] = &mut self.reporter.told;
+            let data = request.piece(data, kept);
             self.push(Event::RequestData {
                 flow: self.id,
                 at: self.now(),
@@ -373,7 +385,8 @@ impl Flow<'_> {
         if let Some(kept) = keep(&mut self.response, kept_max, data.len())
             && self.watched
         {
-            let data = shared(data, kept);
+            let [_, response] = &mut self.reporter.told;
+            let data = response.piece(data, kept);
             self.push(Event::ResponseData {
                 flow: self.id,
                 at: self.now(),
@@ -510,10 +523,11 @@ impl Flow<'_> {
         }
     }
 
-    pub(crate) fn response_started(&mut self, head: impl FnOnce() -> Head) {
+    pub(crate) fn response_started(&mut self, head: impl FnOnce(&mut Repeats) -> Head) {
         if self.watched {
             let at = self.response_came_at.take().unwrap_or_else(|| self.now());
-            let (flow, head) = (self.id, head());
+            let [_, response] = &mut self.reporter.told;
+            let (flow, head) = (self.id, head(response));
             let [_, response] = &mut self.streams;
             *response = self.reporter.tap.stream_of(&head);
             self.push(Event::ResponseStarted { flow, at, head });
@@ -629,16 +643,6 @@ fn keep(size: &mut BodySize, kept_max: u64, length: usize) -> Option<usize> {
     size.seen += length as u64;
     size.kept += kept as u64;
     (kept > 0).then_some(kept)
-}
-
-/// A small slice is copied so that it does not pin the large buffer it is part of.
-fn shared(data: &Bytes, kept: usize) -> Bytes {
-    const COPIED_BYTES_MAX: usize = 4096;
-    if kept <= COPIED_BYTES_MAX {
-        Bytes::copy_from_slice(data.get(..kept).unwrap_or(data))
-    } else {
-        data.slice(..kept)
-    }
 }
 
 /// Trailer lines as an event carries them; `None` if there are none.

@@ -296,7 +296,7 @@ impl Begun {
         let opening = tunnel_opening(&facts, &self.target, &self.route, self.scheme);
         match engine.upstreams.tunnel_to(&self.target, &self.asker).await {
             Ok(dialled) => pass(wire, dialled, &opening, &self.head, engine, reporter).await,
-            Err(failure) => reporter.start(&opening, || self.head).fail(failure, None),
+            Err(failure) => reporter.start(&opening, |_| self.head).fail(failure, None),
         }
     }
 
@@ -309,7 +309,7 @@ impl Begun {
     fn end(self, failure: Option<Failure>, reporter: &mut Reporter) {
         let facts = Arc::new(self.facts);
         let opening = tunnel_opening(&facts, &self.target, &self.route, self.scheme);
-        let flow = reporter.start(&opening, || self.head);
+        let flow = reporter.start(&opening, |_| self.head);
         match failure {
             Some(failure) => flow.fail(failure, None),
             None => flow.end_tunnel(),

@@ -119,7 +119,7 @@ pub(super) async fn respond(
     failure: Option<Box<Failure>>,
 ) -> Next {
     let (text, body) = write_local(client, asked, &response);
-    flow.response_started(|| Head {
+    flow.response_started(|_| Head {
         version: Version::Http11,
         text: text.into(),
     });
@@ -171,7 +171,7 @@ pub(super) async fn answer_for_upstream(
     text.extend_from_slice(b"\r\n");
     client.output.extend_from_slice(&text);
     client.output.extend_from_slice(&answer.body);
-    flow.response_started(|| Head {
+    flow.response_started(|_| Head {
         version: Version::Http11,
         text: text.into(),
     });

@@ -16,7 +16,7 @@ use crate::http1::body::{BodyError, Framing};
 use crate::http1::connection::{Http1, ReadError};
 use crate::http1::head::{self, BodyLength, LineEnd, RequestHead};
 use crate::limits::{HALF_CLOSED, INFORMATIONAL_MAX, READ_BYTES};
-use crate::tap::{self, Flow};
+use crate::tap::{self, Flow, Repeats};
 use crate::upstream::Forwarded;
 use crate::websocket;
 
@@ -391,9 +391,10 @@ impl<'a, 'r> Relay<'a, 'r> {
         {
             return Err(forwarded.unauthorized(head::fields(&head.lines, bytes)));
         }
-        let text = || Head {
-            version: head.version,
-            text: Bytes::copy_from_slice(bytes),
+        let version = head.version;
+        let text = |told: &mut Repeats| Head {
+            version,
+            text: told.head(bytes),
         };
         if head.status == 101
             && let Some(asked) = self.upgrade
@@ -417,7 +418,10 @@ impl<'a, 'r> Relay<'a, 'r> {
                     ),
                 ));
             }
-            self.flow.informational(text);
+            self.flow.informational(|| Head {
+                version,
+                text: Bytes::copy_from_slice(bytes),
+            });
             // RFC 9110 section 15.2.
             if !self.client_is_http10 {
                 head::write_response(&head, bytes, self.hides_http3, &mut self.client.output);

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use traffic::{FailureKind, FlowKind, Head, Side, Target};
 
 use crate::admission::Login;
@@ -162,9 +161,9 @@ async fn forward(
     if asked.upgrade().is_some() {
         opening.kind = FlowKind::WebSocket;
     }
-    let mut flow = reporter.start(&opening, || Head {
+    let mut flow = reporter.start(&opening, |told| Head {
         version: asked.request.version,
-        text: Bytes::copy_from_slice(&asked.bytes),
+        text: told.head(&asked.bytes),
     });
     let refused = asked.plan.to.refused(scope, engine);
     if let Some(failure) = refused.or_else(|| asked.comes_back(engine)) {

@@ -106,7 +106,7 @@ impl Responder {
 
     /// Answers a flow with what was made here, and reports the answer.
     fn answer_flow<'f>(&mut self, mut flow: Flow<'f>, head: Response<()>, body: Bytes) -> Flow<'f> {
-        flow.response_started(|| heads::response_text(head.status(), head.headers()));
+        flow.response_started(|_| heads::response_text(head.status(), head.headers()));
         flow.response_bytes(&body);
         flow.response_ended(None);
         self.send(head, body);

@@ -204,7 +204,7 @@ impl Asked {
         if heads::asks_for_websocket(&self.parts) {
             opening.kind = FlowKind::WebSocket;
         }
-        let mut flow = reporter.start(&opening, || heads::request_text(&self.parts));
+        let mut flow = reporter.start(&opening, |_| heads::request_text(&self.parts));
         let way = self
             .find_way(&mut responder.respond, &mut flow, scope, engine)
             .await;

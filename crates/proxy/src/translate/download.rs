@@ -50,7 +50,7 @@ pub(super) async fn download(
         upstream_stays,
         accepted,
     } = *final_head(&mut incoming, &mut reply, course).await?;
-    course.flow.lock().response_started(|| text);
+    course.flow.lock().response_started(|_| text);
     course.responded.store(true, Ordering::Relaxed);
     if course.hides_http3 {
         heads::hide_http3(response.headers_mut());

@@ -53,7 +53,7 @@ where
         target: &target,
         route: &route,
     };
-    let mut flow = reporter.start(&opening, || unreachable!("nobody watches"));
+    let mut flow = reporter.start(&opening, |_| unreachable!("nobody watches"));
     let is_head = request.starts_with("HEAD");
     let (result, told) = tokio::join!(
         async {

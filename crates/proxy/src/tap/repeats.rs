@@ -1,0 +1,76 @@
+//! What is said again and again on a connection is copied once, and whoever keeps events keeps one memory for
+//! all of it.
+
+use bytes::Bytes;
+
+use crate::limits::{COPIED_BYTES_MAX, REPEATED_BYTES_MAX};
+
+/// What was told last of one direction of a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Repeats {
+    head: Bytes,
+    piece: Bytes,
+}
+
+impl Repeats {
+    /// The text of a head, in memory that nothing else shares but the same text.
+    pub(crate) fn head(&mut self, text: &[u8]) -> Bytes {
+        copy(text, &mut self.head)
+    }
+
+    /// The first `kept` bytes of a piece of a body. A small piece is copied so that it does not pin the
+    /// large buffer it is part of.
+    pub(super) fn piece(&mut self, data: &Bytes, kept: usize) -> Bytes {
+        if kept > COPIED_BYTES_MAX {
+            return data.slice(..kept);
+        }
+        copy(data.get(..kept).unwrap_or(data), &mut self.piece)
+    }
+}
+
+/// A copy of the bytes: the last one, if it is the same.
+fn copy(bytes: &[u8], last: &mut Bytes) -> Bytes {
+    if *bytes == **last {
+        return last.clone();
+    }
+    let copy = Bytes::copy_from_slice(bytes);
+    if copy.len() <= REPEATED_BYTES_MAX {
+        *last = copy.clone();
+    }
+    copy
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_again_takes_no_memory() {
+        let mut repeats = Repeats::default();
+        let first = repeats.head(b"GET / HTTP/1.1\r\n\r\n");
+        let again = repeats.head(b"GET / HTTP/1.1\r\n\r\n");
+        assert_eq!(first.as_ptr(), again.as_ptr());
+        let other = repeats.head(b"GET /2 HTTP/1.1\r\n\r\n");
+        assert_eq!(&*other, b"GET /2 HTTP/1.1\r\n\r\n");
+        assert_eq!(&*first, b"GET / HTTP/1.1\r\n\r\n");
+        // A head is no piece of a body.
+        let piece = repeats.piece(&other, other.len());
+        assert_ne!(piece.as_ptr(), other.as_ptr());
+    }
+
+    #[test]
+    fn no_small_piece_pins_a_large_buffer() {
+        let mut repeats = Repeats::default();
+        let buffer = Bytes::from(vec![7; COPIED_BYTES_MAX + 1]);
+        let large = repeats.piece(&buffer, buffer.len());
+        assert_eq!(large.as_ptr(), buffer.as_ptr());
+        let small = repeats.piece(&buffer, REPEATED_BYTES_MAX);
+        assert_ne!(small.as_ptr(), buffer.as_ptr());
+        let again = repeats.piece(&buffer, REPEATED_BYTES_MAX);
+        assert_eq!(again.as_ptr(), small.as_ptr());
+        // What is remembered is bounded.
+        let medium = repeats.piece(&buffer, REPEATED_BYTES_MAX + 1);
+        assert_eq!(medium, buffer[..=REPEATED_BYTES_MAX]);
+        assert_eq!(repeats.piece.as_ptr(), small.as_ptr());
+    }
+}

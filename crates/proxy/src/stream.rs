@@ -4,10 +4,10 @@
 use std::cell::RefCell;
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
@@ -62,6 +62,15 @@ impl Transport {
         replay.reset_on_drop(armed);
     }
 
+    /// Waits as long as nothing can be read for certain. To ask TLS for bytes that have not come takes
+    /// several times as long.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Plain(_) => Poll::Ready(()),
+            Self::Tls(tls) => poll_record(tls, cx),
+        }
+    }
+
     /// TLS takes so many octets in one write, instead of 64 KiB.
     pub(crate) fn set_write_bytes_max(&mut self, bytes: usize) {
         match self {
@@ -79,6 +88,38 @@ pub(crate) fn reset_on_drop(stream: &TcpStream, armed: bool) {
     let linger = armed.then_some(std::time::Duration::ZERO);
     // If it cannot be set, the connection ends in order: nothing better is left.
     let _set = socket2::SockRef::from(stream).set_linger(linger);
+}
+
+/// Appends the plaintext of the record that came; 0 means that the peer has ended its side. Unlike a read it
+/// does not look for another record once it has one.
+pub(crate) fn poll_read_record(
+    tls: &mut TlsStream<Replay>,
+    cx: &mut Context<'_>,
+    input: &mut BytesMut,
+) -> Poll<io::Result<usize>> {
+    ready!(poll_record(tls, cx));
+    let opened = ready!(Pin::new(&mut *tls).poll_fill_buf(cx))?;
+    input.extend_from_slice(opened);
+    let length = opened.len();
+    if length > 0 {
+        Pin::new(tls).consume(length);
+    }
+    Poll::Ready(Ok(length))
+}
+
+/// Waits as long as no record can have come.
+fn poll_record(tls: &TlsStream<Replay>, cx: &mut Context<'_>) -> Poll<()> {
+    let (replay, wants_read) = match tls {
+        TlsStream::Client(tls) => (&tls.get_ref().0, tls.get_ref().1.wants_read()),
+        TlsStream::Server(tls) => (&tls.get_ref().0, tls.get_ref().1.wants_read()),
+    };
+    match &replay.wire {
+        // Neither TLS nor the wire holds anything that was read before.
+        Wire::Tcp(stream) if wants_read && replay.ahead.is_empty() => {
+            stream.poll_read_ready(cx).map(drop)
+        }
+        _ => Poll::Ready(()),
+    }
 }
 
 thread_local! {

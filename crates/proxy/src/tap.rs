@@ -327,9 +327,11 @@ impl Flow<'_> {
         counters.passed(passed[0] - request, passed[1] - response);
     }
 
-    /// The engine turns to the upstream: what took time until now was ours.
-    pub(crate) fn turn_to_upstream(&self) {
-        self.reporter.tap.counters.added(self.begun.elapsed());
+    /// The engine turns to the upstream: what took time until now was ours. Answers when that is.
+    pub(crate) fn turn_to_upstream(&self) -> Instant {
+        let now = Instant::now();
+        self.reporter.tap.counters.added(now - self.begun);
+        now
     }
 
     pub(crate) fn upstream(&mut self, upstream: &Arc<UpstreamFacts>, reused: bool) {

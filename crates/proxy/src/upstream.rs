@@ -277,17 +277,17 @@ impl Upstreams {
         upstream: &Upstream,
         offer: Offer,
     ) -> Result<Lease, Failure> {
-        match self.ready(upstream, offer) {
+        match self.ready(upstream, offer, Instant::now()) {
             Some(lease) => Ok(lease),
             None => self.connect(upstream, offer).await,
         }
     }
 
     /// An idle or shared connection, if there is one.
-    pub(crate) fn ready(&self, upstream: &Upstream, offer: Offer) -> Option<Lease> {
+    pub(crate) fn ready(&self, upstream: &Upstream, offer: Offer, now: Instant) -> Option<Lease> {
         let speaks = upstream.speaks();
         if (offer == Offer::Http1 || speaks == Speaks::Http1)
-            && let Some(lease) = self.idle(upstream)
+            && let Some(lease) = self.idle(upstream, now)
         {
             return Some(Lease::Http1(lease));
         }
@@ -350,7 +350,7 @@ impl Upstreams {
         if upstream.speaks() == Speaks::Http1 {
             // The burst has learned that there is nothing to share.
             drop(last);
-            return match self.idle(upstream) {
+            return match self.idle(upstream, Instant::now()) {
                 Some(lease) => Ok(Lease::Http1(lease)),
                 None => self
                     .connect_tls(upstream, UpstreamAlpn::Both)
@@ -403,11 +403,11 @@ impl Upstreams {
     }
 
     /// The most recently used idle connection that is still open.
-    fn idle(&self, upstream: &Upstream) -> Option<Box<Http1Upstream>> {
+    fn idle(&self, upstream: &Upstream, now: Instant) -> Option<Box<Http1Upstream>> {
         if upstream.idle.lock().is_empty() {
             return None;
         }
-        self.idle_with(upstream, upstream.try_permit()?).ok()
+        self.idle_with(upstream, upstream.try_permit()?, now).ok()
     }
 
     /// The same; gives the permit back if there is none.
@@ -415,12 +415,13 @@ impl Upstreams {
         &self,
         upstream: &Upstream,
         permit: OwnedSemaphorePermit,
+        now: Instant,
     ) -> Result<Box<Http1Upstream>, OwnedSemaphorePermit> {
         loop {
             let Some(mut lease) = upstream.idle.lock().pop() else {
                 return Err(permit);
             };
-            if lease.idle_since.elapsed() < self.pool.idle && lease.http1.is_quiet() {
+            if now.duration_since(lease.idle_since) < self.pool.idle && lease.http1.is_quiet() {
                 lease.permit = Some(permit);
                 return Ok(lease);
             }
@@ -436,7 +437,7 @@ impl Upstreams {
                     return Ok(Room::Taken(Lease::Http2(shared)));
                 }
                 let permit = self.wait_for_permit(upstream).await?;
-                match self.idle_with(upstream, permit) {
+                match self.idle_with(upstream, permit, Instant::now()) {
                     Ok(lease) => return Ok(Room::Taken(Lease::Http1(lease))),
                     Err(permit) => permit,
                 }

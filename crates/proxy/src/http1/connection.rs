@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use crate::deadline::Deadline;
 use crate::http1::head::{self, HeadError, Line, LineEnd};
 use crate::limits::{EMPTY_LINES_MAX, GATHERED_BYTES, HEAD_ROOM_BYTES_KEPT, READ_BYTES};
-use crate::stream::Transport;
+use crate::stream::{Transport, poll_read_record};
 
 thread_local! {
     /// Where the first octets of a message land; see [`Http1::poll_read`].
@@ -230,9 +230,14 @@ impl Http1 {
         }
     }
 
-    /// A connection that waits for a message holds no buffer: what comes first is read elsewhere
-    /// and copied, what follows is read in place.
+    /// A connection that waits for a message holds no buffer. TLS gives one record at a time, in memory of
+    /// its own; of other bytes what comes first is read elsewhere and copied, what follows is read in place.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if let Transport::Tls(tls) = &mut self.io {
+            let length = ready!(poll_read_record(tls, cx, &mut self.input))?;
+            self.rests &= length == 0;
+            return Poll::Ready(Ok(length));
+        }
         if !self.rests {
             if self.input.capacity() - self.input.len() < READ_BYTES / 2 {
                 self.input.reserve(READ_BYTES);
@@ -359,7 +364,10 @@ impl Http1 {
         }
         let mut octet = [0];
         let mut room = ReadBuf::new(&mut octet);
-        let read = std::future::poll_fn(|cx| Pin::new(&mut self.io).poll_read(cx, &mut room));
+        let read = std::future::poll_fn(|cx| {
+            ready!(self.io.poll_readable(cx));
+            Pin::new(&mut self.io).poll_read(cx, &mut room)
+        });
         // A task that has used up its budget is told that everything waits.
         let read = pin!(tokio::task::unconstrained(read));
         let mut cx = Context::from_waker(std::task::Waker::noop());

@@ -196,7 +196,7 @@ async fn forward(
         head::pass_upgrade(&mut asked.request.lines, &asked.bytes);
     }
     let Asked { request, plan, .. } = &asked;
-    flow.turn_to_upstream();
+    let now = flow.turn_to_upstream();
     let for_websocket;
     let upstream = match upgrade {
         None => &plan.to.upstream,
@@ -205,7 +205,7 @@ async fn forward(
             &for_websocket
         }
     };
-    let mut lease = match engine.upstreams.ready(upstream, Offer::Http1) {
+    let mut lease = match engine.upstreams.ready(upstream, Offer::Http1, now) {
         Some(lease) => Ok(lease),
         None => {
             flow.hand_over();

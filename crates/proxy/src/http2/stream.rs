@@ -248,13 +248,13 @@ impl Asked {
         engine: &Engine,
     ) -> Result<(Arc<Upstream>, Lease), Unserved> {
         self.decide(flow, scope, engine).await?;
-        flow.turn_to_upstream();
+        let now = flow.turn_to_upstream();
         let websocket = heads::asks_for_websocket(&self.parts);
         let upstream = match websocket {
             true => engine.upstreams.for_websocket(&self.to.upstream),
             false => Arc::clone(&self.to.upstream),
         };
-        let lease = match engine.upstreams.ready(&upstream, Offer::Any) {
+        let lease = match engine.upstreams.ready(&upstream, Offer::Any, now) {
             Some(lease) if !websocket => lease,
             _ => {
                 flow.hand_over();

@@ -17,6 +17,8 @@
 
 #[path = "made/flows.rs"]
 mod flows;
+#[path = "made/load.rs"]
+mod load;
 #[path = "made/threads.rs"]
 mod threads;
 #[path = "made/words.rs"]
@@ -27,17 +29,16 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use oriel_store::limits::SHIP_FLOWS_MAX;
 use oriel_store::{
     Archive, ArchiveBatch, Importer, Marker, PostgresArchive, Query, Reader, Recorder,
 };
 use traffic::rules::filter::Filter;
-use traffic::{Event, Target, Timestamp};
+use traffic::{Event, Timestamp};
 
-use self::flows::{Flow, Maker, Message, next_number, open_record};
+use self::flows::open_record;
+use self::load::{Flows, Load};
 use self::threads::time_of_threads;
-use self::words::Language;
 
 /// Flows between two waits for the writer: what arrives in 25 ms at 20,000 requests a second.
 const FLOWS_PER_ROUND: u64 = 500;
@@ -45,40 +46,22 @@ const FLOWS_PER_ROUND: u64 = 500;
 const OUTAGE_FLOWS_MAX: u64 = 100_000;
 /// How often it is looked how the merge goes.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
-const BODY_BYTES: usize = 1024;
-/// Words there are, besides ids: those of a large dictionary.
-const VOCABULARY: u64 = 100_000;
-const REQUEST_HEAD: &str = "POST /v1/messages?beta=true HTTP/1.1\r\n\
-    Host: api.example.com\r\n\
-    Accept: application/json\r\n\
-    Content-Type: application/json\r\n\
-    User-Agent: agent/1.2.3 (linux; x86_64)\r\n\
-    Authorization: Bearer sk-0123456789abcdef0123456789abcdef\r\n\
-    X-Request-Id: 0123456789\r\n\
-    Content-Length: 1024\r\n\r\n";
-const RESPONSE_HEAD: &str = "HTTP/1.1 200 OK\r\n\
-    Date: Mon, 02 Mar 2026 09:00:00 GMT\r\n\
-    Content-Type: application/json\r\n\
-    Content-Length: 1024\r\n\
-    Server: test\r\n\
-    Cache-Control: no-store\r\n\
-    X-Request-Id: 0123456789\r\n\r\n";
-
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let flows: u64 = arguments
         .next()
         .map_or(200_000, |text| text.parse().unwrap());
     match arguments.next().as_deref() {
-        None | Some("words") => measure(flows, Load::Words),
-        Some("same") => measure(flows, Load::Same),
-        Some("unique") => measure(flows, Load::Unique),
+        None => measure(flows, Load::Words),
         Some("all") => {
             for load in [Load::Words, Load::Same, Load::Unique] {
                 measure(flows, load);
             }
         }
-        Some(other) => println!("{other} is none of words, same, unique and all"),
+        Some(name) => match Load::named(name) {
+            Some(load) => measure(flows, load),
+            None => println!("{name} is none of words, same, unique and all"),
+        },
     }
 }
 
@@ -265,91 +248,6 @@ fn push_all(recorder: &Recorder, flows: u64, load: Load) -> Duration {
         recorder.flush(Duration::from_secs(60)).unwrap();
     }
     pushing
-}
-
-/// What bodies are like.
-#[derive(Clone, Copy)]
-enum Load {
-    Words,
-    Same,
-    Unique,
-}
-
-impl Load {
-    fn told(self) -> &'static str {
-        match self {
-            Self::Words => "words of a language, and an id",
-            Self::Same => "all the same",
-            Self::Unique => "of words that no other has",
-        }
-    }
-
-    fn body(self, number: u64) -> Bytes {
-        let mut text = match self {
-            Self::Words => words_of_language(number),
-            Self::Same => words_of_its_own(0),
-            Self::Unique => words_of_its_own(number),
-        };
-        text.truncate(BODY_BYTES);
-        Bytes::from(text)
-    }
-}
-
-/// Flows of a load.
-struct Flows {
-    maker: Maker,
-    target: Target,
-    load: Load,
-}
-
-impl Flows {
-    fn new(load: Load) -> Self {
-        Self {
-            maker: Maker::new(50),
-            target: Target::parse("api.example.com", 443).unwrap(),
-            load,
-        }
-    }
-
-    fn events(&self, number: u64) -> Vec<Event> {
-        self.maker.events(Flow {
-            number,
-            target: &self.target,
-            request: self.message(REQUEST_HEAD, number * 2),
-            response: self.message(RESPONSE_HEAD, number * 2 + 1),
-        })
-    }
-
-    fn message(&self, head: &str, number: u64) -> Message {
-        Message {
-            // A head of its own for each, as the engine has.
-            head: Bytes::copy_from_slice(head.as_bytes()),
-            body: self.load.body(number),
-        }
-    }
-}
-
-/// A text that somebody said.
-fn words_of_language(number: u64) -> String {
-    let mut language = Language::new(VOCABULARY, number);
-    let mut text = format!("{{\"id\":\"msg{number:016x}\",\"text\":\"");
-    while text.len() < BODY_BYTES {
-        language.push_word(&mut text);
-    }
-    text
-}
-
-/// Text that compresses about as JSON does.
-fn words_of_its_own(number: u64) -> String {
-    let mut text = format!("{{\"number\":{number},\"messages\":[");
-    let mut state = number;
-    while text.len() < BODY_BYTES {
-        text.push_str(&format!(
-            "{{\"role\":\"user\",\"id\":\"{:08x}\"}},",
-            next_number(&mut state) >> 32
-        ));
-    }
-    text
 }
 
 /// Clock ticks that the threads of this name spent in the program and in the kernel.

@@ -1,7 +1,9 @@
 //! What is read at once, and what is not waited for.
 
+use testbed::authority::Authority;
 use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::*;
 use crate::stream::{Replay, Wire, reset_on_drop};
@@ -79,4 +81,51 @@ async fn an_end_and_a_fault_come_after_what_was_gathered() {
             Err(error) => assert!(resets && error.kind() == io::ErrorKind::ConnectionReset),
         }
     }
+}
+
+async fn over_tls() -> (impl AsyncWriteExt + Unpin, Http1) {
+    let authority = Authority::new("records");
+    let identity = authority.issue(&["localhost"]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    #[expect(clippy::disallowed_methods, reason = "an end of the test")]
+    let (dialled, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+    let wire = Replay::new(Wire::Tcp(dialled.unwrap()));
+    let connector = TlsConnector::from(authority.client_config(&[]));
+    let acceptor = TlsAcceptor::from(identity.server_config(&[]));
+    let (client, peer) = tokio::join!(
+        connector.connect("localhost".try_into().unwrap(), wire),
+        acceptor.accept(accepted.unwrap().0)
+    );
+    let (client, peer) = (client.unwrap(), peer.unwrap());
+    let transport = Transport::Tls(Box::new(TlsStream::from(client)));
+    (peer, Http1::new(transport, BytesMut::new()))
+}
+
+#[tokio::test]
+async fn tls_gives_each_record_when_it_came_and_its_end_after_the_last() {
+    let (mut peer, mut http1) = over_tls().await;
+    assert!(http1.is_quiet());
+
+    // Two records that come at once, and with them what ends the connection.
+    peer.write_all(b"first").await.unwrap();
+    peer.write_all(b"second").await.unwrap();
+    peer.shutdown().await.unwrap();
+    assert_eq!(fill(&mut http1).await.unwrap(), 5);
+    assert_eq!(&http1.input.split()[..], b"first");
+    // The socket tells nothing of the second any more: it has been read from there.
+    assert_eq!(fill(&mut http1).await.unwrap(), 6);
+    assert_eq!(&http1.input.split()[..], b"second");
+    assert_eq!(fill(&mut http1).await.unwrap(), 0);
+    assert!(http1.read_ended && !http1.read_cut);
+}
+
+#[tokio::test]
+async fn what_tls_holds_of_the_next_message_is_seen() {
+    let (mut peer, mut http1) = over_tls().await;
+    peer.write_all(b"response").await.unwrap();
+    peer.write_all(b"and more").await.unwrap();
+    fill(&mut http1).await.unwrap();
+    http1.consume(8);
+    assert!(!http1.is_quiet());
 }

@@ -79,7 +79,7 @@ pub const PIPE_KEPT: Duration = Duration::from_secs(2);
 /// came in.
 pub const COPIED_BYTES_MAX: usize = 4096;
 
-/// Up to this size the last head and the last piece of a body are remembered, per direction of a connection
+/// Up to this size the last head and the first piece of the last body are remembered, per direction of a connection
 /// that is watched, so that the same one again is not copied.
 pub const REPEATED_BYTES_MAX: usize = 2048;
 

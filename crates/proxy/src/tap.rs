@@ -368,11 +368,12 @@ impl Flow<'_> {
     /// Payload of the request passed.
     pub(crate) fn request_bytes(&mut self, data: &Bytes) {
         let kept_max = self.read_stream(Sender::Client, data);
+        let is_first = self.request.seen == 0;
         if let Some(kept) = keep(&mut self.request, kept_max, data.len())
             && self.watched
         {
             let [request, _] = &mut self.reporter.told;
-            let data = request.piece(data, kept);
+            let data = request.piece(data, kept, is_first);
             self.push(Event::RequestData {
                 flow: self.id,
                 at: self.now(),
@@ -384,11 +385,12 @@ impl Flow<'_> {
     /// Payload of the response passed.
     pub(crate) fn response_bytes(&mut self, data: &Bytes) {
         let kept_max = self.read_stream(Sender::Upstream, data);
+        let is_first = self.response.seen == 0;
         if let Some(kept) = keep(&mut self.response, kept_max, data.len())
             && self.watched
         {
             let [_, response] = &mut self.reporter.told;
-            let data = response.piece(data, kept);
+            let data = response.piece(data, kept, is_first);
             self.push(Event::ResponseData {
                 flow: self.id,
                 at: self.now(),

@@ -19,12 +19,17 @@ impl Repeats {
     }
 
     /// The first `kept` bytes of a piece of a body. A small piece is copied so that it does not pin the
-    /// large buffer it is part of.
-    pub(super) fn piece(&mut self, data: &Bytes, kept: usize) -> Bytes {
+    /// large buffer it is part of. Only the first piece of a body is remembered: those that follow it are of
+    /// a stream, or of a large body, which seldom come again.
+    pub(super) fn piece(&mut self, data: &Bytes, kept: usize, is_first: bool) -> Bytes {
         if kept > COPIED_BYTES_MAX {
             return data.slice(..kept);
         }
-        copy(data.get(..kept).unwrap_or(data), &mut self.piece)
+        let piece = data.get(..kept).unwrap_or(data);
+        match is_first {
+            true => copy(piece, &mut self.piece),
+            false => Bytes::copy_from_slice(piece),
+        }
     }
 }
 
@@ -54,7 +59,7 @@ mod tests {
         assert_eq!(&*other, b"GET /2 HTTP/1.1\r\n\r\n");
         assert_eq!(&*first, b"GET / HTTP/1.1\r\n\r\n");
         // A head is no piece of a body.
-        let piece = repeats.piece(&other, other.len());
+        let piece = repeats.piece(&other, other.len(), true);
         assert_ne!(piece.as_ptr(), other.as_ptr());
     }
 
@@ -62,15 +67,19 @@ mod tests {
     fn no_small_piece_pins_a_large_buffer() {
         let mut repeats = Repeats::default();
         let buffer = Bytes::from(vec![7; COPIED_BYTES_MAX + 1]);
-        let large = repeats.piece(&buffer, buffer.len());
+        let large = repeats.piece(&buffer, buffer.len(), true);
         assert_eq!(large.as_ptr(), buffer.as_ptr());
-        let small = repeats.piece(&buffer, REPEATED_BYTES_MAX);
+        let small = repeats.piece(&buffer, REPEATED_BYTES_MAX, true);
         assert_ne!(small.as_ptr(), buffer.as_ptr());
-        let again = repeats.piece(&buffer, REPEATED_BYTES_MAX);
+        let again = repeats.piece(&buffer, REPEATED_BYTES_MAX, true);
         assert_eq!(again.as_ptr(), small.as_ptr());
         // What is remembered is bounded.
-        let medium = repeats.piece(&buffer, REPEATED_BYTES_MAX + 1);
+        let medium = repeats.piece(&buffer, REPEATED_BYTES_MAX + 1, true);
         assert_eq!(medium, buffer[..=REPEATED_BYTES_MAX]);
+        assert_eq!(repeats.piece.as_ptr(), small.as_ptr());
+        // So is what it costs to watch a stream.
+        let later = repeats.piece(&buffer, 100, false);
+        assert_eq!(later, buffer[..100]);
         assert_eq!(repeats.piece.as_ptr(), small.as_ptr());
     }
 }

@@ -241,8 +241,8 @@ async fn many_askers_cause_one_lookup() {
     )
     .within(PROCESS_LOOKUP * 100);
     assert_eq!(process.answer(), None);
-    // One who asks and goes away takes nothing from the others.
-    assert!(process.find().now_or_never().is_none());
+    // One who asks and goes away, mostly before there is an answer, takes nothing from the others.
+    drop(process.find().now_or_never());
     let (first, second) = tokio::join!(process.find(), process.find());
     let (first, second) = (first.unwrap(), second.unwrap());
     assert_eq!(first.pid, std::process::id());

@@ -232,8 +232,8 @@ This file is written by
     cargo xtask bench {command}
 
 on {machine}. {rounds} rounds, all proxies in turn in each round, medians. Load and upstream share \
-one core, the proxy has the other. TLS 1.3 with verified certificates on both sides, everything on \
-loopback. `floor` is the least an intercepting proxy can do: TLS in, TLS out, no HTTP read; with \
+one core, the proxy has the other. TLS 1.3 with X25519, AES-128-GCM and verified certificates on both \
+sides, everything on loopback. `floor` is the least an intercepting proxy can do: TLS in, TLS out, no HTTP read; with \
 `tunnel-…` it copies bytes. haproxy stands as a reverse proxy that ends TLS. `engine` is oriel's \
 engine as a library, without the program around it.
 

@@ -170,13 +170,22 @@ impl Identity {
 
     /// A server that shows this identity and speaks these protocols, in order of preference.
     pub fn server_config(&self, alpn: &[&str]) -> Arc<ServerConfig> {
+        self.server_config_with(alpn, crypto_provider())
+    }
+
+    /// The same, with what it may agree on said by the provider.
+    pub fn server_config_with(
+        &self,
+        alpn: &[&str],
+        provider: Arc<CryptoProvider>,
+    ) -> Arc<ServerConfig> {
         let versions: &[_] = match self.tls12_only {
             true => &[&rustls::version::TLS12],
             false => rustls::ALL_VERSIONS,
         };
-        let config = ServerConfig::builder_with_provider(crypto_provider())
+        let config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
-            .expect("the provider has suites for TLS 1.2 and 1.3");
+            .expect("the provider has suites for one of these versions");
         let config = match &self.clients {
             Some(root) => config.with_client_cert_verifier(client_verifier(root)),
             None => config.with_no_client_auth(),
@@ -201,15 +210,24 @@ fn client_verifier(root: &CertificateDer<'static>) -> Arc<dyn ClientCertVerifier
 
 /// A client that trusts exactly these roots and offers these protocols.
 pub fn client_config(roots: &[CertificateDer<'static>], alpn: &[&str]) -> Arc<ClientConfig> {
+    client_config_with(roots, alpn, crypto_provider())
+}
+
+/// The same, with what it offers said by the provider.
+pub fn client_config_with(
+    roots: &[CertificateDer<'static>],
+    alpn: &[&str],
+    provider: Arc<CryptoProvider>,
+) -> Arc<ClientConfig> {
     let mut store = RootCertStore::empty();
     for root in roots {
         store
             .add(root.clone())
             .expect("a root made here is a certificate");
     }
-    let mut config = ClientConfig::builder_with_provider(crypto_provider())
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .expect("the provider has suites for TLS 1.2 and 1.3")
+        .expect("the provider has suites for one of TLS 1.2 and 1.3")
         .with_root_certificates(store)
         .with_no_client_auth();
     config.alpn_protocols = protocol_names(alpn);

@@ -47,6 +47,8 @@ pub(super) enum Load {
     Http2,
     NewConnections,
     NewNames,
+    /// As `NewNames`, with the key exchange that the proxy likes best.
+    NewNamesAnyKey,
     Download,
     Events,
     Streams,
@@ -160,6 +162,14 @@ pub(super) const CASES: &[Case] = &[
         "/1k",
     ),
     case(
+        "new-names-any-key",
+        "as new-names, with an upstream that takes the key exchange which the proxy likes best: \
+         X25519MLKEM768 with oriel, X25519 with the others",
+        Front::Intercept,
+        Load::NewNamesAnyKey,
+        "/1k",
+    ),
+    case(
         "download",
         "intercepted, HTTP/1.1, one download of 256 MiB; CPU per MiB",
         Front::Intercept,
@@ -210,6 +220,7 @@ impl Case {
             Load::Http1
             | Load::NewConnections
             | Load::NewNames
+            | Load::NewNamesAnyKey
             | Load::Download
             | Load::Events
             | Load::Streams
@@ -228,6 +239,7 @@ impl Case {
             | Load::Http2
             | Load::NewConnections
             | Load::NewNames
+            | Load::NewNamesAnyKey
             | Load::Download
             | Load::Events
             | Load::Messages
@@ -249,6 +261,7 @@ impl Case {
         match (self.front, self.load) {
             (Front::Plain, _) => upstream.plain,
             (_, Load::Http2) => upstream.http2,
+            (_, Load::NewNamesAnyKey) => upstream.any_key_exchange,
             _ => upstream.http1,
         }
     }
@@ -271,7 +284,7 @@ impl Case {
             | Load::Messages
             | Load::Handlers => self.run_for_a_while(&aim, pace, &running).await,
             Load::Idle => run_idle(&aim, &running).await,
-            Load::NewNames | Load::Download | Load::Events => {
+            Load::NewNames | Load::NewNamesAnyKey | Load::Download | Load::Events => {
                 self.run_to_the_end(&aim, pace, &running).await
             }
         };
@@ -347,24 +360,24 @@ impl Case {
         Sample::new(seen, nanoseconds, units, pace.length, running)
     }
 
-    /// Measures a load of a fixed size, after one request to warm up where that does not spoil
-    /// what is measured.
+    /// Measures a load of a fixed size, after one request to warm up, which is for none of the many
+    /// names.
     async fn run_to_the_end(
         &self,
         aim: &Aim,
         pace: Pace,
         running: &Running,
     ) -> Result<Sample, Failure> {
-        if self.load != Load::NewNames {
-            let small = Aim {
-                path: "/1k",
-                ..aim.clone()
-            };
-            load::new_names(&small, std::slice::from_ref(&aim.name), 1).await?;
-        }
+        let small = Aim {
+            path: "/1k",
+            ..aim.clone()
+        };
+        load::new_names(&small, std::slice::from_ref(&aim.name), 1).await?;
         let (before, started) = (running.cpu_time()?, Instant::now());
         let seen = match self.load {
-            Load::NewNames => load::new_names(aim, &many_names(), AT_A_TIME).await?,
+            Load::NewNames | Load::NewNamesAnyKey => {
+                load::new_names(aim, &many_names(), AT_A_TIME).await?
+            }
             Load::Download => load::download(aim).await?,
             _ => load::events(aim, pace.events).await?,
         };

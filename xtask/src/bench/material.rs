@@ -6,12 +6,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use testbed::authority::{
-    Authority, Identity, certificates_from_pem, client_config, crypto_provider,
+    Authority, Identity, certificates_from_pem, client_config, client_config_with, crypto_provider,
 };
 
 use crate::failure::Failure;
@@ -27,6 +28,25 @@ const NAMES: usize = 500;
 #[derive(Debug)]
 pub(super) struct Material {
     folder: PathBuf,
+}
+
+/// What load and upstream agree on with whoever it is: X25519 and AES-128-GCM in TLS 1.3, so that all
+/// proxies pay for the same handshakes and the same ciphers.
+pub(super) fn like_with_like() -> Arc<CryptoProvider> {
+    use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+    use rustls::crypto::aws_lc_rs::kx_group::X25519;
+
+    let mut provider = Arc::unwrap_or_clone(crypto_provider());
+    provider.cipher_suites = vec![TLS13_AES_128_GCM_SHA256];
+    provider.kx_groups = vec![X25519];
+    Arc::new(provider)
+}
+
+/// The same, but for the key exchange, of which the upstream takes what the proxy likes best.
+pub(super) fn any_key_exchange() -> Arc<CryptoProvider> {
+    let mut provider = Arc::unwrap_or_clone(like_with_like());
+    provider.kx_groups = crypto_provider().kx_groups.clone();
+    Arc::new(provider)
 }
 
 /// Whether a proxy is to open connections to this name.
@@ -117,7 +137,8 @@ impl Material {
     /// resumed.
     pub(super) fn load_client(&self, alpn: &str) -> Result<Arc<ClientConfig>, Failure> {
         let roots = self.roots(&["ca.pem", "upstream-ca.pem"])?;
-        let mut config = Arc::unwrap_or_clone(client_config(&roots, &[alpn]));
+        let mut config =
+            Arc::unwrap_or_clone(client_config_with(&roots, &[alpn], like_with_like()));
         config.resumption = rustls::client::Resumption::disabled();
         Ok(Arc::new(config))
     }

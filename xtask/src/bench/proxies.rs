@@ -92,7 +92,10 @@ impl Proxy {
             // As a reverse proxy it has one certificate and no CONNECT.
             Self::Haproxy => {
                 case.front == Front::Intercept
-                    && !matches!(case.load, Load::NewNames | Load::Handlers | Load::Idle)
+                    && !matches!(
+                        case.load,
+                        Load::NewNames | Load::NewNamesAnyKey | Load::Handlers | Load::Idle
+                    )
             }
             // The floor reads no HTTP but CONNECT, and keeps an upstream connection for each
             // client's, which are more descriptors than a process usually may have.

@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use testbed::authority::Identity;
 use testbed::websocket;
 
+use super::material::{any_key_exchange, like_with_like};
 use crate::failure::Failure;
 
 /// How many bytes `/download` sends.
@@ -44,6 +45,8 @@ pub(super) struct Upstream {
     pub(super) http1: SocketAddr,
     /// TLS with HTTP/2 alone.
     pub(super) http2: SocketAddr,
+    /// As `http1`, with the key exchange that the proxy likes best.
+    pub(super) any_key_exchange: SocketAddr,
     pub(super) plain: SocketAddr,
     _tasks: JoinSet<()>,
 }
@@ -68,12 +71,18 @@ impl Upstream {
             tasks.spawn(accept_all(listener, acceptor, Arc::clone(&answers)));
             Ok(address)
         };
-        let tls = |protocol| Some(TlsAcceptor::from(identity.server_config(&[protocol])));
-        let (http1, http2) = (listen(tls("http/1.1")).await?, listen(tls("h2")).await?);
+        let tls = |protocol, provider| {
+            let config = identity.server_config_with(&[protocol], provider);
+            Some(TlsAcceptor::from(config))
+        };
+        let http1 = listen(tls("http/1.1", like_with_like())).await?;
+        let http2 = listen(tls("h2", like_with_like())).await?;
+        let any_key_exchange = listen(tls("http/1.1", any_key_exchange())).await?;
         let plain = listen(None).await?;
         Ok(Self {
             http1,
             http2,
+            any_key_exchange,
             plain,
             _tasks: tasks,
         })

@@ -1,7 +1,10 @@
 //! Masks credentials in the arguments of a command, which a run keeps to say what it was.
 //!
 //! Commands are no protocol; this knows the ways in which people pass credentials to HTTP programs
-//! and agents: a field in any argument, a URL, an option, a variable.
+//! and agents: a field in any argument, a URL, an option, a variable, a name in a script, and what has the
+//! form of a credential wherever it stands.
+
+mod script;
 
 use super::{Redaction, SECRET_FIELDS, SECRET_PARAMETERS, known};
 
@@ -44,6 +47,11 @@ impl Redaction {
     }
 
     fn mask_argument(self, argument: &str, program: &str) -> String {
+        script::mask(&self.mask_named(argument, program))
+    }
+
+    /// Masks what the argument as a whole says is a credential.
+    fn mask_named(self, argument: &str, program: &str) -> String {
         if let Some((name, value)) = assigned(argument).or_else(|| attached(argument, program)) {
             return before(argument, value) + &mark(name, value);
         }
@@ -209,12 +217,20 @@ mod tests {
             ],
         );
         check(
-            &["sh", "-c", "curl -H 'authorization: abc' http://h"],
             &[
                 "sh",
                 "-c",
-                "curl -H 'authorization: [redacted:authorization:13]",
+                "cd x; MY_KEY=abc curl -H 'authorization: abc' http://h",
             ],
+            &[
+                "sh",
+                "-c",
+                "cd x; MY_KEY=[redacted:credential:3] curl -H 'authorization: [redacted:authorization:13]",
+            ],
+        );
+        check(
+            &["python3", "-c", "OpenAI(api_key='abc')"],
+            &["python3", "-c", "OpenAI(api_key='[redacted:credential:3]')"],
         );
     }
 

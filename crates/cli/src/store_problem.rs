@@ -31,6 +31,8 @@ pub(crate) fn store_problem(error: &StoreError) -> Problem {
         StoreError::NoTexts => Problem::new("ORL0711", Exit::Storage, what)
             .why("the archive was made by an oriel that had no words of flows")
             .fix("oriel db migrate"),
+        StoreError::NoSizes => Problem::new("ORL0001", Exit::Usage, what)
+            .fix("oriel db prune --archive --bodies-older-than 7d"),
         StoreError::Deadline => Problem::new("ORL0707", Exit::Storage, what)
             .why("the disk did not take it within the deadline"),
         StoreError::Unavailable { source, .. } => Problem::new("ORL0708", Exit::Storage, what)

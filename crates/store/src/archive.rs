@@ -5,6 +5,7 @@
 
 mod file;
 mod pages;
+pub(crate) mod removal;
 mod rows;
 
 use std::fmt;
@@ -14,7 +15,7 @@ pub(crate) use self::file::FileArchive;
 pub(crate) use self::pages::{Listed, read_page};
 pub(crate) use self::rows::{fields_object, latest, run_id_candidate};
 
-use crate::{FlowRecord, GapRecord, RunRecord, StoreError};
+use crate::{Doomed, FlowRecord, GapRecord, Progress, Removal, RunRecord, StoreError};
 
 /// A database that several oriels write to. All calls wait for it.
 ///
@@ -28,6 +29,18 @@ pub trait Archive: fmt::Debug + Send {
     /// replaced by what comes later: a flow is known by the UUID of its run and its number in it, a run
     /// by its UUID, a gap by its run and number. A run whose id is taken by another gets a new one.
     fn write(&mut self, batch: &ArchiveBatch) -> Result<(), StoreError>;
+
+    /// What would be removed. A flow of those that were chosen by name which is not there is passed over.
+    /// Errors: [`StoreError::NoSizes`] where something is to go for its size.
+    fn plan_removal(&mut self, doomed: &Doomed<'_>) -> Result<Removal, StoreError>;
+
+    /// Removes it in steps that others do not wait for. `progress` is told after each, and says whether to
+    /// go on. What comes back from a machine that still has it is there again.
+    fn remove(
+        &mut self,
+        doomed: &Doomed<'_>,
+        progress: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<Removal, StoreError>;
 
     /// What there is.
     fn status(&mut self) -> Result<ArchiveStatus, StoreError>;

@@ -8,6 +8,7 @@
 mod columns;
 mod migrate;
 mod reader;
+mod removal;
 mod row;
 mod runs;
 mod schema;
@@ -21,10 +22,11 @@ use std::fmt;
 use serde::Deserialize;
 
 pub(crate) use self::reader::ClickHouseBackend;
+use self::removal::Removing;
 pub use self::schema::{clickhouse_reader_role, clickhouse_schema};
 use self::server::Server;
-use crate::StoreError;
-use crate::archive::{Archive, ArchiveBatch, ArchiveStatus, Migrated};
+use crate::archive::{self, Archive, ArchiveBatch, ArchiveStatus, Migrated};
+use crate::{Doomed, Progress, Removal, StoreError};
 
 /// A ClickHouse database that flows are written to.
 pub struct ClickHouseArchive {
@@ -60,6 +62,18 @@ impl Archive for ClickHouseArchive {
 
     fn write(&mut self, batch: &ArchiveBatch) -> Result<(), StoreError> {
         write::write(&self.server, batch)
+    }
+
+    fn plan_removal(&mut self, doomed: &Doomed<'_>) -> Result<Removal, StoreError> {
+        archive::removal::plan(&mut Removing::open(&self.server)?, doomed)
+    }
+
+    fn remove(
+        &mut self,
+        doomed: &Doomed<'_>,
+        progress: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<Removal, StoreError> {
+        archive::removal::remove(&mut Removing::open(&self.server)?, doomed, progress)
     }
 
     fn status(&mut self) -> Result<ArchiveStatus, StoreError> {

@@ -53,6 +53,9 @@ pub enum StoreError {
     /// Words were asked for where texts are not indexed.
     #[error("the texts of flows are not indexed here")]
     NoTexts,
+    /// An archive was to be cut to a size.
+    #[error("only the file of a machine is cut to sizes, an archive is not")]
+    NoSizes,
     /// A deadline passed before everything was durable.
     #[error("not everything could be stored in time")]
     Deadline,

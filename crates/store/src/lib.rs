@@ -89,7 +89,7 @@ pub use record::{
     StreamMessage, TlsView, UpstreamView,
 };
 pub use recorder::{Losses, Queued, Recorder};
-pub use retention::{Choice, Chosen, Keep, Progress, Removal, Remover};
+pub use retention::{Choice, Chosen, Doomed, Keep, Progress, Removal, Remover};
 pub use run::{EndRun, FailureGroup, HostCount, NewRun, Percentiles, Run, RunKind, RunSummary};
 pub use search::{
     Excerpt, Hit, Hits, Search, SearchCursor, TextIndex, TextIndexer, TextPart, is_binary,

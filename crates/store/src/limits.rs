@@ -238,6 +238,9 @@ pub const CLICKHOUSE_ANSWER_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 pub const CLICKHOUSE_ERROR_BYTES_MAX: u64 = 4096;
 /// Flows with their bodies that are asked for at once.
 pub const CLICKHOUSE_RECORDS_AT_ONCE: usize = 50;
+/// Flows that are removed from ClickHouse by one statement: each rewrites what says which rows of a part are
+/// there, and their UUIDs stand in its text, which has 256 KiB at most.
+pub const CLICKHOUSE_REMOVAL_FLOWS_MAX: usize = 5000;
 /// How old a row is before those who follow are told of it: by then an insert is visible, and what the
 /// clocks of servers differ by does not count.
 pub const CLICKHOUSE_SETTLING: Duration = Duration::from_secs(2);

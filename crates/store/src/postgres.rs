@@ -11,6 +11,7 @@ mod copy;
 mod migrate;
 mod reader;
 pub(crate) mod regex;
+mod removal;
 mod row;
 mod runs;
 mod summary;
@@ -27,9 +28,10 @@ use postgres::Client;
 use self::connect::{Purpose, Server};
 pub use self::migrate::postgres_schema;
 pub(crate) use self::reader::PostgresBackend;
+use self::removal::Removing;
 use self::words::WordIndexer;
-use crate::StoreError;
-use crate::archive::{Archive, ArchiveBatch, ArchiveStatus, Migrated};
+use crate::archive::{self, Archive, ArchiveBatch, ArchiveStatus, Migrated};
+use crate::{Doomed, Progress, Removal, StoreError};
 
 /// SQL that makes a role `oriel_reader`, which may read an archive and change nothing.
 pub const READONLY_ROLE: &str = include_str!("../migrations/postgres/readonly_role.sql");
@@ -74,6 +76,18 @@ impl Archive for PostgresArchive {
         let listed = write::write(&mut self.client, &self.server, batch)?;
         self.words.add(&self.server, listed);
         Ok(())
+    }
+
+    fn plan_removal(&mut self, doomed: &Doomed<'_>) -> Result<Removal, StoreError> {
+        archive::removal::plan(&mut Removing::connect(&self.server)?, doomed)
+    }
+
+    fn remove(
+        &mut self,
+        doomed: &Doomed<'_>,
+        progress: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<Removal, StoreError> {
+        archive::removal::remove(&mut Removing::connect(&self.server)?, doomed, progress)
     }
 
     fn status(&mut self) -> Result<ArchiveStatus, StoreError> {

@@ -47,6 +47,15 @@ pub struct Keep {
     pub matching: Option<Filter>,
 }
 
+/// What goes: what is old, or what somebody chose.
+#[derive(Clone, Copy, Debug)]
+pub enum Doomed<'d> {
+    /// All but what is to be kept.
+    Old(&'d Keep),
+    /// What was chosen.
+    Chosen(&'d Choice),
+}
+
 /// What is removed, or would be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Removal {

@@ -23,7 +23,7 @@ use self::phrase::{Phrase, excerpt};
 pub(crate) use self::phrase::{Wanted, matching, wanted};
 pub use self::text::is_binary;
 use self::text::text_of;
-pub(crate) use self::text::words_of_flow;
+pub(crate) use self::text::{words_of_flow, words_of_url};
 use crate::limits::{SEARCH_CANDIDATES_MAX, SEARCH_READ_MAX};
 use crate::reader::page::parse_places;
 use crate::reader::records::Whole;

@@ -469,7 +469,8 @@ mod tests {
     use super::*;
     use crate::ingest::tests::events;
     use crate::{
-        ArchiveStatus, Marker, Migrated, NewRun, Reader, Redaction, RunKind, Store, StoreOptions,
+        ArchiveStatus, Doomed, Marker, Migrated, NewRun, Progress, Reader, Redaction, Removal,
+        RunKind, Store, StoreOptions,
     };
 
     /// Refuses flows with certain numbers.
@@ -495,6 +496,18 @@ mod tests {
             self.stored.extend(numbers);
             self.runs += batch.runs.len();
             Ok(())
+        }
+
+        fn plan_removal(&mut self, _doomed: &Doomed<'_>) -> Result<Removal, StoreError> {
+            unreachable!("nothing is removed by who copies")
+        }
+
+        fn remove(
+            &mut self,
+            _doomed: &Doomed<'_>,
+            _progress: &mut dyn FnMut(Progress) -> bool,
+        ) -> Result<Removal, StoreError> {
+            unreachable!("nothing is removed by who copies")
         }
 
         fn status(&mut self) -> Result<ArchiveStatus, StoreError> {

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::database::{KNOWN_SCHEMA, open_for_writing};
-use crate::{Archive, ArchiveBatch, ArchiveStatus, Importer, Migrated, StoreError};
+use crate::{
+    Archive, ArchiveBatch, ArchiveStatus, Doomed, Importer, Migrated, Progress, Removal, Remover,
+    StoreError,
+};
 
 /// A SQLite file that takes the flows of others.
 #[derive(Debug)]
@@ -38,6 +41,26 @@ impl Archive for FileArchive {
 
     fn write(&mut self, batch: &ArchiveBatch) -> Result<(), StoreError> {
         self.importer.insert_batch(batch).map(drop)
+    }
+
+    fn plan_removal(&mut self, doomed: &Doomed<'_>) -> Result<Removal, StoreError> {
+        let remover = Remover::open(&self.path)?;
+        match doomed {
+            Doomed::Old(keep) => remover.plan(keep),
+            Doomed::Chosen(choice) => remover.plan_chosen(choice),
+        }
+    }
+
+    fn remove(
+        &mut self,
+        doomed: &Doomed<'_>,
+        progress: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<Removal, StoreError> {
+        let mut remover = Remover::open(&self.path)?;
+        match doomed {
+            Doomed::Old(keep) => remover.remove(keep, progress),
+            Doomed::Chosen(choice) => remover.remove_chosen(choice, progress),
+        }
     }
 
     fn status(&mut self) -> Result<ArchiveStatus, StoreError> {

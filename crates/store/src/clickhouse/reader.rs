@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rusqlite::types::Value as Stored;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use traffic::Timestamp;
 use traffic::rules::filter::{Filter, Words};
 use uuid::Uuid;
 
@@ -98,7 +99,16 @@ impl ClickHouseBackend {
         Ok(Self { server, schema })
     }
 
-    fn select<T: DeserializeOwned>(
+    /// Of a server whose tables are up to date.
+    pub(super) fn of(server: Server) -> Self {
+        Self {
+            server,
+            schema: migrate::known(),
+        }
+    }
+
+    /// Rows of a `SELECT` with the values of its conditions.
+    pub(super) fn select<T: DeserializeOwned>(
         &self,
         sql: &str,
         conditions: &Conditions,
@@ -185,6 +195,41 @@ impl ClickHouseBackend {
             messages: messages.remove(&detail.row.uuid).unwrap_or_default(),
             detail,
         })
+    }
+
+    /// Flows by their start and UUID, with these columns besides those of a list; a body that is not among
+    /// them is as if there were none.
+    pub(super) fn records_named(
+        &self,
+        flows: &[(Timestamp, &str)],
+        columns: &str,
+    ) -> Result<Vec<FlowRecord>, StoreError> {
+        let starts = || flows.iter().map(|(started_at, _)| started_at.0);
+        let (Some(first), Some(last)) = (starts().min(), starts().max()) else {
+            return Ok(Vec::new());
+        };
+        // Rows lie in the order of their start.
+        let mut conditions = Conditions::new(Dialect::ClickHouse);
+        let at = Dialect::ClickHouse.time();
+        conditions.add(
+            &format!("start_time BETWEEN {at} AND {at}"),
+            [first, last].map(Stored::from),
+        );
+        let uuids = flows
+            .iter()
+            .map(|(_, uuid)| Stored::from((*uuid).to_owned()));
+        let places = vec!["?"; flows.len()].join(", ");
+        conditions.add(&format!("trace_id IN ({places})"), uuids);
+        let sql = format!(
+            "SELECT {ROW_COLUMNS}, {columns} FROM flows WHERE {}",
+            conditions.sql()
+        );
+        let read: Vec<ReadDetail> = self.select(&sql, &conditions)?;
+        let mut messages = self.messages_of(read.iter().map(|read| &read.flow))?;
+        let mut runs = HashMap::new();
+        read.into_iter()
+            .map(|read| self.record_of(read, &mut messages, &mut runs))
+            .collect()
     }
 
     fn run_record(&self, run: RunId) -> Result<Arc<RunRecord>, StoreError> {
@@ -413,30 +458,11 @@ impl WordIndex for ClickHouseBackend {
     }
 
     fn records_of(&self, rows: &[FlowRow]) -> Result<Vec<FlowRecord>, StoreError> {
-        let starts = || rows.iter().map(|row| row.started_at.0);
-        let (Some(first), Some(last)) = (starts().min(), starts().max()) else {
-            return Ok(Vec::new());
-        };
-        // Rows lie in the order of their start.
-        let mut conditions = Conditions::new(Dialect::ClickHouse);
-        let at = Dialect::ClickHouse.time();
-        conditions.add(
-            &format!("start_time BETWEEN {at} AND {at}"),
-            [first, last].map(Stored::from),
-        );
-        let uuids = rows.iter().map(|row| Stored::from(row.uuid.clone()));
-        let places = vec!["?"; rows.len()].join(", ");
-        conditions.add(&format!("trace_id IN ({places})"), uuids);
-        let sql = format!(
-            "SELECT {ROW_COLUMNS}, detail, {BODIES} FROM flows WHERE {}",
-            conditions.sql()
-        );
-        let read: Vec<ReadDetail> = self.select(&sql, &conditions)?;
-        let mut messages = self.messages_of(read.iter().map(|read| &read.flow))?;
-        let mut runs = HashMap::new();
-        read.into_iter()
-            .map(|read| self.record_of(read, &mut messages, &mut runs))
-            .collect()
+        let flows: Vec<_> = rows
+            .iter()
+            .map(|row| (row.started_at, &*row.uuid))
+            .collect();
+        self.records_named(&flows, &format!("detail, {BODIES}"))
     }
 }
 

@@ -35,6 +35,7 @@ pub(super) enum Value<'v> {
 }
 
 /// A server, a database on it, and who asks. Its text form has no password.
+#[derive(Clone)]
 pub(super) struct Server {
     agent: Agent,
     place: String,

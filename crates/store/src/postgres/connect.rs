@@ -54,6 +54,8 @@ pub(super) struct Server {
 pub(super) enum Purpose {
     Write,
     Read,
+    /// To look for what goes, in all of it, and to remove it.
+    Remove,
 }
 
 impl Server {
@@ -232,6 +234,8 @@ impl Server {
         sql.push_str(match purpose {
             Purpose::Read => "SET default_transaction_read_only = on;",
             Purpose::Write => WRITER,
+            // Reading all of a large archive takes as long as it takes, and holds no lock.
+            Purpose::Remove => "SET statement_timeout = 0;",
         });
         if let Some(schema) = &self.schema {
             let quoted = schema.replace('"', "\"\"");

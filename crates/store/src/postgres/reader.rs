@@ -556,7 +556,7 @@ fn read_body(row: &Row, message: Message) -> Result<Option<Body>, StoreError> {
 }
 
 /// The values of conditions. U+0000, which no parameter may have, becomes what it is stored as.
-fn values(conditions: &Conditions) -> Vec<Box<dyn ToSql + Sync>> {
+pub(super) fn values(conditions: &Conditions) -> Vec<Box<dyn ToSql + Sync>> {
     let values = conditions.values().iter();
     values
         .map(|value| -> Box<dyn ToSql + Sync> {

@@ -91,6 +91,12 @@ impl Conditions {
         self.write(filter.expression());
     }
 
+    /// Adds that a filter asks for something else.
+    pub(crate) fn add_unless(&mut self, filter: &Filter) {
+        self.add("NOT ", []);
+        self.write(filter.expression());
+    }
+
     /// Adds that flows have all these words.
     pub(crate) fn add_words(&mut self, words: &Words) {
         if !self.sql.is_empty() {

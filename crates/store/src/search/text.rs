@@ -45,6 +45,13 @@ pub(super) fn text_of(flow: &FlowRecord, part: TextPart) -> Cow<'_, str> {
     }
 }
 
+/// The words of a flow that nothing is known of but its URL.
+pub(crate) fn words_of_url(url: &str) -> Vec<String> {
+    let (mut seen, url) = (HashSet::new(), url.to_ascii_lowercase());
+    let words = indexed_words(&url).map(Cow::into_owned);
+    words.filter(|word| seen.insert(word.clone())).collect()
+}
+
 /// The words of a flow in their order, each once and as many as an archive keeps; none of one that has not
 /// ended, whose texts are not whole.
 pub(crate) fn words_of_flow(flow: &FlowRecord) -> Vec<String> {

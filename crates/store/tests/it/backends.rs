@@ -3,6 +3,7 @@
 
 mod clickhouse;
 mod postgres;
+mod removal;
 mod sums;
 mod words;
 

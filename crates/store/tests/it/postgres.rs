@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::thread;
 
 use oriel_store::{
-    Archive, ArchiveBatch, FlowRecord, GapRecord, Location, Migrated, Origin, PostgresArchive,
-    Query, READONLY_ROLE, Reader, RunRecord, StoreError,
+    Archive, ArchiveBatch, Doomed, FlowRecord, GapRecord, Keep, Location, Migrated, Origin,
+    PostgresArchive, Query, READONLY_ROLE, Reader, RunRecord, StoreError,
 };
 use testbed::postgres::PostgresCluster;
 use traffic::{Front, Timestamp};
@@ -539,6 +539,70 @@ fn a_conversation_costs_what_is_new_in_it() {
     );
     let error = cluster.psql("postgres", last).unwrap_err().to_string();
     assert!(error.contains("chunks, of which"), "{error}");
+}
+
+#[test]
+fn old_flows_go_while_others_store_the_same_bodies() {
+    let cluster = PostgresCluster::start().unwrap();
+    let mut archive = archive(&cluster);
+    let old = conversation();
+    let since = Timestamp(old[0].detail.row.started_at.0 + 1);
+    archive.write(&batch(old.clone())).unwrap();
+    let url = cluster.url("postgres");
+    let writer = thread::spawn(move || {
+        let mut archive = PostgresArchive::connect(&url).unwrap();
+        for round in 1..=20_u64 {
+            let mut again = old[..100].iter().step_by(7).cloned().collect::<Vec<_>>();
+            for flow in &mut again {
+                flow.detail.row.started_at = since;
+                flow.detail.row.id.seq += round * 1000;
+                let uuid = flow
+                    .detail
+                    .row
+                    .uuid
+                    .replacen("01900000", &format!("019{round:05}"), 1);
+                flow.detail.row.uuid = uuid;
+            }
+            archive.write(&batch(again)).unwrap();
+        }
+    });
+    let keep = Keep {
+        flows_since: Some(since),
+        ..Keep::default()
+    };
+    let mut remover = PostgresArchive::connect(&cluster.url("postgres")).unwrap();
+    let mut remove = |goes_on| {
+        remover
+            .remove(&Doomed::Old(&keep), &mut |_progress| goes_on)
+            .unwrap()
+    };
+    // Whoever stops it finds the rest the next time.
+    let begun = remove(false);
+    assert!(begun.body_bytes == 0 && begun.flows > 0, "{begun:?}");
+    remove(true);
+    writer.join().unwrap();
+    remove(true);
+    ask(&cluster, "INSERT INTO chunks VALUES ('\\x00', 'of nobody')");
+    let mut template = conversation().swap_remove(0);
+    template.detail.row.uuid = "01900000-0000-7000-8000-aaaaaaaaaaaa".to_owned();
+    archive.write(&batch(vec![template])).unwrap();
+    assert_eq!(remove(true).flows, 1);
+    for (sql, expected) in [
+        (
+            "SELECT count(*), count(coalesce(request_body, oriel_body(request_chunks))) FROM flows",
+            "300|300",
+        ),
+        (
+            "SELECT count(*) FROM chunks WHERE hash NOT IN (SELECT unnest(request_chunks) FROM flows)",
+            "0",
+        ),
+        (
+            "SELECT count(*) FROM batches WHERE batch NOT IN (SELECT batch FROM flows)",
+            "1",
+        ),
+    ] {
+        assert_eq!(ask(&cluster, sql), expected, "{sql}");
+    }
 }
 
 #[test]

@@ -149,6 +149,33 @@ impl Dialect {
         }
     }
 
+    /// What stands before and behind a test of `tag` to ask whether a flow of an archive has tags and it
+    /// holds for all of them.
+    pub(crate) fn all_tags(self) -> (&'static str, &'static str) {
+        match self {
+            // Here tags are in a table of their own, which who asks reads.
+            Self::Sqlite => ("(FALSE AND (", "))"),
+            Self::Postgres => (
+                "(cardinality(flow_tags) > 0
+                   AND NOT EXISTS (SELECT FROM unnest(flow_tags) AS tag WHERE NOT (",
+                ")))",
+            ),
+            Self::ClickHouse => (
+                "(notEmpty(flow_tags) AND arrayAll(tag -> (",
+                "), flow_tags))",
+            ),
+        }
+    }
+
+    /// Whether nobody gave a flow tags or a note.
+    pub(crate) fn is_unmarked(self) -> &'static str {
+        match self {
+            Self::Sqlite => "(id NOT IN (SELECT flow FROM annotations))",
+            Self::Postgres => "(cardinality(flow_tags) = 0 AND note IS NULL)",
+            Self::ClickHouse => "(empty(flow_tags) AND note IS NULL)",
+        }
+    }
+
     /// `yes` for a flow that has tags, else `no`.
     pub(super) fn is_marked(self) -> &'static str {
         match self {

@@ -10,7 +10,7 @@ use regex::Regex;
 use testbed::clickhouse::ClickHouse;
 
 use super::words::Spoken;
-use super::{Original, clients, sums};
+use super::{Original, clients, removal, sums};
 use crate::copies::{record_all_sorts, records};
 use crate::postgres::conversation;
 use crate::script::Place;
@@ -68,6 +68,16 @@ fn clickhouse_sums_up_the_same() {
     archive.migrate().unwrap();
     let reader = Reader::open_at(&Location::ClickHouse(url)).unwrap();
     sums::compare(&mut archive, &reader);
+}
+
+#[test]
+fn the_same_flows_go_from_clickhouse() {
+    let server = server();
+    let url = server.url("default");
+    let mut archive = ClickHouseArchive::connect(&url).unwrap();
+    archive.migrate().unwrap();
+    let reader = Reader::open_at(&Location::ClickHouse(url)).unwrap();
+    removal::compare(&mut archive, &reader);
 }
 
 #[test]

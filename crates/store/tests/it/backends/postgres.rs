@@ -7,7 +7,7 @@ use oriel_store::{
 use testbed::postgres::PostgresCluster;
 
 use super::words::Spoken;
-use super::{Original, sums};
+use super::{Original, removal, sums};
 use crate::copies::{record_all_sorts, records};
 use crate::script::Place;
 use crate::search::{filter, search};
@@ -35,6 +35,16 @@ fn postgresql_sums_up_the_same() {
     archive.migrate().unwrap();
     let reader = Reader::open_at(&Location::Postgres(url)).unwrap();
     sums::compare(&mut archive, &reader);
+}
+
+#[test]
+fn the_same_flows_go_from_postgresql() {
+    let cluster = PostgresCluster::start().unwrap();
+    let url = cluster.url("postgres");
+    let mut archive = PostgresArchive::connect(&url).unwrap();
+    archive.migrate().unwrap();
+    let reader = Reader::open_at(&Location::Postgres(url)).unwrap();
+    removal::compare(&mut archive, &reader);
 }
 
 #[test]

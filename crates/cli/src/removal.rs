@@ -1,7 +1,8 @@
-//! Removes flows for a command: shows what would go, waits for a yes, tells how far it is and what went.
+//! Removes flows for a command, from the file of this machine or from an archive: shows what would go, waits
+//! for a yes, tells how far it is and what went.
 
 use serde_json::json;
-use store::{Choice, Keep, Location, Removal, Remover, StoreError};
+use store::{Archive, Doomed, Location, Progress as Step, Removal, Remover, StoreError};
 
 use crate::archive;
 use crate::args::{DataFlags, HowToRemove};
@@ -16,119 +17,137 @@ use crate::question::is_confirmed;
 use crate::settings::{Purpose, Settings};
 use crate::store_problem::store_problem;
 
-/// Which flows go.
-pub(crate) enum Doomed<'a> {
-    Old {
-        keep: &'a Keep,
-        /// What the file is copied to: nothing goes from there.
-        archive: Option<&'a Location>,
-    },
-    Chosen(&'a Choice),
+/// Where flows are removed.
+pub(crate) struct Place {
+    location: Location,
+    /// Of a file of this machine: what it is copied to. Nothing goes from there.
+    kept_in: Option<Location>,
 }
 
-/// Removes flows from the file of this machine.
+impl Place {
+    /// The file of this machine.
+    pub(crate) fn file(settings: &Settings) -> Self {
+        Self {
+            location: Location::File(database(&settings.data_folder.value)),
+            kept_in: archive::of(settings).cloned(),
+        }
+    }
+
+    /// The archive of the settings.
+    pub(crate) fn archive(settings: &Settings) -> Result<Self, Problem> {
+        match archive::of(settings) {
+            Some(location) => Ok(Self {
+                location: location.clone(),
+                kept_in: None,
+            }),
+            None => Err(
+                Problem::new("ORL0001", Exit::Usage, "there is no archive to remove from")
+                    .why("database.url is not set")
+                    .fix("ORIEL_DATABASE_URL=postgres://… oriel db prune --archive …"),
+            ),
+        }
+    }
+
+    /// Where the other commands look for flows.
+    pub(crate) fn where_read(context: &Context, data: &DataFlags) -> Result<Self, Problem> {
+        let settings = context.settings(Purpose::Serve, data.layer())?;
+        let of_file = Self {
+            // Who chose flows knows what they chose.
+            kept_in: None,
+            ..Self::file(&settings)
+        };
+        Ok(match (data.data.is_some(), archive::to_read(&settings)) {
+            (true, _) => of_file,
+            (false, location) => Self {
+                location,
+                ..of_file
+            },
+        })
+    }
+}
+
+/// What removes.
+enum Opened {
+    File(Remover),
+    Archive(Box<dyn Archive>),
+}
+
+impl Opened {
+    /// `None` if nothing was ever stored there.
+    fn at(location: &Location) -> Result<Option<Self>, StoreError> {
+        if let Some(path) = location.file() {
+            return match Remover::open(path) {
+                Ok(remover) => Ok(Some(Self::File(remover))),
+                Err(StoreError::NotFound { .. }) => Ok(None),
+                Err(error) => Err(error),
+            };
+        }
+        let mut archive = location.open_archive()?;
+        let status = archive.status()?;
+        if status.schema > status.known {
+            return Err(StoreError::NewerSchema {
+                found: status.schema,
+                known: status.known,
+            });
+        }
+        Ok((status.schema > 0).then_some(Self::Archive(archive)))
+    }
+
+    fn plan(&mut self, doomed: &Doomed<'_>) -> Result<Removal, StoreError> {
+        match self {
+            Self::File(remover) => remover.plan(*doomed),
+            Self::Archive(archive) => archive.plan_removal(doomed),
+        }
+    }
+
+    fn remove(
+        &mut self,
+        doomed: &Doomed<'_>,
+        mut progress: impl FnMut(Step) -> bool,
+    ) -> Result<Removal, StoreError> {
+        match self {
+            Self::File(remover) => remover.remove(*doomed, progress),
+            Self::Archive(archive) => archive.remove(doomed, &mut progress),
+        }
+    }
+}
+
+/// Removes flows.
 pub(crate) fn remove(
     context: &Context,
-    settings: &Settings,
+    place: &Place,
     doomed: &Doomed<'_>,
     how: &HowToRemove,
 ) -> Result<Exit, Problem> {
-    let mut remover = match Remover::open(&database(&settings.data_folder.value)) {
-        Ok(remover) => remover,
-        Err(StoreError::NotFound { .. }) => {
-            return tell(context, doomed, &Removal::default(), false);
-        }
-        Err(error) => return Err(store_problem(&error)),
+    let problem = |error| store_problem(&error);
+    let Some(mut opened) = Opened::at(&place.location).map_err(problem)? else {
+        return tell(context, place, doomed, &Removal::default(), false);
     };
-    let planned = match doomed {
-        Doomed::Old { keep, .. } => remover.plan(keep),
-        Doomed::Chosen(choice) => remover.plan_chosen(choice),
-    };
-    let planned = planned.map_err(|error| store_problem(&error))?;
+    let planned = opened.plan(doomed).map_err(problem)?;
     let all = planned.flows + planned.bodiless;
     if how.dry_run || all == 0 {
-        return tell(context, doomed, &planned, false);
+        return tell(context, place, doomed, &planned, false);
     }
-    if !how.yes && !confirmed(&planned)? {
+    if !how.yes && !confirmed(place, &planned)? {
         say_line("nothing was removed");
         return Ok(Exit::Negative);
     }
     let mut progress = Progress::begin(context, "removing", "flows", Some(all));
-    let told = |step: store::Progress| {
+    let removed = opened.remove(doomed, |step| {
         progress.tell(step.done);
         true
-    };
-    let removed = match doomed {
-        Doomed::Old { keep, .. } => remover.remove(keep, told),
-        Doomed::Chosen(choice) => remover.remove_chosen(choice, told),
-    };
+    });
     progress.finish();
-    let removed = removed.map_err(|error| store_problem(&error))?;
-    tell(context, doomed, &removed, true)
-}
-
-/// Flows that are read from an archive are not removed by those who read them.
-pub(crate) fn refuse_archive(
-    context: &Context,
-    data: &DataFlags,
-    command: &str,
-) -> Result<Settings, Problem> {
-    let settings = context.settings(Purpose::Serve, data.layer())?;
-    match archive::to_read(&settings) {
-        location @ (Location::Postgres(_) | Location::ClickHouse(_)) if data.data.is_none() => {
-            let folder = settings.data_folder.value.display();
-            let problem = Problem::new(
-                "ORL0001",
-                Exit::Usage,
-                "oriel removes nothing from an archive",
-            )
-            .why(format!(
-                "flows are read from {location}, which others may write to and read"
-            ))
-            .fix(format!(
-                "oriel {command} --data {folder} …      from the file of this machine alone"
-            ))
-            .fix("oriel flows --jsonl --fields uuid FILTER      names the flows, for SQL there:");
-            let removing = [sql_by_name(&location), sql_by_age(&location)].concat();
-            Err(removing
-                .iter()
-                .fold(problem, |problem, sql| problem.fix(*sql)))
-        }
-        _ => Ok(settings),
-    }
-}
-
-/// What the owner of an archive says to it to remove some flows.
-fn sql_by_name(archive: &Location) -> &'static [&'static str] {
-    match archive {
-        Location::File(_) => &[],
-        Location::Postgres(_) => {
-            &["DELETE FROM flows WHERE trace_id IN ('UUID', …);      their messages go with them"]
-        }
-        Location::ClickHouse(_) => &[
-            "DELETE FROM messages WHERE trace_id IN ('UUID', …);",
-            "DELETE FROM flows WHERE trace_id IN ('UUID', …);",
-        ],
-    }
-}
-
-/// What they say to remove what is old.
-fn sql_by_age(archive: &Location) -> &'static [&'static str] {
-    match archive {
-        Location::File(_) => &[],
-        Location::Postgres(_) => &[
-            "SELECT oriel_prune('2026-03-02 00:00');      what was stored before; and all bodies that no flow has",
-        ],
-        Location::ClickHouse(_) => &[
-            "ALTER TABLE flows DROP PARTITION '20260302';      a day; messages and flows have the same ones",
-        ],
-    }
+    tell(context, place, doomed, &removed.map_err(problem)?, true)
 }
 
 /// Shows what is about to go, and waits for a yes.
-fn confirmed(planned: &Removal) -> Result<bool, Problem> {
+fn confirmed(place: &Place, planned: &Removal) -> Result<bool, Problem> {
     is_confirmed(
-        || say(&format!("would remove {}\nGo? [y/N] ", text(planned))),
+        || {
+            let from = from_archive(place);
+            say(&format!("would remove {}{from}\nGo? [y/N] ", text(planned)));
+        },
         || {
             Problem::new("ORL0001", Exit::Usage, "nobody is there to be asked")
                 .why("what is removed is gone; nothing was removed")
@@ -140,18 +159,16 @@ fn confirmed(planned: &Removal) -> Result<bool, Problem> {
 
 fn tell(
     context: &Context,
+    place: &Place,
     doomed: &Doomed<'_>,
     removal: &Removal,
     is_done: bool,
 ) -> Result<Exit, Problem> {
-    let archive = match doomed {
-        Doomed::Old { archive, .. } => *archive,
-        Doomed::Chosen(_) => None,
-    };
     if context.json() {
         print_json(&json!({
             "schema": "oriel.removal/1",
             "removed": is_done,
+            "from": place.location.to_string(),
             "flows": removal.flows,
             "flows_without_bodies": removal.bodiless,
             "body_bytes": removal.body_bytes,
@@ -159,37 +176,44 @@ fn tell(
             "open_kept": removal.open,
             "awaited_kept": removal.awaited,
             "matching_kept": removal.matching,
-            "archive_left": archive.map(Location::to_string),
+            "archive_left": place.kept_in.as_ref().map(Location::to_string),
         }))?;
         return Ok(Exit::Success);
     }
     let is_nothing = removal.flows + removal.bodiless == 0;
+    let from = from_archive(place);
     match (is_nothing, doomed) {
-        (true, Doomed::Old { .. }) => say_line(&format!(
-            "nothing is old or large enough to be removed{}",
+        (true, Doomed::Old(_)) => say_line(&format!(
+            "nothing is old or large enough to be removed{}{from}",
             kept(removal)
         )),
-        (true, Doomed::Chosen(_)) => say_line(&format!("nothing to remove{}", kept(removal))),
+        (true, Doomed::Chosen(_)) => say_line(&format!("nothing to remove{}{from}", kept(removal))),
         (false, _) => {
             let verb = if is_done { "removed" } else { "would remove" };
-            say_line(&format!("{verb} {}", text(removal)));
+            say_line(&format!("{verb} {}{from}", text(removal)));
         }
     }
-    if let Some(archive) = archive.filter(|_| !context.global.quiet) {
-        say_line(&left_alone(archive));
+    if context.global.quiet {
+        return Ok(Exit::Success);
+    }
+    if let Some(archive) = &place.kept_in {
+        say_line(&format!(
+            "only the file of this machine is pruned: {archive} keeps what it has, until  oriel db prune --archive"
+        ));
+    } else if is_done && !is_nothing && place.location.is_archive() {
+        say_line(
+            "the file of a machine that stored them there may have them still, until  oriel flows rm --data DIR",
+        );
     }
     Ok(Exit::Success)
 }
 
-/// What stays where others read and write, and how it goes from there.
-fn left_alone(archive: &Location) -> String {
-    let mut text = format!(
-        "only the file of this machine is pruned: {archive} keeps what it has. What is old goes from there by:"
-    );
-    for sql in sql_by_age(archive) {
-        text += &format!("\n  {sql}");
+/// Who removes from what others read should see that they do.
+fn from_archive(place: &Place) -> String {
+    match place.location.is_archive() {
+        true => format!(" · from {}", place.location),
+        false => String::new(),
     }
-    text
 }
 
 fn text(removal: &Removal) -> String {

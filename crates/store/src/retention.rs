@@ -56,6 +56,18 @@ pub enum Doomed<'d> {
     Chosen(&'d Choice),
 }
 
+impl<'d> From<&'d Keep> for Doomed<'d> {
+    fn from(keep: &'d Keep) -> Self {
+        Self::Old(keep)
+    }
+}
+
+impl<'d> From<&'d Choice> for Doomed<'d> {
+    fn from(choice: &'d Choice) -> Self {
+        Self::Chosen(choice)
+    }
+}
+
 /// What is removed, or would be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Removal {
@@ -145,23 +157,29 @@ impl Remover {
         })
     }
 
-    /// What would be removed of what is old. Reads all flows.
-    pub fn plan(&self, keep: &Keep) -> Result<Removal, StoreError> {
-        Ok(self.plan_old(keep)?.1)
+    /// What would be removed. Reads all flows.
+    pub fn plan<'d>(&self, doomed: impl Into<Doomed<'d>>) -> Result<Removal, StoreError> {
+        self.plan_doomed(doomed.into()).map(|(_, removal)| removal)
     }
 
-    /// Removes what is old. `progress` is told after each step, and says whether to go on.
-    pub fn remove(
+    /// Removes it. `progress` is told after each step, and says whether to go on.
+    pub fn remove<'d>(
         &mut self,
-        keep: &Keep,
+        doomed: impl Into<Doomed<'d>>,
         progress: impl FnMut(Progress) -> bool,
     ) -> Result<Removal, StoreError> {
-        let (cut, planned) = self.plan_old(keep)?;
+        let (cut, planned) = self.plan_doomed(doomed.into())?;
         self.remove_planned(cut, planned, progress)
     }
 
-    /// What would be removed of what was chosen. Reads all flows.
-    pub fn plan_chosen(&self, choice: &Choice) -> Result<Removal, StoreError> {
+    fn plan_doomed(&self, doomed: Doomed<'_>) -> Result<(Cut, Removal), StoreError> {
+        match doomed {
+            Doomed::Old(keep) => self.plan_old(keep),
+            Doomed::Chosen(choice) => Ok((Cut::NOTHING, self.plan_chosen(choice)?)),
+        }
+    }
+
+    fn plan_chosen(&self, choice: &Choice) -> Result<Removal, StoreError> {
         let snapshot = self.connection.unchecked_transaction()?;
         forget_plan(&snapshot)?;
         let stays = chosen::doom(&snapshot, &self.path, choice)?;
@@ -169,16 +187,6 @@ impl Remover {
         (removal.marked, removal.open, removal.awaited) = (stays.marked, stays.open, stays.awaited);
         snapshot.commit()?;
         Ok(removal)
-    }
-
-    /// Removes what was chosen, as [`Self::remove`] does.
-    pub fn remove_chosen(
-        &mut self,
-        choice: &Choice,
-        progress: impl FnMut(Progress) -> bool,
-    ) -> Result<Removal, StoreError> {
-        let planned = self.plan_chosen(choice)?;
-        self.remove_planned(Cut::NOTHING, planned, progress)
     }
 
     fn plan_old(&self, keep: &Keep) -> Result<(Cut, Removal), StoreError> {

@@ -15,7 +15,8 @@ const PRUNE_EXAMPLES: &str = "Examples:
   oriel db prune --bodies-older-than 7d --yes
   oriel db prune --max-size 5GiB
   oriel db prune --larger-than 1MiB --keep 'tag:gold OR host:api.example.com'
-  oriel db prune --tag scratch=7d";
+  oriel db prune --tag scratch=7d
+  oriel db prune --archive --older-than 90d --bodies-older-than 14d";
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Db {
@@ -112,10 +113,10 @@ pub(crate) struct DbPrune {
     #[arg(long, value_name = "PERIOD")]
     pub(crate) bodies_older_than: Option<Period>,
     /// The oldest bodies, then flows, until the rest takes no more; otherwise `retention.max_size`
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", conflicts_with = "archive")]
     pub(crate) max_size: Option<Size>,
     /// Bodies and messages of more bytes than that, whatever their age; their flows stay
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", conflicts_with = "archive")]
     pub(crate) larger_than: Option<Size>,
     /// Flows with this tag that began longer ago, for example scratch=7d (repeatable, or with commas);
     /// otherwise what `retention.tags` says
@@ -124,6 +125,9 @@ pub(crate) struct DbPrune {
     /// Leave flows that match as they are; marked ones stay without that, unless `--tag` says otherwise
     #[arg(long, value_name = "FILTER")]
     pub(crate) keep: Option<String>,
+    /// From the archive, of all who write there, instead of from the file of this machine
+    #[arg(long, conflicts_with = "data")]
+    pub(crate) archive: bool,
     #[command(flatten)]
     pub(crate) how: HowToRemove,
     #[command(flatten)]

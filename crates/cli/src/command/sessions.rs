@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 use store::json::rfc3339;
-use store::{Choice, Chosen, Reader, Session, SessionEditor, StatsGroup, StatsKey};
+use store::{Choice, Chosen, Doomed, Reader, Session, SessionEditor, StatsGroup, StatsKey};
 use traffic::rules::filter::Filter;
 
 use crate::args::{
@@ -23,7 +23,7 @@ use crate::output::{print, print_json, say_line};
 use crate::paths::database;
 use crate::problem::Problem;
 use crate::quantity::{bytes, count, plural};
-use crate::removal::{self, Doomed, refuse_archive};
+use crate::removal::{self, Place};
 use crate::settings::Purpose;
 use crate::store_problem::store_problem;
 use crate::table::{Cell, Column, Side, render};
@@ -304,7 +304,7 @@ fn merge(context: &Context, arguments: &SessionsMerge) -> Result<Exit, Problem> 
 }
 
 fn remove(context: &Context, arguments: &SessionsRm) -> Result<Exit, Problem> {
-    let settings = refuse_archive(context, &arguments.data, "sessions rm")?;
+    let place = Place::where_read(context, &arguments.data)?;
     // All ids are understood before anything is removed.
     let mut ids = Vec::new();
     for id in &arguments.ids {
@@ -314,7 +314,7 @@ fn remove(context: &Context, arguments: &SessionsRm) -> Result<Exit, Problem> {
         chosen: Chosen::Sessions(ids),
         forced: arguments.force,
     };
-    removal::remove(context, &settings, &Doomed::Chosen(&choice), &arguments.how)
+    removal::remove(context, &place, &Doomed::Chosen(&choice), &arguments.how)
 }
 
 fn tell(context: &Context, is_known: bool, session: &Session, said: &str) -> Result<Exit, Problem> {

@@ -44,11 +44,7 @@ impl Archive for FileArchive {
     }
 
     fn plan_removal(&mut self, doomed: &Doomed<'_>) -> Result<Removal, StoreError> {
-        let remover = Remover::open(&self.path)?;
-        match doomed {
-            Doomed::Old(keep) => remover.plan(keep),
-            Doomed::Chosen(choice) => remover.plan_chosen(choice),
-        }
+        Remover::open(&self.path)?.plan(*doomed)
     }
 
     fn remove(
@@ -56,11 +52,7 @@ impl Archive for FileArchive {
         doomed: &Doomed<'_>,
         progress: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<Removal, StoreError> {
-        let mut remover = Remover::open(&self.path)?;
-        match doomed {
-            Doomed::Old(keep) => remover.remove(keep, progress),
-            Doomed::Chosen(choice) => remover.remove_chosen(choice, progress),
-        }
+        Remover::open(&self.path)?.remove(*doomed, progress)
     }
 
     fn status(&mut self) -> Result<ArchiveStatus, StoreError> {

@@ -541,68 +541,87 @@ fn a_conversation_costs_what_is_new_in_it() {
     assert!(error.contains("chunks, of which"), "{error}");
 }
 
+/// What the archive has of bodies is whole, and there is nothing else.
+fn assert_needed_and_whole(cluster: &PostgresCluster, flows: u64) {
+    for (sql, expected) in [
+        (
+            "SELECT count(coalesce(request_body, oriel_body(request_chunks))) FROM flows",
+            flows,
+        ),
+        (
+            "SELECT count(*) FROM chunks WHERE hash NOT IN (SELECT unnest(request_chunks) FROM flows)",
+            0,
+        ),
+        (
+            "SELECT count(*) FROM batches WHERE batch NOT IN (SELECT batch FROM flows)",
+            0,
+        ),
+    ] {
+        assert_eq!(ask(cluster, sql), expected.to_string(), "{sql}");
+    }
+}
+
 #[test]
 fn old_flows_go_while_others_store_the_same_bodies() {
     let cluster = PostgresCluster::start().unwrap();
     let mut archive = archive(&cluster);
     let old = conversation();
     let since = Timestamp(old[0].detail.row.started_at.0 + 1);
-    archive.write(&batch(old.clone())).unwrap();
-    let url = cluster.url("postgres");
-    let writer = thread::spawn(move || {
-        let mut archive = PostgresArchive::connect(&url).unwrap();
-        for round in 1..=20_u64 {
-            let mut again = old[..100].iter().step_by(7).cloned().collect::<Vec<_>>();
-            for flow in &mut again {
-                flow.detail.row.started_at = since;
-                flow.detail.row.id.seq += round * 1000;
-                let uuid = flow
-                    .detail
-                    .row
-                    .uuid
-                    .replacen("01900000", &format!("019{round:05}"), 1);
-                flow.detail.row.uuid = uuid;
-            }
-            archive.write(&batch(again)).unwrap();
-        }
-    });
+    let later = |place: usize, round: u64| {
+        let mut flow = old[place].clone();
+        flow.detail.row.started_at = since;
+        flow.detail.row.id.seq += round * 1000;
+        let round = format!("019{round:05}");
+        flow.detail.row.uuid = flow.detail.row.uuid.replacen("01900000", &round, 1);
+        flow
+    };
     let keep = Keep {
         flows_since: Some(since),
         ..Keep::default()
     };
+    let doomed = Doomed::Old(&keep);
+    archive.write(&batch(old.clone())).unwrap();
     let mut remover = PostgresArchive::connect(&cluster.url("postgres")).unwrap();
-    let mut remove = |goes_on| {
-        remover
-            .remove(&Doomed::Old(&keep), &mut |_progress| goes_on)
-            .unwrap()
-    };
     // Whoever stops it finds the rest the next time.
-    let begun = remove(false);
-    assert!(begun.body_bytes == 0 && begun.flows > 0, "{begun:?}");
-    remove(true);
+    let begun = remover.remove(&doomed, &mut |_progress| false).unwrap();
+    assert_eq!((begun.flows, begun.body_bytes), (200, 0));
+    archive.write(&batch(old.clone())).unwrap();
+
+    // While it is looked for what no flow has, and between the steps in which that goes, others store what is
+    // about to go.
+    let mut rounds = 0;
+    let mut store_some = || {
+        rounds += 1;
+        let place = usize::try_from(rounds).unwrap() * 8 - 1;
+        let flows = (place < old.len()).then(|| later(place, rounds));
+        archive.write(&batch(flows.into_iter().collect())).unwrap();
+    };
+    let done = remover.remove(&doomed, &mut |progress| {
+        if progress.done == progress.all {
+            store_some();
+        }
+        true
+    });
+    assert_eq!(done.unwrap().flows, 200);
+    assert!((3..25).contains(&rounds), "{rounds}");
+    assert_needed_and_whole(&cluster, rounds);
+
+    // Nor does it matter when they do.
+    let stored: Vec<FlowRecord> = (0..100).step_by(7).map(|place| later(place, 99)).collect();
+    let count = stored.len() as u64;
+    archive.write(&batch(old.clone())).unwrap();
+    let writer = thread::spawn(move || {
+        for _ in 0..20 {
+            archive.write(&batch(stored.clone())).unwrap();
+        }
+    });
+    remover.remove(&doomed, &mut |_progress| true).unwrap();
     writer.join().unwrap();
-    remove(true);
-    ask(&cluster, "INSERT INTO chunks VALUES ('\\x00', 'of nobody')");
-    let mut template = conversation().swap_remove(0);
-    template.detail.row.uuid = "01900000-0000-7000-8000-aaaaaaaaaaaa".to_owned();
-    archive.write(&batch(vec![template])).unwrap();
-    assert_eq!(remove(true).flows, 1);
-    for (sql, expected) in [
-        (
-            "SELECT count(*), count(coalesce(request_body, oriel_body(request_chunks))) FROM flows",
-            "300|300",
-        ),
-        (
-            "SELECT count(*) FROM chunks WHERE hash NOT IN (SELECT unnest(request_chunks) FROM flows)",
-            "0",
-        ),
-        (
-            "SELECT count(*) FROM batches WHERE batch NOT IN (SELECT batch FROM flows)",
-            "1",
-        ),
-    ] {
-        assert_eq!(ask(&cluster, sql), expected, "{sql}");
-    }
+    // The last batch of all is remembered, whatever became of its flows.
+    remover.write(&batch(old[..1].to_vec())).unwrap();
+    remover.write(&batch(vec![later(0, 99)])).unwrap();
+    remover.remove(&doomed, &mut |_progress| true).unwrap();
+    assert_needed_and_whole(&cluster, rounds + count);
 }
 
 #[test]

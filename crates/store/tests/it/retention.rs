@@ -254,16 +254,16 @@ fn chosen_flows_go_and_marked_ones_only_by_name() {
         },
         forced,
     };
-    let removed = remover.remove_chosen(&named(&[4, 4, 7]), |_| true).unwrap();
+    let removed = remover.remove(&named(&[4, 4, 7]), |_| true).unwrap();
     assert_eq!((removed.flows, removed.open), (1, 1));
     assert_eq!(seqs(&place), [1, 2, 3, 5, 6, 7]);
     assert!(removed.body_bytes > 0);
     assert!(matches!(
-        remover.plan_chosen(&named(&[4])),
+        remover.plan(&named(&[4])),
         Err(StoreError::UnknownId(_))
     ));
     assert!(matches!(
-        remover.plan_chosen(&found("text:word", false)),
+        remover.plan(&found("text:word", false)),
         Err(StoreError::NoTexts)
     ));
 
@@ -271,26 +271,19 @@ fn chosen_flows_go_and_marked_ones_only_by_name() {
         "until:{}",
         oriel_store::json::rfc3339(Timestamp(START + 3 * 1000))
     );
-    let planned = remover.plan_chosen(&found(&until_3, false)).unwrap();
+    let planned = remover.plan(&found(&until_3, false)).unwrap();
     assert_eq!((planned.flows, planned.marked), (2, 1));
     assert_eq!(seqs(&place).len(), 6, "nothing was removed yet");
-    let removed = remover
-        .remove_chosen(&found(&until_3, false), |_| true)
-        .unwrap();
+    let removed = remover.remove(&found(&until_3, false), |_| true).unwrap();
     assert_eq!(removed, planned);
     assert_eq!(seqs(&place), [2, 5, 6, 7]);
     assert_whole(&place, [2, 5, 6].into_iter());
-    let removed = remover
-        .remove_chosen(&found(&until_3, true), |_| true)
-        .unwrap();
+    let removed = remover.remove(&found(&until_3, true), |_| true).unwrap();
     assert_eq!(removed.flows, 1);
     assert_eq!(count(&place, "annotations"), 0);
     record(&place, 8);
     tag(&place, 8, &["gold"]);
-    assert_eq!(
-        remover.remove_chosen(&named(&[8]), |_| true).unwrap().flows,
-        1
-    );
+    assert_eq!(remover.remove(&named(&[8]), |_| true).unwrap().flows, 1);
     assert_eq!(seqs(&place), [5, 6, 7]);
     assert_eq!(check_file(&place.path()).unwrap(), Vec::<String>::new());
 }
@@ -313,7 +306,7 @@ fn what_an_archive_does_not_have_stays_unless_forced() {
         chosen: Chosen::Flows((1..=4).map(|flow| place.flow(flow)).collect()),
         forced,
     };
-    let removed = remover.remove_chosen(&choice(false), |_| true).unwrap();
+    let removed = remover.remove(&choice(false), |_| true).unwrap();
     assert_eq!((removed.flows, removed.awaited), (1, 3));
     assert_eq!(seqs(&place), [1, 3, 4]);
     let old = Keep {
@@ -329,7 +322,7 @@ fn what_an_archive_does_not_have_stays_unless_forced() {
         },
         forced: true,
     };
-    assert_eq!(remover.remove_chosen(&left, |_| true).unwrap().flows, 3);
+    assert_eq!(remover.remove(&left, |_| true).unwrap().flows, 3);
     assert_eq!(seqs(&place), [0_u64; 0]);
 }
 

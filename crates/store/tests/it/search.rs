@@ -269,7 +269,7 @@ fn removed_flows_leave_the_index_and_it_shrinks() {
         },
         forced: false,
     };
-    assert_eq!(remover.remove_chosen(&choice, |_| true).unwrap().flows, 300);
+    assert_eq!(remover.remove(&choice, |_| true).unwrap().flows, 300);
     assert_eq!(entries(), 0);
     assert_eq!(asked(&place.reader(), "common"), [0_u64; 0]);
     let mut after = Script::new(3001);

@@ -516,7 +516,7 @@ fn remove(place: &Place, session: &str) -> u64 {
         forced: false,
     };
     let mut remover = Remover::open(&place.path()).unwrap();
-    remover.remove_chosen(&choice, |_| true).unwrap().flows
+    remover.remove(&choice, |_| true).unwrap().flows
 }
 
 #[test]

@@ -1,16 +1,16 @@
 //! `oriel flows rm`: removes flows that somebody chose.
 
-use store::Choice;
+use store::{Choice, Doomed};
 
 use crate::args::FlowsRm;
 use crate::command::flows::chosen::Chosen;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::problem::Problem;
-use crate::removal::{Doomed, refuse_archive, remove};
+use crate::removal::{Place, remove};
 
 pub(crate) fn run(context: &Context, arguments: &FlowsRm) -> Result<Exit, Problem> {
-    let settings = refuse_archive(context, &arguments.data, "flows rm")?;
+    let place = Place::where_read(context, &arguments.data)?;
     let (_, chosen) = Chosen::open(context, &arguments.data, &arguments.what, arguments.since)?;
     let chosen = match chosen {
         Chosen::Named(flows) => store::Chosen::Flows(flows),
@@ -30,5 +30,5 @@ pub(crate) fn run(context: &Context, arguments: &FlowsRm) -> Result<Exit, Proble
         chosen,
         forced: arguments.force,
     };
-    remove(context, &settings, &Doomed::Chosen(&choice), &arguments.how)
+    remove(context, &place, &Doomed::Chosen(&choice), &arguments.how)
 }

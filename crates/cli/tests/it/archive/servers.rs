@@ -118,4 +118,71 @@ fn record_and_ask(url: &str) {
     let status = ask(&["db", "status", "--json"]);
     assert_eq!(status["archive"]["flows"], 2, "{status}");
     assert_eq!(status["archive"]["runs"], 2);
+    remove(&other, &world, &archived, id);
+}
+
+/// Bodies go, then a flow, then all that is old, from the archive alone.
+fn remove(other: &World, world: &World, archived: &[(&str, &str)], id: &str) {
+    let ask = |arguments: &[&str]| -> Value { list(other, arguments, archived) };
+    let say = |arguments: &[&str]| {
+        let mut command = other.command(arguments);
+        command.envs(archived.iter().copied());
+        Printed::of(command.output().unwrap())
+    };
+    let prune = ["db", "prune", "--archive"];
+    let unsaid = say(&prune);
+    assert_eq!(unsaid.code, Some(2), "{}", unsaid.stderr);
+    assert!(
+        unsaid.stderr.contains("[retention] is about the file"),
+        "{}",
+        unsaid.stderr
+    );
+    let sized = say(&[&prune[..], &["--max-size", "1GB"]].concat());
+    assert_eq!(sized.code, Some(2), "{}", sized.stderr);
+    let asked = say(&[&prune[..], &["--older-than", "0s"]].concat());
+    assert_eq!(asked.code, Some(2), "nobody can be asked: {}", asked.stderr);
+
+    let bodies = &[&prune[..], &["--bodies-older-than", "0s"]].concat();
+    let dry = ask(&[&bodies[..], &["--dry-run", "--json"]].concat());
+    assert_eq!(
+        (&dry["flows_without_bodies"], &dry["removed"]),
+        (&2.into(), &false.into()),
+        "{dry}"
+    );
+    assert_eq!(ask(&["flows", "text:lock", "--json"])["total"], 2);
+    let done = say(&[&bodies[..], &["--yes"]].concat()).succeeded();
+    for part in ["removed 0 flows and the bodies of 2 others", " · from "] {
+        assert!(done.stderr.contains(part), "{}", done.stderr);
+    }
+    assert!(!done.stderr.contains("s3cret"));
+    assert_eq!(ask(&["flows", "text:lock", "--json"])["total"], 0);
+    assert_eq!(ask(&["flows", "text:messages", "--json"])["total"], 2);
+    let shown = ask(&["flows", "show", id, "--json", "--body"]);
+    assert!(!shown.to_string().contains("it is a lock"), "{shown}");
+
+    let gone = say(&["flows", "rm", id, "--yes"]).succeeded();
+    for part in ["removed 1 flow", " · from ", "oriel flows rm --data"] {
+        assert!(gone.stderr.contains(part), "{}", gone.stderr);
+    }
+    assert_eq!(ask(&["flows", "--json"])["total"], 1);
+    let session = ask(&["sessions", "rm", SESSION, "--yes", "--json"]);
+    assert_eq!(session["flows"], 1, "{session}");
+    assert_eq!(ask(&["flows", "--json"])["total"], 0);
+    let all = ask(&[&prune[..], &["--older-than", "0s", "--json"]].concat());
+    assert_eq!(all["flows"], 0, "{all}");
+
+    // The machine that recorded them has them as before.
+    let data = world.path(".local/share/oriel");
+    let here = list(
+        world,
+        &[
+            "flows",
+            "text:lock",
+            "--json",
+            "--data",
+            data.to_str().unwrap(),
+        ],
+        &[],
+    );
+    assert_eq!(here["total"], 2, "{here}");
 }

@@ -16,7 +16,7 @@ use traffic::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// When the first flow begins.
-const BEGINNING: i64 = 1_772_442_000_000_000;
+pub(crate) const BEGINNING: i64 = 1_772_442_000_000_000;
 
 /// A record with one run, and what writes to it.
 pub(crate) fn open_record(path: &Path) -> (Store, RunId, Recorder) {

@@ -8,6 +8,8 @@ use super::flows::{Flow, Maker, Message, next_number};
 use super::words::Language;
 
 const BODY_BYTES: usize = 1024;
+/// From the start of a flow to that of the next, as they say.
+pub(crate) const MICROS_BETWEEN: i64 = 50;
 /// Words there are, besides ids: those of a large dictionary.
 const VOCABULARY: u64 = 100_000;
 const REQUEST_HEAD: &str = "POST /v1/messages?beta=true HTTP/1.1\r\n\
@@ -74,7 +76,7 @@ pub(crate) struct Flows {
 impl Flows {
     pub(crate) fn new(load: Load) -> Self {
         Self {
-            maker: Maker::new(50),
+            maker: Maker::new(MICROS_BETWEEN),
             target: Target::parse("api.example.com", 443).unwrap(),
             load,
         }

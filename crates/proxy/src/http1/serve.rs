@@ -19,7 +19,7 @@ use crate::http1::relay::{Broken, Relay, Relayed};
 use crate::http1::verdict::{self, Verdict};
 use crate::limits::LINGER;
 use crate::max_forwards::MaxForwards;
-use crate::tap::Reporter;
+use crate::tap::{Flow, Reporter};
 use crate::translate;
 use crate::upstream::{Lease, Offer};
 use crate::websocket::{self, End, Ends};
@@ -143,7 +143,7 @@ fn proxy_authorization<'b>(request: &RequestHead, bytes: &'b [u8]) -> Option<&'b
     bytes.get(line.value.clone())
 }
 
-/// Has one request carried to its upstream and its response back.
+/// Decides on one request, and has it carried to its upstream and its response back.
 async fn forward(
     client: &mut Http1,
     mut asked: Asked,
@@ -191,6 +191,17 @@ async fn forward(
         Ok(None) => {}
         Err(failure) => return answer(client, &asked, flow, failure).await,
     }
+    carry(client, asked, forwards, flow, engine).await
+}
+
+/// Carries a request that may pass to its upstream, and its response back.
+async fn carry(
+    client: &mut Http1,
+    mut asked: Asked,
+    forwards: Option<MaxForwards>,
+    mut flow: Flow<'_>,
+    engine: &Arc<Engine>,
+) -> Next {
     let upgrade = asked.upgrade();
     if upgrade.is_some() {
         head::pass_upgrade(&mut asked.request.lines, &asked.bytes);

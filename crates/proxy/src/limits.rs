@@ -72,6 +72,10 @@ pub const TUNNEL_BYTES: usize = 64 * 1024;
 /// Room of the kernel pipe that one direction of a busy tunnel passes through.
 pub const PIPE_BYTES: usize = 256 * 1024;
 
+/// How often in a row a pipe may carry less than [`READ_BYTES`]; after that it is given back, and the tunnel
+/// copies.
+pub const PIPE_LITTLE_MAX: u32 = 16;
+
 /// How long an idle tunnel keeps its pipes.
 pub const PIPE_KEPT: Duration = Duration::from_secs(2);
 

@@ -1,38 +1,37 @@
-//! A tunnel between two sockets whose bytes stay in the kernel: `splice(2)` from a socket into a
-//! pipe and from the pipe into the other socket.
+//! A tunnel between two sockets. Where much comes at once the bytes stay in the kernel: `splice(2)` from a
+//! socket into a pipe and from the pipe into the other socket. A little is copied: that takes as many calls,
+//! and cheaper ones.
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
 use rustix::pipe::{PipeFlags, SpliceFlags};
-use tokio::io::Interest;
+use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::TcpStream;
+use tokio::net::tcp::ReadHalf;
 use traffic::Side;
 
 use super::{End, LaneState, Passed, broken, idled};
 use crate::deadline::Deadline;
-use crate::limits::{PIPE_BYTES, PIPE_KEPT, READ_BYTES};
+use crate::limits::{PIPE_BYTES, PIPE_KEPT, PIPE_LITTLE_MAX, READ_BYTES};
 use crate::stream::reset_on_drop;
-
-/// A lane that carries this much at once is given a larger pipe.
-const WIDEN_FROM_BYTES: usize = 16 * 1024;
 
 /// The end that is read from and the one that is written to.
 type Pipe = (OwnedFd, OwnedFd);
 
 /// One direction.
 struct Lane {
-    /// What was read before the tunnel began, and what is read while no pipe can be had; sent
-    /// first.
+    /// What was read before the tunnel began, and what is copied.
     copied: BytesMut,
     open_pipe: fn() -> io::Result<Pipe>,
-    /// Made when there is something to carry, given back after a rest.
+    /// Made when more came than is copied at once; given back after a rest, or when it is not worth it.
     pipe: Option<Pipe>,
-    /// The pipe was made larger.
-    widened: bool,
+    /// How often in a row the pipe carried no more than would have been copied.
+    little: u32,
     /// Octets that are in the pipe.
     held: usize,
     passed: u64,
@@ -48,8 +47,8 @@ pub(super) struct Ahead {
 }
 
 pub(super) async fn run(
-    client: TcpStream,
-    upstream: TcpStream,
+    mut client: TcpStream,
+    mut upstream: TcpStream,
     ahead: Ahead,
     idle: Duration,
     passed: &mut Passed,
@@ -62,10 +61,12 @@ pub(super) async fn run(
     let pipes_kept = PIPE_KEPT.min(idle);
     let mut resting = false;
     let mut deadline = Deadline::after(pipes_kept);
+    let (mut from_client, to_client) = client.split();
+    let (mut from_upstream, to_upstream) = upstream.split();
     passed.failure = std::future::poll_fn(|cx| {
         let moved_before = up.passed + down.passed;
-        let going_up = up.poll(cx, &client, &upstream);
-        let coming_down = down.poll(cx, &upstream, &client);
+        let going_up = up.poll(cx, &mut from_client, to_upstream.as_ref());
+        let coming_down = down.poll(cx, &mut from_upstream, to_client.as_ref());
         (passed.from_client, passed.from_upstream) = (up.passed, down.passed);
         match (going_up, coming_down) {
             (Poll::Ready(Err((end, error))), _) => {
@@ -100,7 +101,11 @@ pub(super) async fn run(
 
 fn open_pipe() -> io::Result<Pipe> {
     let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
-    Ok(rustix::pipe::pipe_with(flags)?)
+    let (from, into) = rustix::pipe::pipe_with(flags)?;
+    // Each fragment of a packet takes a page, so that the usual 16 are full far below 64 KiB. Where the system
+    // allows no more, it stays as it is.
+    let _widened = rustix::pipe::fcntl_setpipe_size(&into, PIPE_BYTES);
+    Ok((from, into))
 }
 
 impl Lane {
@@ -109,7 +114,7 @@ impl Lane {
             copied,
             open_pipe,
             pipe: None,
-            widened: false,
+            little: 0,
             held: 0,
             passed: 0,
             state: LaneState::Open,
@@ -119,7 +124,7 @@ impl Lane {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        source: &TcpStream,
+        source: &mut ReadHalf<'_>,
         sink: &TcpStream,
     ) -> Poll<Result<(), (End, io::Error)>> {
         loop {
@@ -147,11 +152,8 @@ impl Lane {
             }
             match ready!(self.poll_in(cx, source)) {
                 Ok(0) => self.state = LaneState::Ending,
-                Ok(_) if !self.copied.is_empty() => {}
-                Ok(moved) => {
-                    self.held = moved;
-                    self.widen();
-                }
+                Ok(moved) if self.pipe.is_some() => self.note_piped(moved),
+                Ok(copied) => self.note_copied(copied),
                 Err(error) => return Poll::Ready(Err((End::Source, error))),
             }
         }
@@ -172,44 +174,55 @@ impl Lane {
     fn rest(&mut self) {
         if self.held == 0 {
             self.pipe = None;
-            self.widened = false;
         }
         if self.copied.is_empty() {
             self.copied = BytesMut::new();
         }
     }
 
-    /// Gives a lane with much to carry a larger pipe: each fragment of a packet takes a page of it,
-    /// so the usual 16 pages fill up far below 64 KiB.
-    fn widen(&mut self) {
-        let Some((_, into)) = &self.pipe else { return };
-        if self.held >= WIDEN_FROM_BYTES && !self.widened {
-            self.widened = true;
-            // Where the system allows no more, the pipe stays as it is.
-            let _widened = rustix::pipe::fcntl_setpipe_size(into, PIPE_BYTES);
+    /// So much is in the pipe now.
+    fn note_piped(&mut self, moved: usize) {
+        self.held = moved;
+        self.little = match moved < READ_BYTES {
+            true => self.little + 1,
+            false => 0,
+        };
+    }
+
+    /// So much was copied. Where there was more, the rest goes through a pipe; without descriptors for one it
+    /// passes all the same.
+    fn note_copied(&mut self, copied: usize) {
+        if copied >= READ_BYTES {
+            self.pipe = (self.open_pipe)().ok();
+            self.little = 0;
         }
     }
 
-    /// Reads into the pipe, or where no pipe can be had, into memory.
-    fn poll_in(&mut self, cx: &mut Context<'_>, source: &TcpStream) -> Poll<io::Result<usize>> {
+    /// Reads into the pipe, or into memory.
+    fn poll_in(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut ReadHalf<'_>,
+    ) -> Poll<io::Result<usize>> {
+        // Nothing is in it.
+        if self.little > PIPE_LITTLE_MAX {
+            self.pipe = None;
+        }
+        let Some((_, into)) = &self.pipe else {
+            self.copied.reserve(READ_BYTES);
+            let mut room = (&mut self.copied).limit(READ_BYTES);
+            // Of a read that does not fill its room the socket knows that there is no more.
+            return pin!(source.read_buf(&mut room)).poll(cx);
+        };
+        let source = source.as_ref();
         loop {
             ready!(source.poll_read_ready(cx))?;
-            if self.pipe.is_none() {
-                // Without descriptors the bytes still pass, at the price of a copy.
-                self.pipe = (self.open_pipe)().ok();
-            }
-            let moved = match &self.pipe {
-                Some((_, into)) => source.try_io(Interest::READABLE, || {
-                    let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-                    Ok(rustix::pipe::splice(
-                        source, None, into, None, PIPE_BYTES, flags,
-                    )?)
-                }),
-                None => {
-                    self.copied.reserve(READ_BYTES);
-                    source.try_read_buf(&mut (&mut self.copied).limit(READ_BYTES))
-                }
-            };
+            let moved = source.try_io(Interest::READABLE, || {
+                let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+                Ok(rustix::pipe::splice(
+                    source, None, into, None, PIPE_BYTES, flags,
+                )?)
+            });
             match moved {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Poll::Ready(result),

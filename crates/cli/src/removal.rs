@@ -217,11 +217,15 @@ fn from_archive(place: &Place) -> String {
 }
 
 fn text(removal: &Removal) -> String {
-    let mut text = plural(removal.flows, "flow");
-    if removal.bodiless > 0 {
-        text += &format!(" and the bodies of {}", plural(removal.bodiless, "other"));
-    }
-    text + &format!(
+    let what = match (removal.flows, removal.bodiless) {
+        (flows, 0) => plural(flows, "flow"),
+        (0, bodiless) => format!("the bodies of {}", plural(bodiless, "flow")),
+        (flows, bodiless) => {
+            let bodiless = plural(bodiless, "other");
+            format!("{} and the bodies of {bodiless}", plural(flows, "flow"))
+        }
+    };
+    what + &format!(
         " · {} of bodies{}",
         bytes(removal.body_bytes),
         kept(removal)

@@ -158,6 +158,7 @@ fn render(
                 let at = archive.acknowledged_at.map(rfc3339);
                 let waiting = match archive.waiting {
                     0 => "has everything".to_owned(),
+                    1 => "1 flow waits for it".to_owned(),
                     waiting => format!("{} wait for it", plural(waiting, "flow")),
                 };
                 let at = at.map(|at| format!(", last heard of {at}"));

@@ -82,6 +82,11 @@ fn large_bodies_are_removed_when_asked_for() {
         .map(|flow| flow["truncated"].as_bool().unwrap())
         .collect();
     assert_eq!(cut, [true, false, true]);
+    let shown = world
+        .oriel(&["flows", "show", "@last.1"])
+        .succeeded()
+        .stdout;
+    assert!(shown.contains("not all of it kept"), "{shown}");
     let wrong = world.oriel(&["db", "prune", "--older-than", "1d", "--keep", "hst:a"]);
     assert_eq!(wrong.code, Some(2), "{}", wrong.stderr);
     assert!(wrong.stderr.contains("did you mean"), "{}", wrong.stderr);

@@ -278,11 +278,15 @@ impl View<'_> {
             FlowKind::WebSocket | FlowKind::Tunnel => ("sent", "received"),
         };
         let size = |count: Option<u64>| count.map_or_else(|| pen.unknown().to_owned(), bytes);
+        let cut = match row.truncated {
+            true => "   not all of it kept",
+            false => "",
+        };
         push_fact(
             text,
             "size",
             &format!(
-                "{sent} {}   {received} {}",
+                "{sent} {}   {received} {}{cut}",
                 size(row.request_bytes),
                 size(row.response_bytes)
             ),

@@ -125,7 +125,8 @@ pub(crate) struct DbPrune {
     /// Leave flows that match as they are; marked ones stay without that, unless `--tag` says otherwise
     #[arg(long, value_name = "FILTER")]
     pub(crate) keep: Option<String>,
-    /// From the archive, of all who write there, instead of from the file of this machine
+    /// From the archive, of all who write there; without it from the file of this machine, which
+    /// [retention] is about
     #[arg(long, conflicts_with = "data")]
     pub(crate) archive: bool,
     #[command(flatten)]

@@ -115,12 +115,13 @@ pub(crate) fn remove<R: Removable>(
     };
     let mut goes_on = true;
     for extent in [Extent::Flow, Extent::Bodies] {
-        for mut conditions in questions::<R>(doomed, extent, Part::Goes) {
+        for question in questions::<R>(doomed, extent, Part::Goes) {
+            let mut last = None;
             while goes_on {
-                let found = archive.find(&conditions)?;
-                let Some(last) = found.last() else {
+                let found = archive.find(&behind::<R>(&question, last.as_ref()))?;
+                if found.is_empty() {
                     break;
-                };
+                }
                 match extent {
                     Extent::Flow => archive.remove_flows(&found)?,
                     Extent::Bodies => archive.remove_bodies(&found)?,
@@ -132,7 +133,7 @@ pub(crate) fn remove<R: Removable>(
                 }
                 let done = removed.flows + removed.bodiless;
                 goes_on = progress(Progress { done, all });
-                conditions = behind::<R>(conditions, last);
+                last = found.into_iter().next_back();
                 thread::sleep(REMOVAL_PAUSE);
             }
         }
@@ -155,8 +156,12 @@ fn refuse_sizes(doomed: &Doomed<'_>) -> Result<(), StoreError> {
     }
 }
 
-/// Adds that flows come behind one: what was dealt with is not looked at again.
-fn behind<R: Removable>(mut conditions: Conditions, last: &Found) -> Conditions {
+/// Narrows a question to flows behind one: what was dealt with is not looked at again.
+fn behind<R: Removable>(question: &Conditions, last: Option<&Found>) -> Conditions {
+    let mut conditions = question.clone();
+    let Some(last) = last else {
+        return conditions;
+    };
     let (at, start) = (R::DIALECT.time(), Value::from(last.started_at.0));
     let sql = format!("start_time >= {at} AND (start_time, trace_id) > ({at}, ?)");
     let uuid = Value::from(last.uuid.clone());

@@ -28,7 +28,7 @@ pub(crate) const SIZE: &str = "(coalesce(tunnel_bytes_sent, request_body_size, 0
     + coalesce(tunnel_bytes_received, response_body_size, 0))";
 
 /// Conditions that all hold, with their values in order.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Conditions {
     dialect: Dialect,
     sql: String,

@@ -126,7 +126,7 @@ pub(crate) struct DbPrune {
     #[arg(long, value_name = "FILTER")]
     pub(crate) keep: Option<String>,
     /// From the archive, of all who write there; without it from the file of this machine, which
-    /// [retention] is about
+    /// `[retention]` is about
     #[arg(long, conflicts_with = "data")]
     pub(crate) archive: bool,
     #[command(flatten)]

@@ -74,23 +74,27 @@ enum Opened {
 
 impl Opened {
     /// `None` if nothing was ever stored there.
-    fn at(location: &Location) -> Result<Option<Self>, StoreError> {
+    fn at(location: &Location) -> Result<Option<Self>, Problem> {
+        let problem = |error| store_problem(&error);
         if let Some(path) = location.file() {
             return match Remover::open(path) {
                 Ok(remover) => Ok(Some(Self::File(remover))),
                 Err(StoreError::NotFound { .. }) => Ok(None),
-                Err(error) => Err(error),
+                Err(error) => Err(problem(error)),
             };
         }
-        let mut archive = location.open_archive()?;
-        let status = archive.status()?;
-        if status.schema > status.known {
-            return Err(StoreError::NewerSchema {
-                found: status.schema,
-                known: status.known,
-            });
+        let mut archive = location.open_archive().map_err(problem)?;
+        let status = archive.status().map_err(problem)?;
+        match status.schema {
+            0 => Ok(None),
+            schema if schema < status.known => {
+                let what = format!("the tables of {location} are those of an older oriel");
+                Err(Problem::new("ORL0713", Exit::Storage, what)
+                    .why(format!("they have schema {schema} of {}", status.known))
+                    .fix("oriel db migrate"))
+            }
+            _ => Ok(Some(Self::Archive(archive))),
         }
-        Ok((status.schema > 0).then_some(Self::Archive(archive)))
     }
 
     fn plan(&mut self, doomed: &Doomed<'_>) -> Result<Removal, StoreError> {
@@ -120,7 +124,7 @@ pub(crate) fn remove(
     how: &HowToRemove,
 ) -> Result<Exit, Problem> {
     let problem = |error| store_problem(&error);
-    let Some(mut opened) = Opened::at(&place.location).map_err(problem)? else {
+    let Some(mut opened) = Opened::at(&place.location)? else {
         return tell(context, place, doomed, &Removal::default(), false);
     };
     let planned = opened.plan(doomed).map_err(problem)?;

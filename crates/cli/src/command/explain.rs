@@ -154,6 +154,8 @@ pub(crate) const ENTRIES: &[Entry] = &[
         "`oriel flows search` and `text:` of a filter look words up in an index beside a file (oriel.search.db), or beside the flows of an archive. This archive was made by an older oriel: `oriel db migrate` adds them, and flows that come from then on have theirs."),
     entry("ORL0712", "what was captured waits in the spool",
         "The database could not be written when the run ended, so its flows are in files beside it, as durable as it is. The next oriel that can write to the database merges them: each flow once, with the run it belongs to. The reason given is why it cannot be written."),
+    entry("ORL0713", "the archive is older than this program",
+        "Its tables are those of an older oriel. `oriel db migrate` brings them up to date; whoever owns them may have to do it, with what `oriel db schema` prints."),
     entry("ORL0801", "the network failed",
         "Something that this command needs from the network, on this machine or another, did not work."),
     entry("ORL0901", "a file of the service cannot be used",

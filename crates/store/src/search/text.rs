@@ -45,21 +45,23 @@ pub(super) fn text_of(flow: &FlowRecord, part: TextPart) -> Cow<'_, str> {
     }
 }
 
-/// The words of a flow that nothing is known of but its URL.
-pub(crate) fn words_of_url(url: &str) -> Vec<String> {
-    let (mut seen, url) = (HashSet::new(), url.to_ascii_lowercase());
-    let words = indexed_words(&url).map(Cow::into_owned);
-    words.filter(|word| seen.insert(word.clone())).collect()
-}
-
 /// The words of a flow in their order, each once and as many as an archive keeps; none of one that has not
 /// ended, whose texts are not whole.
 pub(crate) fn words_of_flow(flow: &FlowRecord) -> Vec<String> {
-    if flow.detail.row.state == FlowState::Open {
-        return Vec::new();
+    match flow.detail.row.state {
+        FlowState::Open => Vec::new(),
+        _ => words_of(&TextPart::ALL.map(|part| text_of(flow, part))),
     }
+}
+
+/// The same of a flow that has nothing but its URL.
+pub(crate) fn words_of_url(url: &str) -> Vec<String> {
+    words_of(&[Cow::Borrowed(url)])
+}
+
+fn words_of(texts: &[Cow<'_, str>]) -> Vec<String> {
     // So that most words need no memory of their own.
-    let texts = TextPart::ALL.map(|part| text_of(flow, part).to_ascii_lowercase());
+    let texts: Vec<String> = texts.iter().map(|text| text.to_ascii_lowercase()).collect();
     let mut room = ARCHIVE_WORDS_BYTES_MAX;
     let (mut seen, mut words) = (HashSet::new(), Vec::new());
     for word in texts.iter().flat_map(|text| indexed_words(text)) {
@@ -231,6 +233,17 @@ pub fn is_binary(body: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_url_as_many_words_are_kept_as_of_a_flow() {
+        assert_eq!(
+            words_of_url("https://A.test/b?a=B"),
+            ["https", "a", "test", "b"]
+        );
+        let long: String = (0..200_000).map(|word| format!("/{word}")).collect();
+        let bytes: usize = words_of_url(&long).iter().map(String::len).sum();
+        assert!(bytes <= ARCHIVE_WORDS_BYTES_MAX && bytes + 6 > ARCHIVE_WORDS_BYTES_MAX);
+    }
 
     fn readable(body: &[u8]) -> String {
         let mut out = String::new();

@@ -24,8 +24,15 @@ pub(crate) trait Removable {
     /// Flows that are dealt with in one step.
     const AT_ONCE: usize;
 
+    /// What a question answers as `number`, with the values of its conditions.
+    fn number(&mut self, sql: &str, conditions: &Conditions) -> Result<u64, StoreError>;
+
     /// How many flows match.
-    fn count(&mut self, conditions: &Conditions) -> Result<u64, StoreError>;
+    fn count(&mut self, conditions: &Conditions) -> Result<u64, StoreError> {
+        let matching = conditions.sql();
+        let sql = format!("SELECT count(*) AS number FROM flows WHERE {matching}");
+        self.number(&sql, conditions)
+    }
 
     /// Bytes of bodies that no flow would have any more if none of these had.
     fn body_bytes(&mut self, conditions: &Conditions) -> Result<u64, StoreError>;

@@ -53,11 +53,6 @@ impl<'s> Removing<'s> {
             backend: ClickHouseBackend::of(server.clone()),
         })
     }
-
-    fn number(&self, sql: &str, conditions: &Conditions) -> Result<u64, StoreError> {
-        let rows: Vec<Number> = self.backend.select(sql, conditions)?;
-        Ok(rows.first().map_or(0, |row| row.number))
-    }
 }
 
 impl Removable for Removing<'_> {
@@ -66,12 +61,9 @@ impl Removable for Removing<'_> {
        OR trace_id IN (SELECT trace_id FROM messages WHERE notEmpty(payload)))";
     const AT_ONCE: usize = CLICKHOUSE_REMOVAL_FLOWS_MAX;
 
-    fn count(&mut self, conditions: &Conditions) -> Result<u64, StoreError> {
-        let sql = format!(
-            "SELECT count() AS number FROM flows WHERE {}",
-            conditions.sql()
-        );
-        self.number(&sql, conditions)
+    fn number(&mut self, sql: &str, conditions: &Conditions) -> Result<u64, StoreError> {
+        let rows: Vec<Number> = self.backend.select(sql, conditions)?;
+        Ok(rows.first().map_or(0, |row| row.number))
     }
 
     fn body_bytes(&mut self, conditions: &Conditions) -> Result<u64, StoreError> {

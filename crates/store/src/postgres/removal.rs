@@ -48,13 +48,6 @@ impl<'s> Removing<'s> {
         rows.map_err(|error| self.server.failed(error))
     }
 
-    /// The number in the first row.
-    fn number(&mut self, sql: &str, conditions: &Conditions) -> Result<u64, StoreError> {
-        let rows = self.select(sql, conditions)?;
-        let number = rows.first().map(|row| bytes(row, "number")).transpose()?;
-        Ok(number.flatten().unwrap_or(0))
-    }
-
     fn transaction<T>(
         &mut self,
         change: impl FnOnce(&mut Transaction<'_>) -> Result<T, postgres::Error>,
@@ -76,12 +69,10 @@ impl Removable for Removing<'_> {
        OR EXISTS (SELECT FROM messages WHERE messages.trace_id = flows.trace_id AND octet_length(payload) > 0))";
     const AT_ONCE: usize = REMOVAL_ROWS_MAX;
 
-    fn count(&mut self, conditions: &Conditions) -> Result<u64, StoreError> {
-        let sql = format!(
-            "SELECT count(*) AS number FROM flows WHERE {}",
-            conditions.sql()
-        );
-        self.number(&sql, conditions)
+    fn number(&mut self, sql: &str, conditions: &Conditions) -> Result<u64, StoreError> {
+        let rows = self.select(sql, conditions)?;
+        let number = rows.first().map(|row| bytes(row, "number")).transpose()?;
+        Ok(number.flatten().unwrap_or(0))
     }
 
     fn body_bytes(&mut self, conditions: &Conditions) -> Result<u64, StoreError> {

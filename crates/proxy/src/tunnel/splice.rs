@@ -209,6 +209,8 @@ impl Lane {
             self.pipe = None;
         }
         let Some((_, into)) = &self.pipe else {
+            // Memory is for who has something to read.
+            ready!(source.as_ref().poll_read_ready(cx))?;
             self.copied.reserve(READ_BYTES);
             let mut room = (&mut self.copied).limit(READ_BYTES);
             // Of a read that does not fill its room the socket knows that there is no more.

@@ -25,7 +25,8 @@ fn flows_are_kept_and_found_in_postgresql() {
     // What is older than this program is not changed by who removes.
     let older = "DELETE FROM oriel_migrations WHERE number = 2";
     cluster.psql("postgres", older).unwrap();
-    let mut prune = World::new().command(&["db", "prune", "--archive", "--older-than", "0s"]);
+    let world = World::new();
+    let mut prune = world.command(&["db", "prune", "--archive", "--older-than", "0s"]);
     prune.env("ORIEL_DATABASE_URL", cluster.url("postgres"));
     let refused = Printed::of(prune.output().unwrap());
     assert_eq!(refused.code, Some(7), "{}", refused.stderr);

@@ -45,9 +45,12 @@
 //! A handler that panics or does not answer in time has its request blocked, unless
 //! [`OnError::Allow`] was asked for. Panics do not leave the callback; they are counted.
 
+mod answer;
 mod edit;
+mod erased;
 mod gate;
 mod held;
+mod lane;
 mod local;
 mod message;
 mod observer;
@@ -57,9 +60,11 @@ use std::future::Future;
 
 use uuid::Uuid;
 
-pub(crate) use gate::{Answer, Gate, HandlerCounts, Lane, LaneKey, Work};
+pub(crate) use answer::Answer;
+pub(crate) use gate::{Gate, HandlerCounts};
 pub use gate::{HandlerLimits, OnError};
 pub(crate) use held::Hold;
+pub(crate) use lane::{Lane, LaneKey, Work};
 pub use message::{
     BodyView, ConnectionMeta, FrameKind, ProcessInfo, RawRequest, RawResponse, SocketFamily,
     StreamChunk, TlsInfo,

@@ -1,32 +1,27 @@
 //! How the engine calls a handler: within a deadline, with panics caught, in order.
 
 use std::any::Any;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
-use traffic::{ConnectionId, Failure, FailureKind, FlowId, Host, Side, Stage};
-use uuid::Uuid;
+use traffic::{Failure, FailureKind, Host};
 
+use super::answer::{Answer, of_handler};
+use super::erased::Erased;
 use super::held::{HeldBytes, Hold};
-use super::{
-    ConnectionMeta, HandlerDecision, InterceptHandler, Interests, LocalResponse, ProcessInfo,
-    RawRequest, RawResponse, RequestEdit, StreamChunk,
-};
-use crate::error;
-use crate::limits::{DISPATCH_BYTES_MAX, DISPATCH_ITEMS_MAX, HELD_BYTES_MAX};
+use super::lane::{Inner, Lane, LaneKey, Work};
+use super::{ConnectionMeta, InterceptHandler, Interests, ProcessInfo, RawRequest};
+use crate::limits::HELD_BYTES_MAX;
 use crate::metrics::{Metrics, get};
 use crate::shutdown::Tasks;
 
@@ -81,25 +76,14 @@ pub enum OnError {
     Allow,
 }
 
-/// What becomes of a request.
-#[derive(Debug)]
-pub(crate) enum Answer {
-    Pass,
-    Edit(Box<RequestEdit>),
-    /// Answered here; with a failure if it is because it is not allowed.
-    Respond(Box<LocalResponse>, Option<Box<Failure>>),
-    /// The handler failed.
-    Fail(Failure),
-}
-
 /// The engine's end of a handler.
 pub(crate) struct Gate {
-    handler: Arc<dyn Erased>,
+    pub(super) handler: Arc<dyn Erased>,
     pub(crate) interests: Interests,
     pub(crate) limits: HandlerLimits,
-    counts: Arc<HandlerCounts>,
-    tasks: Arc<Tasks>,
-    lanes: Arc<Mutex<HashMap<LaneKey, Arc<Inner>>>>,
+    pub(super) counts: Arc<HandlerCounts>,
+    pub(super) tasks: Arc<Tasks>,
+    pub(super) lanes: Arc<Mutex<HashMap<LaneKey, Arc<Inner>>>>,
     held: Arc<HeldBytes>,
 }
 
@@ -111,112 +95,12 @@ pub(crate) struct HandlerCounts {
     /// What was not told, because the handler had fallen too far behind.
     pub(crate) dropped: AtomicU64,
     /// What waits to be told.
-    queued: AtomicU64,
-}
-
-/// What a lane belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum LaneKey {
-    Connection(ConnectionId),
-    /// One HTTP/2 stream.
-    Flow(FlowId),
-}
-
-/// One connection id, from its opening to its close, which is told when the lane is dropped.
-#[derive(Debug)]
-pub(crate) struct Lane {
-    gate: Arc<Gate>,
-    key: LaneKey,
-    inner: Arc<Inner>,
-}
-
-/// What waits to be told of one connection id. It is told in order by a task that is started when
-/// there is something to tell.
-pub(crate) struct Inner {
-    id: Uuid,
-    meta: Mutex<Arc<ConnectionMeta>>,
-    queue: Mutex<Queue>,
-    /// Something is in the queue, or it has ended.
-    changed: Notify,
-    /// Everything in the queue was told.
-    told: Notify,
-    closed: AtomicBool,
-}
-
-/// What is to be told, the oldest first.
-struct Queue {
-    work: VecDeque<Work>,
-    /// One that was taken out is being told.
-    telling: bool,
-    hold: Hold,
-    state: Telling,
-}
-
-/// How far the telling of one connection id is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Telling {
-    /// Nothing was to be told yet.
-    Unstarted,
-    Running,
-    /// The lane was dropped: nothing more is taken.
-    Ended,
-}
-
-/// One thing to be told.
-#[derive(Debug)]
-pub(crate) enum Work {
-    Response(Box<RawResponse>),
-    WebSocketStart(Box<RawResponse>),
-    Chunk(Box<StreamChunk>),
-    StreamEnd,
-}
-
-type BoxedFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// A handler whose type is not known any more.
-trait Erased: Send + Sync {
-    fn should_intercept_tls(&self, host: &str, process: Option<&ProcessInfo>) -> bool;
-    fn on_tls_failure(&self, host: &str, error: &str);
-    fn on_request<'a>(&'a self, request: &'a RawRequest) -> BoxedFuture<'a, HandlerDecision>;
-    fn tell<'a>(&'a self, id: Uuid, work: &'a Work) -> BoxedFuture<'a, ()>;
-    fn on_connection_open(&self, meta: &ConnectionMeta);
-    fn on_connection_close(&self, id: Uuid);
-}
-
-impl<H: InterceptHandler> Erased for H {
-    fn should_intercept_tls(&self, host: &str, process: Option<&ProcessInfo>) -> bool {
-        InterceptHandler::should_intercept_tls(self, host, process)
-    }
-
-    fn on_tls_failure(&self, host: &str, error: &str) {
-        InterceptHandler::on_tls_failure(self, host, error);
-    }
-
-    fn on_request<'a>(&'a self, request: &'a RawRequest) -> BoxedFuture<'a, HandlerDecision> {
-        Box::pin(InterceptHandler::on_request(self, request))
-    }
-
-    fn tell<'a>(&'a self, id: Uuid, work: &'a Work) -> BoxedFuture<'a, ()> {
-        match work {
-            Work::Response(response) => Box::pin(self.on_response(response)),
-            Work::WebSocketStart(response) => Box::pin(self.on_websocket_start(response)),
-            Work::Chunk(chunk) => Box::pin(self.on_stream_chunk(chunk)),
-            Work::StreamEnd => Box::pin(self.on_stream_end(id)),
-        }
-    }
-
-    fn on_connection_open(&self, meta: &ConnectionMeta) {
-        InterceptHandler::on_connection_open(self, meta);
-    }
-
-    fn on_connection_close(&self, id: Uuid) {
-        InterceptHandler::on_connection_close(self, id);
-    }
+    pub(super) queued: AtomicU64,
 }
 
 /// Why a handler gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+pub(super) enum Fault {
     Panicked,
     TimedOut,
 }
@@ -259,14 +143,7 @@ impl Gate {
     /// Tells that a connection, or a stream, was opened.
     pub(crate) fn open(self: &Arc<Self>, key: LaneKey, meta: &Arc<ConnectionMeta>) -> Lane {
         self.call(|handler| handler.on_connection_open(meta));
-        let inner = Arc::new(Inner {
-            id: meta.connection_id,
-            meta: Mutex::new(Arc::clone(meta)),
-            queue: Mutex::new(Queue::new(self.hold())),
-            changed: Notify::new(),
-            told: Notify::new(),
-            closed: AtomicBool::new(false),
-        });
+        let inner = Inner::new(meta, self.hold());
         self.lanes.lock().insert(key, Arc::clone(&inner));
         Lane {
             gate: Arc::clone(self),
@@ -326,7 +203,7 @@ impl Gate {
     /// the handler is too far behind.
     pub(crate) fn tell(self: &Arc<Self>, key: LaneKey, work: Work) -> bool {
         let inner = self.lanes.lock().get(&key).map(Arc::clone);
-        inner.is_some_and(|inner| self.push(&inner, work))
+        inner.is_some_and(|inner| inner.push(self, work))
     }
 
     pub(crate) fn knows(&self, key: LaneKey) -> bool {
@@ -381,40 +258,9 @@ impl Gate {
         metrics.held_bytes = self.held.now() as u64;
     }
 
-    fn push(self: &Arc<Self>, inner: &Arc<Inner>, work: Work) -> bool {
-        let mut queue = inner.queue.lock();
-        let full = queue.work.len() >= DISPATCH_ITEMS_MAX
-            || queue.hold.own() + work.bytes() > DISPATCH_BYTES_MAX
-            || !queue.hold.grow(work.bytes());
-        if full && work.may_be_dropped() {
-            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
-            return false;
-        }
-        match queue.state {
-            Telling::Unstarted => self.start(inner),
-            Telling::Running => {}
-            Telling::Ended => return false,
-        }
-        queue.state = Telling::Running;
-        queue.work.push_back(work);
-        self.counts.queued.fetch_add(1, Ordering::Relaxed);
-        inner.changed.notify_one();
-        true
-    }
-
-    /// Starts the task that tells of one connection id.
-    fn start(self: &Arc<Self>, inner: &Arc<Inner>) {
-        let teller = Teller {
-            gate: Arc::clone(self),
-            inner: Arc::clone(inner),
-        };
-        self.tasks
-            .spawn("handler", async move { teller.run().await });
-    }
-
     /// Tells the close of a connection id, once.
-    fn close(&self, inner: &Inner) {
-        if !inner.closed.swap(true, Ordering::AcqRel) {
+    pub(super) fn close(&self, inner: &Inner) {
+        if inner.close() {
             self.call(|handler| handler.on_connection_close(inner.id));
         }
     }
@@ -427,7 +273,12 @@ impl Gate {
         }
     }
 
-    async fn within<T>(&self, limit: Duration, asked: impl Future<Output = T>) -> Result<T, Fault> {
+    /// Waits for a callback as long as it may take, and catches its panic.
+    pub(super) async fn within<T>(
+        &self,
+        limit: Duration,
+        asked: impl Future<Output = T>,
+    ) -> Result<T, Fault> {
         let mut asked = pin!(AssertUnwindSafe(asked).catch_unwind());
         // Most answer at once and need no timer.
         let at_once = std::future::poll_fn(|cx| Poll::Ready(asked.as_mut().poll(cx)));
@@ -462,149 +313,6 @@ impl Gate {
     }
 }
 
-/// The task of one connection id. However it ends, the close is told.
-struct Teller {
-    gate: Arc<Gate>,
-    inner: Arc<Inner>,
-}
-
-impl Queue {
-    fn new(hold: Hold) -> Self {
-        Self {
-            work: VecDeque::new(),
-            telling: false,
-            hold,
-            state: Telling::Unstarted,
-        }
-    }
-}
-
-impl Inner {
-    /// Waits until nothing is left to be told.
-    async fn all_told(&self) {
-        while !self.is_idle() {
-            // Made before the queue is looked at again, so that no notice is missed.
-            let told = self.told.notified();
-            if !self.is_idle() {
-                told.await;
-            }
-        }
-    }
-
-    fn is_idle(&self) -> bool {
-        let queue = self.queue.lock();
-        queue.work.is_empty() && !queue.telling
-    }
-}
-
-impl Teller {
-    async fn run(self) {
-        let Self { gate, inner } = &self;
-        loop {
-            let (next, ended) = {
-                let mut queue = inner.queue.lock();
-                let next = queue.work.pop_front();
-                queue.telling = next.is_some();
-                if let Some(next) = &next {
-                    queue.hold.shrink(next.bytes());
-                    gate.counts.queued.fetch_sub(1, Ordering::Relaxed);
-                }
-                (next, queue.state == Telling::Ended)
-            };
-            match next {
-                Some(work) => {
-                    let told = gate.handler.tell(inner.id, &work);
-                    // What went wrong was counted; the next is told all the same.
-                    let _told = gate.within(gate.limits.response_timeout, told).await;
-                }
-                None if ended => return,
-                None => {
-                    inner.told.notify_waiters();
-                    inner.changed.notified().await;
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Teller {
-    fn drop(&mut self) {
-        let left = std::mem::take(&mut self.inner.queue.lock().work).len() as u64;
-        self.gate.counts.queued.fetch_sub(left, Ordering::Relaxed);
-        self.gate.close(&self.inner);
-    }
-}
-
-impl Lane {
-    /// What waits to be told of it.
-    pub(super) fn inner(&self) -> Arc<Inner> {
-        Arc::clone(&self.inner)
-    }
-}
-
-impl Drop for Lane {
-    fn drop(&mut self) {
-        self.gate.lanes.lock().remove(&self.key);
-        let before = std::mem::replace(&mut self.inner.queue.lock().state, Telling::Ended);
-        match before {
-            // The task ends once it has told what is queued.
-            Telling::Running => self.inner.changed.notify_one(),
-            Telling::Unstarted | Telling::Ended => self.gate.close(&self.inner),
-        }
-    }
-}
-
-impl Work {
-    /// What it holds, for the bound of the queue.
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Response(response) | Self::WebSocketStart(response) => response.body.len(),
-            Self::Chunk(chunk) => chunk.payload.len(),
-            Self::StreamEnd => 0,
-        }
-    }
-
-    /// An end is always told of what was begun.
-    fn may_be_dropped(&self) -> bool {
-        !matches!(self, Self::StreamEnd)
-    }
-}
-
-impl Answer {
-    fn from_decision(decision: HandlerDecision) -> Self {
-        match decision {
-            HandlerDecision::Allow => Self::Pass,
-            HandlerDecision::Block { status, body } => {
-                let status = if is_final(status) { status } else { 403 };
-                let text = HeaderValue::from_static("text/plain; charset=utf-8");
-                let response = LocalResponse {
-                    status,
-                    headers: HeaderMap::from_iter([(CONTENT_TYPE, text)]),
-                    body,
-                };
-                let failure = of_handler(FailureKind::Blocked, "blocked by the handler");
-                Self::Respond(Box::new(response), Some(Box::new(failure)))
-            }
-            HandlerDecision::Edit(edit) => Self::Edit(edit),
-            HandlerDecision::Redirect(target) => Self::Edit(Box::new(RequestEdit {
-                upstream: Some(*target),
-                ..RequestEdit::default()
-            })),
-            HandlerDecision::Respond(response) if is_final(response.status) => {
-                Self::Respond(response, None)
-            }
-            HandlerDecision::Respond(response) => Self::Fail(of_handler(
-                FailureKind::HandlerFailed,
-                format!("the handler answered with the status {}", response.status),
-            )),
-        }
-    }
-}
-
-fn is_final(status: u16) -> bool {
-    (200..600).contains(&status) && StatusCode::from_u16(status).is_ok()
-}
-
 fn failed(fault: Fault, callback: &str) -> Failure {
     let what = match fault {
         Fault::Panicked => "panicked",
@@ -614,23 +322,11 @@ fn failed(fault: Fault, callback: &str) -> Failure {
     of_handler(FailureKind::HandlerFailed, text)
 }
 
-fn of_handler(kind: FailureKind, text: impl Into<String>) -> Failure {
-    error::failure(Side::Oriel, Stage::Route, kind, text)
-}
-
 impl fmt::Debug for Gate {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Gate")
             .field("interests", &self.interests)
             .field("limits", &self.limits)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Inner {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Inner")
-            .field("id", &self.id)
             .finish_non_exhaustive()
     }
 }

@@ -7,7 +7,8 @@ use traffic::wire::fingerprint;
 use traffic::{ConnectionFacts, FlowId};
 use uuid::Uuid;
 
-use super::gate::{Gate, Inner, Lane, LaneKey};
+use super::gate::Gate;
+use super::lane::{Inner, Lane, LaneKey};
 use super::{Answer, ConnectionMeta, RawRequest, SocketFamily, TlsInfo};
 use crate::process::ConnectionProcess;
 

@@ -5,6 +5,7 @@
 //! to one core and with a hosts file of its own that sends test names to loopback. That process
 //! is load and upstream; each proxy is a process on the other core.
 
+mod awake;
 mod cases;
 mod engine;
 mod floor;
@@ -37,9 +38,9 @@ const LOAD_CORE: &str = "0";
 const PROXY_CORE: &str = "1";
 
 const FULL: Pace = Pace {
-    rounds: 5,
-    warm_up: Duration::from_millis(500),
-    length: Duration::from_millis(2000),
+    rounds: 11,
+    warm_up: Duration::from_millis(400),
+    length: Duration::from_millis(1000),
     events: 200,
 };
 const QUICK: Pace = Pace {
@@ -122,6 +123,11 @@ pub(crate) fn run_peer(name: &str, listen: &str, folder: &str) -> Result<(), Fai
         (_, Some(handling)) => runtime.block_on(engine::serve(listen, &material, handling)),
         _ => Err(Failure::new(format!("no contestant {name}"))),
     }
+}
+
+/// Is one of the processes that keep a core from sleeping.
+pub(crate) fn run_awake() {
+    awake::spin();
 }
 
 /// Raises the number of files that may be open as far as it may be raised.
@@ -231,7 +237,8 @@ This file is written by
 
     cargo xtask bench {command}
 
-on {machine}. {rounds} rounds, all proxies in turn in each round, medians. Load and upstream share \
+on {machine}. {rounds} rounds, all proxies in turn in each round; medians, and of ratios and \
+differences the median of what each round says by itself. Load and upstream share \
 one core, the proxy has the other. TLS 1.3 with X25519, AES-128-GCM and verified certificates on both \
 sides, everything on loopback. `floor` is the least an intercepting proxy can do: TLS in, TLS out, no HTTP read; with \
 `tunnel-…` it copies bytes. haproxy stands as a reverse proxy that ends TLS. `engine` is oriel's \

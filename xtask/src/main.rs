@@ -53,6 +53,10 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
         ["conformance", rest @ ..] => conformance::run(rest),
         ["conformance-run", rest @ ..] => conformance::run_offline(rest),
         ["bench-peer", name, listen, folder] => bench::run_peer(name, listen, folder),
+        ["bench-awake"] => {
+            bench::run_awake();
+            Ok(())
+        }
         [] | ["help" | "--help" | "-h"] => {
             console::say(USAGE);
             Ok(())

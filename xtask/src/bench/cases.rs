@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::awake::Awake;
 use super::load::{self, Aim, Seen, Way, Window};
 use super::material::{HOT_NAME, Material, TUNNEL_NAME, many_names};
 use super::proxies::{Proxy, Running};
@@ -276,6 +277,10 @@ impl Case {
     ) -> Result<Sample, Failure> {
         let running = proxy.start(self, material, upstream).await?;
         let aim = self.aim(&running, material, upstream)?;
+        let _awake = match self.load {
+            Load::Events | Load::Streams => Some(Awake::keep()?),
+            _ => None,
+        };
         let sample = match self.load {
             Load::Http1
             | Load::Http2

@@ -14,14 +14,6 @@ pub(super) struct Row {
     pub(super) samples: Vec<Sample>,
 }
 
-/// Of which rounds a figure is asked for.
-#[derive(Clone, Copy)]
-enum Of {
-    All,
-    /// Counted from 0.
-    Round(usize),
-}
-
 /// What the project wants to reach, as a bound on a figure of one case.
 struct Goal {
     case: &'static str,
@@ -76,32 +68,21 @@ const fn goal(case: &'static str, figure: Figure, most: f64) -> Goal {
 }
 
 impl Row {
-    /// One figure: its median over all rounds, or that of one round.
-    fn figure(&self, of: Of, figure: fn(&Sample) -> f64) -> f64 {
-        match of {
-            Of::All => self.median(figure),
-            Of::Round(round) => self.samples.get(round).map_or(f64::NAN, figure),
-        }
-    }
-
     /// The median of one figure over all rounds.
     fn median(&self, figure: fn(&Sample) -> f64) -> f64 {
-        let mut values: Vec<f64> = self.samples.iter().map(figure).collect();
-        values.sort_by(f64::total_cmp);
-        let middle = values.len() / 2;
-        match (
-            values.len() % 2,
-            values.get(middle.wrapping_sub(1)),
-            values.get(middle),
-        ) {
-            (0, Some(below), Some(above)) => (below + above) / 2.0,
-            (_, _, Some(value)) => *value,
-            _ => 0.0,
-        }
+        quartile(self.samples.iter().map(figure).collect(), 2)
     }
+}
 
-    fn cpu(&self, of: Of) -> f64 {
-        self.figure(of, |sample| sample.cpu_microseconds)
+/// The value that so many quarters of the values do not exceed: 1 the lower quartile, 2 the median.
+/// Between two values where it falls there; zero of no values.
+fn quartile(mut values: Vec<f64>, quarters: usize) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let steps = values.len().saturating_sub(1) * quarters;
+    let (below, above) = (values.get(steps / 4), values.get(steps.div_ceil(4)));
+    match (below, above) {
+        (Some(below), Some(above)) => below + (above - below) * (steps % 4) as f64 / 4.0,
+        _ => 0.0,
     }
 }
 
@@ -151,29 +132,31 @@ fn result_line(row: &Row, rows: &[Row]) -> String {
             "| {name} | – | – | – | {per_second:.0} | {p50:.0} | {p99:.0} | {stalls:.0} | – |"
         );
     }
-    let share = |other| match cpu_share(rows, row.case.name, row.proxy, other, Of::All) {
-        Some(share) => format!("{share:.2}"),
-        None => "–".to_owned(),
+    let share = |other| {
+        find(rows, row.case.name, other).map_or_else(
+            || "–".to_owned(),
+            |other| format!("{:.2}", quartile(cpu_shares(row, other), 2)),
+        )
     };
     let (of_floor, of_hudsucker) = (share(Proxy::Floor), share(Proxy::Hudsucker));
     let memory = row.median(|sample| sample.memory_mebibytes);
     format!(
         "| {name} | {cpu:.1} | {of_floor} | {of_hudsucker} | {per_second:.0} | {p50:.0} \
          | {p99:.0} | {stalls:.0} | {memory:.1} |",
-        cpu = row.cpu(Of::All),
+        cpu = row.median(cpu),
     )
 }
 
 /// The goals with what was reached, as far as it was measured.
 pub(super) fn goals(rows: &[Row]) -> String {
     let mut text = String::from(
-        "| case | figure | goal | reached | single rounds | |\n|---|---|---:|---:|---:|---|\n",
+        "| case | figure | goal | reached | half of the rounds | |\n|---|---|---:|---:|---:|---|\n",
     );
     for goal in GOALS {
-        let Some(reached) = goal.figure.value(rows, goal.case, Of::All) else {
+        let Some(values) = goal.figure.of_each_round(rows, goal.case) else {
             continue;
         };
-        let (least, most_seen) = goal.range(rows);
+        let [lower, reached, upper] = [1, 2, 3].map(|quarters| quartile(values.clone(), quarters));
         let verdict = if reached <= goal.most {
             "met"
         } else {
@@ -184,24 +167,10 @@ pub(super) fn goals(rows: &[Row]) -> String {
         // Writing to a String cannot fail.
         let _written = writeln!(
             text,
-            "| {case} | {figure} | ≤ {most} | {reached:.2} | {least:.2} to {most_seen:.2} | {verdict} |"
+            "| {case} | {figure} | ≤ {most} | {reached:.2} | {lower:.2} to {upper:.2} | {verdict} |"
         );
     }
     text
-}
-
-impl Goal {
-    /// The least and the most of what single rounds reached.
-    fn range(&self, rows: &[Row]) -> (f64, f64) {
-        let row = rows.iter().find(|row| row.case.name == self.case);
-        let rounds = row.map_or(0, |row| row.samples.len());
-        let values =
-            (0..rounds).filter_map(|round| self.figure.value(rows, self.case, Of::Round(round)));
-        values.fold(
-            (f64::INFINITY, f64::NEG_INFINITY),
-            |(least, most), value| (least.min(value), most.max(value)),
-        )
-    }
 }
 
 impl Figure {
@@ -215,22 +184,42 @@ impl Figure {
         }
     }
 
-    fn value(&self, rows: &[Row], case: &str, of: Of) -> Option<f64> {
+    /// The figure in each round by itself: what two contestants did within the same seconds says
+    /// more about them than what each did in the middle of all rounds.
+    fn of_each_round(&self, rows: &[Row], case: &str) -> Option<Vec<f64>> {
         let row = |proxy| find(rows, case, proxy);
-        let p50 = |row: &Row| row.figure(of, |sample| sample.p50_microseconds);
-        Some(match *self {
-            Self::CpuShare(other) => cpu_share(rows, case, Proxy::Oriel, other, of)?,
-            Self::CpuAdded { by, to } => row(by)?.cpu(of) - row(to)?.cpu(of),
-            Self::Stalls => row(Proxy::Oriel)?.figure(of, |sample| sample.stalls),
-            Self::LatencyAdded => p50(row(Proxy::Oriel)?) - p50(row(Proxy::Direct)?),
-            Self::BytesEach => row(Proxy::Oriel)?.figure(of, |sample| sample.further),
-        })
+        let of_oriel = |figure: fn(&Sample) -> f64| {
+            let samples = &row(Proxy::Oriel)?.samples;
+            Some(samples.iter().map(figure).collect())
+        };
+        match *self {
+            Self::CpuShare(other) => Some(cpu_shares(row(Proxy::Oriel)?, row(other)?)),
+            Self::CpuAdded { by, to } => Some(pairs(row(by)?, row(to)?, |by, to| {
+                by.cpu_microseconds - to.cpu_microseconds
+            })),
+            Self::LatencyAdded => Some(pairs(
+                row(Proxy::Oriel)?,
+                row(Proxy::Direct)?,
+                |oriel, direct| oriel.p50_microseconds - direct.p50_microseconds,
+            )),
+            Self::Stalls => of_oriel(|sample| sample.stalls),
+            Self::BytesEach => of_oriel(|sample| sample.further),
+        }
     }
 }
 
-fn cpu_share(rows: &[Row], case: &str, proxy: Proxy, other: Proxy, of: Of) -> Option<f64> {
-    let other = find(rows, case, other)?.cpu(of);
-    (other > 0.0).then_some(find(rows, case, proxy)?.cpu(of) / other)
+/// What of one round's samples with two contestants comes out, for each round.
+fn pairs(one: &Row, other: &Row, figure: fn(&Sample, &Sample) -> f64) -> Vec<f64> {
+    let both = one.samples.iter().zip(&other.samples);
+    both.map(|(one, other)| figure(one, other)).collect()
+}
+
+fn cpu_shares(one: &Row, other: &Row) -> Vec<f64> {
+    pairs(one, other, |one, other| cpu(one) / cpu(other))
+}
+
+fn cpu(sample: &Sample) -> f64 {
+    sample.cpu_microseconds
 }
 
 fn find<'a>(rows: &'a [Row], case: &str, proxy: Proxy) -> Option<&'a Row> {
@@ -243,5 +232,27 @@ fn sentence(text: &str) -> String {
     match characters.next() {
         Some(first) => first.to_uppercase().chain(characters).collect(),
         None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quartiles_lie_where_they_are_said_to() {
+        for (values, quartiles) in [
+            (vec![], [0.0, 0.0, 0.0]),
+            (vec![7.0], [7.0, 7.0, 7.0]),
+            (vec![4.0, 1.0], [1.75, 2.5, 3.25]),
+            (vec![5.0, 1.0, 4.0, 2.0, 3.0], [2.0, 3.0, 4.0]),
+        ] {
+            let found = [1, 2, 3].map(|quarters| quartile(values.clone(), quarters));
+            assert_eq!(
+                found.map(f64::to_bits),
+                quartiles.map(f64::to_bits),
+                "{values:?}"
+            );
+        }
     }
 }

@@ -112,6 +112,20 @@ impl Proxy {
         }
     }
 
+    /// How often it is measured at most: nothing is decided by a few hundredths where a peer is far
+    /// away, or not what a goal speaks of.
+    pub(super) fn rounds_max(self) -> usize {
+        match self {
+            Self::Haproxy | Self::Mitmproxy => 3,
+            Self::Direct
+            | Self::Floor
+            | Self::Hudsucker
+            | Self::Oriel
+            | Self::OrielCapture
+            | Self::Engine(_) => usize::MAX,
+        }
+    }
+
     pub(super) async fn start(
         self,
         case: &Case,

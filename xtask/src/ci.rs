@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use crate::console;
 use crate::failure::Failure;
+use crate::seeds;
 use crate::tidy;
 
 /// How much to check.
@@ -52,6 +53,7 @@ pub(crate) fn run(scope: Scope) -> Result<(), Failure> {
     gate("doc", doc)?;
     if scope == Scope::Full {
         gate("parquet", cargo(&PARQUET))?;
+        seeds::run()?;
     }
     test()
 }

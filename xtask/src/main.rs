@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask ci`, `tidy`, `deny`, `bench` and
+//! The project's own commands: `cargo xtask ci`, `tidy`, `deny`, `seeds`, `bench` and
 //! `conformance`.
 //!
 //! Nothing here is shipped. What a check knows about the project stands in a table at the top of
@@ -9,6 +9,7 @@ mod ci;
 mod conformance;
 mod console;
 mod failure;
+mod seeds;
 mod tidy;
 
 use std::process::ExitCode;
@@ -18,10 +19,11 @@ use crate::failure::Failure;
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
-  ci [--full]   what CI runs: fmt, tidy, clippy, docs, tests; --full adds deny
+  ci [--full]   what CI runs: fmt, tidy, clippy, docs, tests; --full adds deny, parquet and seeds
   test          the tests alone
   tidy          the project's own rules: crate edges, purity, names, licences, bans
   deny          licences, bans and sources by cargo-deny
+  seeds         the examples of the documents that asked for oriel, where these are
   bench [--quick] [--only CASE]… [--proxy NAME]… [--write FILE]
                 CPU per request and latency, beside other proxies
   conformance [--only SUITE]…
@@ -47,6 +49,7 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
         ["test"] => ci::test(),
         ["tidy"] => tidy::run(),
         ["deny"] => ci::deny(),
+        ["seeds"] => seeds::run(),
         ["bench", rest @ ..] => bench::run(rest),
         // What the commands start themselves as.
         ["bench-run", rest @ ..] => bench::run_pinned(rest),

@@ -7,12 +7,14 @@
 mod chat;
 mod contents;
 mod messages;
+mod realtime;
 mod responses;
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+pub(super) use self::realtime::Session as RealtimeSession;
 use super::Received;
 use super::reply::{Part, Reply, ReplyFraming};
 
@@ -180,6 +182,15 @@ fn stream(events: Vec<String>) -> Reply {
         .with("content-type", "text/event-stream; charset=utf-8")
         .with("cache-control", "no-cache")
         .parts(parts)
+}
+
+/// The fields of the first, and those of the second, which win.
+fn merged(first: &Value, second: &Value) -> Value {
+    let mut merged = first.clone();
+    for (name, value) in second.as_object().into_iter().flatten() {
+        merged[name] = value.clone();
+    }
+    merged
 }
 
 fn has(request: &Received, name: &str) -> bool {

@@ -1,5 +1,5 @@
 //! The WebSockets of the general upstream. `/websocket` gives back each frame as it came, compressed
-//! ones too, answers pings and closes; `/v1/responses` is that of a model API.
+//! ones too, answers pings and closes; `/v1/responses` and `/v1/realtime` are those of a model API.
 //!
 //! A compressed message goes back as the same octets. That is sound because both sides agree on the
 //! same parameters, so that both directions have the same history.
@@ -15,8 +15,9 @@ use std::io;
 use aws_lc_rs::digest;
 use bytes::{Buf, Bytes};
 
+use super::models::{self, RealtimeSession};
 use super::reply::Reply;
-use super::{Received, Version, models};
+use super::{Received, Version};
 use crate::message::Headers;
 use crate::websocket::{CLOSE, Frame, PING, PONG, TEXT, WebSocket};
 
@@ -24,6 +25,8 @@ use crate::websocket::{CLOSE, Frame, PING, PONG, TEXT, WebSocket};
 const ECHO: &str = "/websocket";
 /// Where a model answers.
 const RESPONSES: &str = "/v1/responses";
+/// Where a model talks.
+const REALTIME: &str = "/v1/realtime";
 
 /// What is done with a request.
 pub(super) enum Answer {
@@ -42,6 +45,8 @@ pub(super) enum Manner {
     Echo(Echo),
     /// Each message is a request to the model; this opened the socket.
     Responses(Box<Received>),
+    /// Each message is an event of a conversation.
+    Realtime(RealtimeSession),
 }
 
 /// What the query asks for.
@@ -60,6 +65,10 @@ pub(super) fn answer(request: &Received) -> Answer {
     };
     if request.path() == RESPONSES {
         return Answer::Open(fields, Manner::Responses(Box::new(request.clone())));
+    }
+    if request.path() == REALTIME {
+        let session = RealtimeSession::new(request);
+        return Answer::Open(fields, Manner::Realtime(session));
     }
     if request.path() != ECHO {
         return Answer::NotAsked;
@@ -131,11 +140,26 @@ fn agree(offer: &str) -> Option<String> {
 pub(super) async fn serve(socket: WebSocket, manner: Manner) -> io::Result<()> {
     match manner {
         Manner::Echo(echo) => give_back(socket, echo).await,
-        Manner::Responses(request) => respond(socket, &request).await,
+        Manner::Responses(request) => {
+            let answer = |message: &[u8]| models::answer_message(&request, message);
+            respond(socket, Vec::new(), answer).await
+        }
+        Manner::Realtime(mut session) => {
+            let opening = session.opening();
+            respond(socket, opening, |message| session.answer(message)).await
+        }
     }
 }
 
-async fn respond(mut socket: WebSocket, request: &Received) -> io::Result<()> {
+/// Sends what is said first, and then what is answered to each message.
+async fn respond(
+    mut socket: WebSocket,
+    opening: Vec<String>,
+    mut answer: impl FnMut(&[u8]) -> Vec<String>,
+) -> io::Result<()> {
+    for event in opening {
+        socket.send(&Frame::new(TEXT, event)).await?;
+    }
     while let Some(frame) = socket.read().await? {
         match frame.opcode {
             CLOSE => {
@@ -144,7 +168,7 @@ async fn respond(mut socket: WebSocket, request: &Received) -> io::Result<()> {
             }
             PING => socket.send(&Frame::new(PONG, frame.payload)).await?,
             TEXT => {
-                for event in models::answer_message(request, &frame.payload) {
+                for event in answer(&frame.payload) {
                     socket.send(&Frame::new(TEXT, event)).await?;
                 }
             }

@@ -321,3 +321,61 @@ print(socket.close_code)
         assert!(listed.contains("websocket"), "{listed}");
     }
 }
+
+#[test]
+fn openai_realtime_talks_and_is_recorded() {
+    let world = World::new();
+    let site = Site::https(&world, Protocols::Both);
+    let script = r#"
+import base64, openai, sys
+client = openai.OpenAI(base_url=sys.argv[1] + "/v1", max_retries=0)
+with client.realtime.connect(model="gpt-realtime") as connection:
+    connection.session.update(session={"type": "realtime", "output_modalities": ["text"]})
+    connection.conversation.item.create(item={
+        "type": "message", "role": "user",
+        "content": [{"type": "input_text", "text": "Is the build green?"}]})
+    connection.input_audio_buffer.append(audio=base64.b64encode(bytes(4800)).decode())
+    connection.input_audio_buffer.commit()
+    connection.response.create()
+    said, seen = "", []
+    for event in connection:
+        seen.append(event.type)
+        if event.type == "response.output_text.delta":
+            said += event.delta
+        if event.type == "response.done":
+            break
+print(said)
+print(" ".join(dict.fromkeys(seen)))
+"#;
+    let printed = run(&world, &site, script);
+    let kinds = "session.created session.updated conversation.item.added conversation.item.done \
+        input_audio_buffer.committed response.created response.output_item.added \
+        response.output_text.delta response.output_text.done response.output_item.done response.done";
+    assert_eq!(printed.stdout, format!("{SAID}\n{kinds}\n"));
+
+    let flow = only_flow(&world);
+    assert_eq!(
+        (&flow["kind"], &flow["state"], &flow["status"]),
+        (&json!("websocket"), &json!("completed"), &json!(101))
+    );
+    assert_eq!(flow["traffic_type"], "llm", "{flow}");
+    let shown = world.json(&[
+        "flows",
+        "show",
+        flow["id"].as_str().unwrap(),
+        "--json",
+        "--body",
+    ]);
+    let messages = messages(&shown);
+    let of_client = messages
+        .iter()
+        .filter(|said| said.starts_with("client text"));
+    assert_eq!(of_client.count(), 5, "{messages:?}");
+    assert!(messages[1..].iter().any(|said| said.contains(QUESTION)));
+    assert!(
+        messages
+            .iter()
+            .any(|said| said.contains("response.done") && said.contains(SAID))
+    );
+    check_key_is_nowhere(&world);
+}

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Ask, CREATED, Say, chat, document, stream};
+use super::{Ask, CREATED, Say, chat, document, merged, stream};
 use crate::message::Body;
 use crate::upstream::Received;
 use crate::upstream::reply::Reply;
@@ -191,14 +191,6 @@ impl EventLog {
         let number = json!({ "type": name, "sequence_number": self.events.len() });
         self.events.push(merged(&number, &fields));
     }
-}
-
-fn merged(first: &Value, second: &Value) -> Value {
-    let mut merged = first.clone();
-    for (name, value) in second.as_object().into_iter().flatten() {
-        merged[name] = value.clone();
-    }
-    merged
 }
 
 fn usage(ask: &Ask<'_>, say: &Say) -> Value {

@@ -13,24 +13,39 @@ use std::borrow::Cow;
 
 use memchr::memchr;
 
-/// Fields whose value is a credential, in lower case.
-const SECRET_FIELDS: [&str; 7] = [
+/// Fields whose value is a credential, in lower case: those of HTTP, of model APIs, and of the
+/// gateways and clouds that stand before them.
+const SECRET_FIELDS: [&str; 16] = [
     "api-key",
     "authorization",
+    "cf-aig-authorization",
     "cookie",
+    "helicone-auth",
+    "ocp-apim-subscription-key",
     "proxy-authorization",
     "set-cookie",
+    "x-access-token",
+    "x-amz-security-token",
     "x-api-key",
+    "x-auth-token",
     "x-goog-api-key",
+    "x-litellm-api-key",
+    "x-portkey-api-key",
+    "x-subscription-token",
 ];
 
 /// Query parameters whose value is a credential, in lower case.
-const SECRET_PARAMETERS: [&str; 7] = [
+const SECRET_PARAMETERS: [&str; 12] = [
     "access_token",
     "api-key",
     "api_key",
+    "apikey",
+    "auth_token",
+    "client_secret",
     "key",
     "token",
+    "x-amz-security-token",
+    "x-amz-signature",
     "x-api-key",
     "x-goog-api-key",
 ];
@@ -44,8 +59,21 @@ const URL_FIELDS: [&str; 5] = [
     "referer",
 ];
 
+/// The field with the subprotocols of a WebSocket (RFC 6455 section 11.3.4). A browser can set no other
+/// field of it, so some services take a credential as one of them.
+const PROTOCOL_FIELD: &str = "sec-websocket-protocol";
+
+/// What stands before a credential in a subprotocol: OpenAI Realtime's, and that of the Kubernetes API.
+const SECRET_PROTOCOLS: [&str; 2] = [
+    "openai-insecure-api-key.",
+    "base64url.bearer.authorization.k8s.io.",
+];
+
+/// Subprotocols after which a credential is the next one, as Deepgram takes it.
+const PROTOCOLS_BEFORE_SECRETS: [&str; 2] = ["bearer", "token"];
+
 /// Longest parameter name that is looked at, in its percent-encoded form.
-const PARAMETER_NAME_BYTES_MAX: usize = 3 * 16;
+const PARAMETER_NAME_BYTES_MAX: usize = 3 * 20;
 
 /// How much is masked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -167,8 +195,37 @@ fn mask_field(
     }
     if known(&URL_FIELDS, name).is_some() {
         mask_url(value, start + colon + 1, masked);
+    } else if name.eq_ignore_ascii_case(PROTOCOL_FIELD.as_bytes()) {
+        mask_protocols(value, start + colon + 1, masked);
     }
     None
+}
+
+/// Masks the credentials among the subprotocols of a list.
+fn mask_protocols(list: &[u8], start: usize, masked: &mut Masked<'_>) {
+    let mut at = start;
+    let mut is_next = false;
+    for piece in list.split_inclusive(|byte| *byte == b',') {
+        let protocol = piece.strip_suffix(b",").unwrap_or(piece);
+        let blank = protocol.len() - protocol.trim_ascii_start().len();
+        let protocol = protocol.trim_ascii();
+        let has = |prefix: &&&str| {
+            let beginning = protocol.get(..prefix.len());
+            beginning.is_some_and(|found| found.eq_ignore_ascii_case(prefix.as_bytes()))
+        };
+        let prefix = SECRET_PROTOCOLS.iter().find(has);
+        let open = match (is_next, prefix) {
+            (true, _) => 0,
+            (false, Some(prefix)) => prefix.len(),
+            (false, None) => protocol.len(),
+        };
+        if open < protocol.len() {
+            let secret = at + blank;
+            masked.replace(secret + open, secret + protocol.len(), PROTOCOL_FIELD);
+        }
+        is_next = known(&PROTOCOLS_BEFORE_SECRETS, protocol).is_some();
+        at += piece.len();
+    }
 }
 
 /// Masks a value without the white space around it.
@@ -319,6 +376,18 @@ mod tests {
         check_head(
             "GET / HTTP/2\r\n:authority: u:p@h\r\n:path: /?key=1\r\n\r\n",
             "GET / HTTP/2\r\n:authority: [redacted:userinfo:3]@h\r\n:path: /?key=[redacted:key:1]\r\n\r\n",
+        );
+    }
+
+    #[test]
+    fn masks_credentials_among_subprotocols() {
+        check_head(
+            "GET / HTTP/1.1\r\nSec-WebSocket-Protocol: realtime, OpenAI-insecure-api-key.sk-1 ,openai-beta.realtime-v1\r\n\r\n",
+            "GET / HTTP/1.1\r\nSec-WebSocket-Protocol: realtime, OpenAI-insecure-api-key.[redacted:sec-websocket-protocol:4] ,openai-beta.realtime-v1\r\n\r\n",
+        );
+        check_head(
+            "GET / HTTP/1.1\r\nsec-websocket-protocol:token, abc\r\nsec-websocket-protocol: chat, token\r\n\r\n",
+            "GET / HTTP/1.1\r\nsec-websocket-protocol:token, [redacted:sec-websocket-protocol:3]\r\nsec-websocket-protocol: chat, token\r\n\r\n",
         );
     }
 

@@ -36,7 +36,7 @@ pub enum Method {
     Body,
     /// The Mcp-Session-Id field does, of the request or of the response that began the session.
     McpSession,
-    /// The baggage field does.
+    /// The baggage does: the field, or what a call of a tool server has of it.
     Baggage,
     /// Another request has the same trace.
     Traceparent,
@@ -259,6 +259,26 @@ pub(crate) fn from_baggage(fields: &Fields<'_>) -> Option<Identity> {
     let session = baggage_session(fields.text(Field::Baggage)?)?;
     let ids = Ids::of_session(&session)?;
     Some(ids.known_by(Method::Baggage, agent_of(fields)))
+}
+
+/// What a call of a tool server says in `params._meta`, which carries the tracing fields where no HTTP
+/// does (Model Context Protocol, SEP-414): the session in the baggage, and the trace.
+pub(crate) fn from_mcp_body(fields: &Fields<'_>, body: &[u8]) -> (Option<Identity>, Option<Link>) {
+    let whole = Value::new(body);
+    let message = whole.first().unwrap_or(whole);
+    let params = message.member("params");
+    let Some(meta) = params.and_then(|params| params.member("_meta")) else {
+        return (None, None);
+    };
+    let baggage = meta.text_of("baggage");
+    let session = baggage.and_then(|baggage| Ids::of_session(&baggage_session(&baggage)?));
+    let identity = session.map(|ids| ids.known_by(Method::Baggage, agent_of(fields)));
+    let traceparent = meta.text_of("traceparent");
+    let link = traceparent.as_deref().and_then(trace_id).map(|id| Link {
+        method: Method::Traceparent,
+        id: id.to_owned(),
+    });
+    (identity, link)
 }
 
 /// What the fields of a request to a tool server say, or those of the answer that begins a session.

@@ -201,8 +201,7 @@ impl Meaning {
             return;
         }
         if self.traffic_type == TrafficType::Mcp {
-            let from_mcp = || identity::from_mcp_fields(fields);
-            self.identity = identity::from_baggage(fields).or_else(from_mcp);
+            self.read_call(fields, request);
             return;
         }
         if !request.body.is_empty() && is_json(request) {
@@ -213,6 +212,23 @@ impl Meaning {
         if self.identity.is_none() {
             self.identity = identity::from_baggage(fields);
         }
+    }
+
+    /// Reads whose a call of a tool server is: the baggage is the agent's, the session of the protocol
+    /// one for each server.
+    fn read_call(&mut self, fields: &Fields<'_>, request: &Request<'_>) {
+        let (mut said, mut link) = (identity::from_baggage(fields), None);
+        if !request.body.is_empty() && is_json(request) {
+            let body = read_body(request, SHAPE_BYTES_MAX);
+            let (in_body, trace) = identity::from_mcp_body(fields, &body);
+            said = said.or(in_body);
+            link = trace;
+        }
+        let is_new = |link: &Link| self.links.iter().all(|known| known != link);
+        if let Some(link) = link.filter(is_new) {
+            self.links.push(link);
+        }
+        self.identity = said.or_else(|| identity::from_mcp_fields(fields));
     }
 
     fn read_body(&mut self, says: BodySays<'_>, is_whole: bool) {

@@ -542,6 +542,64 @@ fn a_tool_server_names_the_session_of_its_client() {
 }
 
 #[test]
+fn a_call_of_a_tool_server_carries_the_tracing_of_its_agent() {
+    let call = |meta: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"t","_meta":{meta}}}}}"#
+        )
+    };
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let both = call(&format!(
+        r#"{{"progressToken":1,"baggage":"user.id=u,session.id=s","traceparent":"00-{trace}-00f067aa0ba902b7-01"}}"#
+    ));
+    let asked = |fields, body: &str| {
+        let body = body.to_owned();
+        let case = Case {
+            url: "https://tools.example.com/rpc",
+            fields,
+            body: body.as_bytes(),
+            ..POST
+        };
+        let Meaning {
+            identity, links, ..
+        } = case.meaning();
+        let identity = identity.map(|identity| (identity.session, identity.method));
+        (
+            identity,
+            links.into_iter().map(|link| link.id).collect::<Vec<_>>(),
+        )
+    };
+    let by_baggage = Some(("s".to_owned(), Method::Baggage));
+    let of_server = "Mcp-Session-Id: m\r\n";
+    assert_eq!(
+        asked(of_server, &both),
+        (by_baggage.clone(), vec![trace.to_owned()])
+    );
+    assert_eq!(
+        asked("", &format!("[{both}]")),
+        (by_baggage, vec![trace.to_owned()])
+    );
+    // A field stands before the body, and a broken trace is none.
+    let (identity, links) = asked(
+        "baggage: session.id=f\r\n",
+        &call(r#"{"baggage":"session.id=s","traceparent":"00-1-2-3"}"#),
+    );
+    assert_eq!(
+        (identity, links),
+        (Some(("f".to_owned(), Method::Baggage)), vec![])
+    );
+    for odd in [
+        "[]",
+        "null",
+        r#""baggage""#,
+        r#"{"baggage":["session.id=s"]}"#,
+    ] {
+        let by_server = Some(("m".to_owned(), Method::McpSession));
+        assert_eq!(asked(of_server, &call(odd)), (by_server, vec![]), "{odd}");
+    }
+}
+
+#[test]
 fn requests_are_linked_by_trace_and_by_request_id() {
     let links = Case {
         url: "https://api.openai.com/v1/responses",

@@ -72,6 +72,7 @@ pub use message::{
 pub(crate) use observer::Observer;
 pub(crate) use subject::Subject;
 pub use traffic::Sender;
+pub use traffic::process::{Ancestor, Container, ContainerRuntime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};

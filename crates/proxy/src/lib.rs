@@ -113,9 +113,9 @@ pub use config::{
     UpstreamTrust,
 };
 pub use handler::{
-    BodyView, ConnectionMeta, FrameKind, HandlerDecision, InterceptHandler, Interests,
-    LocalResponse, OnError, ProcessInfo, RawRequest, RawResponse, RequestEdit, Sender,
-    SocketFamily, StreamChunk, TlsInfo,
+    Ancestor, BodyView, ConnectionMeta, Container, ContainerRuntime, FrameKind, HandlerDecision,
+    InterceptHandler, Interests, LocalResponse, OnError, ProcessInfo, RawRequest, RawResponse,
+    RequestEdit, Sender, SocketFamily, StreamChunk, TlsInfo,
 };
 pub use http1::head::frames_or_routes;
 pub use listen::{ListeningSocket, SocketFile};

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
+use traffic::process::{Ancestor, Container};
+use traffic::rules::redact::Redaction;
 use traffic::wire::encoding::{self, Note};
 use traffic::{ClientAddress, ListenAddress, Sender};
 use uuid::Uuid;
@@ -230,6 +232,14 @@ pub struct ProcessInfo {
     pub exe_path: Option<PathBuf>,
     /// The id of its parent.
     pub parent_pid: Option<u32>,
+    /// Its arguments, the name of the program the first of them; known credentials are masked.
+    pub command_line: Vec<String>,
+    /// Parent, grandparent and so on, the nearest first, as far as they could be read.
+    pub ancestors: Vec<Ancestor>,
+    /// The container it runs in, where its control group names one.
+    pub container: Option<Container>,
+    /// The user it acts as; `None` if it cannot be told.
+    pub uid: Option<u32>,
 }
 
 impl From<&traffic::ProcessInfo> for ProcessInfo {
@@ -240,6 +250,10 @@ impl From<&traffic::ProcessInfo> for ProcessInfo {
             exe_name: Some(found.exe_name.clone()),
             exe_path: found.exe_path.as_ref().map(PathBuf::from),
             parent_pid: found.parent_pid,
+            command_line: found.masked_command_line(Redaction::Basic),
+            ancestors: found.ancestors.clone(),
+            container: found.container.clone(),
+            uid: found.uid,
         }
     }
 }

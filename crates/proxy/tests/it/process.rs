@@ -42,6 +42,13 @@ impl InterceptHandler for Asks {
     }
 
     async fn on_request(&self, request: &RawRequest) -> HandlerDecision {
+        if let Some(process) = &request.connection_meta.process_info {
+            let arguments: Vec<String> = std::env::args().collect();
+            assert_eq!(process.command_line, arguments);
+            let parent = process.ancestors.first().map(|ancestor| ancestor.pid);
+            assert_eq!(parent, process.parent_pid);
+            assert_eq!(process.uid, Some(rustix::process::getuid().as_raw()));
+        }
         self.note("on_request", request.connection_meta.process_info.as_ref());
         HandlerDecision::Allow
     }

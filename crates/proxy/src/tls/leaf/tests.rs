@@ -25,8 +25,12 @@ fn long_name() -> String {
 }
 
 fn must_succeed(output: &Output) {
+    must_succeed_for("all", output);
+}
+
+fn must_succeed_for(name: &str, output: &Output) {
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}");
+    assert!(output.status.success(), "{name}: {text}");
 }
 
 /// An authority with each kind of key.
@@ -92,14 +96,43 @@ fn openssl_verifies_strictly() {
     }
 }
 
-/// Whether a program is here and works; some are tried only where they are.
+/// Whether a program is here and works. On a desk some may be missing; `.ci/run` installs them, and
+/// nothing is left out where it has run.
 fn is_here(program: &str, version: &str) -> bool {
-    let output = Command::new(program).arg(version).output();
-    let here = output.is_ok_and(|output| output.status.success());
+    let here = works(program, version);
+    let may_be_missing = std::env::var_os("CI").is_none();
+    assert!(
+        here || may_be_missing,
+        "there is no {program} here, which .ci/run installs"
+    );
     if !here {
         eprintln!("skipped: there is no {program} here");
     }
     here
+}
+
+fn works(program: &str, version: &str) -> bool {
+    let output = Command::new(program).arg(version).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+/// A Python of this version, of the system's or one that pyenv has built; no Debian has all of them.
+fn python(version: &str) -> Option<String> {
+    let name = format!("python{version}");
+    if works(&name, "--version") {
+        return Some(name);
+    }
+    let home = std::env::var("HOME").ok()?;
+    let built = std::fs::read_dir(format!("{home}/.pyenv/versions")).ok()?;
+    let mut paths = built.filter_map(|entry| {
+        entry
+            .ok()?
+            .path()
+            .join("bin/python")
+            .to_str()
+            .map(str::to_owned)
+    });
+    paths.find(|path| path.contains(&format!("/{version}.")))
 }
 
 /// Has a client of another maker shake hands with us on loopback, for all these names, and for the
@@ -107,10 +140,6 @@ fn is_here(program: &str, version: &str) -> bool {
 /// as arguments, and says something of which the first five octets are these.
 fn check_client(command: &[&str], names: &[String], says: &[u8; 5]) {
     let (program, arguments) = command.split_first().unwrap();
-    if Command::new(program).arg("--version").output().is_err() {
-        eprintln!("skipped: there is no {program} here");
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root.pem");
     for (index, authority) in authorities().into_iter().enumerate() {
@@ -128,7 +157,7 @@ fn check_client(command: &[&str], names: &[String], says: &[u8; 5]) {
                 .arg(&root)
                 .output()
                 .unwrap();
-            must_succeed(&output);
+            must_succeed_for(name, &output);
             assert_eq!(&server.join().unwrap().unwrap(), says, "{program} {name}");
         }
     }
@@ -162,9 +191,12 @@ tls = context.wrap_socket(socket.create_connection(('127.0.0.1', int(port))), se
 tls.sendall(b'hello')
 assert tls.recv(5) == b'world'
 ";
-    check_client(&["python3", "-c", CLIENT], &names(), b"hello");
-    if is_here("python3.13", "--version") {
-        check_client(&["python3.13", "-c", CLIENT], &names(), b"hello");
+    if is_here("python3", "--version") {
+        check_client(&["python3", "-c", CLIENT], &names(), b"hello");
+    }
+    match python("3.13") {
+        Some(python) => check_client(&[&python, "-c", CLIENT], &names(), b"hello"),
+        None => eprintln!("skipped: there is no Python 3.13 here"),
     }
 }
 
@@ -178,6 +210,9 @@ const tls = require('tls').connect({ host: '127.0.0.1', port, servername, ca });
 tls.on('secureConnect', () => tls.write('hello'));
 tls.on('data', () => tls.end());
 ";
+    if !is_here("node", "--version") {
+        return;
+    }
     // It compares an address with the one it is connected to.
     let names = names().into_iter().filter(|name| name != "::1");
     check_client(
@@ -197,7 +232,9 @@ esac
 exec curl -sS --http0.9 --noproxy '*' --connect-to \"::127.0.0.1:$1\" --cacert \"$3\" \
     \"https://$host:$1/\"
 ";
-    check_client(&["sh", "-c", CLIENT, "sh"], &names(), b"GET /");
+    if is_here("curl", "--version") {
+        check_client(&["sh", "-c", CLIENT, "sh"], &names(), b"GET /");
+    }
 }
 
 #[test]
@@ -332,7 +369,9 @@ class Client {
         .output();
     must_succeed(&compiled.unwrap());
     let classes = folder.path().to_str().unwrap();
-    let names = ["api.openai.com", "xn--bcher-kva.example", "127.0.0.1"].map(str::to_owned);
+    // It says no name that has no dot or an underscore, and such a connection is not opened.
+    let is_said = |name: &String| !matches!(name.as_str(), "localhost" | "my_host.test");
+    let names: Vec<_> = names().into_iter().filter(is_said).collect();
     check_client(&["java", "-cp", classes, "Client"], &names, b"hello");
 }
 

@@ -127,9 +127,14 @@ impl Login {
         if !self.has_checked_name {
             return None;
         }
+        Some(self.short_name()).filter(|name| !name.is_empty())
+    }
+
+    /// As much of the name as is told of a long one.
+    fn short_name(&self) -> &str {
         let mut ends = self.user.char_indices().map(|(at, _)| at);
         let end = ends.nth(USER_CHARS_MAX).unwrap_or(self.user.len());
-        self.user.get(..end).filter(|name| !name.is_empty())
+        self.user.get(..end).unwrap_or_default()
     }
 
     /// Reads the value of a `Proxy-Authorization` field: `Basic`, in whatever case, and the base64

@@ -7,8 +7,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use tracing::field::DebugValue;
 use traffic::{ClientAddress, Failure, FailureKind, Side, Stage};
 
+use super::attempts::Attempt;
 use super::{Admission, Attempts, Login, VerifierError};
 use crate::error;
 use crate::limits::{ADMITTED_MAX, VERIFICATION_TIMEOUT, VERIFICATIONS_MAX};
@@ -33,6 +35,16 @@ pub(crate) struct Door<'a> {
     pub(crate) client: ClientAddress,
 }
 
+/// What became of the question whether a login is right.
+enum Found<'a> {
+    Right,
+    /// The same login was found right while this one waited.
+    KnownMeanwhile,
+    Wrong(Attempt<'a>),
+    /// The client was wrong too often; how long it has to wait.
+    Barred(Duration),
+}
+
 impl Gatekeeper {
     pub(crate) fn new(
         admission: &Admission,
@@ -54,49 +66,86 @@ impl Gatekeeper {
         login: Option<Login>,
         client: ClientAddress,
     ) -> Result<Login, Failure> {
-        let Some(mut login) = login else {
+        let Some(login) = login else {
             let text = "the proxy asks for a user name and a password";
             return Err(self.refusal(FailureKind::Unauthorized, text));
         };
-        if self.admitted.holds(&login) {
-            login.has_checked_name = self.admission.verifier.checks_name();
-            return Ok(login);
+        if self.knows(&login) {
+            return Ok(self.named(login));
         }
         if let Some(wait) = self.attempts.barred(client) {
-            self.counters.login_barred();
-            let seconds = wait.as_secs().saturating_add(1);
-            let text = format!("too many wrong logins from here; come again in {seconds} s");
-            return Err(self.refusal(FailureKind::TooManyAttempts, text));
+            return Err(self.barred(wait));
         }
-        let verified = match tokio::time::timeout(VERIFICATION_TIMEOUT, self.verify(&login)).await {
-            Ok(verified) => verified,
-            Err(_elapsed) => Err(VerifierError("it took too long".to_owned())),
-        };
-        match verified {
-            Ok(true) => {
+        let found = tokio::time::timeout(VERIFICATION_TIMEOUT, self.verify(&login, client)).await;
+        let timed_out = |_elapsed| Err(VerifierError("it took too long".to_owned()));
+        match found.map_or_else(timed_out, |found| found) {
+            Ok(Found::Right) => {
                 self.admitted.keep(&login, self.admission.kept_for);
-                login.has_checked_name = self.admission.verifier.checks_name();
-                Ok(login)
+                Ok(self.named(login))
             }
-            Ok(false) => {
-                let wrong = self.attempts.count(client);
+            Ok(Found::KnownMeanwhile) => Ok(self.named(login)),
+            Ok(Found::Barred(wait)) => Err(self.barred(wait)),
+            Ok(Found::Wrong(attempt)) => {
+                let wrong = attempt.was_wrong();
                 self.counters.login_refused();
-                tracing::warn!(%client, user = ?login.user, wrong, "a login to the proxy was wrong");
+                let user = self.logged_name(&login);
+                tracing::warn!(%client, user, wrong, "a login to the proxy was wrong");
                 let text = "the user name or the password for the proxy is wrong";
                 Err(self.refusal(FailureKind::Unauthorized, text))
             }
             Err(error) => {
-                tracing::error!(%client, user = ?login.user, %error, "who may use the proxy cannot be found out");
+                let user = self.logged_name(&login);
+                tracing::error!(%client, user, %error, "who may use the proxy cannot be found out");
                 let text = "it cannot be found out at present who may use the proxy";
                 Err(self.refusal(FailureKind::VerifierFailed, text))
             }
         }
     }
 
-    async fn verify(&self, login: &Login) -> Result<bool, VerifierError> {
+    /// Whether a login was found right and its answer is not out of date.
+    pub(crate) fn knows(&self, login: &Login) -> bool {
+        self.admitted.holds(login)
+    }
+
+    /// Asks the verifier, unless that has become needless while others were looked at.
+    async fn verify(
+        &self,
+        login: &Login,
+        client: ClientAddress,
+    ) -> Result<Found<'_>, VerifierError> {
         // It is never closed.
         let _permit = self.verifying.acquire().await;
-        self.admission.verifier.verify(login).await
+        if self.knows(login) {
+            return Ok(Found::KnownMeanwhile);
+        }
+        let attempt = match self.attempts.begin(client) {
+            Ok(attempt) => attempt,
+            Err(wait) => return Ok(Found::Barred(wait)),
+        };
+        let right = self.admission.verifier.verify(login).await?;
+        Ok(match right {
+            true => Found::Right,
+            false => Found::Wrong(attempt),
+        })
+    }
+
+    /// A login that was found right.
+    fn named(&self, mut login: Login) -> Login {
+        login.has_checked_name = self.admission.verifier.checks_name();
+        login
+    }
+
+    /// The name as it is logged: none where nobody looks at names, and clients put tokens there.
+    fn logged_name(&self, login: &Login) -> Option<DebugValue<String>> {
+        let checks = self.admission.verifier.checks_name();
+        checks.then(|| tracing::field::debug(login.short_name().to_owned()))
+    }
+
+    fn barred(&self, wait: Duration) -> Failure {
+        self.counters.login_barred();
+        let seconds = wait.as_secs().saturating_add(1);
+        let text = format!("too many wrong logins from here; come again in {seconds} s");
+        self.refusal(FailureKind::TooManyAttempts, text)
     }
 
     /// What clients are told that they are asked for.

@@ -6,7 +6,9 @@ use parking_lot::Mutex;
 use traffic::{ClientAddress, FailureKind};
 
 use super::*;
-use crate::limits::{ADMITTED_MAX, ATTEMPTS_MAX, ATTEMPTS_WINDOW, VERIFICATION_TIMEOUT};
+use crate::limits::{
+    ADMITTED_MAX, ATTEMPTS_MAX, ATTEMPTS_WINDOW, VERIFICATION_TIMEOUT, VERIFICATIONS_MAX,
+};
 use crate::metrics::Counters;
 
 /// Knows one password, and answers as it is told to.
@@ -14,12 +16,14 @@ use crate::metrics::Counters;
 struct Asked {
     times: Arc<AtomicUsize>,
     behaves: Arc<Mutex<Behaviour>>,
+    ignores_name: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Behaviour {
     #[default]
     Answers,
+    AnswersLater,
     Fails,
     Hangs,
 }
@@ -29,12 +33,21 @@ impl Verifier for Asked {
         self.times.fetch_add(1, Ordering::Relaxed);
         let behaviour = *self.behaves.lock();
         Box::pin(async move {
+            if behaviour == Behaviour::AnswersLater {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
             match behaviour {
-                Behaviour::Answers => Ok(login.password.reveal() == "right"),
+                Behaviour::Answers | Behaviour::AnswersLater => {
+                    Ok(login.password.reveal() == "right")
+                }
                 Behaviour::Fails => Err(VerifierError("no answer".to_owned())),
                 Behaviour::Hangs => std::future::pending().await,
             }
         })
+    }
+
+    fn checks_name(&self) -> bool {
+        !self.ignores_name
     }
 }
 
@@ -193,6 +206,60 @@ async fn who_guesses_is_not_asked_about_any_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_guesses_a_thousand_times_at_once_guesses_no_more_often() {
+    let asked = Asked::default();
+    *asked.behaves.lock() = Behaviour::AnswersLater;
+    let keeper = asked.gatekeeper();
+    let guesses = (0..1000).map(|_| admit(&keeper, "wrong"));
+    let refused = futures_util::future::join_all(guesses).await;
+    let wrong = |refused: &&Result<_, _>| **refused == Err(FailureKind::Unauthorized);
+    assert_eq!(refused.iter().filter(wrong).count(), ATTEMPTS_MAX as usize);
+    assert_eq!(asked.times(), ATTEMPTS_MAX as usize);
+    let barred = |refused: &Result<_, _>| *refused == Err(FailureKind::TooManyAttempts);
+    assert!(refused.iter().filter(|refused| !wrong(refused)).all(barred));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_right_a_hundred_times_at_once_is_let_in_each_time() {
+    let asked = Asked::default();
+    *asked.behaves.lock() = Behaviour::AnswersLater;
+    let keeper = asked.gatekeeper();
+    let requests = (0..100).map(|_| admit(&keeper, "right"));
+    let admitted = futures_util::future::join_all(requests).await;
+    assert!(admitted.iter().all(Result::is_ok), "{admitted:?}");
+    // Those that waited are answered from memory.
+    assert_eq!(asked.times(), VERIFICATIONS_MAX);
+    assert!(admit(&keeper, "wrong").await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_is_logged_only_where_it_is_checked() {
+    for (checks_name, behaviour) in [
+        (true, Behaviour::Answers),
+        (true, Behaviour::Fails),
+        (false, Behaviour::Answers),
+        (false, Behaviour::Fails),
+    ] {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(Arc::new(log.reopen().unwrap()));
+        let _logging = tracing::subscriber::set_default(subscriber.finish());
+        let asked = Asked {
+            ignores_name: !checks_name,
+            ..Asked::default()
+        };
+        *asked.behaves.lock() = behaviour;
+        let keeper = asked.gatekeeper();
+        let login = Login::new("name-or-token", "wrong");
+        assert!(keeper.admit(Some(login), client()).await.is_err());
+        let log = std::fs::read_to_string(log.path()).unwrap();
+        assert!(log.contains("192.0.2.1"), "{log}");
+        assert_eq!(log.contains("name-or-token"), checks_name, "{log}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_was_found_right_is_served_while_others_guess_from_there() {
     let keeper = Asked::default().gatekeeper();
     assert!(admit(&keeper, "right").await.is_ok());
@@ -215,7 +282,7 @@ async fn a_verifier_that_does_not_answer_admits_nobody_and_blames_nobody() {
         }
         let each = match behaviour {
             Behaviour::Hangs => VERIFICATION_TIMEOUT,
-            Behaviour::Answers | Behaviour::Fails => Duration::ZERO,
+            _ => Duration::ZERO,
         };
         assert_eq!(
             begun.elapsed().as_secs(),

@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use traffic::secret::Secret;
 
 pub(crate) use attempts::Attempts;
-pub(crate) use gatekeeper::{Door, Gatekeeper};
+pub(crate) use gatekeeper::{Door, Gatekeeper, Guest};
 
 use crate::limits::{ADMITTED_FOR, USER_CHARS_MAX};
 

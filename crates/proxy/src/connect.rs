@@ -16,7 +16,7 @@ use traffic::{
 
 pub(crate) use alpn::{agree, offered};
 
-use crate::admission::Login;
+use crate::admission::Guest;
 use crate::clock;
 use crate::config::ConnectPorts;
 use crate::connection::{Engine, Inside};
@@ -48,7 +48,7 @@ pub(crate) struct ConnectAsked {
     pub(crate) subject: Option<Subject>,
     pub(crate) process: Option<Arc<ConnectionProcess>>,
     /// By what the client was admitted, where it had to say who it is.
-    pub(crate) login: Option<Arc<Login>>,
+    pub(crate) guest: Option<Guest>,
     pub(crate) answer: ConnectAnswer,
 }
 
@@ -75,9 +75,9 @@ pub(crate) async fn connect(asked: Box<Asked>, engine: &Arc<Engine>) {
         place: _place,
     } = *asked;
     connect.facts.user = connect
-        .login
+        .guest
         .as_ref()
-        .and_then(|login| login.told_name().map(Into::into));
+        .and_then(|guest| guest.login.told_name().map(Into::into));
     // So that the room for opening is given back before the first request.
     if let Some(opened) = Box::pin(open(connect, engine, &mut reporter)).await {
         serve(opened, engine, &mut reporter).await;

@@ -19,7 +19,7 @@ use traffic::{
     Route, Target,
 };
 
-use crate::admission::{Door, Gatekeeper, Login};
+use crate::admission::{Door, Gatekeeper, Guest, Login};
 use crate::clock;
 use crate::config::{self, ConnectPorts, Governor, ListenerMode, ReverseTo, SniMismatch, Timeouts};
 use crate::connect::{self, Asked, ConnectAnswer, ConnectAsked, Opened};
@@ -85,7 +85,7 @@ pub(crate) struct Inside {
     /// Who asks, where a handler is to know.
     pub(crate) subject: Option<Subject>,
     /// By what the client was admitted, where it had to say who it is.
-    pub(crate) login: Option<Arc<Login>>,
+    pub(crate) guest: Option<Guest>,
     /// The client takes oriel for the upstream, and so names oriel as the host.
     pub(crate) reverse: bool,
 }
@@ -350,7 +350,7 @@ async fn socks(
         hops: Hops::default(),
         subject,
         process,
-        login: login.map(Arc::new),
+        guest: guest(gatekeeper, login.map(Arc::new)),
         answer: ConnectAnswer::Socks5(wire),
     };
     Some(Box::new(Asked {
@@ -394,7 +394,7 @@ async fn http(
         facts,
         subject,
         process,
-        login,
+        guest: guest(gatekeeper, login),
         answer: ConnectAnswer::Http1(client),
     };
     Some(Box::new(Asked {
@@ -402,6 +402,12 @@ async fn http(
         reporter,
         place: Some(place),
     }))
+}
+
+/// Who was admitted, and by whom, where somebody is asked.
+fn guest(gatekeeper: Option<&Arc<Gatekeeper>>, login: Option<Arc<Login>>) -> Option<Guest> {
+    let keeper = Arc::clone(gatekeeper?);
+    login.map(|login| Guest { login, keeper })
 }
 
 /// Serves a client that takes oriel for the upstream. It is served whatever the rules say of the
@@ -429,7 +435,7 @@ async fn reverse(entered: Box<Entered>, to: &ReverseTo, engine: &Arc<Engine>) {
         to: Destination::redirected(target, scheme, &route, &facts, engine),
         dial_failure: Mutex::new(dial_failure),
         subject,
-        login: None,
+        guest: None,
         reverse: true,
     });
     let opened = Opened {

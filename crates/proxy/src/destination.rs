@@ -11,7 +11,7 @@ use traffic::{
     Target,
 };
 
-use crate::admission::{Gatekeeper, Login};
+use crate::admission::{Gatekeeper, Guest, Login};
 use crate::connection::{Engine, Inside};
 use crate::error;
 use crate::handler::Subject;
@@ -70,6 +70,38 @@ impl Scope {
             Self::Inside(_) => None,
         }
     }
+
+    /// Who asks, where clients have to say it; otherwise what a request is answered with that is not
+    /// served. `said` is the value of its `Proxy-Authorization`, which counts at the front alone:
+    /// inside a connection that was opened, the login counts by which it was, for as long as it is
+    /// right.
+    pub(crate) async fn admit<'s>(
+        &self,
+        said: impl FnOnce() -> Option<&'s [u8]>,
+    ) -> Result<Option<Arc<Login>>, Refusal> {
+        match self {
+            Self::Front(front) => front.admit(said).await,
+            Self::Inside(inside) => match &inside.guest {
+                Some(guest) => {
+                    let client = inside.to.connection.client_address;
+                    let still = guest.still_admitted(client).await;
+                    let refusal = |failure| refusal(&failure, &guest.keeper);
+                    still.map_err(refusal)?;
+                    Ok(Some(Arc::clone(&guest.login)))
+                }
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// Who was admitted at the front, to be asked for again.
+    pub(crate) fn guest(&self, login: Option<Arc<Login>>) -> Option<Guest> {
+        let Self::Front(front) = self else {
+            return None;
+        };
+        let keeper = Arc::clone(front.gatekeeper.as_ref()?);
+        login.map(|login| Guest { login, keeper })
+    }
 }
 
 impl FrontFacts {
@@ -97,7 +129,7 @@ impl FrontFacts {
 
     /// Who asks, by the value of `Proxy-Authorization`, where clients have to say it; otherwise what
     /// a request is answered with that is not served.
-    pub(crate) async fn admit<'s>(
+    async fn admit<'s>(
         &self,
         said: impl FnOnce() -> Option<&'s [u8]>,
     ) -> Result<Option<Arc<Login>>, Refusal> {
@@ -109,10 +141,7 @@ impl FrontFacts {
         let admitted = Box::pin(gatekeeper.admit(login, self.absolute.client_address)).await;
         admitted
             .map(|login| Some(Arc::new(login)))
-            .map_err(|failure| {
-                tracing::debug!(%failure.text, "refused a request");
-                Refusal::new(&failure, None).in_realm(gatekeeper.realm())
-            })
+            .map_err(|failure| refusal(&failure, gatekeeper))
     }
 
     pub(crate) fn new(
@@ -264,6 +293,12 @@ impl Destination {
             Scope::Front(_) => None,
         }
     }
+}
+
+/// What a request is answered with whose client is not admitted.
+fn refusal(failure: &Failure, keeper: &Gatekeeper) -> Refusal {
+    tracing::debug!(%failure.text, "refused a request");
+    Refusal::new(failure, None).in_realm(keeper.realm())
 }
 
 /// The failure of a target that is oriel itself.

@@ -271,8 +271,9 @@ pub const ATTEMPTS_WINDOW: Duration = Duration::from_secs(60);
 /// Clients whose wrong logins are counted at once, some 60 bytes each.
 pub const ATTEMPTS_CLIENTS_MAX: usize = 4096;
 
-/// How long a login that was found right is admitted without asking again: what a revoked token
-/// works on for at most.
+/// How long a login that was found right is admitted without asking again: for how long a revoked
+/// token still begins requests, inside connections that were opened with it as well. What has begun
+/// goes on, a tunnel that is not opened too.
 pub const ADMITTED_FOR: Duration = Duration::from_secs(300);
 
 /// Logins that are remembered as right, at each listener. Each takes some 60 bytes.

@@ -35,6 +35,29 @@ pub(crate) struct Door<'a> {
     pub(crate) client: ClientAddress,
 }
 
+/// A client that was admitted once, and who admitted it.
+#[derive(Clone, Debug)]
+pub(crate) struct Guest {
+    pub(crate) login: Arc<Login>,
+    pub(crate) keeper: Arc<Gatekeeper>,
+}
+
+impl Guest {
+    /// Asks again for a client that says no more who it is, once the remembered answer is out of date.
+    ///
+    /// # Errors
+    /// Why it may not go on, as [`Gatekeeper::admit`] says it.
+    pub(crate) async fn still_admitted(&self, client: ClientAddress) -> Result<(), Failure> {
+        if self.keeper.knows(&self.login) {
+            return Ok(());
+        }
+        let login = Login::clone(&self.login);
+        // In a box: it is seldom asked, and requests hold no room for it.
+        Box::pin(self.keeper.admit(Some(login), client)).await?;
+        Ok(())
+    }
+}
+
 /// What became of the question whether a login is right.
 enum Found<'a> {
     Right,
@@ -103,7 +126,7 @@ impl Gatekeeper {
     }
 
     /// Whether a login was found right and its answer is not out of date.
-    pub(crate) fn knows(&self, login: &Login) -> bool {
+    fn knows(&self, login: &Login) -> bool {
         self.admitted.holds(login)
     }
 

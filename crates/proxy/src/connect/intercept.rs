@@ -14,7 +14,7 @@ use traffic::{
 };
 
 use super::{ConnectAsked, Opened, alpn, asker, found, pass, tunnel_opening};
-use crate::admission::Login;
+use crate::admission::Guest;
 use crate::clock;
 use crate::config::SniMismatch;
 use crate::connection::{Engine, Inside};
@@ -38,7 +38,7 @@ struct Begun {
     asker: Asker,
     subject: Option<Subject>,
     process: Option<Arc<ConnectionProcess>>,
-    login: Option<Arc<Login>>,
+    guest: Option<Guest>,
     scheme: Scheme,
     route: Arc<Route>,
 }
@@ -63,7 +63,7 @@ pub(super) async fn intercept(
         facts: asked.facts,
         subject: asked.subject,
         process: asked.process,
-        login: asked.login,
+        guest: asked.guest,
     };
     if let Begins::Tls(hello) = &begins {
         begun.facts.hello = Some(Arc::clone(hello));
@@ -169,7 +169,7 @@ impl Begun {
             to,
             dial_failure: Mutex::new(None),
             subject: self.subject,
-            login: self.login,
+            guest: self.guest,
             reverse: false,
         };
         Opened {
@@ -256,7 +256,7 @@ impl Begun {
             to: Arc::new(to),
             dial_failure: Mutex::new(dial_failure),
             subject,
-            login: self.login,
+            guest: self.guest,
             reverse: false,
         };
         Opened {

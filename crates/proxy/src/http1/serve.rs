@@ -75,11 +75,8 @@ pub(crate) async fn serve(
         };
         // Kept for as long as the request may have to be sent again.
         let bytes = client.take_head(length);
-        let admitted = match &scope {
-            Scope::Front(front) => front.admit(|| proxy_authorization(&request, &bytes)).await,
-            Scope::Inside(inside) => Ok(inside.login.clone()),
-        };
-        let login = match admitted {
+        let said = || proxy_authorization(&request, &bytes);
+        let login = match scope.admit(said).await {
             Ok(login) => login,
             Err(refusal) => {
                 refusal.write(false, true, &mut client.output);

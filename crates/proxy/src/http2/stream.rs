@@ -69,7 +69,8 @@ pub(super) async fn serve(
 ) -> StreamEnd {
     let (parts, body) = request.into_parts();
     let mut responder = Responder::new(respond, &parts.method);
-    let login = match admit(&parts, scope).await {
+    let said = || parts.headers.get(PROXY_AUTHORIZATION);
+    let login = match scope.admit(|| said().map(HeaderValue::as_bytes)).await {
         Ok(login) => login,
         Err(refusal) => {
             responder.refuse(&refusal);
@@ -103,17 +104,6 @@ pub(super) async fn serve(
     asked.forward(responder, scope, engine).await
 }
 
-/// Who the client is, where it has to say it; otherwise what it is answered with.
-async fn admit(parts: &Parts, scope: &Scope) -> Result<Option<Arc<Login>>, Refusal> {
-    match scope {
-        Scope::Inside(inside) => Ok(inside.login.clone()),
-        Scope::Front(front) => {
-            let said = parts.headers.get(PROXY_AUTHORIZATION);
-            front.admit(|| said.map(HeaderValue::as_bytes)).await
-        }
-    }
-}
-
 /// Answers a CONNECT; inside an opened connection, and without a target, with no.
 async fn connect(
     parts: &Parts,
@@ -140,7 +130,7 @@ async fn connect(
         facts: facts.clone(),
         subject: scope.subject().cloned(),
         process: scope.process().cloned(),
-        login,
+        guest: scope.guest(login),
         answer: ConnectAnswer::Http2(stream),
     };
     let asked = connect::Asked {

@@ -2,9 +2,16 @@
 //! listener, and the PROXY protocol before everything.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use oriel_proxy::tls::identity::Identity;
-use oriel_proxy::{Admission, ConnectPorts, Credentials, Listener, ListenerTls, ReverseTo};
+use oriel_proxy::{
+    Admission, ConnectPorts, Credentials, Listener, ListenerTls, Login, ReverseTo, Verifier,
+    VerifierError,
+};
 use testbed::client::{Client, Request, Response};
 use testbed::script::Step;
 use testbed::upstream::{Protocols, Upstream};
@@ -173,16 +180,9 @@ async fn every_front_asks_and_lets_in_who_says_it_rightly() {
     let mut listener = any_port();
     listener.admission = Some(Credentials::new("me", "secret").into());
     let running = at(listener).await;
-    let authorization = "Proxy-Authorization: Basic bWU6c2VjcmV0\r\n";
 
     // A tunnel that is opened: what is inside need not say it again, and it goes no further.
-    let mut client = running.connect().await;
-    let authority = authority_of(&tls);
-    let asked = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{authorization}\r\n");
-    client.send(asked).await.unwrap();
-    soon(client.read_until("\r\n\r\n")).await.unwrap();
-    let config = running.client_config(&["http/1.1"]);
-    soon(client.start_tls(NAME, config)).await.unwrap();
+    let mut client = through_as_me(&running, &tls, "http/1.1").await;
     let get = Request::get("/bytes/7").host(NAME);
     assert_eq!(soon(client.request(&get)).await.unwrap().body.seen, 7);
 
@@ -219,6 +219,67 @@ async fn every_front_asks_and_lets_in_who_says_it_rightly() {
         let seen = upstream.wait_for_requests(1).await;
         assert!(seen[0].headers.get("proxy-authorization").is_none());
     }
+}
+
+/// Admits everybody until it is told otherwise.
+#[derive(Clone, Debug, Default)]
+struct Revocable {
+    revoked: Arc<AtomicBool>,
+}
+
+impl Verifier for Revocable {
+    fn verify<'a>(&'a self, _: &'a Login) -> BoxFuture<'a, Result<bool, VerifierError>> {
+        let admitted = !self.revoked.load(Ordering::Relaxed);
+        Box::pin(std::future::ready(Ok(admitted)))
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_is_right_no_more_begins_no_requests_inside_what_it_opened() {
+    let upstream = https(Protocols::Both).await;
+    // Until when a yes holds that was said just now.
+    for (kept_for, status) in [(Duration::ZERO, 407), (Duration::from_secs(3600), 200)] {
+        let verifier = Revocable::default();
+        let mut listener = any_port();
+        listener.admission = Some(Admission::by(verifier.clone()).kept_for(kept_for));
+        let running = at(listener).await;
+        let mut http1 = through_as_me(&running, &upstream, "http/1.1").await;
+        let http2 = through_as_me(&running, &upstream, "h2").await;
+        let http2 = http2.start_http2().await.unwrap();
+        let get = Request::get("/bytes/7").host(NAME);
+        let get_http2 = || {
+            let get = http::Request::get(format!("https://{NAME}/bytes/7"));
+            http2.request(get.body(bytes::Bytes::new()).unwrap())
+        };
+        assert_eq!(soon(http1.request(&get)).await.unwrap().head.status, 200);
+        assert_eq!(soon(get_http2()).await.unwrap().head.status, 200);
+        verifier.revoked.store(true, Ordering::Relaxed);
+        let answer = soon(http1.request(&get)).await.unwrap();
+        assert_eq!(answer.head.status, status);
+        let answer = soon(get_http2()).await.unwrap();
+        assert_eq!(answer.head.status, status);
+        if status == 407 {
+            // So that the client asks for the connection anew, and says who it is.
+            assert_eq!(soon(http1.read_to_end()).await.unwrap(), "");
+        }
+    }
+}
+
+/// A connection that is opened, by the login `me:secret`.
+async fn through_as_me(running: &Running, upstream: &Upstream, alpn: &str) -> Client {
+    let mut client = running.connect().await;
+    let asked = connect_as(upstream, "Proxy-Authorization: Basic bWU6c2VjcmV0\r\n");
+    client.send(asked).await.unwrap();
+    soon(client.read_until("\r\n\r\n")).await.unwrap();
+    let config = running.client_config(&[alpn]);
+    soon(client.start_tls(NAME, config)).await.unwrap();
+    client
+}
+
+/// A CONNECT with these fields.
+fn connect_as(upstream: &Upstream, fields: &str) -> String {
+    let authority = authority_of(upstream);
+    format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{fields}\r\n")
 }
 
 #[tokio::test]
@@ -395,7 +456,7 @@ async fn a_load_balancer_says_where_the_client_is() {
         config.listeners = vec![listener];
         // The upstream is on loopback, and the client is said to be elsewhere.
         config.dial_guard.private = PrivateReach::Everybody;
-        config.attribution = Some(std::time::Duration::from_secs(1));
+        config.attribution = Some(Duration::from_secs(1));
     });
     let running = running.await;
     let url = format!("http://{}/bytes/7", authority_of(&upstream));
@@ -432,7 +493,7 @@ async fn without_its_header_a_connection_is_closed() {
     listener.proxy_protocol = true;
     let running = Running::with(|config| {
         config.listeners = vec![listener];
-        config.timeouts.head = std::time::Duration::from_millis(300);
+        config.timeouts.head = Duration::from_millis(300);
     });
     let running = running.await;
     for said in [

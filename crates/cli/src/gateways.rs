@@ -66,6 +66,11 @@ fn compile(route: &file::GatewayRoute, settings: &Settings) -> Result<GatewayRou
     if route.hosts.is_empty() {
         return Err("it names no hosts".into());
     }
+    let mut methods = route.methods.iter().flatten();
+    if let Some(wrong) = methods.find(|method| !is_method(method)) {
+        let what = format!("{wrong:?} is no method: methods are in upper case, such as \"POST\"");
+        return Err(Wrong::Setting(what));
+    }
     let paths = route.paths.iter().flatten();
     let paths = paths.map(|path| PathPattern::parse(path).map_err(|error| said(&error)));
     let action = match (&route.to, route.block.unwrap_or_default()) {
@@ -81,6 +86,13 @@ fn compile(route: &file::GatewayRoute, settings: &Settings) -> Result<GatewayRou
         paths: paths.collect::<Result<_, _>>()?,
         action,
     })
+}
+
+/// Whether requests have such a method: methods are told apart by case (RFC 9110 section 9.1), and all
+/// in use are in upper case.
+fn is_method(text: &str) -> bool {
+    let fits = |octet| matches!(octet, b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_');
+    !text.is_empty() && text.bytes().all(fits)
 }
 
 fn gateway(to: &str, route: &file::GatewayRoute, settings: &Settings) -> Result<Gateway, Wrong> {

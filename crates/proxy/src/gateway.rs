@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue};
 use traffic::rules::gateway::{
     CREDENTIAL_FIELDS, ClientCredentials, Gateway, GatewayAction, GatewayToken,
 };
+use traffic::rules::redact::without_secret_parameters;
 use traffic::{Failure, FailureKind, Side, Stage};
 
 use crate::admission::Login;
@@ -41,8 +42,14 @@ pub(crate) fn reroute(
     login: Option<&Login>,
     engine: &Engine,
 ) -> Result<Option<Rerouted>, Failure> {
-    let Some(route) = engine.gateways.find(&to.target, method, path) else {
-        return Ok(None);
+    let route = match engine.gateways.find(&to.target, method, path) {
+        Ok(Some(route)) => route,
+        Ok(None) => return Ok(None),
+        Err(error) => {
+            let text = format!("{method} on {} is refused: {error}", to.target);
+            let kind = FailureKind::RequestBlocked;
+            return Err(error::failure(Side::Oriel, Stage::Route, kind, text));
+        }
     };
     let refused = |why: String| {
         let text = format!(
@@ -55,9 +62,13 @@ pub(crate) fn reroute(
         GatewayAction::Send(gateway) => gateway,
         GatewayAction::Refuse => return Err(refused("it lets none pass".to_owned())),
     };
+    let asked = match gateway.client_credentials {
+        ClientCredentials::Drop => without_secret_parameters(path),
+        ClientCredentials::Keep => path.into(),
+    };
     let path = gateway
         .url
-        .path(path)
+        .path(&asked)
         .map_err(|error| refused(error.to_string()))?;
     let request_id = gateway.request_id_field.as_ref();
     let request_id = request_id.map(|field| (field, uuid::Uuid::now_v7().to_string()));

@@ -173,6 +173,14 @@ fn a_wrong_route_is_told() {
             &format!("hosts = [\"a.test\"]\n{to}\npaths = [\"v1\"]"),
             "no pattern",
         ),
+        (
+            &format!("hosts = [\"a.test\"]\n{to}\npaths = [\"/v1/../x\"]"),
+            "no pattern",
+        ),
+        (
+            &format!("hosts = [\"a.test\"]\n{to}\nmethods = [\"GET\", \"post\"]"),
+            "methods are in upper case, such as \"POST\"",
+        ),
     ] {
         world.file(CONFIG, &format!("[[gateway.routes]]\n{route}\n"));
         let refused = world.oriel(&["serve", "--listen", "127.0.0.1:0", "--admin", "off"]);

@@ -242,6 +242,43 @@ async fn clients_may_bring_their_own_keys() {
 }
 
 #[tokio::test]
+async fn a_key_in_the_query_stays_behind_with_those_in_fields() {
+    let (meant, gateway) = (http().await, http().await);
+    let asked = "/v1/x?alt=sse&key=mine&%61ccess_token=mine&q=%20";
+    for (count, client_credentials, expected) in [
+        (2_u8, ClientCredentials::Drop, "/v1/x?alt=sse&q=%20"),
+        (4, ClientCredentials::Keep, asked),
+    ] {
+        let gateway_route = Gateway {
+            client_credentials,
+            ..to("http", &gateway)
+        };
+        let running = running(vec![sends(gateway_route)], |_| ()).await;
+        let mut http1 = connect(&running, &meant, None).await;
+        soon(http1.request(&Request::get(asked).host("a")))
+            .await
+            .unwrap();
+        let http2 = connect(&running, &meant, None).await;
+        let http2 = http2.start_http2().await.unwrap();
+        let get = http::Request::get(format!("http://{NAME}{asked}"));
+        soon(http2.request(get.body(Bytes::new()).unwrap()))
+            .await
+            .unwrap();
+        for flow in running.recorder.ended(2).await {
+            let told = rerouted(&flow).pop().unwrap();
+            assert!(told.url.ends_with(expected), "{}", told.url);
+        }
+        for received in gateway
+            .wait_for_requests(count.into())
+            .await
+            .split_off(usize::from(count) - 2)
+        {
+            assert!(received.target.ends_with(expected), "{}", received.target);
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_no_route_names_goes_where_it_was_meant_to() {
     let (meant, gateway) = (http().await, http().await);
     let running = running(vec![sends(to("http", &gateway))], |_| ()).await;
@@ -271,6 +308,10 @@ async fn a_route_may_refuse_and_none_lets_a_path_climb() {
     for (path, told) in [
         ("/v1/files/7", "lets none pass"),
         ("/v1/%66iles", "lets none pass"),
+        ("//v1//files/7", "lets none pass"),
+        ("/v1/./files/7", "read in two ways"),
+        ("/x/../v1/files/7", "read in two ways"),
+        ("/x/..%2fv1/files/7", "read in two ways"),
         ("/v1/../../admin", "`..`"),
         ("/v1/%2e%2e/%2e%2e/admin", "`..`"),
     ] {
@@ -280,7 +321,7 @@ async fn a_route_may_refuse_and_none_lets_a_path_climb() {
         assert_eq!(answer.head.status, 403, "{path}");
         assert!(answer.text().contains(told), "{}", answer.text());
     }
-    for flow in running.recorder.ended(4).await {
+    for flow in running.recorder.ended(8).await {
         assert_eq!(flow.failure().0.kind, FailureKind::RequestBlocked);
     }
     assert_eq!((meant.request_count(), gateway.request_count()), (0, 0));

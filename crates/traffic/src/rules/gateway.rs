@@ -4,8 +4,9 @@
 //! decides: it goes to the route's URL with what the client asked for put into it, or it is refused.
 //! A request that matches none goes where it was meant to go.
 //!
-//! Paths are compared with their needless percent-encoding undone (RFC 3986 section 6.2.2.2), and
-//! sent as they came. A path that a reader could climb out of with `..` is not put into a URL.
+//! Paths are compared as most readers take them, with their needless percent-encoding undone, the
+//! segments `.` and `..` resolved and several slashes as one (RFC 3986 section 6.2.2), and sent as they
+//! came. A path that some readers take for another, for which another route decides, is [`Ambiguous`]. A path that a reader could climb out of with `..` is not put into a URL.
 
 mod path;
 mod url;
@@ -83,7 +84,8 @@ pub enum GatewayToken {
 /// What becomes of a client's own credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientCredentials {
-    /// They stay behind: [`CREDENTIAL_FIELDS`].
+    /// They stay behind: [`CREDENTIAL_FIELDS`], and the query parameters that are credentials
+    /// ([`without_secret_parameters`](super::redact::without_secret_parameters)).
     Drop,
     /// They go to the gateway: clients bring their own keys.
     Keep,
@@ -97,6 +99,14 @@ pub const CREDENTIAL_FIELDS: [&str; 5] = [
     "x-goog-api-key",
     "cookie",
 ];
+
+/// Two readers may take the path of a request for two paths, for which different routes decide, as for
+/// `/public/..%2fv1/files`. Clients in use resolve the segments `.` and `..` before they ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "its path can be read in two ways, for which different routes decide: it has `.`, `..`, `;`, `\\` or an encoded slash in it"
+)]
+pub struct Ambiguous;
 
 impl GatewayToken {
     /// The field that carries it, in lower case.
@@ -134,18 +144,44 @@ impl GatewayRoutes {
     }
 
     /// The route of a request for a target; `path` may have a query.
-    #[must_use]
-    pub fn find(&self, target: &Target, method: &str, path: &str) -> Option<&GatewayRoute> {
-        let mut routes = self.0.iter();
-        let mut plain = None;
-        routes.find(|route| {
+    ///
+    /// # Errors
+    /// If that depends on who reads the path.
+    pub fn find(
+        &self,
+        target: &Target,
+        method: &str,
+        path: &str,
+    ) -> Result<Option<&GatewayRoute>, Ambiguous> {
+        let mut routes = self.0.iter().filter(|route| {
             route.hosts.matches(target).is_some()
                 && (route.methods.is_empty() || route.methods.iter().any(|known| known == method))
-                && (route.paths.is_empty() || {
-                    let path = plain.get_or_insert_with(|| path::plain(path));
-                    route.paths.iter().any(|pattern| pattern.matches(path))
-                })
-        })
+        });
+        let Some(first) = routes.next() else {
+            return Ok(None);
+        };
+        // Paths are looked at only where a route names some.
+        if first.paths.is_empty() {
+            return Ok(Some(first));
+        }
+        let candidates = || std::iter::once(first).chain(routes.clone());
+        let normal = path::normal(path);
+        let found = candidates().find(|route| route.takes(&normal));
+        let same = |other: &String| {
+            let other = candidates().find(|route| route.takes(other));
+            other.map(std::ptr::from_ref) == found.map(std::ptr::from_ref)
+        };
+        match path::otherwise(path).iter().all(same) {
+            true => Ok(found),
+            false => Err(Ambiguous),
+        }
+    }
+}
+
+impl GatewayRoute {
+    /// Whether it takes a path, as it is compared.
+    fn takes(&self, path: &str) -> bool {
+        self.paths.is_empty() || self.paths.iter().any(|pattern| pattern.matches(path))
     }
 }
 

@@ -288,21 +288,62 @@ fn mask_user(place: &[u8], start: usize, masked: &mut Masked<'_>) {
     }
 }
 
-/// Masks what stands between two `&` from the first secret name on. A `;`, `?` or `#` may separate
-/// parameters too, or be a part of a value: where that is unclear, more is masked rather than less.
-fn mask_parameter(piece: &[u8], start: usize, masked: &mut Masked<'_>) {
-    let mut at = 0;
+/// A request target without the query parameters that [`Redaction::Basic`] masks.
+#[must_use]
+pub fn without_secret_parameters(target: &str) -> Cow<'_, str> {
+    let Some((path, query)) = target.split_once('?') else {
+        return Cow::Borrowed(target);
+    };
+    let kept = |piece| {
+        let kept = match secret_part(str::as_bytes(piece)) {
+            Some(part) => piece.get(..part.start)?.trim_end_matches([';', '?', '#']),
+            None => piece,
+        };
+        (!kept.is_empty() || piece.is_empty()).then_some(kept)
+    };
+    let pieces: Vec<&str> = query.split('&').filter_map(kept).collect();
+    let left = pieces.join("&");
+    if left == query {
+        return Cow::Borrowed(target);
+    }
+    Cow::Owned(match pieces.is_empty() {
+        true => path.to_owned(),
+        false => format!("{path}?{left}"),
+    })
+}
+
+/// A parameter whose value is a credential.
+struct SecretPart {
+    name: &'static str,
+    /// Where its name begins.
+    start: usize,
+    /// Where its value begins.
+    value: usize,
+}
+
+/// The first parameter in what stands between two `&` whose value is a credential; the value reaches
+/// to the end of it. A `;`, `?` or `#` may separate parameters too, or be a part of a value.
+fn secret_part(piece: &[u8]) -> Option<SecretPart> {
+    let mut start = 0;
     for part in piece.split_inclusive(|byte| matches!(byte, b';' | b'?' | b'#')) {
         let equals = memchr(b'=', part);
         let name = equals.and_then(|equals| part.get(..equals));
         if let (Some(name), Some(equals)) = (name.and_then(secret_parameter), equals) {
-            let value = at + equals + 1;
-            if value < piece.len() {
-                masked.replace(start + value, start + piece.len(), name);
-            }
-            return;
+            let value = start + equals + 1;
+            return Some(SecretPart { name, start, value });
         }
-        at += part.len();
+        start += part.len();
+    }
+    None
+}
+
+/// Masks what stands between two `&` from the first secret name on: where it is unclear what is part
+/// of a value, more is masked rather than less.
+fn mask_parameter(piece: &[u8], start: usize, masked: &mut Masked<'_>) {
+    if let Some(part) = secret_part(piece)
+        && part.value < piece.len()
+    {
+        masked.replace(start + part.value, start + piece.len(), part.name);
     }
 }
 
@@ -414,7 +455,35 @@ mod tests {
         check_url("me:p@w@host:443", "[redacted:userinfo:6]@host:443");
     }
 
+    #[test]
+    fn secret_parameters_are_left_out() {
+        for (target, left) in [
+            ("/a", "/a"),
+            ("/a?", "/a?"),
+            ("/a?b=1&&c", "/a?b=1&&c"),
+            ("/a?key=x", "/a"),
+            ("/a?key=", "/a"),
+            ("/a?key", "/a?key"),
+            ("/a?alt=sse&key=x&b=%20", "/a?alt=sse&b=%20"),
+            ("/a?%6bEy=x&b=1&API_KEY=y&token=z&access_token=w", "/a?b=1"),
+            ("/a?b;key=x;c&d", "/a?b&d"),
+            ("/a?b=1?key=x", "/a?b=1"),
+            ("/a?monkey=x&pageToken=1", "/a?monkey=x&pageToken=1"),
+        ] {
+            assert_eq!(without_secret_parameters(target), left, "{target}");
+        }
+    }
+
     proptest! {
+        /// What is left out is all that would be masked.
+        #[test]
+        fn nothing_is_left_to_be_masked(query in "[a-z=&?;#%]{0,12}", key in "(key|token|api_key|%6bey)", after in "[a-z=&?;#]{0,12}") {
+            let target = format!("/a?{query}&{key}={after}");
+            let left = without_secret_parameters(&target);
+            let masked = Redaction::Basic.mask_url(left.as_bytes());
+            prop_assert_eq!(String::from_utf8_lossy(&masked), &*left);
+        }
+
         /// A secret in any of the places that are named never comes out.
         #[test]
         fn secrets_never_come_out(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use traffic::rules::route::Opening;
-use traffic::wire::client_hello::{self, ClientHello, Parsed};
+use traffic::wire::client_hello::{ClientHello, HelloReader, Parsed};
 use traffic::wire::socks5;
 
 use crate::limits::{FIRST_BYTES, FIRST_BYTES_MAX};
@@ -50,8 +50,9 @@ impl Begins {
 /// as [`FIRST_BYTES`]. Dropping it loses nothing.
 pub(crate) async fn read(wire: &mut Replay, whole: Duration) -> Begins {
     let begun = Instant::now();
+    let mut hello = HelloReader::default();
     loop {
-        if let Some(begins) = classify(wire.ahead()) {
+        if let Some(begins) = classify(wire.ahead(), &mut hello) {
             return begins;
         }
         let silent = wire.ahead().is_empty();
@@ -104,11 +105,11 @@ pub(crate) async fn spoken(wire: &mut Replay, limit: Duration) -> Spoken {
     }
 }
 
-/// `None` if more bytes are needed.
-fn classify(bytes: &[u8]) -> Option<Begins> {
+/// `None` if more bytes are needed; then `hello` has seen these.
+fn classify(bytes: &[u8], hello: &mut HelloReader) -> Option<Begins> {
     let first = *bytes.first()?;
     if first == TLS_HANDSHAKE {
-        return match client_hello::parse(bytes) {
+        return match hello.read(bytes) {
             Parsed::Hello(hello) => Some(Begins::Tls(Arc::new(hello))),
             Parsed::Incomplete if bytes.len() < FIRST_BYTES_MAX => None,
             Parsed::Incomplete | Parsed::NotTls | Parsed::Malformed(_) => Some(Begins::Other),
@@ -138,7 +139,7 @@ mod tests {
     use super::*;
 
     fn check(bytes: &[u8], expected: &str) {
-        let got = format!("{:?}", classify(bytes));
+        let got = format!("{:?}", classify(bytes, &mut HelloReader::default()));
         assert!(got.starts_with(expected), "{bytes:?}: {got}");
     }
 

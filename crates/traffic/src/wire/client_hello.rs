@@ -1,7 +1,7 @@
 //! Reads the ClientHello at the start of a TLS connection from bytes that stay unconsumed
 //! (RFC 8446 section 4.1.2).
 //!
-//! The engine reads a few bytes, asks here, and reads on while the answer is
+//! The engine reads a few bytes, asks a [`HelloReader`], and reads on while the answer is
 //! [`Parsed::Incomplete`]. The answer never depends on how the bytes were cut: more bytes turn
 //! `Incomplete` into something else and leave every other answer as it is.
 
@@ -83,14 +83,65 @@ impl ClientHello {
 /// Reads the ClientHello at the start of `bytes`.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Parsed {
-    match gather(bytes) {
-        Ok(Some(message)) => match read_message(&message) {
-            Ok(hello) => Parsed::Hello(hello),
-            Err(reason) => Parsed::Malformed(reason),
-        },
-        Ok(None) => Parsed::Incomplete,
-        Err(Gather::NotTls) => Parsed::NotTls,
-        Err(Gather::Malformed(reason)) => Parsed::Malformed(reason),
+    HelloReader::default().read(bytes)
+}
+
+/// Reads a ClientHello that comes piece by piece, and looks at each piece once: for a client that
+/// sends octet by octet it does no more than for another.
+#[derive(Clone, Debug, Default)]
+pub struct HelloReader {
+    /// The fragments that came, without the headers of their records.
+    message: Vec<u8>,
+    /// How many of the bytes were looked at.
+    taken: usize,
+    /// How many bytes of the current record are yet to come.
+    left: usize,
+}
+
+impl HelloReader {
+    /// Reads on, given all that has come so far: what was there the last time, and what came since.
+    /// The answer is the one of [`parse`] for the same bytes, as long as it has been
+    /// [`Parsed::Incomplete`] before.
+    pub fn read(&mut self, bytes: &[u8]) -> Parsed {
+        match self.gather(bytes) {
+            Ok(Some(message)) => match read_message(message) {
+                Ok(hello) => Parsed::Hello(hello),
+                Err(reason) => Parsed::Malformed(reason),
+            },
+            Ok(None) => Parsed::Incomplete,
+            Err(Gather::NotTls) => Parsed::NotTls,
+            Err(Gather::Malformed(reason)) => Parsed::Malformed(reason),
+        }
+    }
+
+    /// Takes the fragments of the records together until the message is whole: the message without
+    /// its header, or `None` while bytes are missing.
+    fn gather(&mut self, bytes: &[u8]) -> Result<Option<&[u8]>, Gather> {
+        let looked_at = bytes.get(..HELLO_BYTES_MAX).unwrap_or(bytes);
+        while let Some(rest) = looked_at.get(self.taken..).filter(|rest| !rest.is_empty()) {
+            if self.left == 0 {
+                check_record_start(rest, self.message.is_empty())?;
+                let Some((header, _)) = rest.split_first_chunk::<RECORD_HEADER_BYTES>() else {
+                    break;
+                };
+                self.left = fragment_length(*header)?;
+                self.taken += RECORD_HEADER_BYTES;
+                continue;
+            }
+            // What is there of a fragment counts, so that an answer never waits for bytes that
+            // cannot change it.
+            let (fragment, _) = rest.split_at_checked(self.left).unwrap_or((rest, &[]));
+            self.message.extend_from_slice(fragment);
+            self.left -= fragment.len();
+            self.taken += fragment.len();
+            if take_message(&self.message)?.is_some() {
+                return take_message(&self.message);
+            }
+        }
+        if bytes.len() >= HELLO_BYTES_MAX {
+            return Err(Gather::Malformed("the ClientHello is longer than 64 KiB"));
+        }
+        Ok(None)
     }
 }
 
@@ -99,40 +150,15 @@ enum Gather {
     Malformed(&'static str),
 }
 
-/// Takes the fragments of the records together until the message is whole: the message without
-/// its header, or `None` while bytes are missing.
-fn gather(bytes: &[u8]) -> Result<Option<Vec<u8>>, Gather> {
-    let mut rest = bytes.get(..HELLO_BYTES_MAX).unwrap_or(bytes);
-    let mut message = Vec::new();
-    loop {
-        check_record_start(rest, message.is_empty())?;
-        let Some((header, after)) = rest.split_first_chunk::<RECORD_HEADER_BYTES>() else {
-            break;
-        };
-        let [_, _, _, high, low] = *header;
-        let length = usize::from(u16::from_be_bytes([high, low]));
-        if length == 0 {
-            return Err(Gather::Malformed("a record of the handshake is empty"));
+/// How long the fragment of a record is.
+fn fragment_length([_, _, _, high, low]: [u8; RECORD_HEADER_BYTES]) -> Result<usize, Gather> {
+    match usize::from(u16::from_be_bytes([high, low])) {
+        0 => Err(Gather::Malformed("a record of the handshake is empty")),
+        length if length > FRAGMENT_BYTES_MAX => {
+            Err(Gather::Malformed("a record is longer than TLS allows"))
         }
-        if length > FRAGMENT_BYTES_MAX {
-            return Err(Gather::Malformed("a record is longer than TLS allows"));
-        }
-        // What is there of a fragment counts, so that an answer never waits for bytes that
-        // cannot change it.
-        let (fragment, after) = after.split_at_checked(length).unwrap_or((after, &[]));
-        message.extend_from_slice(fragment);
-        if let Some(whole) = take_message(&message)? {
-            return Ok(Some(whole.to_vec()));
-        }
-        if after.is_empty() {
-            break;
-        }
-        rest = after;
+        length => Ok(length),
     }
-    if bytes.len() >= HELLO_BYTES_MAX {
-        return Err(Gather::Malformed("the ClientHello is longer than 64 KiB"));
-    }
-    Ok(None)
 }
 
 /// Looks at what is there of a record's type and version. The minor version is for nobody to look

@@ -99,12 +99,17 @@ fn check_malformed(bytes: &[u8], reason: &str) {
     }
 }
 
-/// Every prefix gives `Incomplete` until one gives the final answer, and then all do.
+/// Every prefix gives `Incomplete` until one gives the final answer, and then all do; a reader that is
+/// given one after the other says the same.
 fn check_cuts(bytes: &[u8]) {
     let last = parse(bytes);
     let mut decided = false;
+    let mut reader = HelloReader::default();
     for end in 0..bytes.len() {
         let cut = parse(&bytes[..end]);
+        if !decided {
+            assert_eq!(reader.read(&bytes[..end]), cut, "after {end} bytes");
+        }
         if cut == Parsed::Incomplete && !decided {
             continue;
         }
@@ -334,6 +339,29 @@ fn a_hello_that_never_ends_is_given_up() {
     assert_eq!(parse(&split[..HELLO_BYTES_MAX - 1]), Parsed::Incomplete);
     check_malformed(&split[..HELLO_BYTES_MAX], reason);
     check_malformed(&split, reason);
+}
+
+#[test]
+fn what_comes_octet_by_octet_is_looked_at_once() {
+    let large = message(&body(&[(21, vec![0; 30_000])]));
+    for fragment in [1, 7, 16_384] {
+        let bytes = records(&large, fragment);
+        let bytes = &bytes[..bytes.len().min(HELLO_BYTES_MAX - 1)];
+        let mut reader = HelloReader::default();
+        let mut looked_at = 0;
+        for end in 1..=bytes.len() {
+            let before = reader.taken;
+            let answer = reader.read(&bytes[..end]);
+            // What it looks at, and does not pass by, is at most a part of the header of a record.
+            looked_at += end - before;
+            assert!(reader.taken + RECORD_HEADER_BYTES > end || answer != Parsed::Incomplete);
+            assert!(reader.message.len() <= reader.taken);
+        }
+        assert!(
+            looked_at <= bytes.len() * RECORD_HEADER_BYTES,
+            "{looked_at}"
+        );
+    }
 }
 
 #[test]

@@ -15,7 +15,8 @@ pub(crate) async fn agree(
     engine: &Engine,
 ) -> (ClientAlpn, Option<Failure>) {
     let offered = offered(hello);
-    if offered != ClientAlpn::Both {
+    if offered != ClientAlpn::Both || !offers(hello, b"http/1.1") {
+        // There is no choice that the upstream could decide: what it does not speak is translated.
         return (offered, None);
     }
     match upstream.speaks() {
@@ -34,11 +35,14 @@ pub(crate) async fn agree(
 
 /// What the client offers of what we speak.
 pub(crate) fn offered(hello: &ClientHello) -> ClientAlpn {
-    let offers = |protocol: &[u8]| hello.alpn.iter().any(|name| name == protocol);
-    match (offers(b"h2"), offers(b"http/1.1")) {
+    match (offers(hello, b"h2"), offers(hello, b"http/1.1")) {
         (true, _) => ClientAlpn::Both,
         (false, true) => ClientAlpn::Http11,
         // A client of HTTP/1.0 is served without a word about it.
         (false, false) => ClientAlpn::None,
     }
+}
+
+fn offers(hello: &ClientHello, protocol: &[u8]) -> bool {
+    hello.alpn.iter().any(|name| name == protocol)
 }

@@ -288,6 +288,11 @@ impl Http1 {
         }
     }
 
+    /// True if not all that was to be written is.
+    pub(crate) fn has_unwritten(&self) -> bool {
+        self.unflushed || self.sent < self.output.len()
+    }
+
     /// Writes all that waits in `output` and flushes.
     pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.sent < self.output.len() {

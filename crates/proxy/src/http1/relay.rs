@@ -229,6 +229,9 @@ impl<'a, 'r> Relay<'a, 'r> {
         if self.client.read_ended {
             return error::closed_early(Side::Client, Stage::Response, "and did not wait");
         }
+        if self.client.has_unwritten() || self.response.waits_for_client() {
+            return error::timed_out(Side::Client, Stage::Response, "took nothing for too long");
+        }
         if self.request_done || self.request_refused.is_some() {
             return error::timed_out(Side::Upstream, Stage::Response, "sent nothing for too long");
         }
@@ -528,6 +531,16 @@ impl<'a, 'r> Relay<'a, 'r> {
                     return Poll::Pending;
                 }
             }
+        }
+    }
+}
+
+impl Response {
+    /// Octets of its body have come that the client has not taken.
+    fn waits_for_client(&self) -> bool {
+        match self {
+            Self::Body { pump, .. } => !pump.accepted.is_empty(),
+            Self::Awaited | Self::Done { .. } | Self::Switched(_) => false,
         }
     }
 }

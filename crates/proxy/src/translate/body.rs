@@ -82,23 +82,32 @@ enum End {
     Trailers(HeaderMap),
 }
 
-/// Passes a body on, piece by piece. `seen` is shown each piece, `waits` is called before the
-/// source is waited for. Returns the trailers.
+/// An end of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodyEnd {
+    Source,
+    Sink,
+}
+
+/// Passes a body on, piece by piece. `seen` is shown each piece, `turns_to` is called before an end is
+/// waited for. Returns the trailers.
 pub(super) async fn carry(
     mut source: Source<'_, '_>,
     mut sink: Sink<'_, '_>,
     mut seen: impl FnMut(&Bytes),
-    waits: impl Fn(),
+    turns_to: impl Fn(BodyEnd),
 ) -> Result<Option<Head>, Fault> {
     loop {
         let piece = std::future::poll_fn(|cx| {
             if let Poll::Ready(piece) = source.poll_piece(cx) {
                 return Poll::Ready(piece);
             }
-            waits();
+            turns_to(BodyEnd::Source);
             sink.poll_while_waiting(cx).map(Err)
         });
-        match piece.await? {
+        let piece = piece.await?;
+        turns_to(BodyEnd::Sink);
+        match piece {
             // Some peers say the end in a frame of its own.
             Piece::Data(data) if data.is_empty() => {
                 if source.is_ended() {

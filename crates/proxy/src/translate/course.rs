@@ -41,6 +41,8 @@ pub(super) struct Course<'f, 'r> {
     pub(super) uploaded: AtomicBool,
     /// More of the request is waited for, and the upstream would take it.
     pub(super) awaits_client: AtomicBool,
+    /// A part of the response has come that the client does not take yet.
+    pub(super) client_behind: AtomicBool,
     /// The client has ended its side; it may still read.
     pub(super) client_ended: AtomicBool,
     /// The client has seen a part of the final response.
@@ -117,6 +119,7 @@ impl<'f, 'r> Course<'f, 'r> {
             moved: AtomicU64::new(0),
             uploaded: AtomicBool::new(false),
             awaits_client: AtomicBool::new(false),
+            client_behind: AtomicBool::new(false),
             client_ended: AtomicBool::new(false),
             responded: AtomicBool::new(false),
             until_close: AtomicBool::new(false),
@@ -156,6 +159,9 @@ impl<'f, 'r> Course<'f, 'r> {
     fn stalled(&self, uploading: bool) -> Failure {
         if self.client_ended.load(Ordering::Relaxed) {
             return error::closed_early(Side::Client, Stage::Response, "and did not wait");
+        }
+        if self.client_behind.load(Ordering::Relaxed) {
+            return error::timed_out(Side::Client, Stage::Response, "took nothing for too long");
         }
         if !uploading {
             return error::timed_out(Side::Upstream, Stage::Response, "sent nothing for too long");

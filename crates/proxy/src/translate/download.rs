@@ -8,7 +8,7 @@ use h2::{RecvStream, SendStream};
 use traffic::wire::websocket::handshake::Accepted;
 use traffic::{FailureKind, Side, Stage};
 
-use super::body::carry;
+use super::body::{BodyEnd, carry};
 use super::course::Course;
 use super::fault::Fault;
 use super::heads;
@@ -76,11 +76,19 @@ pub(super) async fn download(
         course.note_progress();
         passed.fetch_add(data.len() as u64, Ordering::Relaxed);
     };
+    let turns_to = |end| {
+        let sink = end == BodyEnd::Sink;
+        course.client_behind.store(sink, Ordering::Relaxed);
+        if !sink {
+            course.flow.lock().hand_over();
+        }
+    };
     let trailers = if ended {
+        turns_to(BodyEnd::Sink);
         sink.flush_head().await?;
         None
     } else {
-        match carry(body, sink, seen, || course.flow.lock().hand_over()).await {
+        match carry(body, sink, seen, turns_to).await {
             Ok(trailers) => trailers,
             // A client that has every octet it was promised may close the stream before the end
             // of it is told in a frame of its own, as curl does.

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::body::{Sink, Source, carry};
+use super::body::{BodyEnd, Sink, Source, carry};
 use super::course::Course;
 use super::fault::Fault;
 
@@ -24,11 +24,13 @@ pub(super) async fn upload(
     }
     let seen = |data: &Bytes| {
         course.flow.lock().request_bytes(data);
-        course.awaits_client.store(false, Ordering::Relaxed);
         course.note_progress();
     };
-    let waits = || course.awaits_client.store(true, Ordering::Relaxed);
-    let trailers = carry(source, sink, seen, waits).await?;
+    let turns_to = |end| {
+        let source = end == BodyEnd::Source;
+        course.awaits_client.store(source, Ordering::Relaxed);
+    };
+    let trailers = carry(source, sink, seen, turns_to).await?;
     course.flow.lock().request_ended(trailers);
     Ok(())
 }

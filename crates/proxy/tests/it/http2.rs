@@ -11,7 +11,7 @@ use testbed::client::{Http2Client, Http2Stream};
 use testbed::gate::Gate;
 use testbed::upstream::{Protocols, Upstream, pattern};
 use tokio::task::JoinSet;
-use traffic::{Event, FailureKind, Side};
+use traffic::{Event, FailureKind, Side, Stage};
 
 use crate::http2_peer::{Http2Peer, Streams};
 use crate::running::{NAME, Running, authority_of, http, https};
@@ -615,6 +615,61 @@ async fn downloads_that_nobody_reads_do_not_stop_another() {
     let response = soon(client.request(get("/small"))).await.unwrap();
     assert_eq!(response.text(), "small");
     assert_eq!(peer.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_leaves_the_connection_to_the_others() {
+    let idle = Duration::from_millis(200);
+    let whole = vec![b'x'; 32 * 1024 * 1024];
+    for alpn in ["h2", "http/1.1"] {
+        let running = Running::with(|config| config.timeouts.idle_body = idle).await;
+        let body = Bytes::from(whole.clone());
+        let peer = Http2Peer::start(move |mut streams: Streams| {
+            let body = body.clone();
+            async move {
+                let mut open = Vec::new();
+                while let Some((request, mut respond)) = streams.next().await {
+                    let response = respond.send_response(Response::new(()), false);
+                    let mut stream = response.unwrap();
+                    let short = request.uri().path() == "/short";
+                    let body = if short { body.slice(..5) } else { body.clone() };
+                    stream.send_data(body, true).unwrap();
+                    open.push(stream);
+                }
+            }
+        });
+        let peer = peer.await;
+        let mut stuck = peer.connect_tls(&running, alpn).await;
+        let _unread = match alpn {
+            "h2" => {
+                let client = stuck.start_http2().await.unwrap();
+                let get = Request::get(format!("https://{NAME}/long"))
+                    .body(())
+                    .unwrap();
+                let stream = client.open(get, true).await.unwrap();
+                let response = soon(stream.response).await.unwrap();
+                Ok((client, response))
+            }
+            _ => {
+                stuck
+                    .send(format!("GET /long HTTP/1.1\r\nHost: {NAME}\r\n\r\n"))
+                    .await
+                    .unwrap();
+                Err(stuck)
+            }
+        };
+        let flow = running.recorder.only_flow().await;
+        let (failure, _) = flow.failure();
+        let what = (failure.side, failure.stage, failure.kind);
+        let expected = (Side::Client, Stage::Response, FailureKind::TimedOut);
+        assert_eq!(what, expected, "{alpn}: {}", failure.text);
+        let connections = peer.connections();
+        let other = peer.connect(&running).await;
+        let get = Request::get(format!("https://{NAME}/short")).body(Bytes::new());
+        let answer = soon(other.request(get.unwrap())).await.unwrap();
+        assert_eq!(answer.body.seen, 5);
+        assert_eq!(peer.connections(), connections, "{alpn}");
+    }
 }
 
 #[tokio::test]

@@ -64,7 +64,8 @@ pub(super) fn connect_target(
         .map_err(|error| malformed(format!("CONNECT to {target:?}: {error}")))
 }
 
-/// Finds where the request goes and what decided it.
+/// Finds where the request goes and what decided it. A fragment is of no form of request target (RFC
+/// 9112 section 3.2): what stands before it would be taken for another target than with it.
 pub(super) fn plan(
     scope: &Scope,
     request: &RequestHead,
@@ -72,6 +73,9 @@ pub(super) fn plan(
     by: (Option<&Login>, &Engine),
 ) -> Result<Plan, Failure> {
     let target = utf8(bytes, request.target.clone())?;
+    if target.contains('#') {
+        return Err(malformed("the request target has a fragment"));
+    }
     match scope {
         Scope::Inside(inside) => plan_inside(inside, request, target),
         Scope::Front(facts) => plan_front(facts, request, bytes, target, by),
@@ -174,7 +178,7 @@ impl<'a> Absolute<'a> {
                 "the scheme {scheme:?} is not http or https"
             )));
         };
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
         Ok(Some(Self {
             scheme,

@@ -119,6 +119,17 @@ pub(super) fn content_length(fields: &HeaderMap) -> Option<u64> {
     fields.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// Leaves one Content-Length of several, which HTTP/2 takes if they are equal: in HTTP/1.1 two lines
+/// are for some readers none, or malformed (RFC 9112 section 6.3).
+pub(super) fn say_length_once(fields: &mut HeaderMap) {
+    let mut lengths = fields.get_all(CONTENT_LENGTH).iter();
+    if let (Some(first), Some(_)) = (lengths.next(), lengths.next()) {
+        let first = first.clone();
+        // In the place of all.
+        fields.insert(CONTENT_LENGTH, first);
+    }
+}
+
 /// How long the body of an HTTP/2 request is.
 pub(super) fn body_length(fields: &HeaderMap, ended: bool) -> Result<BodyLength, Failure> {
     let length = fields
@@ -148,6 +159,7 @@ pub(crate) fn for_upstream(
     scheme: Scheme,
 ) -> Result<Request<()>, Failure> {
     parts.headers.remove(PROXY_AUTHORIZATION);
+    say_length_once(&mut parts.headers);
     if let Some(MaxForwards::Forward(left)) = max_forwards(&parts) {
         parts.headers.insert(MAX_FORWARDS, left.into());
     }

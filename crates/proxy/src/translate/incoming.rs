@@ -85,8 +85,9 @@ impl<'a, 'c> Incoming<'a, 'c> {
                     return Poll::Ready(Ok(Arrived::Informational(interim, text)));
                 }
                 let arrived = ready!(pin!(response).poll(cx)).map_err(|error| from_h2(&error))?;
-                let (parts, body) = arrived.into_parts();
+                let (mut parts, body) = arrived.into_parts();
                 let text = heads::response_text(parts.status, &parts.headers);
+                heads::say_length_once(&mut parts.headers);
                 let accepted = (*opens && parts.status.is_success())
                     .then(|| Accepted::read_extended_connect(text.fields()));
                 Poll::Ready(Ok(Arrived::Final(Box::new(Final {

@@ -183,7 +183,7 @@ async fn a_connect_without_a_proper_target_is_refused() {
 }
 
 #[tokio::test]
-async fn a_request_that_names_no_host_is_refused() {
+async fn a_request_that_names_no_proper_target_is_refused() {
     let running = Running::start().await;
     for (text, said) in [
         ("GET / HTTP/1.0\r\n\r\n", "names no host"),
@@ -198,6 +198,11 @@ async fn a_request_that_names_no_host_is_refused() {
             "GET http://u:p@a/ HTTP/1.1\r\nHost: a\r\n\r\n",
             "user information",
         ),
+        ("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", "fragment"),
+        ("GET http://a#b HTTP/1.1\r\nHost: a\r\n\r\n", "fragment"),
+        ("GET http://a/x?y#z HTTP/1.1\r\nHost: a\r\n\r\n", "fragment"),
+        ("GET http://a#@b/ HTTP/1.1\r\nHost: a\r\n\r\n", "fragment"),
+        ("OPTIONS *#b HTTP/1.1\r\nHost: a\r\n\r\n", "fragment"),
     ] {
         let response = ask(&running, text, "GET").await;
         check_refused(&response, 400, said);
@@ -228,6 +233,23 @@ async fn a_request_for_another_host_is_refused_on_an_opened_connection() {
     let response = soon(client.request(&request)).await.unwrap();
     check_refused(&response, 400, "on a connection to");
     assert_eq!(other.connection_count() + upstream.connection_count(), 0);
+}
+
+#[tokio::test]
+async fn a_fragment_is_refused_on_an_opened_connection() {
+    let (upstream, running) = (http().await, Running::start().await);
+    let host = authority_of(&upstream);
+    for target in [
+        "/a#b".to_owned(),
+        format!("http://{host}/a#b"),
+        format!("http://{host}#b"),
+    ] {
+        let mut client = running.through(&upstream).await;
+        let request = Request::get(&target).host(&host);
+        let response = soon(client.request(&request)).await.unwrap();
+        check_refused(&response, 400, "fragment");
+    }
+    assert_eq!(upstream.request_count(), 0);
 }
 
 #[tokio::test]

@@ -71,6 +71,40 @@ async fn an_http2_request_becomes_an_http1_request() {
 }
 
 #[tokio::test]
+async fn a_length_that_is_said_twice_is_said_once_in_http1() {
+    let mut request = get("/");
+    *request.method_mut() = Method::POST;
+    *request.body_mut() = Bytes::from_static(b"some data END");
+    request.headers_mut().append("x-a", "1".parse().unwrap());
+    for _time in 0..3 {
+        request
+            .headers_mut()
+            .append("content-length", "13".parse().unwrap());
+    }
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    let (received, _) = ask_scripted(request, answer).await;
+    let lengths = received.matches("content-length: 13\r\n").count();
+    assert_eq!(lengths, 1, "{received}");
+    assert!(received.contains("x-a: 1\r\n"), "{received}");
+
+    let peer = Http2Peer::start(|mut streams: Streams| async move {
+        while let Some((_request, mut respond)) = streams.next().await {
+            let response = Response::builder().header("content-length", "4");
+            let response = response.header("content-length", "4").body(()).unwrap();
+            let mut body = respond.send_response(response, false).unwrap();
+            body.send_data(Bytes::from_static(b"four"), true).unwrap();
+        }
+    });
+    let (peer, running) = (peer.await, Running::start().await);
+    let mut client = peer.connect_tls(&running, "http/1.1").await;
+    let answer = soon(client.request(&Request1::get("/").host(NAME)))
+        .await
+        .unwrap();
+    assert_eq!(answer.head.headers.all("content-length").count(), 1);
+    assert_eq!(answer.text(), "four");
+}
+
+#[tokio::test]
 async fn a_body_of_unknown_length_becomes_chunks_and_a_known_one_does_not() {
     let mut request = get("/");
     *request.method_mut() = Method::POST;

@@ -18,6 +18,9 @@ pub struct Link {
     pub issuer: String,
     /// Signed by its own key: a root.
     pub self_signed: bool,
+    /// A root whose signature is of an algorithm that is not checked here, such as SHA-1. Clients do
+    /// not check the signature of what they trust (RFC 5280 section 6.1).
+    pub unchecked: bool,
     /// Valid from.
     pub not_before: Timestamp,
     /// Valid to.
@@ -75,6 +78,15 @@ pub enum ChainFault {
         /// When, for people.
         not_before: String,
     },
+    /// Its extended key usage leaves servers out (RFC 5280 section 4.2.1.12). Clients take that of an
+    /// authority for a bound on what stands below it.
+    #[error(
+        "{subject} has an extended key usage without serverAuth: it may issue none for servers"
+    )]
+    NotForServers {
+        /// Whose certificate it is.
+        subject: String,
+    },
     /// More authorities stand below it than it allows.
     #[error("{subject} allows {allowed} authorities below it, and {below} stand there")]
     TooDeep {
@@ -129,17 +141,40 @@ pub(crate) fn is_self_issued(certificate: &X509Certificate<'_>) -> bool {
     certificate.issuer().as_raw() == certificate.subject().as_raw()
 }
 
+/// Whether a certificate is signed by its own key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SelfSigned {
+    Yes,
+    /// It says so, by an algorithm that cannot be checked here.
+    Unchecked,
+    /// It says so, and that is not true.
+    Wrong,
+    /// It names another issuer.
+    No,
+}
+
+impl SelfSigned {
+    fn of(certificate: &X509Certificate<'_>, signed: Option<&Signed<'_>>) -> Self {
+        match signed {
+            _ if !is_self_issued(certificate) => Self::No,
+            Some(signed) if signed.is_signed_by(certificate.public_key().raw) => Self::Yes,
+            Some(signed) if !signed.is_checkable() => Self::Unchecked,
+            Some(_) | None => Self::Wrong,
+        }
+    }
+}
+
 /// What each certificate of a chain says; those that cannot be read are left out.
 #[must_use]
 pub fn links(chain: &[CertificateDer<'_>]) -> Vec<Link> {
     let link = |der| {
         let certificate = parse(der)?;
-        let signed = Signed::parse(der);
+        let own = SelfSigned::of(&certificate, Signed::parse(der).as_ref());
         Some(Link {
             subject: distinguished_name(certificate.subject()),
             issuer: distinguished_name(certificate.issuer()),
-            self_signed: is_self_issued(&certificate)
-                && signed.is_some_and(|signed| signed.is_signed_by(certificate.public_key().raw)),
+            self_signed: matches!(own, SelfSigned::Yes | SelfSigned::Unchecked),
+            unchecked: own == SelfSigned::Unchecked,
             not_before: timestamp(certificate.validity().not_before.timestamp()),
             not_after: timestamp(certificate.validity().not_after.timestamp()),
             path_length: path_length(&certificate),
@@ -176,13 +211,17 @@ pub fn check(chain: &[CertificateDer<'_>], now: Timestamp) -> Vec<ChainFault> {
             });
         }
         faults.extend(out_of_time(&certificate, &subject, now));
-        let self_issued = is_self_issued(&certificate);
-        below += u32::from(!self_issued);
-        if self_issued {
-            if !signed.is_signed_by(certificate.public_key().raw) {
+        if leaves_servers_out(&certificate) {
+            let subject = subject.clone();
+            faults.push(ChainFault::NotForServers { subject });
+        }
+        match SelfSigned::of(&certificate, Some(&signed)) {
+            SelfSigned::Yes | SelfSigned::Unchecked => continue,
+            SelfSigned::Wrong => {
                 faults.push(ChainFault::NotItsOwn { subject });
+                continue;
             }
-            continue;
+            SelfSigned::No => below += 1,
         }
         let next = chain.get(index + 1).and_then(parse);
         if next.is_some_and(|next| !signed.is_signed_by(next.public_key().raw)) {
@@ -224,6 +263,15 @@ pub(crate) fn is_authority(certificate: &X509Certificate<'_>) -> Result<(), &'st
         }
         Ok(_) => Ok(()),
         Err(_) => Err("its key usage cannot be read"),
+    }
+}
+
+/// Whether an authority may issue certificates, and none for servers.
+fn leaves_servers_out(certificate: &X509Certificate<'_>) -> bool {
+    match certificate.extended_key_usage() {
+        Ok(Some(usage)) => !usage.value.server_auth && !usage.value.any,
+        Ok(None) => false,
+        Err(_) => true,
     }
 }
 

@@ -48,6 +48,15 @@ impl<'a> Signed<'a> {
     }
 }
 
+impl Signed<'_> {
+    /// Whether its signature is of an algorithm that can be checked here.
+    pub(crate) fn is_checkable(&self) -> bool {
+        let known = provider().signature_verification_algorithms.all;
+        let is_it = |id: &[u8]| id == self.algorithm;
+        known.iter().any(|known| is_it(&known.signature_alg_id()))
+    }
+}
+
 /// The octets of a BIT STRING without unused bits.
 fn bits(content: &[u8]) -> Option<&[u8]> {
     match content.split_first() {

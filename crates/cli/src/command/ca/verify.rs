@@ -84,6 +84,18 @@ impl Checked {
         }
     }
 
+    /// What is to be known of a chain that holds.
+    fn notes(&self) -> Vec<String> {
+        let unchecked = self.links.iter().filter(|link| link.unchecked);
+        let note = |link: &Link| {
+            format!(
+                "how {} signed itself is not checked (SHA-1 or the like); clients that trust it do not either",
+                link.subject
+            )
+        };
+        unchecked.map(note).collect()
+    }
+
     /// Who issued the last certificate of the chain, if that is not itself.
     fn absent_root(&self) -> Option<&str> {
         let last = self.links.last().filter(|last| !last.self_signed)?;
@@ -105,6 +117,7 @@ impl Checked {
             "holds": self.faults.is_empty(),
             "root_in_chain": self.absent_root().is_none(),
             "faults": faults,
+            "notes": self.notes(),
             "refused_host": self.refused.as_ref().map(ToString::to_string),
             "tools": tools.iter().flatten().map(tool_document).collect::<Vec<_>>(),
             "tools_not_tried": tools.as_ref().err().map(|check| &check.text),
@@ -137,6 +150,9 @@ impl Checked {
         if let Some(host) = &self.refused {
             let only = authority.constraints_text().unwrap_or_default();
             say(false, &format!("it may not sign for {host}: {only}"));
+        }
+        for note in self.notes() {
+            let _infallible = writeln!(text, "   {}", escape_line(&note));
         }
         let root = match (self.absent_root(), self.links.last()) {
             (Some(issuer), _) => {

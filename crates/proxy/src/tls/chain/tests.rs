@@ -133,3 +133,61 @@ fn a_path_that_is_too_long_is_named_and_not_made() {
     let deeper = [below.clone(), below.clone(), middle.clone()];
     assert!(faults(&deeper).contains("CN=middle allows 1 authorities below it, and 2 stand there"));
 }
+
+/// A root whose signature is of an algorithm of the same length that nobody checks here: the name of
+/// ecdsa-with-SHA256 in it made that of ecdsa-with-SHA224 (RFC 5758 section 3.2).
+fn root_of_another_algorithm() -> CertificateDer<'static> {
+    const SHA256: [u8; 8] = [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+    let mut der = authority("root", 2).certificate_der().to_vec();
+    let places = der.windows(8).enumerate();
+    let places = places
+        .filter(|(_, octets)| *octets == SHA256)
+        .map(|(at, _)| at);
+    for at in places.collect::<Vec<_>>() {
+        der[at + 7] = 0x01;
+    }
+    der.into()
+}
+
+#[test]
+fn a_root_of_an_algorithm_that_nobody_checks_holds_and_is_noted() {
+    let root = root_of_another_algorithm();
+    let chain = [root];
+    assert_eq!(faults(&chain), "");
+    let link = &links(&chain)[0];
+    assert!(link.self_signed && link.unchecked);
+    assert!(!links(three().chain()).iter().any(|link| link.unchecked));
+    // Below a root a signature counts.
+    let mut middle = three().chain()[1].to_vec();
+    let at = middle
+        .windows(8)
+        .rposition(|octets| octets == [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02]);
+    middle[at.unwrap() + 7] = 0x01;
+    let chain = [CertificateDer::from(middle), three().chain()[2].clone()];
+    assert!(faults(&chain).contains("was not signed by the key of CN=root"));
+}
+
+#[test]
+fn an_authority_for_other_things_than_servers_is_named() {
+    use rcgen::ExtendedKeyUsagePurpose::{Any, ClientAuth, CodeSigning, ServerAuth};
+    for (usages, holds) in [
+        (vec![], true),
+        (vec![ServerAuth], true),
+        (vec![ClientAuth, ServerAuth], true),
+        (vec![Any], true),
+        (vec![ClientAuth], false),
+        (vec![CodeSigning, ClientAuth], false),
+    ] {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.extended_key_usages = usages.clone();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let found = faults(&[certificate.der().clone()]);
+        assert_eq!(
+            !found.contains("without serverAuth"),
+            holds,
+            "{usages:?}: {found}"
+        );
+    }
+}

@@ -108,6 +108,12 @@ pub const HTTP2_RESETS_BURST: u32 = 500;
 /// Further resets of that kind, per second.
 pub const HTTP2_RESETS_PER_SECOND: u32 = 20;
 
+/// Streams of one HTTP/2 connection that may be reset because its client broke the rules on them, such
+/// as by a WINDOW_UPDATE of zero, or opened more than [`HTTP2_STREAMS_MAX`], while the connection lasts.
+/// Each of the former costs a request that is begun in vain (CVE-2025-8671). Honest clients break no
+/// rule; one that does not know the bound yet may open a few hundred.
+pub const HTTP2_FAULTS_MAX: usize = 500;
+
 /// Flow-control window of one HTTP/2 stream towards either peer: what a stream can hold that
 /// nobody reads.
 pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 512 * 1024;

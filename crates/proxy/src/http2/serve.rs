@@ -18,8 +18,9 @@ use crate::http2::patience::Patience;
 use crate::http2::responder::Responder;
 use crate::http2::stream::{self, StreamEnd};
 use crate::limits::{
-    HEAD_BYTES_MAX, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_RESETS_MAX, HTTP2_SEND_BUFFER_BYTES,
-    HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX, HTTP2_STREAMS_UNDER_WAY_MAX,
+    HEAD_BYTES_MAX, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_FAULTS_MAX, HTTP2_RESETS_MAX,
+    HTTP2_SEND_BUFFER_BYTES, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX,
+    HTTP2_STREAMS_UNDER_WAY_MAX,
 };
 use crate::refuse::Refusal;
 use crate::stream::Transport;
@@ -59,6 +60,7 @@ fn settings() -> h2::server::Builder {
         .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
         .max_send_buffer_size(HTTP2_SEND_BUFFER_BYTES)
         .max_concurrent_reset_streams(HTTP2_RESETS_MAX)
+        .max_local_error_reset_streams(Some(HTTP2_FAULTS_MAX))
         .max_pending_accept_reset_streams(HTTP2_RESETS_MAX);
     settings
 }

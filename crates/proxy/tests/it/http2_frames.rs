@@ -2,18 +2,22 @@
 
 use testbed::client::Client;
 use testbed::upstream::Upstream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::running::{NAME, Running, http};
 use crate::soon;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
+const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
@@ -235,6 +239,162 @@ async fn pings_and_settings_do_not_stop_others() {
         };
         let limit = std::time::Duration::from_millis(300);
         let _stuck = tokio::time::timeout(limit, sent).await;
+        let mut other = running.through(&upstream).await;
+        let request = testbed::client::Request::get("/bytes/3").host(NAME);
+        assert_eq!(soon(other.request(&request)).await.unwrap().body.seen, 3);
+    }
+}
+
+/// What is sent once, and what is sent again and again, by the number of the time.
+struct Flood {
+    name: &'static str,
+    before: Vec<u8>,
+    each: fn(u32) -> Vec<u8>,
+    times: u32,
+    /// Whether the connection is ended for it; otherwise it is borne.
+    ends: bool,
+}
+
+/// Sends a flood and then a PING; says whether the connection was ended before that was answered.
+async fn ends(client: Client, flood: &Flood) -> bool {
+    let (mut read, mut write) = tokio::io::split(client.into_wire().unwrap());
+    let writing = async {
+        let mut frames = flood.before.clone();
+        for time in 0..flood.times {
+            frames.extend((flood.each)(time));
+            if frames.len() > 32 * 1024 {
+                write.write_all(&frames).await?;
+                frames.clear();
+            }
+        }
+        frames.extend(frame(PING, 0, 0, b"the last"));
+        write.write_all(&frames).await
+    };
+    let reading = async {
+        loop {
+            let mut header = [0; 9];
+            if read.read_exact(&mut header).await.is_err() {
+                return true;
+            }
+            let length = u32::from_be_bytes([0, header[0], header[1], header[2]]);
+            let mut payload = vec![0; length as usize];
+            if read.read_exact(&mut payload).await.is_err() {
+                return true;
+            }
+            match (header[3], header[4]) {
+                (GOAWAY, _) => return true,
+                (PING, ACK) if payload == b"the last" => return false,
+                _ => {}
+            }
+        }
+    };
+    let (_sent, ended) = tokio::join!(writing, reading);
+    ended
+}
+
+/// The stream that a client opens at this time.
+fn stream_of(time: u32) -> u32 {
+    2 * time + 1
+}
+
+fn request(stream: u32, ends: u8, path: &str) -> Vec<u8> {
+    let fields = [GET[0], GET[1], GET[2], (":path", path)];
+    frame(HEADERS, END_HEADERS | ends, stream, &block(&fields))
+}
+
+#[tokio::test]
+async fn floods_of_frames_are_borne_or_end_the_connection_and_others_are_served() {
+    let upload = [GET[1], GET[2], (":method", "POST"), (":path", "/upload")];
+    let upload = frame(HEADERS, END_HEADERS, 1, &block(&upload));
+    for flood in [
+        Flood {
+            name: "empty DATA",
+            before: upload,
+            each: |_| frame(DATA, 0, 1, &[]),
+            times: 200_000,
+            ends: true,
+        },
+        Flood {
+            name: "empty HEADERS",
+            before: Vec::new(),
+            each: |time| frame(HEADERS, END_HEADERS | END_STREAM, stream_of(time), &[]),
+            times: 20_000,
+            ends: true,
+        },
+        Flood {
+            name: "empty CONTINUATION",
+            before: frame(HEADERS, END_STREAM, 1, &block(&GET)),
+            each: |_| frame(CONTINUATION, 0, 1, &[]),
+            times: 200_000,
+            ends: true,
+        },
+        Flood {
+            name: "PRIORITY",
+            before: Vec::new(),
+            each: |time| frame(PRIORITY, 0, stream_of(time), &[0, 0, 0, 0, 1]),
+            times: 100_000,
+            ends: false,
+        },
+        Flood {
+            name: "WINDOW_UPDATE",
+            before: request(1, END_STREAM, "/hang"),
+            each: |time| frame(WINDOW_UPDATE, 0, time % 2, &[0, 0, 0, 1]),
+            times: 100_000,
+            ends: false,
+        },
+        Flood {
+            name: "WINDOW_UPDATE of zero",
+            before: Vec::new(),
+            each: |_| frame(WINDOW_UPDATE, 0, 0, &[0; 4]),
+            times: 10,
+            ends: true,
+        },
+        Flood {
+            name: "windows of zero",
+            // SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113 section 6.5.2).
+            before: frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]),
+            each: |time| request(stream_of(time), END_STREAM, "/bytes/1000000"),
+            times: 600,
+            ends: false,
+        },
+        Flood {
+            name: "streams that the proxy is made to reset",
+            before: Vec::new(),
+            each: |time| {
+                let stream = stream_of(time);
+                let wrong = frame(WINDOW_UPDATE, 0, stream, &[0; 4]);
+                [request(stream, END_STREAM, "/hang"), wrong].concat()
+            },
+            times: 600,
+            ends: true,
+        },
+        Flood {
+            name: "DATA on streams that the client has ended",
+            before: Vec::new(),
+            each: |time| {
+                let stream = stream_of(time);
+                let wrong = frame(DATA, 0, stream, b"more");
+                [request(stream, END_STREAM, "/hang"), wrong].concat()
+            },
+            times: 600,
+            ends: true,
+        },
+    ] {
+        let (upstream, running) = (http().await, Running::start().await);
+        let client = begun(&running, &upstream).await;
+        assert_eq!(
+            soon(ends(client, &flood)).await,
+            flood.ends,
+            "{}",
+            flood.name
+        );
+        // What was begun in vain is bounded by what may be under way at once.
+        assert!(
+            upstream.request_count() <= 500,
+            "{}: {}",
+            flood.name,
+            upstream.request_count()
+        );
         let mut other = running.through(&upstream).await;
         let request = testbed::client::Request::get("/bytes/3").host(NAME);
         assert_eq!(soon(other.request(&request)).await.unwrap().body.seen, 3);

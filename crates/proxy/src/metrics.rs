@@ -238,6 +238,7 @@ impl FlowOutcome {
             | FailureKind::RequestBlocked
             | FailureKind::AddressDenied
             | FailureKind::PortNotAllowed
+            | FailureKind::SniMismatch
             | FailureKind::Loop
             | FailureKind::Busy
             | FailureKind::HandlerFailed => Self::Refused,

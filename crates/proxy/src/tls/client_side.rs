@@ -12,11 +12,12 @@ use rustls::sign::CertifiedKey;
 use rustls::{AlertDescription, ServerConfig};
 use tokio::io::AsyncWriteExt as _;
 use traffic::wire::client_hello::ClientHello as ReadHello;
-use traffic::{FailureKind, Host, Timestamp};
+use traffic::{Failure, FailureKind, Host, Side, Stage, Timestamp};
 
-use super::leaf::LeafCache;
+use super::leaf::{LeafCache, LeafError};
 use super::{alert_name, is_about_version};
 use crate::config::MinTlsVersion;
+use crate::error;
 use crate::stream::Replay;
 
 /// Reads the wall clock.
@@ -98,6 +99,26 @@ impl ClientSide {
     #[must_use]
     pub fn permits(&self, host: &Host) -> bool {
         self.leaves.permits(host)
+    }
+
+    /// Why a handshake failed for want of a certificate, where it was that: the client is not to blame.
+    pub(crate) fn own_failure(&self, error: &io::Error, host: &Host) -> Option<Failure> {
+        let tls = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+        if !matches!(tls, rustls::Error::General(_)) {
+            return None;
+        }
+        let error = self.leaves.leaf(host, (self.clock)()).err()?;
+        let (kind, mend) = match &error {
+            LeafError::AuthorityExpired { .. } => (
+                FailureKind::CertificateExpired,
+                "; give oriel another one (oriel ca rotate, or --ca-cert and --ca-key)",
+            ),
+            LeafError::NotPermitted { .. } | LeafError::Sign(_) => {
+                (FailureKind::CertificateInvalid, "")
+            }
+        };
+        let text = format!("oriel has no certificate to show for {host}: {error}{mend}");
+        Some(error::failure(Side::Oriel, Stage::Tls, kind, text))
     }
 
     fn for_names(&self, alpn: ClientAlpn) -> &Arc<ServerConfig> {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use h2::ext::Protocol;
 use oriel_proxy::tls::identity::Identity;
 use oriel_proxy::{
     Admission, ConnectPorts, Credentials, Listener, ListenerTls, Login, ReverseTo, Verifier,
@@ -164,13 +165,63 @@ async fn who_does_not_know_the_password_is_not_served() {
         let realm = "Basic realm=\"a realm\", charset=\"UTF-8\"";
         assert_eq!(challenge, (status == 407).then_some(realm));
     }
+    // A WebSocket in clear.
+    for login in [None, Some(wrong)] {
+        let mut request = get()
+            .header("Connection", "Upgrade")
+            .header("Upgrade", "websocket")
+            .header("Sec-WebSocket-Version", "13")
+            .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
+        if let Some(login) = login {
+            request = request.header("Proxy-Authorization", login);
+        }
+        let mut client = running.connect().await;
+        let answer = soon(client.request(&request)).await.unwrap();
+        assert_eq!(answer.head.status, 407, "{login:?}");
+    }
     let answer = get_http2(running.connect().await, &url).await;
     assert_eq!(answer.head.status, 407);
+    check_http2_connect(&running, &authority_of(&upstream), wrong).await;
     let mut client = running.connect().await;
     client.send([5, 1, 0]).await.unwrap();
     assert_eq!(soon(client.read_to_end()).await.unwrap(), [5, 255][..]);
     let seen = upstream.wait_for_requests(1).await;
     assert!(seen[0].headers.get("proxy-authorization").is_none());
+}
+
+/// CONNECT on a stream of the proxy itself is refused with a challenge; one that asks for a WebSocket
+/// (RFC 8441) is none that the proxy has allowed there, and is reset before anybody is asked.
+async fn check_http2_connect(running: &Running, authority: &str, wrong: &str) {
+    for login in [None, Some(wrong)] {
+        for protocol in [None, Some(Protocol::from_static("websocket"))] {
+            let uri = match protocol {
+                Some(_) => format!("http://{authority}/"),
+                None => authority.to_owned(),
+            };
+            let mut head = http::Request::connect(uri).body(()).unwrap();
+            if let Some(login) = login {
+                let login = login.parse().unwrap();
+                head.headers_mut().insert("proxy-authorization", login);
+            }
+            let extended = protocol.is_some();
+            if let Some(protocol) = protocol {
+                head.extensions_mut().insert(protocol);
+            }
+            let client = running.connect().await.start_http2().await.unwrap();
+            let answer = match client.open(head, false).await {
+                Ok(stream) => soon(stream.response).await,
+                Err(_not_allowed) => continue,
+            };
+            match (answer, extended) {
+                (Ok(answer), _) => {
+                    assert_eq!(answer.status(), 407, "{login:?}");
+                    let challenge = &answer.headers()["proxy-authenticate"];
+                    assert!(challenge.as_bytes().starts_with(b"Basic realm="));
+                }
+                (Err(error), extended) => assert!(extended && error.is_reset(), "{error}"),
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,16 +1,19 @@
 //! Every way in which TLS fails, brought about for real on both sides, and the code it has.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use oriel_proxy::tls::identity;
-use oriel_proxy::{ClientCertificate, MinTlsVersion, ProxyConfig, SniMismatch};
+use oriel_proxy::{
+    Authority as OwnAuthority, ClientCertificate, MinTlsVersion, ProxyConfig, SniMismatch,
+};
 use testbed::authority::{Authority, Identity, client_config_tls12};
 use testbed::client::{Client, Request, Response};
 use testbed::gate::Gate;
 use testbed::script::Step;
 use testbed::upstream::Protocols;
 use traffic::rules::pattern::HostPatterns;
-use traffic::{FailureKind, FlowKind, NoTls, Side, Stage};
+use traffic::{FailureKind, FlowKind, NoTls, Side, Stage, Timestamp};
 
 use crate::running::{NAME, Running, ask_by_both, https, scripted, upstream_authority};
 use crate::soon;
@@ -69,6 +72,28 @@ fn good_hello(running: &Running) -> Vec<u8> {
     let mut hello = Vec::new();
     tls.write_tls(&mut hello).unwrap();
     hello
+}
+
+#[tokio::test]
+async fn an_authority_that_has_expired_is_not_the_fault_of_clients() {
+    let upstream = https(Protocols::Http1).await;
+    // In 2000, for less than the time since.
+    let long_ago = Timestamp(946_684_800_000_000);
+    let running = Running::with(|config| {
+        config.authority = Arc::new(OwnAuthority::generate("of old", long_ago).unwrap());
+    });
+    let running = running.await;
+    let mut client = running.through(&upstream).await;
+    let config = running.client_config(&["http/1.1"]);
+    soon(client.start_tls(NAME, config)).await.unwrap_err();
+    let flow = running.recorder.only_flow().await;
+    let (failure, _) = flow.failure();
+    let what = (failure.side, failure.stage, failure.kind);
+    let expected = (Side::Oriel, Stage::Tls, FailureKind::CertificateExpired);
+    assert_eq!(what, expected, "{}", failure.text);
+    for part in ["of old", "expired at", "oriel ca rotate"] {
+        assert!(failure.text.contains(part), "{}", failure.text);
+    }
 }
 
 #[tokio::test]
@@ -318,6 +343,10 @@ async fn another_name_in_tls_is_recorded_and_can_be_denied() {
         (Side::Oriel, FailureKind::SniMismatch)
     );
     assert!(failure.text.contains(NAME), "{}", failure.text);
+    let flows = running.control.metrics().flows;
+    let counted = flows.iter().filter(|group| group.count > 0);
+    let outcomes: Vec<_> = counted.map(|group| group.outcome.as_str()).collect();
+    assert_eq!(outcomes, ["refused"]);
 
     let (running, client) = misnamed(|config| config.sni_mismatch = SniMismatch::Allow).await;
     let _response = soon(client.unwrap().request(&Request::get("/").host(NAME))).await;

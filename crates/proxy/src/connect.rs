@@ -255,6 +255,7 @@ fn tunnel_opening<'a>(
         scheme,
         target,
         route,
+        in_outline: false,
     }
 }
 

@@ -52,6 +52,9 @@ pub(crate) struct Destination {
     pub(crate) route: Arc<Route>,
     pub(crate) connection: Arc<ConnectionFacts>,
     pub(crate) upstream: Arc<Upstream>,
+    /// The host is never to be looked into, though what is asked of it comes in clear: of its
+    /// requests nothing is told but that they were, and nobody is asked about them.
+    pub(crate) bypassed: bool,
 }
 
 impl Scope {
@@ -180,8 +183,15 @@ impl Destination {
             opening: FirstBytes::PlainHttp,
         });
         let reach = engine.upstreams.dialer.reach_of(connection.client_address);
-        let by = (engine, reach.into());
-        Self::asked_for(target, scheme, &Arc::new(route), connection, by)
+        let host = target.host.clone();
+        Arc::new(Self {
+            upstream: engine.upstreams.host(scheme, &target, host, reach),
+            bypassed: engine.rules.bypasses(&target),
+            target,
+            scheme,
+            route: Arc::new(route),
+            connection: Arc::clone(connection),
+        })
     }
 
     /// The target that a client of a forward listener asked for, under a route that was decided.
@@ -227,6 +237,7 @@ impl Destination {
             scheme,
             route: Arc::clone(route),
             connection: Arc::clone(connection),
+            bypassed: false,
         })
     }
 
@@ -238,6 +249,7 @@ impl Destination {
             route: Arc::clone(&before.route),
             connection: Arc::clone(&before.connection),
             upstream: Self::gateway(gateway, engine),
+            bypassed: before.bypassed,
         })
     }
 
@@ -262,6 +274,7 @@ impl Destination {
             scheme: self.scheme,
             target: &self.target,
             route: &self.route,
+            in_outline: self.bypassed,
         }
     }
 

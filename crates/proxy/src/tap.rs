@@ -2,6 +2,7 @@
 //! the engine goes on. Where nobody watches flows all of it is one branch.
 
 mod flow;
+mod outline;
 mod repeats;
 
 use std::sync::Arc;

@@ -27,7 +27,7 @@ pub(crate) struct ProxyFlags {
     /// Open connections to this host: `name`, `*.suffix`, `name:port` (repeatable, or with commas)
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     pub(crate) intercept: Vec<String>,
-    /// Never open connections to this host (repeatable, or with commas)
+    /// Never look into traffic with this host, plain HTTP included (repeatable, or with commas)
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     pub(crate) bypass: Vec<String>,
     /// What happens to hosts on no list

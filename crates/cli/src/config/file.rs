@@ -160,9 +160,11 @@ pub(crate) struct Ca {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Intercept {
-    /// Hosts that are opened: exact names, `*.suffix`, `*`, each with an optional port.
+    /// Hosts that are opened: exact names, `*.suffix`, `*`, each with an optional port. Plain HTTP is seen
+    /// of every host but those in `bypass`.
     pub(crate) hosts: Option<Vec<String>>,
-    /// Hosts that are never opened, even if they are in `hosts`.
+    /// Hosts that are never opened, even if they are in `hosts`. Of plain HTTP to them no path, query,
+    /// field or body is recorded.
     pub(crate) bypass: Option<Vec<String>>,
     /// What happens to hosts on no list.
     pub(crate) unlisted: Option<Unlisted>,

@@ -101,7 +101,7 @@ impl Gatekeeper {
         }
         let found = tokio::time::timeout(VERIFICATION_TIMEOUT, self.verify(&login, client)).await;
         let timed_out = |_elapsed| Err(VerifierError("it took too long".to_owned()));
-        match found.map_or_else(timed_out, |found| found) {
+        match found.unwrap_or_else(timed_out) {
             Ok(Found::Right) => {
                 self.admitted.keep(&login, self.admission.kept_for);
                 Ok(self.named(login))

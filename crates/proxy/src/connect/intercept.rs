@@ -201,7 +201,10 @@ impl Begun {
                 engine.rejections.accepted(self.facts.process.as_ref());
                 return Some(self.opened(tls, hello, upstream, dial_failure));
             }
-            Ok(Err(error)) => self.refused(&error, hello, engine, reporter).await,
+            Ok(Err(error)) => match engine.client_side.own_failure(&error, &server_name) {
+                Some(failure) => failure,
+                None => self.refused(&error, hello, engine, reporter).await,
+            },
             Err(_) => {
                 let what = "did not finish the TLS handshake in time";
                 error::timed_out(Side::Client, Stage::Tls, what)
@@ -251,6 +254,7 @@ impl Begun {
             route: self.route,
             connection: Arc::new(self.facts),
             upstream,
+            bypassed: false,
         };
         let inside = Inside {
             to: Arc::new(to),

@@ -172,6 +172,7 @@ async fn forward(
     }
     if let Some(subject) = scope.subject()
         && subject.gate.interests.requests
+        && !asked.plan.to.bypassed
     {
         flow.hand_over();
         let subject = subject.identified().await;

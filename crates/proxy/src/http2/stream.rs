@@ -276,7 +276,7 @@ impl Asked {
         if let Some(subject) = scope.subject() {
             let (subject, lane) = subject.stream(flow.id());
             flow.attach(lane);
-            if subject.gate.interests.requests {
+            if subject.gate.interests.requests && !self.to.bypassed {
                 flow.hand_over();
                 let subject = subject.identified().await;
                 verdict::ask(self, &subject, engine).await?;

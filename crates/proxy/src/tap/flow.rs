@@ -15,7 +15,7 @@ use traffic::{
     UpstreamFacts,
 };
 
-use super::{ReadStreams, Repeats, Reporter, Tap};
+use super::{ReadStreams, Repeats, Reporter, Tap, outline};
 use crate::clock;
 use crate::error;
 use crate::gateway::Told;
@@ -33,6 +33,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) scheme: Scheme,
     pub(crate) target: &'a Target,
     pub(crate) route: &'a Arc<Route>,
+    /// Only what an [`outline`] says of it is told.
+    pub(crate) in_outline: bool,
 }
 
 /// Reports one flow. If it is dropped before its end was told, the flow was cut, and that is
@@ -49,6 +51,8 @@ pub(crate) struct Flow<'r> {
     /// Payload that was counted, of the request and of the response.
     counted: [u64; 2],
     watched: bool,
+    /// Nothing is told of heads but their [`outline`], and of bodies but their sizes.
+    in_outline: bool,
     ended: bool,
     request_told: bool,
     request: BodySize,
@@ -103,8 +107,11 @@ impl Reporter {
         let mut request_stream = None;
         if watched {
             let [request, _] = &mut self.told;
-            let head = head(request);
-            request_stream = self.tap.stream_of(&head);
+            let mut head = head(request);
+            match opening.in_outline {
+                true => head = outline::of_request(&head, opening.scheme, opening.target),
+                false => request_stream = self.tap.stream_of(&head),
+            }
             self.events.push(Event::FlowStarted(Box::new(FlowStarted {
                 flow: id,
                 at: opening.at.unwrap_or_else(clock::now),
@@ -126,6 +133,7 @@ impl Reporter {
             route: opening.route.action,
             counted: [0; 2],
             watched,
+            in_outline: opening.in_outline,
             ended: false,
             request_told: false,
             request: BodySize::default(),
@@ -208,9 +216,12 @@ impl Flow<'_> {
         if self.watched {
             let Told {
                 route,
-                url,
+                mut url,
                 request_id,
             } = told;
+            if self.in_outline {
+                outline::of_url(&mut url);
+            }
             self.push(Event::Rerouted(Box::new(Rerouted {
                 flow: self.id,
                 at: self.now(),
@@ -257,7 +268,7 @@ impl Flow<'_> {
 
     /// What comes from now on is a WebSocket's, opened with this answer.
     pub(crate) fn websocket_opened(&mut self, accepted: &Accepted) {
-        if self.reporter.tap.streams == ReadStreams::None {
+        if self.in_outline || self.reporter.tap.streams == ReadStreams::None {
             return;
         }
         let kept_max = match self.reporter.tap.streams {
@@ -299,6 +310,9 @@ impl Flow<'_> {
     /// Reads the messages in a piece of one direction; says how many bytes of the direction are to
     /// be kept besides.
     fn read_stream(&mut self, sender: Sender, data: &[u8]) -> u64 {
+        if self.in_outline {
+            return 0;
+        }
         let kept_max = self.reporter.tap.kept_max;
         let Some(mut reader) = self.stream(sender).take() else {
             return kept_max;
@@ -360,7 +374,7 @@ impl Flow<'_> {
                 flow: self.id,
                 at: self.now(),
                 size,
-                trailers,
+                trailers: self.told_trailers(trailers),
             });
         }
     }
@@ -378,7 +392,7 @@ impl Flow<'_> {
             self.push(Event::Informational {
                 flow: self.id,
                 at: self.now(),
-                head: head(),
+                head: self.told_response(head()),
             });
         }
     }
@@ -387,11 +401,23 @@ impl Flow<'_> {
         if self.watched {
             let at = self.response_came_at.take().unwrap_or_else(|| self.now());
             let [_, response] = &mut self.reporter.told;
-            let (flow, head) = (self.id, head(response));
+            let head = head(response);
+            let (flow, head) = (self.id, self.told_response(head));
             let [_, response] = &mut self.streams;
             *response = self.reporter.tap.stream_of(&head);
             self.push(Event::ResponseStarted { flow, at, head });
         }
+    }
+
+    fn told_response(&self, head: Head) -> Head {
+        match self.in_outline {
+            true => outline::of_response(&head),
+            false => head,
+        }
+    }
+
+    fn told_trailers(&self, trailers: Option<Head>) -> Option<Head> {
+        trailers.filter(|_| !self.in_outline)
     }
 
     pub(crate) fn response_ended(&mut self, trailers: Option<Head>) {
@@ -402,7 +428,7 @@ impl Flow<'_> {
                 flow: self.id,
                 at: self.now(),
                 size,
-                trailers,
+                trailers: self.told_trailers(trailers),
             });
         }
     }

@@ -4,17 +4,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
+use oriel_proxy::ProxyConfig;
 use oriel_proxy::handler::{
     ConnectionMeta, HandlerDecision, InterceptHandler, ProcessInfo, RawRequest, RawResponse,
     RequestEdit, StreamChunk,
 };
 use parking_lot::Mutex;
 use testbed::client::Request;
-use testbed::upstream::Protocols;
+use testbed::upstream::{Protocols, Upstream};
 use testbed::websocket::{BINARY, CONTINUATION, Frame, TEXT};
+use traffic::rules::route::Unlisted;
+use traffic::{BodySize, Event};
 use uuid::Uuid;
 
-use crate::running::{NAME, Running, authority_of, https};
+use crate::running::{NAME, Running, authority_of, http, https, rules};
 use crate::soon;
 
 /// Notes what it is told, and decides by the path.
@@ -273,4 +276,75 @@ async fn each_http2_stream_is_told_on_its_own() {
     assert!(told[2].starts_with("open GET/ 200("), "{told:?}");
     assert!(told[2].ends_with(") close"), "{told:?}");
     assert_eq!(told.len(), 3);
+}
+
+/// Posts something that is not to be told, by the URL of the target and in clear.
+async fn post_in_clear(running: &Running, upstream: &Upstream, is_http2: bool) -> u16 {
+    let url = format!("http://{}/echo/SECRET?q=SECRET", authority_of(upstream));
+    let client = running.connect().await;
+    if is_http2 {
+        let client = client.start_http2().await.unwrap();
+        let post = http::Request::post(url).header("x-own", "SECRET");
+        let request = post.body(Bytes::from_static(b"SECRET")).unwrap();
+        return soon(client.request(request)).await.unwrap().head.status;
+    }
+    let mut client = client;
+    let request = Request::post(&url, "SECRET")
+        .host("a")
+        .header("X-Own", "SECRET");
+    soon(client.request(&request)).await.unwrap().head.status
+}
+
+#[tokio::test]
+async fn of_a_bypassed_host_nothing_is_told_but_that_it_was_asked() {
+    for is_http2 in [false, true] {
+        let (upstream, notes) = (http().await, Notes::default());
+        let bypassed = |config: &mut ProxyConfig| {
+            config.rules = rules(&["*"], &[NAME], Unlisted::Tunnel);
+        };
+        let running = Running::with_handler(notes.clone(), bypassed).await;
+        let status = post_in_clear(&running, &upstream, is_http2).await;
+        let received = upstream.wait_for_requests(1).await.remove(0);
+        assert!(received.target.ends_with("/echo/SECRET?q=SECRET"));
+        let flow = running.recorder.only_flow().await;
+        let told = format!("{flow:?}");
+        assert!(!told.contains("SECRET"), "{told}");
+        let line = format!("POST http://{} HTTP/", authority_of(&upstream));
+        let start_line = flow.started.head.start_line();
+        assert!(start_line.starts_with(line.as_bytes()), "{told}");
+        assert_eq!(flow.started.head.fields().count(), 0);
+        let response = flow.events.iter().find_map(|event| match event {
+            Event::ResponseStarted { head, .. } => Some(head.clone()),
+            _ => None,
+        });
+        let response = response.unwrap();
+        assert_eq!(
+            (response.status(), response.fields().count()),
+            (Some(status), 0)
+        );
+        let size = |seen| Some(BodySize { seen, kept: 0 });
+        let (request, response) = flow.sizes();
+        assert_eq!(request, size(6));
+        assert!(response.is_some_and(|size| size.seen > 0 && size.kept == 0));
+        assert!(flow.completed());
+        let (_, recorder) = running.stop().await;
+        drop(recorder);
+        let told = notes.by_id().join(" ");
+        assert!(!told.contains("POST") && !told.contains("SECRET"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn of_a_host_on_no_list_what_is_said_in_clear_is_told() {
+    for is_http2 in [false, true] {
+        let upstream = http().await;
+        let unlisted = |config: &mut ProxyConfig| {
+            config.rules = rules(&["api.example"], &[], Unlisted::Tunnel);
+        };
+        let running = Running::with(unlisted).await;
+        post_in_clear(&running, &upstream, is_http2).await;
+        let flow = running.recorder.only_flow().await;
+        assert_eq!(flow.request_body(), b"SECRET");
+        assert!(format!("{:?}", flow.started.head).contains("/echo/SECRET?q=SECRET"));
+    }
 }

@@ -292,6 +292,7 @@ async fn the_client_is_offered_what_the_upstream_speaks() {
         (Protocols::Http2, both, "h2"),
         (Protocols::Both, &["http/1.1"], "http/1.1"),
         (Protocols::Both, &["h2"], "h2"),
+        (Protocols::Http1, &["h2"], "h2"),
     ] {
         let (upstream, running) = (https(speaks).await, Running::start().await);
         // The second time it is known.
@@ -302,6 +303,20 @@ async fn the_client_is_offered_what_the_upstream_speaks() {
         }
         assert!(upstream.connection_count() <= 1, "{speaks:?}");
         assert_eq!(upstream.request_count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_client_of_http2_alone_is_answered_by_an_upstream_of_http1_alone() {
+    let (upstream, running) = (https(Protocols::Http1).await, Running::start().await);
+    // The second time it is known what the upstream speaks.
+    for _time in 0..2 {
+        let client = running.through_tls(&upstream, &["h2"]).await;
+        let client = client.start_http2().await.unwrap();
+        let get = http::Request::get(format!("https://{NAME}/bytes/7"));
+        let request = get.body(bytes::Bytes::new()).unwrap();
+        let answer = soon(client.request(request)).await.unwrap();
+        assert_eq!((answer.head.status, answer.body.seen), (200, 7));
     }
 }
 

@@ -132,6 +132,12 @@ impl Rules {
         }
     }
 
+    /// Whether a host is never to be looked into, in whatever way a client asks for it.
+    #[must_use]
+    pub fn bypasses(&self, target: &Target) -> bool {
+        self.bypass.matches(target).is_some()
+    }
+
     /// What becomes of a host that is to be intercepted and cannot be, since the authority's name
     /// constraints leave it out and clients would refuse its leaf: what becomes of hosts on no list.
     #[must_use]

@@ -52,6 +52,7 @@ where
         scheme: Scheme::Http,
         target: &target,
         route: &route,
+        in_outline: false,
     };
     let mut flow = reporter.start(&opening, |_| unreachable!("nobody watches"));
     let is_head = request.starts_with("HEAD");
@@ -191,6 +192,33 @@ async fn a_silent_upstream_times_out() {
     );
     assert!(!broken.responded);
     assert_eq!(begun.elapsed(), IDLE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_stops_reading_is_what_timed_out() {
+    let begun = Instant::now();
+    let body = vec![b'x'; 1024 * 1024];
+    for head in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 1048576\r\n\r\n",
+        "HTTP/1.1 200 OK\r\n\r\n",
+    ] {
+        let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        let (result, _client) = relay(request, async |client, mut upstream| {
+            upstream.write_all(head.as_bytes()).await.unwrap();
+            // It is taken no further than the client takes it.
+            let sent = upstream.write_all(&body).await;
+            assert!(sent.is_err(), "all of it was taken");
+            client
+        })
+        .await;
+        let broken = result.unwrap_err();
+        let failure = broken.failure;
+        let what = (failure.side, failure.stage, failure.kind);
+        let expected = (Side::Client, Stage::Response, FailureKind::TimedOut);
+        assert_eq!(what, expected, "{}", failure.text);
+        assert!(broken.responded);
+    }
+    assert_eq!(begun.elapsed(), 2 * IDLE);
 }
 
 #[tokio::test(start_paused = true)]

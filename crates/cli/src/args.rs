@@ -27,7 +27,8 @@ pub(crate) use ca::{
 };
 pub(crate) use config::{Config, ConfigCommand};
 pub(crate) use db::{
-    Db, DbBackup, DbCommand, DbCopy, DbMigrate, DbPrune, DbSchema, HowToRemove, ServerKind,
+    Db, DbBackup, DbCommand, DbCopy, DbForget, DbMigrate, DbPrune, DbSchema, HowToRemove,
+    ServerKind,
 };
 pub(crate) use demo::Demo;
 pub(crate) use doctor::{Doctor, probe_layer};

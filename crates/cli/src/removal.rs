@@ -2,11 +2,14 @@
 //! for a yes, tells how far it is and what went.
 
 use serde_json::json;
-use store::{Archive, Doomed, Location, Progress as Step, Removal, Remover, StoreError};
+use store::{
+    Archive, Doomed, Location, Progress as Step, Removal, Remover, StoreError, file_status,
+};
 
 use crate::archive;
 use crate::args::{DataFlags, HowToRemove};
 use crate::context::Context;
+use crate::escape::escape_line;
 use crate::exit::Exit;
 use crate::output::{print_json, say, say_line};
 use crate::paths::database;
@@ -179,6 +182,7 @@ fn tell(
             "marked_kept": removal.marked,
             "open_kept": removal.open,
             "awaited_kept": removal.awaited,
+            "awaited_by": awaited_by(place, removal),
             "matching_kept": removal.matching,
             "archive_left": place.kept_in.as_ref().map(Location::to_string),
         }))?;
@@ -200,6 +204,12 @@ fn tell(
     if context.global.quiet {
         return Ok(Exit::Success);
     }
+    for archive in awaited_by(place, removal) {
+        let archive = escape_line(&archive);
+        say_line(&format!(
+            "{archive} does not have them as they are; if nothing is copied there any more:  oriel db forget {archive}"
+        ));
+    }
     if let Some(archive) = &place.kept_in {
         say_line(&format!(
             "only the file of this machine is pruned: {archive} keeps what it has, until  oriel db prune --archive"
@@ -210,6 +220,17 @@ fn tell(
         );
     }
     Ok(Exit::Success)
+}
+
+/// The archives of the file for which flows stay.
+fn awaited_by(place: &Place, removal: &Removal) -> Vec<String> {
+    let Some(file) = place.location.file().filter(|_| removal.awaited > 0) else {
+        return Vec::new();
+    };
+    file_status(file).map_or_else(
+        |_unreadable| Vec::new(),
+        |status| status.awaiting().map(str::to_owned).collect(),
+    )
 }
 
 /// Who removes from what others read should see that they do.

@@ -1,11 +1,12 @@
 //! Removes what is old while a service runs, as `[retention]` and `database.local_keep` say: on a thread of its own, again and
 //! again, in small steps.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 
-use store::{Keep, Remover, StoreError};
+use store::{Keep, Location, Remover, StoreError, file_status};
 use traffic::Timestamp;
 
 use crate::archive;
@@ -77,16 +78,21 @@ impl Retention {
             return Ok(None);
         }
         let path = database(&settings.data_folder.value);
+        let archive = archive::of(settings).map(Location::to_string);
         let (stop, stopped) = mpsc::channel::<()>();
         let is_stopped =
             move |wait| !matches!(stopped.recv_timeout(wait), Err(RecvTimeoutError::Timeout));
         let thread = thread::Builder::new()
             .name("oriel-retention".to_owned())
             .spawn(move || {
+                let mut told = HashSet::new();
                 loop {
-                    remove(&path, &rules.at(now()), || {
+                    let awaited = remove(&path, &rules.at(now()), || {
                         is_stopped(std::time::Duration::ZERO)
                     });
+                    if awaited > 0 {
+                        tell_stale(&path, archive.as_deref(), &mut told);
+                    }
                     if is_stopped(RETENTION_EVERY) {
                         return;
                     }
@@ -109,9 +115,26 @@ impl Drop for Retention {
     }
 }
 
-fn remove(path: &Path, keep: &Keep, is_stopped: impl Fn() -> bool) {
+/// Says once for which archives flows stay that nothing is copied to any more.
+fn tell_stale(path: &Path, in_use: Option<&str>, told: &mut HashSet<String>) {
+    let Ok(status) = file_status(path) else {
+        return;
+    };
+    for archive in status.awaiting().filter(|name| Some(*name) != in_use) {
+        if told.insert(archive.to_owned()) {
+            tracing::warn!(
+                archive,
+                "old flows stay, since an archive that is no longer set does not have them: see `oriel db forget`"
+            );
+        }
+    }
+}
+
+/// Removes what is old; answers how many flows stay for an archive.
+fn remove(path: &Path, keep: &Keep, is_stopped: impl Fn() -> bool) -> u64 {
     let removed =
         Remover::open(path).and_then(|mut remover| remover.remove(keep, |_progress| !is_stopped()));
+    let awaited = removed.as_ref().map_or(0, |removed| removed.awaited);
     match removed {
         Ok(removed) if removed.flows + removed.bodiless == 0 => {}
         Ok(removed) => tracing::info!(
@@ -126,4 +149,5 @@ fn remove(path: &Path, keep: &Keep, is_stopped: impl Fn() -> bool) {
         }
         Err(error) => tracing::warn!(%error, "old flows could not be removed"),
     }
+    awaited
 }

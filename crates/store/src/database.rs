@@ -27,6 +27,7 @@ const MIGRATIONS: &[Migration] = migrations!["":
     "0004_sessions",
     "0005_pieces",
     "0006_client_user",
+    "0007_mistyped_archives",
 ];
 
 /// The newest step of the schema that this program knows.

@@ -49,8 +49,12 @@ pub(crate) fn mark_interrupted(connection: &Connection) -> Result<(), StoreError
             transaction.commit()?;
         }
     }
+    forget_changes(connection)
+}
+
+/// Forgets old changes, but for those that an archive has not got yet.
+pub(crate) fn forget_changes(connection: &Connection) -> Result<(), StoreError> {
     connection.execute(
-        // What an archive has not got yet is kept for it.
         "DELETE FROM flow_changes WHERE change <= (SELECT max(change) FROM flow_changes) - ?1
            AND change <= coalesce((SELECT min(change) FROM archives), change)",
         [CHANGES_KEPT],

@@ -4,10 +4,11 @@
 use std::path::Path;
 
 use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use traffic::Timestamp;
 
 use crate::database::{self, KNOWN_SCHEMA, open_for_reading};
+use crate::interrupted::forget_changes;
 use crate::limits::{BACKUP_PAGES, BUSY_TIMEOUT, CHECK_FINDINGS_MAX, RECORDS_FLOWS_MAX};
 use crate::reader::records;
 use crate::shipper::{count_waiting, read_gaps};
@@ -32,6 +33,15 @@ pub struct FileStatus {
     pub free_bytes: u64,
     /// Archives that it is, or was, copied to.
     pub archives: Vec<Outgoing>,
+}
+
+impl FileStatus {
+    /// The archives that do not have all flows as they are now: from the first of these on, nothing that is
+    /// old goes.
+    pub fn awaiting(&self) -> impl Iterator<Item = &str> {
+        let behind = self.archives.iter().filter(|archive| archive.waiting > 0);
+        behind.map(|archive| archive.archive.as_str())
+    }
 }
 
 /// How far an archive has what is in a file.
@@ -101,6 +111,22 @@ fn archives(connection: &Connection) -> Result<Vec<Outgoing>, StoreError> {
         });
     }
     Ok(archives)
+}
+
+/// Has a file forget an archive that it is no longer copied to, so that nothing stays for it any longer.
+/// `name` is what [`file_status`] calls it; answers whether the file knew it. What the archive has stays
+/// there. Should the file be copied to it again, all of it goes again.
+pub fn forget_archive(path: &Path, name: &str) -> Result<bool, StoreError> {
+    let mut connection = database::open_existing(path)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute(
+        "DELETE FROM archived_runs WHERE archive = (SELECT id FROM archives WHERE name = ?1)",
+        [name],
+    )?;
+    let forgotten = transaction.execute("DELETE FROM archives WHERE name = ?1", [name])?;
+    forget_changes(&transaction)?;
+    transaction.commit()?;
+    Ok(forgotten > 0)
 }
 
 /// Brings the schema of a file to what this program knows. Opening a file for writing does it too.

@@ -46,6 +46,9 @@ pub(crate) enum DbCommand {
         after_help = "Examples:\n  oriel db copy --to postgres://me@db.corp/oriel\n  oriel db copy --from postgres://me@db.corp/oriel --to sqlite:/tmp/oriel.db"
     )]
     Copy(DbCopy),
+    /// Keep nothing any longer for an archive that the file was copied to once
+    #[command(after_help = "Example:\n  oriel db forget postgres://me@old.corp/oriel")]
+    Forget(DbForget),
     /// Remove old flows, or their bodies alone; flows that are marked stay, unless their tags say how long
     #[command(after_help = PRUNE_EXAMPLES)]
     Prune(DbPrune),
@@ -100,6 +103,15 @@ pub(crate) struct DbCopy {
     /// Where from; the file of this machine if left out
     #[arg(long, value_name = "URL", conflicts_with = "data")]
     pub(crate) from: Option<Location>,
+    #[command(flatten)]
+    pub(crate) data: DataFlags,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DbForget {
+    /// The archive, as `oriel db status` has it; what it has stays there
+    #[arg(value_name = "URL")]
+    pub(crate) archive: Location,
     #[command(flatten)]
     pub(crate) data: DataFlags,
 }

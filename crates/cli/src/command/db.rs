@@ -1,5 +1,6 @@
 //! `oriel db`: looks after what is kept.
 
+mod forget;
 mod prune;
 
 use std::fmt::Write as _;
@@ -35,6 +36,7 @@ pub(crate) fn run(context: &Context, arguments: &Db) -> Result<Exit, Problem> {
         DbCommand::Check(data) => check(context, data),
         DbCommand::Backup(backup) => run_backup(context, backup),
         DbCommand::Copy(copy) => run_copy(context, copy),
+        DbCommand::Forget(arguments) => forget::run(context, arguments),
         DbCommand::Prune(arguments) => prune::run(context, arguments),
         DbCommand::Export(flows) => export::run(context, flows),
     }
@@ -44,6 +46,8 @@ pub(crate) fn run(context: &Context, arguments: &Db) -> Result<Exit, Problem> {
 struct Places {
     file: PathBuf,
     archive: Option<Location>,
+    /// The archive of the settings, as the file calls it.
+    copied_to: Option<String>,
 }
 
 impl Places {
@@ -51,6 +55,7 @@ impl Places {
         let settings = context.settings(Purpose::Serve, data.layer())?;
         Ok(Self {
             file: database(&settings.data_folder.value),
+            copied_to: archive::of(&settings).map(Location::to_string),
             archive: match data.data {
                 Some(_) => None,
                 None => archive::of(&settings).cloned(),
@@ -74,7 +79,7 @@ fn status(context: &Context, data: &DataFlags) -> Result<Exit, Problem> {
         print_json(&json!({
             "schema": "oriel.db.status/1",
             "path": places.file,
-            "file": file.as_ref().map(file_json),
+            "file": file.as_ref().map(|status| file_json(&places, status)),
             "archive": archive.as_ref().map(|(location, status)| archive_json(location, status)),
         }))?;
     } else {
@@ -86,12 +91,13 @@ fn status(context: &Context, data: &DataFlags) -> Result<Exit, Problem> {
     })
 }
 
-fn file_json(status: &FileStatus) -> Value {
+fn file_json(places: &Places, status: &FileStatus) -> Value {
     let archives = status.archives.iter().map(|archive| {
         json!({
             "url": archive.archive,
             "waiting_flows": archive.waiting,
             "acknowledged_at": archive.acknowledged_at.map(rfc3339),
+            "in_use": places.copied_to.as_ref() == Some(&archive.archive),
         })
     });
     json!({
@@ -162,11 +168,15 @@ fn render(
                     waiting => format!("{} wait for it", plural(waiting, "flow")),
                 };
                 let at = at.map(|at| format!(", last heard of {at}"));
-                let archive = escape_line(&archive.archive);
+                let name = escape_line(&archive.archive);
                 line(
                     "  copied",
-                    format!("{archive}: {waiting}{}", at.unwrap_or_default()),
+                    format!("{name}: {waiting}{}", at.unwrap_or_default()),
                 );
+                if places.copied_to.as_ref() != Some(&archive.archive) {
+                    let hint = "it is no longer copied to, and what it does not have is kept for it, until";
+                    line("", format!("{hint}  oriel db forget {name}"));
+                }
             }
         }
     }

@@ -130,6 +130,33 @@ fn pruning_says_what_it_leaves_in_an_archive() {
         assert!(said["archive_left"].as_str().unwrap().ends_with("/oriel"));
     }
     assert_eq!(flows(&world).len(), 3);
+
+    // Nothing is copied to that one any more.
+    let status = world.oriel(&["db", "status"]).succeeded().stdout;
+    assert!(status.contains("oriel db forget it"), "{status}");
+    let pruned = world.oriel(&["db", "prune", "--older-than", "0s", "--yes"]);
+    let said = pruned.succeeded().stderr;
+    assert!(said.contains("it does not have them as they are"), "{said}");
+    let forget = |url: &str| {
+        let mut command = world.command(&["db", "forget", url]);
+        command.env(
+            "ORIEL_DATABASE_URL",
+            "postgres://me:secret@127.0.0.1:1/oriel",
+        );
+        Printed::of(command.output().unwrap())
+    };
+    let refused = forget("postgres://me@127.0.0.1:1/oriel");
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("archive of the settings"),
+        "{}",
+        refused.stderr
+    );
+    forget("it").succeeded();
+    assert_eq!(forget("it").code, Some(1));
+    let args = ["db", "prune", "--older-than", "0s", "--yes"];
+    let said = world.oriel(&args).succeeded().stderr;
+    assert!(said.contains("removed 3 flows"), "{said}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use traffic::Timestamp;
 
 use crate::limits::{SHIP_GAPS_MAX, SHIP_RUNS_MAX};
@@ -14,8 +14,10 @@ use crate::{ArchiveBatch, FlowRecord, GapRecord, Records, RunId, RunRecord, Stor
 #[derive(Debug)]
 pub(super) struct Outbox {
     connection: Connection,
-    /// Row of `archives`.
-    archive: i64,
+    /// The archive.
+    name: String,
+    /// Row of `archives`; `None`: it has taken nothing yet, so that nothing stays for it either.
+    archive: Option<i64>,
     marker: Marker,
     /// All gaps up to this one were copied.
     gap: i64,
@@ -32,28 +34,28 @@ pub(super) struct Batch {
 }
 
 impl Outbox {
-    /// Opens the outbox of the archive of this name.
+    /// Opens the outbox of the archive of this name. The file does not know of one that has never taken
+    /// anything: a name that was mistyped keeps nothing.
     pub(super) fn open(connection: Connection, name: &str) -> Result<Self, StoreError> {
-        connection.execute(
-            "INSERT INTO archives (name, arrival, begun, begun_row, change, gap)
-             VALUES (?1, 0, 0, 0, 0, 0) ON CONFLICT DO NOTHING",
-            [name],
-        )?;
-        let (archive, marker, gap) = connection.query_row(
-            "SELECT id, arrival, begun, begun_row, change, gap FROM archives WHERE name = ?1",
-            [name],
-            |row| {
-                let marker = Marker {
-                    arrival: row.get(1)?,
-                    begun: row.get(2)?,
-                    begun_row: row.get(3)?,
-                    change: row.get(4)?,
-                };
-                Ok((row.get(0)?, marker, row.get(5)?))
-            },
-        )?;
+        let known = connection
+            .query_row(
+                "SELECT id, arrival, begun, begun_row, change, gap FROM archives WHERE name = ?1",
+                [name],
+                |row| {
+                    let marker = Marker {
+                        arrival: row.get(1)?,
+                        begun: row.get(2)?,
+                        begun_row: row.get(3)?,
+                        change: row.get(4)?,
+                    };
+                    Ok((Some(row.get(0)?), marker, row.get(5)?))
+                },
+            )
+            .optional()?;
+        let (archive, marker, gap) = known.unwrap_or_default();
         Ok(Self {
             connection,
+            name: name.to_owned(),
             archive,
             marker,
             gap,
@@ -102,26 +104,32 @@ impl Outbox {
                 ),
             )?;
         }
-        transaction.execute(
-            "UPDATE archives SET arrival = ?2, begun = ?3, begun_row = ?4, change = ?5, gap = ?6,
-               acknowledged = CAST(unixepoch('subsec') * 1000000 AS INTEGER)
-             WHERE id = ?1",
+        // Somebody may have had the file forget the archive meanwhile.
+        let archive: i64 = transaction.query_row(
+            "INSERT INTO archives (name, arrival, begun, begun_row, change, gap, acknowledged)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, CAST(unixepoch('subsec') * 1000000 AS INTEGER))
+             ON CONFLICT (name) DO UPDATE SET arrival = excluded.arrival, begun = excluded.begun,
+               begun_row = excluded.begun_row, change = excluded.change, gap = excluded.gap,
+               acknowledged = excluded.acknowledged
+             RETURNING id",
             (
-                self.archive,
+                &self.name,
                 batch.marker.arrival,
                 batch.marker.begun,
                 batch.marker.begun_row,
                 batch.marker.change,
                 batch.gap,
             ),
+            |row| row.get(0),
         )?;
         for (number, ended) in &batch.runs {
             transaction.execute(
                 "INSERT OR REPLACE INTO archived_runs (archive, run, ended) VALUES (?1, ?2, ?3)",
-                (self.archive, number, ended),
+                (archive, number, ended),
             )?;
         }
         transaction.commit()?;
+        self.archive = Some(archive);
         self.marker = batch.marker;
         self.gap = batch.gap;
         Ok(())
@@ -157,7 +165,7 @@ pub(crate) fn count_waiting(connection: &Connection, marker: Marker) -> Result<u
 /// Runs that the archive does not have, or not with their end.
 fn read_runs(
     connection: &Connection,
-    archive: i64,
+    archive: Option<i64>,
 ) -> Result<Vec<(i64, Arc<RunRecord>)>, StoreError> {
     let sql = format!(
         "SELECT runs.* FROM runs LEFT JOIN archived_runs ON archive = ?1 AND run = runs.number

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use oriel_store::{
-    EndRun, FlowRecord, FlowState, Location, Marker, Origin, Reader, Redaction, Shipper,
-    ShipperOptions, ShipperState, ShipperStatus, Store, StoreOptions,
+    EndRun, FlowRecord, FlowState, Keep, Location, Marker, Origin, Reader, Redaction, Remover,
+    Shipper, ShipperOptions, ShipperState, ShipperStatus, Store, StoreOptions, file_status,
+    forget_archive,
 };
 use rusqlite::Connection;
 use traffic::Timestamp;
@@ -120,6 +121,95 @@ fn an_archive_that_is_away_gets_everything_once_it_is_back() {
     assert_eq!(status.copied, 51, "each once");
     assert_eq!(all(&archive).len(), 51);
     shipper.stop(PATIENCE);
+}
+
+/// Removes all flows that no archive awaits; answers how many went and how many stay for one.
+fn prune(place: &Place) -> (u64, u64) {
+    let keep = Keep {
+        flows_since: Some(Timestamp(i64::MAX)),
+        ..Keep::default()
+    };
+    let mut remover = Remover::open(&place.path()).unwrap();
+    let removal = remover.remove(&keep, |_| true).unwrap();
+    (removal.flows, removal.awaited)
+}
+
+#[test]
+fn nothing_stays_for_an_archive_that_was_never_reached() {
+    let place = Place::new();
+    let archive = archive_of(&place);
+    let in_the_way = place.folder.path().join("archive");
+    fs::write(&in_the_way, "").unwrap();
+    place.record(Script::new(1).events());
+    place.flush();
+    let shipper = ship(&place, &archive);
+    wait_for(&shipper, |status| status.state == ShipperState::Failing);
+    assert_eq!(file_status(&place.path()).unwrap().archives, []);
+    assert_eq!(prune(&place), (1, 0));
+
+    // Once it has something, the rest stays for it.
+    place.record(Script::new(2).events());
+    place.flush();
+    fs::remove_file(&in_the_way).unwrap();
+    wait_for(&shipper, |status| status.copied == 1 && status.depth == 0);
+    shipper.stop(PATIENCE);
+    place.record(Script::new(3).events());
+    place.flush();
+    assert_eq!(prune(&place), (1, 1));
+}
+
+#[test]
+fn an_archive_that_is_forgotten_keeps_nothing_back() {
+    let place = Place::new();
+    let archive = archive_of(&place);
+    let name = archive.to_str().unwrap();
+    place.record(Script::new(1).events());
+    place.flush();
+    let shipper = ship(&place, &archive);
+    wait_for(&shipper, |status| status.copied == 1);
+    // Who copies goes on from where it was.
+    assert!(forget_archive(&place.path(), name).unwrap());
+    assert!(!forget_archive(&place.path(), name).unwrap());
+    place.record(Script::new(2).events());
+    place.flush();
+    wait_for(&shipper, |status| status.copied == 2);
+    assert_eq!(shipper.stop(PATIENCE).last_error, None);
+    assert_eq!(all(&archive).len(), 2);
+
+    place.record(Script::new(3).events());
+    place.flush();
+    let file = Connection::open(place.path()).unwrap();
+    file.execute_batch(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 11000)
+         INSERT INTO flow_changes (flow) SELECT min(id) FROM n, flows GROUP BY i",
+    )
+    .unwrap();
+    assert_eq!(prune(&place), (0, 3));
+    let status = file_status(&place.path()).unwrap();
+    assert_eq!(status.awaiting().collect::<Vec<_>>(), [name]);
+    assert!(forget_archive(&place.path(), name).unwrap());
+    let changes: i64 = file
+        .query_row("SELECT count(*) FROM flow_changes", (), |row| row.get(0))
+        .unwrap();
+    assert_eq!(changes, 10_000);
+    assert_eq!(prune(&place), (3, 0));
+}
+
+#[test]
+fn an_archive_that_an_older_oriel_never_reached_is_not_waited_for() {
+    let place = Place::new();
+    place.record(Script::new(1).events());
+    place.flush();
+    let file = Connection::open(place.path()).unwrap();
+    file.execute_batch(
+        "INSERT INTO archives (name, arrival, begun, begun_row, change, gap, acknowledged)
+           VALUES ('mistyped', 0, 0, 0, 0, 0, NULL), ('reached', 0, 0, 0, 0, 0, 1);",
+    )
+    .unwrap();
+    file.execute_batch(include_str!("../../migrations/0007_mistyped_archives.sql"))
+        .unwrap();
+    let status = file_status(&place.path()).unwrap();
+    assert_eq!(status.awaiting().collect::<Vec<_>>(), ["reached"]);
 }
 
 #[test]

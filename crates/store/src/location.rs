@@ -83,12 +83,14 @@ impl FromStr for Location {
     }
 }
 
-/// Without the password, and without the parameters, which may hold one too.
+/// The name of the place: files know an archive by it. It has no password, and of the parameters, which
+/// may hold one too, those alone that say which place it is.
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
-            Self::Postgres(url) | Self::ClickHouse(url) => f.write_str(&without_password(url)),
+            Self::Postgres(url) => write!(f, "{}{}", without_password(url), place_of(url)),
+            Self::ClickHouse(url) => f.write_str(&without_password(url)),
         }
     }
 }
@@ -97,6 +99,30 @@ impl fmt::Debug for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Location({self})")
     }
+}
+
+/// Parameters of a PostgreSQL URL that say where tables are: the server, the database, and the schema, which
+/// `options` may say too. In this order, whatever that of the URL is.
+const PLACE_PARAMETERS: [&str; 6] = ["host", "hostaddr", "port", "dbname", "options", "schema"];
+
+/// These of its parameters, with `?`; nothing if it has none.
+fn place_of(url: &str) -> String {
+    let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
+    let mut place = String::new();
+    for known in PLACE_PARAMETERS {
+        for (name, value) in parameters
+            .split('&')
+            .filter_map(|text| text.split_once('='))
+        {
+            if name == known && !value.is_empty() {
+                place.push(if place.is_empty() { '?' } else { '&' });
+                place.push_str(name);
+                place.push('=');
+                place.push_str(value);
+            }
+        }
+    }
+    place
 }
 
 fn without_password(url: &str) -> String {
@@ -165,6 +191,16 @@ mod tests {
             ("postgres://u:se@cret@h/d", "postgres://u@h/d"),
             ("clickhouse://h:8123/d", "clickhouse://h:8123/d"),
             ("postgres://u@h", "postgres://u@h"),
+            (
+                "postgres:///d?password=secret&schema=a&sslmode=require&host=%2Frun%2Fpg",
+                "postgres:///d?host=%2Frun%2Fpg&schema=a",
+            ),
+            ("postgres://h/d?sslmode=require", "postgres://h/d"),
+            ("postgres://h/d?schema=&schema", "postgres://h/d"),
+            (
+                "clickhouse://u:secret@h/d?ca=/secret.pem",
+                "clickhouse://u@h/d",
+            ),
         ] {
             let location: Location = url.parse().unwrap();
             assert_eq!(location.to_string(), shown);

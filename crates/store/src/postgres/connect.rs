@@ -119,7 +119,7 @@ impl Server {
         })
     }
 
-    /// The URL without its password and parameters.
+    /// The URL without what is secret, as [`Location`] shows it.
     pub(super) fn place(&self) -> &str {
         &self.place
     }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use oriel_store::{
     Archive, ArchiveBatch, Doomed, FlowRecord, GapRecord, Keep, Location, Migrated, Origin,
-    PostgresArchive, Query, READONLY_ROLE, Reader, RunRecord, StoreError,
+    PostgresArchive, Query, READONLY_ROLE, Reader, RunRecord, Shipper, ShipperOptions, StoreError,
+    file_status,
 };
 use testbed::postgres::PostgresCluster;
 use traffic::{Front, Timestamp};
@@ -335,6 +337,40 @@ fn a_url_may_name_a_socket_and_a_schema() {
     assert!(
         matches!(elsewhere, Err(StoreError::NotFound { .. })),
         "{elsewhere:?}"
+    );
+}
+
+#[test]
+fn a_file_is_copied_to_each_schema_of_a_server() {
+    let cluster = PostgresCluster::start().unwrap();
+    let place = Place::new();
+    record_all_sorts(&place);
+    let socket = cluster.socket_url("postgres");
+    let ship = |parameters: &str| {
+        let shipper = Shipper::start(ShipperOptions {
+            file: place.path(),
+            archive: Location::Postgres(format!("{socket}?{parameters}")),
+            origin: Origin::default(),
+        });
+        let status = shipper.unwrap().stop(Duration::from_secs(20));
+        assert_eq!(status.last_error, None);
+        status.copied
+    };
+    ask(&cluster, "CREATE SCHEMA a; CREATE SCHEMA b");
+    assert_eq!(ship("schema=a&password=secret"), 7);
+    assert_eq!(ship("schema=b"), 7);
+    // As before, in another order and with what names no place.
+    assert_eq!(ship("sslmode=disable&schema=a"), 0);
+    for schema in ["a", "b"] {
+        let sql = format!("SELECT count(*) FROM {schema}.flows");
+        assert_eq!(ask(&cluster, &sql), "7");
+    }
+    let names = file_status(&place.path()).unwrap().archives;
+    let names: Vec<String> = names.into_iter().map(|known| known.archive).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert!(
+        names.iter().all(|name| !name.contains("secret")),
+        "{names:?}"
     );
 }
 

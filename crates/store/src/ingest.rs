@@ -150,7 +150,13 @@ impl<'c> Writer<'c> {
                         self.assembler.handle_event(run, event);
                     }
                 }
-                Item::Gap(run, losses) => self.assembler.handle_gap(self.id_of(run), losses),
+                Item::Gap(run, dropped) => {
+                    let run = self.id_of(run);
+                    self.assembler.handle_gap(run, dropped.losses);
+                    for end in dropped.ends {
+                        self.assembler.handle_event(run, end);
+                    }
+                }
                 Item::End(run, end) => {
                     let run = self.id_of(run);
                     self.assembler.handle_run_end(run);

@@ -15,6 +15,8 @@ pub const GATHER_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// This part of the queue is for all but bodies: when bodies fill the rest and are dropped, flows are still
 /// told of.
 pub const QUEUE_BODILESS_PART: usize = 8;
+/// Ends of flows that the queue holds beyond these when it drops the rest: of as many as are assembled at once.
+pub const QUEUE_ENDS_MAX: usize = OPEN_FLOWS_MAX;
 /// The writer stops gathering when the queue is this part full.
 pub const GATHER_FULL_PART: usize = 4;
 /// How long SQLite waits for another process that writes.

@@ -1,15 +1,19 @@
 //! The queue between the engine's tasks and the writer thread. Bounded in bytes and in events;
 //! pushing never waits for the writer.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use traffic::wire::stream::StreamItem;
 use traffic::wire::websocket::Observation;
-use traffic::{Event, Streamed};
+use traffic::{Event, FlowId, Streamed};
 
-use crate::limits::{GATHER, GATHER_BYTES_MAX, GATHER_FULL_PART, QUEUE_BODILESS_PART};
+use super::number_hash::NumberHash;
+use crate::limits::{
+    GATHER, GATHER_BYTES_MAX, GATHER_FULL_PART, QUEUE_BODILESS_PART, QUEUE_ENDS_MAX,
+};
 use crate::recorder::{Losses, Queued};
 use crate::{EndRun, RunId, StoreError};
 
@@ -32,9 +36,20 @@ pub(crate) enum Item {
     /// What the engine reported: so many events.
     Events(RunId, usize),
     /// Batches were dropped here.
-    Gap(RunId, Losses),
+    Gap(RunId, Dropped),
     /// The run is over.
     End(RunId, EndRun),
+}
+
+/// Batches that were dropped, but for the ends of flows in them: a flow whose end is missing would stay
+/// open as long as its run.
+#[derive(Debug, Default)]
+pub(crate) struct Dropped {
+    pub(crate) losses: Losses,
+    /// Ends of flows that began before.
+    pub(crate) ends: Vec<Event>,
+    /// Flows that began in these batches and go on. Nobody hears of them, so their ends are of no use.
+    unheard: HashSet<FlowId, NumberHash>,
 }
 
 /// The queue.
@@ -58,6 +73,8 @@ struct State {
     dropped: Vec<(RunId, Losses)>,
     /// What the events take.
     bytes: usize,
+    /// Ends of flows in all [`Item::Gap`].
+    ends: usize,
     /// What the writer took and did not store yet.
     taken: Queued,
     /// How often something was pushed.
@@ -166,7 +183,6 @@ impl Queue {
         let count = state.waiting.events.len() + events.len();
         if state.bytes + bytes > self.bytes_max || count > self.events_max {
             state.drop_batch(run, events);
-            events.clear();
             return;
         }
         state.bytes += bytes;
@@ -272,6 +288,7 @@ impl Queue {
         state.hurry = state.closing;
         state.taken = state.queued();
         state.bytes = 0;
+        state.ends = 0;
         self.room.notify_all();
         Some(Taken {
             batch: std::mem::replace(&mut state.waiting, empty),
@@ -358,20 +375,49 @@ impl State {
         }
     }
 
-    fn drop_batch(&mut self, run: RunId, events: &[Event]) {
+    /// Drops events, which are none afterwards.
+    fn drop_batch(&mut self, run: RunId, events: &mut Vec<Event>) {
+        // Gaps that follow each other are one, so that they cannot fill the queue either.
+        let mut dropped = match self.waiting.items.pop() {
+            Some(Item::Gap(last, dropped)) if last == run => dropped,
+            other => {
+                self.waiting.items.extend(other);
+                self.pushed += 1;
+                Dropped::default()
+            }
+        };
+        let body_bytes = u64::try_from(body_bytes(events)).unwrap_or(u64::MAX);
+        let count = events.len();
+        let room = QUEUE_ENDS_MAX.saturating_sub(self.ends);
+        let kept = dropped.take_ends(events, room);
+        self.ends += kept;
         let lost = Losses {
-            events: u64::try_from(events.len()).unwrap_or(u64::MAX),
-            body_bytes: u64::try_from(body_bytes(events)).unwrap_or(u64::MAX),
+            events: u64::try_from(count - kept).unwrap_or(u64::MAX),
+            body_bytes,
         };
         self.losses.add(lost);
-        // Gaps that follow each other are one, so that they cannot fill the queue either.
-        match self.waiting.items.last_mut() {
-            Some(Item::Gap(last, losses)) if *last == run => losses.add(lost),
-            _ => {
-                self.waiting.items.push(Item::Gap(run, lost));
-                self.pushed += 1;
+        dropped.losses.add(lost);
+        self.waiting.items.push(Item::Gap(run, dropped));
+    }
+}
+
+impl Dropped {
+    /// Keeps of these events the ends of flows that began before, at most so many; answers how many.
+    fn take_ends(&mut self, events: &mut Vec<Event>, room: usize) -> usize {
+        let mut kept = 0;
+        for event in events.drain(..) {
+            match &event {
+                Event::FlowStarted(started) if self.unheard.len() < QUEUE_ENDS_MAX => {
+                    self.unheard.insert(started.flow);
+                }
+                Event::FlowEnded { flow, .. } if !self.unheard.remove(flow) && kept < room => {
+                    self.ends.push(event);
+                    kept += 1;
+                }
+                _ => {}
             }
         }
+        kept
     }
 }
 

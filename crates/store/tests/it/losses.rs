@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use oriel_store::{Message, Redaction, StoreError, StoreOptions};
+use oriel_store::{FlowState, Message, Redaction, StoreError, StoreOptions};
 use rusqlite::Connection;
 use traffic::{Event, FlowId, Outcome, Timestamp};
 
@@ -91,6 +91,43 @@ fn whole_batches_are_dropped_last_and_the_queue_stays_bounded() {
     place.record(Script::new(2000).events());
     place.flush();
     assert_eq!(reader.summary(place.run).unwrap().ok, summary.ok + 1);
+}
+
+#[test]
+fn flows_whose_end_does_not_fit_end_all_the_same() {
+    let place = small(1_000_000, 100);
+    let ends: Vec<Vec<Event>> = (1..=5)
+        .map(|flow| {
+            let mut events = Script::new(flow).events();
+            let ending = events.split_off(4);
+            place.record(events);
+            ending
+        })
+        .collect();
+    place.flush();
+    let lock = block_writer(&place);
+    let mut flow = 100;
+    while place.recorder.losses().events == 0 {
+        flow += 1;
+        place.record(Script::new(flow).events());
+    }
+    for ending in ends {
+        place.record(ending);
+    }
+    // Nobody has heard that this one began.
+    let mut unheard = Script::new(1000).events();
+    let ending = unheard.split_off(4);
+    place.record(unheard);
+    place.record(ending);
+    let losses = place.recorder.losses();
+    lock.execute_batch("ROLLBACK").unwrap();
+    place.flush();
+    let reader = place.reader();
+    let states = (1..=5).map(|seq| reader.flow(place.flow(seq)).unwrap().row.state);
+    let states: Vec<FlowState> = states.collect();
+    assert_eq!(states, [FlowState::Completed; 5]);
+    let summary = reader.summary(place.run).unwrap();
+    assert_eq!((summary.open, summary.lost_events), (0, losses.events));
 }
 
 #[test]

@@ -29,6 +29,19 @@ pub(super) struct Live {
     last: Seen,
 }
 
+/// A table whose rows several flows refer to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Shared {
+    Clients,
+    Upstreams,
+    Places,
+    Marks,
+}
+
+impl Shared {
+    pub(super) const ALL: [Self; 4] = [Self::Clients, Self::Upstreams, Self::Places, Self::Marks];
+}
+
 /// How far the tables were read.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
@@ -289,32 +302,56 @@ impl Live {
         Ok(bytes)
     }
 
-    /// Removes connections, places and marks that no flow is of. Those of a run that goes on are told to
-    /// its writer.
-    pub(super) fn sweep_shared(&self, connection: &Connection) -> Result<(), StoreError> {
-        for (table, live, last) in [
-            ("client_connections", &self.clients, self.last.client),
-            ("upstream_connections", &self.upstreams, self.last.upstream),
-            ("places", &self.places, self.last.place),
-            ("session_marks", &self.marks, self.last.mark),
-        ] {
-            let sql = format!("SELECT id FROM {table} WHERE id <= ?1");
-            let ids: Vec<i64> = connection
-                .prepare_cached(&sql)?
-                .query_map([last], |row| row.get(0))?
-                .collect::<Result<_, _>>()?;
-            let sql = format!("DELETE FROM {table} WHERE id = ?1");
-            let mut remove = connection.prepare_cached(&sql)?;
-            for id in ids.into_iter().filter(|id| !live.contains(*id)) {
-                remove.execute([id])?;
+    /// Rows of a table that no flow refers to.
+    pub(super) fn unneeded(
+        &self,
+        connection: &Connection,
+        table: Shared,
+    ) -> rusqlite::Result<Vec<i64>> {
+        let (name, live, last) = self.shared(table);
+        let sql = format!("SELECT id FROM {name} WHERE id <= ?1 ORDER BY id");
+        let mut statement = connection.prepare(&sql)?;
+        let mut rows = statement.query([last])?;
+        let mut unneeded = Vec::new();
+        while let Some(row) = rows.next()? {
+            let id = row.get(0)?;
+            if !live.contains(id) {
+                unneeded.push(id);
             }
         }
+        Ok(unneeded)
+    }
+
+    /// Removes those of these rows of a table that no flow refers to. Those of a run that goes on are told to
+    /// its writer.
+    pub(super) fn sweep_shared(
+        &self,
+        connection: &Connection,
+        table: Shared,
+        rows: &[i64],
+    ) -> Result<(), StoreError> {
+        let (name, live, _) = self.shared(table);
+        let sql = format!("DELETE FROM {name} WHERE id = ?1");
+        let mut remove = connection.prepare_cached(&sql)?;
+        for id in rows.iter().filter(|id| !live.contains(**id)) {
+            remove.execute([id])?;
+        }
         tell_writers(connection)
+    }
+
+    /// The name of a table, the rows of it that are needed, and the last one that there was at first.
+    fn shared(&self, table: Shared) -> (&'static str, &Bits, i64) {
+        match table {
+            Shared::Clients => ("client_connections", &self.clients, self.last.client),
+            Shared::Upstreams => ("upstream_connections", &self.upstreams, self.last.upstream),
+            Shared::Places => ("places", &self.places, self.last.place),
+            Shared::Marks => ("session_marks", &self.marks, self.last.mark),
+        }
     }
 }
 
 /// Has writers forget what they remember as stored.
-fn tell_writers(connection: &Connection) -> Result<(), StoreError> {
+pub(super) fn tell_writers(connection: &Connection) -> Result<(), StoreError> {
     connection
         .prepare_cached("UPDATE upkeep SET removals = removals + 1")?
         .execute(())?;

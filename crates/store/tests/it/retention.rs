@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use oriel_store::limits::REMOVAL_ROWS_MAX;
 use oriel_store::{
     Annotate, Annotator, Choice, Chosen, EndRun, Keep, Message, NewRun, Query, Redaction, Remover,
     RunKind, Store, StoreError, StoreOptions, check_file,
@@ -403,6 +404,95 @@ fn runs_and_losses_go_with_their_flows() {
         "a loss of it is on record"
     );
     assert_eq!(check_file(&path).unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn what_belonged_to_removed_flows_goes_in_small_steps() {
+    let place = Place::new();
+    record(&place, 1);
+    let tables = [
+        "client_connections",
+        "upstream_connections",
+        "places",
+        "session_marks",
+        "sessions",
+        "gaps",
+        "runs",
+    ];
+    let connection = Connection::open(place.path()).unwrap();
+    let fill = |table: &str, changed: &[(&str, &str)]| {
+        let columns: Vec<String> = connection
+            .prepare(&format!("SELECT name FROM pragma_table_info('{table}')"))
+            .unwrap()
+            .query_map((), |row| row.get(0))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        let values = columns.iter().map(|column| {
+            let value = changed.iter().find(|(name, _)| name == column);
+            value.map_or(column.as_str(), |(_, value)| value)
+        });
+        let values = values.collect::<Vec<_>>().join(", ");
+        let sql = format!(
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
+             INSERT INTO {table} SELECT {values} FROM n, (SELECT * FROM {table} LIMIT 1)"
+        );
+        connection.execute(&sql, ()).unwrap();
+    };
+    let long_ago = "1000 + i";
+    connection
+        .execute_batch(
+            "INSERT INTO gaps (run_id, at, reason, events, body_bytes) SELECT id, 1, 'engine', 1, 0 FROM runs;
+             INSERT INTO sessions (id, agent) SELECT 'none', 'a' WHERE NOT EXISTS (SELECT 1 FROM sessions);
+             INSERT INTO session_marks (session, method, confidence) SELECT number, 'header', 'certain' FROM sessions
+               WHERE NOT EXISTS (SELECT 1 FROM session_marks);",
+        )
+        .unwrap();
+    fill("client_connections", &[("id", "i + 1000")]);
+    fill("upstream_connections", &[("id", "i + 1000")]);
+    fill("places", &[("id", "i + 1000"), ("host", "i")]);
+    fill("sessions", &[("number", "i + 1000"), ("id", "i")]);
+    fill(
+        "session_marks",
+        &[("id", "i + 1000"), ("session", "i + 1000")],
+    );
+    fill("gaps", &[("id", "i + 1000"), ("at", long_ago)]);
+    fill(
+        "runs",
+        &[
+            ("number", "i + 1000"),
+            ("id", "printf('x%d', i)"),
+            ("uuid", "i"),
+            ("started_at", long_ago),
+            ("ended_at", long_ago),
+        ],
+    );
+    let rows = || tables.map(|table| count(&place, table));
+    let before_it = rows();
+    assert!(before_it.iter().all(|rows| *rows > 1000), "{before_it:?}");
+    let (mut last, mut largest) = (before_it, 0);
+    let keep = Keep {
+        flows_since: Some(before(2)),
+        ..Keep::default()
+    };
+    let mut remover = Remover::open(&place.path()).unwrap();
+    let removed = remover.remove(&keep, |_| {
+        let now = rows();
+        let step: i64 = last.iter().zip(now).map(|(last, now)| last - now).sum();
+        largest = largest.max(step);
+        last = now;
+        true
+    });
+    assert_eq!(removed.unwrap().flows, 1);
+    // The last step was told too.
+    assert_eq!(last, rows());
+    assert_eq!(largest, i64::try_from(REMOVAL_ROWS_MAX).unwrap());
+    assert_eq!(
+        last,
+        [0, 0, 0, 0, 0, 1, 1],
+        "of the last loss, and the run that goes on"
+    );
+    assert_eq!(check_file(&place.path()).unwrap(), Vec::<String>::new());
 }
 
 /// A flow of a run of its own.

@@ -71,6 +71,7 @@ pub(crate) fn to_json(status: &ShipperStatus) -> Value {
         "outbox_bytes": status.outbox_bytes,
         "copied_flows": status.copied,
         "refused_flows": status.refused,
+        "unreadable_flows": status.unreadable,
         "acknowledged_at": status.acknowledged_at.map(rfc3339),
         "last_error": error.map(|(_, error)| error),
         "last_error_at": error.map(|(at, _)| rfc3339(*at)),
@@ -99,7 +100,10 @@ pub(crate) fn to_openmetrics(status: &ShipperStatus) -> String {
          oriel_archive_copied_flows_total {}\n\
          # TYPE oriel_archive_refused_flows counter\n\
          # HELP oriel_archive_refused_flows Flows that the archive refuses for what is in them.\n\
-         oriel_archive_refused_flows_total {}\n",
-        status.depth, status.outbox_bytes, status.copied, status.refused,
+         oriel_archive_refused_flows_total {}\n\
+         # TYPE oriel_archive_unreadable_flows counter\n\
+         # HELP oriel_archive_unreadable_flows Flows of the file that cannot be read, and are not copied.\n\
+         oriel_archive_unreadable_flows_total {}\n",
+        status.depth, status.outbox_bytes, status.copied, status.refused, status.unreadable,
     )
 }

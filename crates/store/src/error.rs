@@ -125,6 +125,18 @@ impl StoreError {
         }
     }
 
+    /// Whether a flow could not be read for what is stored of it, so that a later try fails as well.
+    pub(crate) fn is_of_what_is_stored(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::UnknownId(_) => true,
+            // A value that is none of its column; all that SQLite itself reports has a code.
+            Self::Io { source } => source
+                .downcast_ref::<rusqlite::Error>()
+                .is_some_and(|error| error.sqlite_error_code().is_none()),
+            _ => false,
+        }
+    }
+
     /// Whether a file that could not be opened or written may be so by itself later, with nothing that
     /// a person does to it or to what was asked for.
     pub(crate) fn may_pass(&self) -> bool {

@@ -66,6 +66,8 @@ pub struct ShipperStatus {
     pub copied: u64,
     /// Flows that the archive refused for what is in them.
     pub refused: u64,
+    /// Flows that are not copied, since what is stored of them cannot be read.
+    pub unreadable: u64,
     /// When the archive last took something.
     pub acknowledged_at: Option<Timestamp>,
     /// What went wrong last, as one line, and when.
@@ -116,6 +118,7 @@ impl Shipper {
                     outbox_bytes: 0,
                     copied: 0,
                     refused: 0,
+                    unreadable: 0,
                     acknowledged_at: None,
                     last_error: None,
                 },
@@ -300,6 +303,13 @@ impl Copier<'_> {
             return Ok(Round::Elsewhere);
         };
         if batch.content.is_empty() {
+            if let Some((outbox, _)) = &mut self.outbox
+                && outbox.is_behind(&batch)
+            {
+                outbox.acknowledge(&batch, &[])?;
+                self.note_unreadable(&batch);
+                return Ok(Round::Copied);
+            }
             self.count(false)?;
             return Ok(Round::Nothing);
         }
@@ -327,6 +337,7 @@ impl Copier<'_> {
             status.refused += number(refused.len());
             status.acknowledged_at = Some(now());
         });
+        self.note_unreadable(&batch);
         self.count(is_failing)?;
         Ok(Round::Copied)
     }
@@ -370,6 +381,18 @@ impl Copier<'_> {
                 }
             }
         }
+    }
+
+    /// Tells of flows that are not copied, since they cannot be read.
+    fn note_unreadable(&self, batch: &cursor::Batch) {
+        let Some(last) = batch.unreadable.last() else {
+            return;
+        };
+        let text = format!("{} is not copied: {}", last.flow, last.why);
+        self.shared.update(|status| {
+            status.unreadable += number(batch.unreadable.len());
+            status.last_error = Some((now(), text));
+        });
     }
 
     /// Counts what waits, now and then.

@@ -29,13 +29,28 @@ pub(crate) fn read(
     since: Marker,
     limit: usize,
 ) -> Result<Records, StoreError> {
+    Reading::new(connection, since, limit).read()
+}
+
+/// Like [`read`], but goes on behind flows that cannot be read for what is stored of them; answers these too.
+pub(crate) fn read_what_is_whole(
+    connection: &Connection,
+    since: Marker,
+    limit: usize,
+) -> Result<(Records, Vec<Unreadable>), StoreError> {
+    let mut unreadable = Vec::new();
     let mut reading = Reading::new(connection, since, limit);
-    reading.read_arrivals()?;
-    reading.read_changes()?;
-    Ok(Records {
-        flows: reading.flows,
-        marker: reading.marker,
-    })
+    reading.unreadable = Some(&mut unreadable);
+    let records = reading.read()?;
+    Ok((records, unreadable))
+}
+
+/// A flow that cannot be read.
+#[derive(Debug)]
+pub(crate) struct Unreadable {
+    pub(crate) flow: FlowRef,
+    /// In one line.
+    pub(crate) why: String,
 }
 
 /// Reads one flow; `None` if there is none of that id.
@@ -57,8 +72,10 @@ pub(crate) struct Whole<'c> {
 }
 
 /// One look.
-struct Reading<'c> {
+struct Reading<'c, 'u> {
     connection: &'c Connection,
+    /// Where flows go that cannot be read; `None`: they are an error.
+    unreadable: Option<&'u mut Vec<Unreadable>>,
     whole: Whole<'c>,
     limit: usize,
     marker: Marker,
@@ -77,10 +94,11 @@ struct Arrival {
     rows: (i64, i64),
 }
 
-impl<'c> Reading<'c> {
+impl<'c> Reading<'c, '_> {
     fn new(connection: &'c Connection, since: Marker, limit: usize) -> Self {
         Self {
             connection,
+            unreadable: None,
             whole: Whole::new(connection),
             limit: limit.max(1),
             marker: since,
@@ -88,6 +106,15 @@ impl<'c> Reading<'c> {
             bytes: 0,
             rows: HashSet::new(),
         }
+    }
+
+    fn read(mut self) -> Result<Records, StoreError> {
+        self.read_arrivals()?;
+        self.read_changes()?;
+        Ok(Records {
+            flows: self.flows,
+            marker: self.marker,
+        })
     }
 
     fn read_arrivals(&mut self) -> Result<(), StoreError> {
@@ -171,10 +198,23 @@ impl<'c> Reading<'c> {
     /// Takes a row of `flows_shown`; answers its number.
     fn take(&mut self, row: &Row<'_>) -> Result<i64, StoreError> {
         let id = row.get("id")?;
-        let record = self.whole.read(row)?;
-        self.bytes = self.bytes.saturating_add(record.bytes());
+        match (self.whole.read(row), &mut self.unreadable) {
+            (Ok(record), _) => {
+                self.bytes = self.bytes.saturating_add(record.bytes());
+                self.flows.push(record);
+            }
+            (Err(error), Some(unreadable)) if error.is_of_what_is_stored() => {
+                unreadable.push(Unreadable {
+                    flow: FlowRef {
+                        run: row.get::<_, String>("run_id")?.parse()?,
+                        seq: row.get::<_, i64>("seq")?.unsigned_abs(),
+                    },
+                    why: error.in_one_line(),
+                });
+            }
+            (Err(error), _) => return Err(error),
+        }
         self.rows.insert(id);
-        self.flows.push(record);
         Ok(id)
     }
 }

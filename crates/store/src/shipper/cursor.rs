@@ -7,7 +7,7 @@ use traffic::Timestamp;
 
 use crate::limits::{SHIP_GAPS_MAX, SHIP_RUNS_MAX};
 use crate::reader::Marker;
-use crate::reader::records::{self, run_record};
+use crate::reader::records::{self, Unreadable, run_record};
 use crate::{ArchiveBatch, FlowRecord, GapRecord, Records, RunId, RunRecord, StoreError};
 
 /// A file, as the outbox of one archive.
@@ -27,6 +27,8 @@ pub(super) struct Outbox {
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) content: ArchiveBatch,
+    /// Flows that are left out, since they cannot be read.
+    pub(super) unreadable: Vec<Unreadable>,
     marker: Marker,
     gap: i64,
     /// Numbers of the runs, and whether they have ended.
@@ -65,7 +67,8 @@ impl Outbox {
     /// What goes next, all of one state of the file.
     pub(super) fn next(&mut self, limit: usize) -> Result<Batch, StoreError> {
         let transaction = self.connection.transaction()?;
-        let Records { flows, marker } = records::read(&transaction, self.marker, limit)?;
+        let (Records { flows, marker }, unreadable) =
+            records::read_what_is_whole(&transaction, self.marker, limit)?;
         let runs = read_runs(&transaction, self.archive)?;
         let gaps = read_gaps(&transaction, self.gap)?;
         transaction.finish()?;
@@ -80,11 +83,18 @@ impl Outbox {
                 flows,
                 gaps,
             },
+            unreadable,
             marker,
         })
     }
 
-    /// Notes that a batch went. Flows that were refused are a gap.
+    /// Whether a batch has nothing for the archive, and what was left out of it, or was removed since, is to
+    /// be noted all the same.
+    pub(super) fn is_behind(&self, batch: &Batch) -> bool {
+        self.archive.is_some() && self.marker != batch.marker
+    }
+
+    /// Notes that a batch went. Flows that were refused or cannot be read are a gap.
     pub(super) fn acknowledge(
         &mut self,
         batch: &Batch,
@@ -94,15 +104,13 @@ impl Outbox {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         for (flow, why) in refused {
-            tracing::error!(flow = %flow.detail.row.id, why, "the archive refuses a flow");
-            transaction.execute(
-                "INSERT INTO gaps (run_id, at, reason, events, body_bytes)
-                 VALUES (?1, CAST(unixepoch('subsec') * 1000000 AS INTEGER), 'refused_by_archive', 1, ?2)",
-                (
-                    flow.detail.row.id.run.as_str(),
-                    i64::try_from(flow.bytes()).unwrap_or(i64::MAX),
-                ),
-            )?;
+            let id = flow.detail.row.id;
+            tracing::error!(flow = %id, why, "the archive refuses a flow");
+            insert_gap(&transaction, id.run, "refused_by_archive", flow.bytes())?;
+        }
+        for Unreadable { flow, why } in &batch.unreadable {
+            tracing::error!(%flow, why, "a flow cannot be read, and is not copied");
+            insert_gap(&transaction, flow.run, "unreadable", 0)?;
         }
         // Somebody may have had the file forget the archive meanwhile.
         let archive: i64 = transaction.query_row(
@@ -146,6 +154,23 @@ impl Outbox {
         )?;
         Ok((depth, u64::try_from(bytes).unwrap_or(0)))
     }
+}
+
+/// Notes that the archive does not get a flow.
+fn insert_gap(
+    connection: &Connection,
+    run: RunId,
+    reason: &str,
+    body_bytes: usize,
+) -> rusqlite::Result<()> {
+    let body_bytes = i64::try_from(body_bytes).unwrap_or(i64::MAX);
+    connection
+        .prepare_cached(
+            "INSERT INTO gaps (run_id, at, reason, events, body_bytes)
+             VALUES (?1, CAST(unixepoch('subsec') * 1000000 AS INTEGER), ?2, 1, ?3)",
+        )?
+        .execute((run.as_str(), reason, body_bytes))?;
+    Ok(())
 }
 
 /// Flows behind a marker. Rows lie in the order of time, so that what changed and came before what is

@@ -213,6 +213,46 @@ fn an_archive_that_an_older_oriel_never_reached_is_not_waited_for() {
 }
 
 #[test]
+fn a_flow_that_cannot_be_read_keeps_no_other_back() {
+    let place = Place::new();
+    let archive = archive_of(&place);
+    let write = |flow: u64| {
+        let mut script = Script::new(flow);
+        let byte = flow.to_le_bytes()[0];
+        script.response_body = vec![vec![byte; 9000].into()];
+        place.record(script.events());
+        place.flush();
+    };
+    (1..=3).for_each(write);
+    let file = Connection::open(place.path()).unwrap();
+    let damage = |seq: i64| {
+        let sql = "UPDATE bodies SET data = x'00ff' WHERE id =
+             (SELECT response_body FROM flows WHERE seq = ?1)";
+        assert_eq!(file.execute(sql, [seq]).unwrap(), 1);
+    };
+    damage(2);
+    let shipper = ship(&place, &archive);
+    let status = wait_for(&shipper, |status| status.copied == 2 && status.depth == 0);
+    assert_eq!(status.unreadable, 1);
+    let (_, error) = status.last_error.unwrap();
+    assert!(error.contains(&place.flow(2).to_string()), "{error}");
+    // The next batch has nothing else.
+    shipper.stop(PATIENCE);
+    write(4);
+    damage(4);
+    let status = ship(&place, &archive).stop(PATIENCE);
+    assert_eq!((status.copied, status.unreadable), (0, 1));
+    let seqs: Vec<u64> = all(&archive)
+        .iter()
+        .map(|flow| flow.detail.row.id.seq)
+        .collect();
+    assert_eq!(seqs, [1, 3]);
+    let summary = Reader::open(&archive).unwrap().summary(place.run).unwrap();
+    assert_eq!(summary.lost_events, 2);
+    assert_eq!(prune(&place), (4, 0), "nothing waits");
+}
+
+#[test]
 fn what_was_copied_is_not_copied_again_by_the_next() {
     let place = Place::new();
     let archive = archive_of(&place);

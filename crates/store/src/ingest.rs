@@ -87,7 +87,8 @@ pub(crate) fn write_queue(
             dropped,
             ticket,
         } = taken;
-        let is_idle = batch.items.is_empty() && !writer.is_on_detour();
+        let is_idle =
+            batch.items.is_empty() && !writer.is_on_detour() && !writer.has_late_processes();
         for (run, losses) in dropped {
             let run = writer.id_of(run);
             writer.assembler.note_dropped_bodies(run, losses);
@@ -176,7 +177,14 @@ impl<'c> Writer<'c> {
 
     /// How long to wait for something to store when there is more to do than that.
     fn patience(&self) -> Option<Duration> {
-        self.detour.as_ref().map(Detour::patience)
+        let of_detour = self.detour.as_ref().map(Detour::patience);
+        let of_rows = self.rows.as_ref().and_then(Rows::patience);
+        of_detour.into_iter().chain(of_rows).min()
+    }
+
+    /// Whether processes were found after their flows were stored.
+    fn has_late_processes(&self) -> bool {
+        self.rows.as_ref().is_some_and(Rows::has_late_processes)
     }
 
     fn is_on_detour(&self) -> bool {

@@ -41,6 +41,13 @@ pub const OPEN_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A body that was moved in parts is put together at its end up to this size; a larger one stays
 /// in parts.
 pub const REJOINED_BODY_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// How long the process behind a connection is awaited that is not known when the connection is stored. Who looks
+/// for it gives up earlier.
+pub const PROCESS_AWAITED_MAX: Duration = Duration::from_secs(10);
+/// How often the writer looks for it when nothing else comes.
+pub const PROCESS_LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Flows of one connection that are told of again when its process is found; it is found long before as many.
+pub const AWAITED_FLOWS_MAX: usize = 10_000;
 /// Flows open at once that are assembled; a further one is a gap. Each takes about a kilobyte.
 pub const OPEN_FLOWS_MAX: usize = 200_000;
 /// Interim responses that are kept of one flow.

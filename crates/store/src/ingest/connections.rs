@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Statement};
 use traffic::rules::redact::Redaction;
@@ -14,7 +15,10 @@ use traffic::{
 use super::head::Heads;
 use super::number_hash::NumberHash;
 use super::recent::Recent;
-use crate::limits::REMEMBERED_CONNECTIONS_MAX;
+use crate::limits::{
+    AWAITED_FLOWS_MAX, PROCESS_AWAITED_MAX, PROCESS_LOOK_EVERY, REMEMBERED_CONNECTIONS_MAX,
+};
+use crate::shipper::instant;
 use crate::{AncestorView, CertificateView, RunId};
 
 /// Prepared statements and what is known to be stored.
@@ -29,8 +33,24 @@ pub(crate) struct Connections<'c> {
     redaction: Redaction,
     clients: Recent<usize, Client, NumberHash>,
     upstreams: Recent<usize, Upstream, NumberHash>,
-    /// Rows of clients whose process was not known when they were stored.
-    processes_awaited: VecDeque<(i64, ProcessCell)>,
+    /// Tells archives and followers that a flow is another than it was.
+    insert_change: Statement<'c>,
+    /// Clients whose process was not known when they were stored, those that have waited longest first.
+    awaited: VecDeque<Awaited>,
+}
+
+/// A stored client connection whose process is being looked for.
+struct Awaited {
+    client: i64,
+    process: ProcessCell,
+    since: Instant,
+    /// Its flows that were stored in earlier batches, and in this one.
+    flows: Vec<i64>,
+    new_flows: Vec<i64>,
+    /// It was stored in this batch.
+    is_new: bool,
+    /// Its process was, in this batch.
+    is_stored: bool,
 }
 
 /// A stored client connection.
@@ -78,14 +98,19 @@ impl<'c> Connections<'c> {
             redaction,
             clients: Recent::new(REMEMBERED_CONNECTIONS_MAX),
             upstreams: Recent::new(REMEMBERED_CONNECTIONS_MAX),
-            processes_awaited: VecDeque::new(),
+            insert_change: connection.prepare("INSERT INTO flow_changes (flow) VALUES (?1)")?,
+            awaited: VecDeque::new(),
         })
     }
 
     /// Forgets what is stored: a write was undone.
     pub(crate) fn forget(&mut self) {
         self.forget_rows();
-        self.processes_awaited.clear();
+        self.awaited.retain(|awaited| !awaited.is_new);
+        for awaited in &mut self.awaited {
+            awaited.new_flows.clear();
+            awaited.is_stored = false;
+        }
     }
 
     /// Forgets which connections are stored: some were removed.
@@ -94,22 +119,71 @@ impl<'c> Connections<'c> {
         self.upstreams.clear();
     }
 
-    /// Stores the processes that were found since. A process is found within a second or not at
-    /// all, so few are awaited; of more than the bound the oldest stay unknown.
+    /// How long to wait at most before looking whether a process was found; `None`: none is looked for.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        (!self.awaited.is_empty()).then_some(PROCESS_LOOK_EVERY)
+    }
+
+    /// Whether there is an answer that is not stored, or one that nobody waits for any longer.
+    pub(crate) fn has_late_processes(&self) -> bool {
+        self.awaited
+            .iter()
+            .any(|awaited| awaited.process.get().is_some() || awaited.is_over())
+    }
+
+    /// A flow of a client connection was stored.
+    pub(crate) fn note_flow(&mut self, facts: &Arc<ConnectionFacts>, flow: i64) {
+        if self.awaited.is_empty() || facts.process.is_none() {
+            return;
+        }
+        let Some(client) = self.clients.find(&Arc::as_ptr(facts).addr()) else {
+            return;
+        };
+        let row = client.row;
+        let mut awaited = self.awaited.iter_mut().rev();
+        if let Some(awaited) = awaited.find(|awaited| awaited.client == row)
+            && awaited.flows.len() + awaited.new_flows.len() < AWAITED_FLOWS_MAX
+        {
+            awaited.new_flows.push(flow);
+        }
+    }
+
+    /// Stores the processes that were found since, and notes that the flows of earlier batches are others by
+    /// that. To be called at the end of a batch.
     pub(crate) fn store_processes(&mut self) -> rusqlite::Result<()> {
-        for _ in 0..self.processes_awaited.len() {
-            let Some((row, cell)) = self.processes_awaited.pop_front() else {
+        for index in 0..self.awaited.len() {
+            let Some(awaited) = self.awaited.get(index) else {
                 break;
             };
-            match cell.get() {
-                Some(answer) => self.store_process(row, answer)?,
-                None if self.processes_awaited.len() < REMEMBERED_CONNECTIONS_MAX => {
-                    self.processes_awaited.push_back((row, cell));
+            let (client, process) = (awaited.client, awaited.process.clone());
+            let Some(answer) = process.get() else {
+                continue;
+            };
+            self.store_process(client, answer)?;
+            if let Some(awaited) = self.awaited.get_mut(index) {
+                awaited.is_stored = true;
+                for flow in &awaited.flows {
+                    self.insert_change.execute([flow])?;
                 }
-                None => {}
             }
         }
         Ok(())
+    }
+
+    /// The batch is durable. A process is found within a second or not at all, so few are awaited; of more
+    /// than the bound the oldest stay unknown.
+    pub(crate) fn settle(&mut self) {
+        self.awaited
+            .retain(|awaited| !awaited.is_stored && !awaited.is_over());
+        let excess = self
+            .awaited
+            .len()
+            .saturating_sub(REMEMBERED_CONNECTIONS_MAX);
+        self.awaited.drain(..excess);
+        for awaited in &mut self.awaited {
+            awaited.is_new = false;
+            awaited.flows.append(&mut awaited.new_flows);
+        }
     }
 
     fn store_process(&mut self, row: i64, answer: &ProcessAnswer) -> rusqlite::Result<()> {
@@ -224,7 +298,15 @@ impl<'c> Connections<'c> {
         if let Some(process) = &facts.process {
             match process.get() {
                 Some(answer) => self.store_process(row, answer)?,
-                None => self.processes_awaited.push_back((row, process.clone())),
+                None => self.awaited.push_back(Awaited {
+                    client: row,
+                    process: process.clone(),
+                    since: instant(),
+                    flows: Vec::new(),
+                    new_flows: Vec::new(),
+                    is_new: true,
+                    is_stored: false,
+                }),
             }
         }
         Ok(row)
@@ -248,6 +330,12 @@ impl<'c> Connections<'c> {
             tls.is_some_and(|tls| tls.danger_unverified),
             facts.proxy.as_deref(),
         ))
+    }
+}
+
+impl Awaited {
+    fn is_over(&self) -> bool {
+        self.since.elapsed() >= PROCESS_AWAITED_MAX
     }
 }
 

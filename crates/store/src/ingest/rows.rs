@@ -1,5 +1,7 @@
 //! Writes flows as rows: prepared statements, one transaction at a time.
 
+use std::time::Duration;
+
 use llm::Interpreter;
 use rusqlite::{Connection, ErrorCode, ffi};
 use traffic::Outcome;
@@ -119,11 +121,22 @@ impl<'c> Rows<'c> {
         database::mark(self.connection)
     }
 
+    /// How long to wait at most before there is something to do without a flow.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        self.connections.patience()
+    }
+
+    /// Whether there is something to store without a flow.
+    pub(crate) fn has_late_processes(&self) -> bool {
+        self.connections.has_late_processes()
+    }
+
     /// Makes a batch durable.
     pub(crate) fn commit(&mut self) -> Result<(), StoreError> {
         self.connections.store_processes()?;
         self.arrivals.store(self.connection)?;
         self.cached("COMMIT")?.execute(())?;
+        self.connections.settle();
         Ok(())
     }
 
@@ -272,6 +285,7 @@ impl<'c> Rows<'c> {
         }
         self.last_row = row;
         self.arrivals.note(flow.run, flow.seq, row);
+        self.connections.note_flow(&flow.started.connection, row);
         self.insert_ending(row, flow)?;
         self.meanings.link(row, flow, &known)?;
         Ok(row)

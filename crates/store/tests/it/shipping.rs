@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use oriel_store::{
@@ -15,9 +16,9 @@ use oriel_store::{
     forget_archive,
 };
 use rusqlite::Connection;
-use traffic::Timestamp;
+use traffic::{AttributionError, ConnectionFacts, ProcessCell, Timestamp};
 
-use crate::script::{Place, START, Script};
+use crate::script::{Place, START, Script, client, on_connections, upstream};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -250,6 +251,38 @@ fn a_flow_that_cannot_be_read_keeps_no_other_back() {
     let summary = Reader::open(&archive).unwrap().summary(place.run).unwrap();
     assert_eq!(summary.lost_events, 2);
     assert_eq!(prune(&place), (4, 0), "nothing waits");
+}
+
+#[test]
+fn a_process_that_is_found_late_is_stored_and_copied_although_nothing_else_comes() {
+    let place = Place::new();
+    let archive = archive_of(&place);
+    let shipper = ship(&place, &archive);
+    let known = ProcessCell::default();
+    let facts = Arc::new(ConnectionFacts {
+        process: Some(known.clone()),
+        ..ConnectionFacts::clone(&client())
+    });
+    for flow in 1..=2 {
+        let events = Script::new(flow).events();
+        place.record(on_connections(events, &facts, &upstream()));
+        place.flush();
+    }
+    wait_for(&shipper, |status| status.copied == 2);
+    known.set(Err(AttributionError::NotLocal));
+    wait_for(&shipper, |status| status.copied == 4);
+    shipper.stop(PATIENCE);
+    for path in [&place.path(), &archive] {
+        for flow in all(path) {
+            let client = flow.detail.client.unwrap();
+            assert_eq!(client.no_process.as_deref(), Some("not_local"));
+        }
+    }
+    let file = Connection::open(place.path()).unwrap();
+    let changes: i64 = file
+        .query_row("SELECT count(*) FROM flow_changes", (), |row| row.get(0))
+        .unwrap();
+    assert_eq!(changes, 2, "once each");
 }
 
 #[test]

@@ -26,6 +26,7 @@ pub(super) enum Lock {
 const MIGRATIONS: &[Migration] = migrations!["postgres/":
     "0001_flows",
     "0002_words",
+    "0003_search_path",
 ];
 
 /// The step from which on flows have their words.

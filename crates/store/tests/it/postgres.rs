@@ -330,8 +330,30 @@ fn a_url_may_name_a_socket_and_a_schema() {
         (here("team a"), here("public")),
         ("1".to_owned(), "0".to_owned())
     );
-    let reader = Reader::open_at(&Location::Postgres(url)).unwrap();
-    assert_eq!(reader.flows(&Query::default()).unwrap().rows.len(), 7);
+    // From any search path, bodies in chunks as well.
+    let place = Place::new();
+    let mut script = Script::new(1);
+    script.response_body = vec![b"a line of an answer\n".repeat(1000).into()];
+    place.record(script.events());
+    place.flush();
+    archive.write(&batch(records(&place.path(), 100))).unwrap();
+    for path in ["public", "nowhere", "pg_catalog"] {
+        let chunked = format!(
+            "SET search_path = {path};
+             SELECT count(*), min(length(traces.response_body)) FROM \"team a\".flows AS flows
+               JOIN \"team a\".\"CCProxy_HttpTraces\" AS traces USING (trace_id)
+             WHERE flows.response_chunks IS NOT NULL
+               AND length(traces.response_body) = traces.response_body_size"
+        );
+        let found = ask(&cluster, &chunked);
+        assert_eq!(found, "1|20000", "{path}");
+    }
+    let reader = Reader::open_at(&Location::Postgres(url.clone())).unwrap();
+    assert_eq!(reader.flows(&Query::default()).unwrap().rows.len(), 8);
+    let prune =
+        "SELECT \"team a\".oriel_prune((now() AT TIME ZONE 'UTC')::timestamp + interval '1 day')";
+    assert_eq!(ask(&cluster, prune), "8");
+    archive.write(&batch(all_sorts())).unwrap();
     // What is in another schema is not taken for ours.
     let elsewhere = Reader::open_at(&Location::Postgres(socket));
     assert!(

@@ -28,6 +28,7 @@ const MIGRATIONS: &[Migration] = migrations!["":
     "0005_pieces",
     "0006_client_user",
     "0007_mistyped_archives",
+    "0008_http_traces",
 ];
 
 /// The newest step of the schema that this program knows.

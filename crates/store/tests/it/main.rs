@@ -9,6 +9,7 @@ mod crash;
 mod files;
 mod filters;
 mod formats;
+mod http_traces;
 mod ids;
 mod json;
 mod losses;

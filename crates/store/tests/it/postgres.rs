@@ -144,7 +144,7 @@ fn every_column_is_filled() {
 }
 
 /// The queries of ccproxy's docs/mitm.md (commit 5f5a91c), as they are printed there.
-const PRINTED: [&str; 8] = [
+pub(crate) const PRINTED: [&str; 8] = [
     "SELECT * FROM \"CCProxy_HttpTraces\" ORDER BY start_time DESC LIMIT 10;",
     "
   SELECT method, url, status_code, duration_ms
@@ -204,10 +204,8 @@ ORDER BY start_time DESC
 LIMIT 20;",
 ];
 
-#[test]
-fn the_printed_queries_are_answered() {
-    let cluster = PostgresCluster::start().unwrap();
-    let place = Place::new();
+/// Flows for the printed queries.
+pub(crate) fn record_for_printed(place: &Place) {
     // A gateway in front, and what it sends out.
     for flow in 1..=6 {
         let mut script = Script::new(flow);
@@ -226,6 +224,13 @@ fn the_printed_queries_are_answered() {
         ));
     }
     place.flush();
+}
+
+#[test]
+fn the_printed_queries_are_answered() {
+    let cluster = PostgresCluster::start().unwrap();
+    let place = Place::new();
+    record_for_printed(&place);
     let flows = records(&place.path(), 100);
     archive(&cluster).write(&batch(flows.clone())).unwrap();
     let answer = |query: usize| ask(&cluster, PRINTED[query]);

@@ -12,7 +12,7 @@ use testbed::clickhouse::ClickHouse;
 use super::words::Spoken;
 use super::{Original, clients, removal, sums};
 use crate::copies::{record_all_sorts, records};
-use crate::postgres::conversation;
+use crate::postgres::{PRINTED, conversation, record_for_printed};
 use crate::script::Place;
 
 fn server() -> ClickHouse {
@@ -35,6 +35,49 @@ fn settle(reader: &Reader, flows: usize) {
         std::thread::sleep(Duration::from_millis(100));
     }
     assert!(told() >= flows, "the flows do not settle");
+}
+
+#[test]
+fn clickhouse_answers_the_printed_queries() {
+    let server = server();
+    let place = Place::new();
+    record_for_printed(&place);
+    let mut archive = ClickHouseArchive::connect(&server.url("default")).unwrap();
+    archive.migrate().unwrap();
+    let flows = records(&place.path(), 100);
+    archive
+        .write(&ArchiveBatch {
+            flows: flows.clone(),
+            ..ArchiveBatch::default()
+        })
+        .unwrap();
+    let lines = |query: &str| -> Vec<String> {
+        let answer = server
+            .query(query.trim_end().trim_end_matches(';'))
+            .unwrap();
+        answer.lines().map(str::to_owned).collect()
+    };
+    let printed = |query: usize| lines(PRINTED[query]);
+    assert_eq!(printed(0).len(), 6);
+    assert!(printed(0)[0].starts_with(&flows[5].detail.row.uuid));
+    assert_eq!(printed(2).len(), 6);
+    let second = "\t1\t\\N\tPOST\thttps://api.example.com/v1/messages?a=1\t2026-03-02 ";
+    assert!(printed(2)[1].contains(second), "{}", printed(2)[1]);
+    assert_eq!(printed(3), [""; 0]);
+    assert_eq!(
+        printed(4)[0],
+        "https://api.example.com/v1/messages?a=1\t6\t200\t0"
+    );
+    assert_eq!(printed(5), ["api.example.com\t1\t6\t16.67"]);
+    // It has no numeric without digits.
+    let types = lines(&PRINTED[6].replace("::numeric", ""));
+    assert!(types[0].starts_with("reverse (client→LiteLLM)\t") && types[0].ends_with("\t3\t4"));
+    assert!(types[1].starts_with("forward (LiteLLM→provider)\t") && types[1].ends_with("\t3\t3"));
+    assert_eq!(printed(7).len(), printed(1).len());
+    // Bodies are as the columns of ours have them, and a flow that failed has no status.
+    let columns = "SELECT count(), countIf(status_code = 500), any(request_headers) != ''
+        FROM CCProxy_HttpTraces WHERE is_https AND client_ip = '127.0.0.1'";
+    assert_eq!(lines(columns), ["6\t1\t1"]);
 }
 
 #[test]

@@ -1,9 +1,7 @@
 //! The certificate authority of this installation: found where it is configured, else made on
 //! first use in the data folder.
 
-use std::fs;
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use proxy::Authority;
@@ -15,6 +13,8 @@ use crate::exit::Exit;
 use crate::paths::ca_folder;
 use crate::problem::Problem;
 use crate::settings::Settings;
+use crate::whole_file::{link_new, replace_durably};
+pub(crate) use crate::whole_file::{make_private_folder, replace};
 
 /// The files of an authority.
 #[derive(Clone, Debug)]
@@ -140,7 +140,8 @@ pub(crate) fn store_over(files: &AuthorityFiles, authority: &Authority) -> Resul
     let folder = files.key.parent().unwrap_or_else(|| Path::new("."));
     make_private_folder(folder).map_err(|error| unwritable(folder, &error))?;
     let both = format!("{}{}", authority.key_pem(), authority.certificate_pem());
-    replace(&files.key, both.as_bytes(), 0o600).map_err(|error| unwritable(&files.key, &error))?;
+    replace_durably(&files.key, both.as_bytes(), 0o600)
+        .map_err(|error| unwritable(&files.key, &error))?;
     bundle::add(folder, authority.certificate_pem()).map_err(|error| unwritable(folder, &error))
 }
 
@@ -163,43 +164,6 @@ pub(crate) fn common_name() -> String {
         .take(40)
         .collect();
     format!("oriel on {node}")
-}
-
-/// Makes a folder, and those above it, for the owner only.
-pub(crate) fn make_private_folder(folder: &Path) -> std::io::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-}
-
-/// Writes a file that must not be there yet; it appears with its whole content.
-fn link_new(path: &Path, content: &[u8], mode: u32) -> std::io::Result<()> {
-    let draft = write_draft(path, content, mode)?;
-    fs::File::open(&draft)?.sync_all()?;
-    let linked = fs::hard_link(&draft, path);
-    fs::remove_file(&draft)?;
-    linked
-}
-
-/// Writes a file in place of what is there; it changes from one whole content to the other.
-pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> std::io::Result<()> {
-    let draft = write_draft(path, content, mode)?;
-    fs::rename(&draft, path)
-}
-
-fn write_draft(path: &Path, content: &[u8], mode: u32) -> std::io::Result<PathBuf> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let draft = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    // A draft of a dead process with our number may lie there.
-    let _not_there = fs::remove_file(&draft);
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&draft)?;
-    file.write_all(content)?;
-    Ok(draft)
 }
 
 fn half(given: &str, missing: &str, flag: &str) -> Problem {

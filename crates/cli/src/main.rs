@@ -60,6 +60,7 @@ mod trusted;
 mod upstream_proxies;
 mod usage;
 mod version_of;
+mod whole_file;
 mod wiring;
 
 use std::process::ExitCode;

@@ -14,9 +14,10 @@ use proxy::tls::pem;
 use rustls_pki_types::CertificateDer;
 use traffic::Timestamp;
 
-use crate::authority::{is_own, replace};
+use crate::authority::is_own;
 use crate::paths::ca_folder;
 use crate::settings::Settings;
+use crate::whole_file::replace_durably;
 
 /// How the files of earlier authorities begin and end.
 const FILE_NAME: (&str, &str) = ("earlier-", ".pem");
@@ -89,7 +90,7 @@ pub(crate) fn keep(
     let path = folder.join(format!("{}{name}{}", FILE_NAME.0, FILE_NAME.1));
     let until = store::json::rfc3339(until);
     let text = format!("{UNTIL}{until}\n{}", authority.certificate_pem());
-    replace(&path, text.as_bytes(), 0o644)
+    replace_durably(&path, text.as_bytes(), 0o644)
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {

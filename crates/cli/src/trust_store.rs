@@ -2,7 +2,8 @@
 //!
 //! What is to be done is planned first (`plan.rs`), as a list of changes that can be shown
 //! (`linux.rs`, `nss.rs`, `java.rs`, `elsewhere.rs`). Each change knows how it is done and undone (`change.rs`),
-//! and is written down before it is made (`journal.rs`). Paths are followed within the file system
+//! and is written down before it is made (`journal.rs`). What was written down is undone only if it is
+//! something that oriel does (`known.rs`). Paths are followed within the file system
 //! that is changed (`root.rs`).
 
 mod appended;
@@ -10,6 +11,7 @@ pub(crate) mod change;
 pub(crate) mod elsewhere;
 mod java;
 pub(crate) mod journal;
+pub(crate) mod known;
 mod linux;
 mod nss;
 pub(crate) mod passwords;
@@ -50,9 +52,10 @@ pub(crate) enum Store {
 pub(crate) struct Certificate {
     pub(crate) pem: String,
     pub(crate) subject: String,
-    common_name: String,
     /// SHA-256.
     fingerprint: [u8; 32],
+    /// SHA-1.
+    thumbprint: [u8; 20],
     /// By which OpenSSL finds it.
     hash: Option<u32>,
     /// The home of who runs this.
@@ -75,8 +78,8 @@ impl Certificate {
         Self {
             pem: pem::certificates(std::slice::from_ref(authority.certificate_der())),
             subject: authority.subject().to_owned(),
-            common_name: authority.common_name().unwrap_or_default(),
             fingerprint: authority.sha256(),
+            thumbprint: authority.sha1(),
             hash: authority.openssl_subject_hash(),
             home: home.to_owned(),
         }
@@ -84,10 +87,12 @@ impl Certificate {
 
     /// In lower case, without colons.
     pub(crate) fn fingerprint(&self) -> String {
-        self.fingerprint
-            .iter()
-            .map(|octet| format!("{octet:02x}"))
-            .collect()
+        in_hex(&self.fingerprint)
+    }
+
+    /// By which Windows finds it: SHA-1, in lower case.
+    fn thumbprint(&self) -> String {
+        in_hex(&self.thumbprint)
     }
 
     /// What it is called where it is installed: no other certificate has this name.
@@ -95,6 +100,10 @@ impl Certificate {
         let fingerprint = self.fingerprint();
         format!("oriel-{}", fingerprint.get(..16).unwrap_or(&fingerprint))
     }
+}
+
+fn in_hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// What stands in the way of these changes, each thing once.
@@ -124,6 +133,7 @@ pub(crate) fn install(
             subject: certificate.subject.clone(),
             sha256: certificate.fingerprint(),
             change,
+            origin: journal.origin(),
         };
         journal.entries.push(entry.clone());
         journal.save()?;

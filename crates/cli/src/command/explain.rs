@@ -116,6 +116,8 @@ pub(crate) const ENTRIES: &[Entry] = &[
         "A certificate database of NSS (Firefox: the primary password) or a Java key store does not open with the password that it mostly has. Put the password into a file of mode 0600 and name it: --nss-password-file FILE, --java-password-file FILE. The other stores were changed."),
     entry("ORL0317", "another oriel is changing what programs trust",
         "Two at once could lose what the other wrote down, so one waits for the other, a minute at most. Try again when it has ended."),
+    entry("ORL0318", "a journal lists what oriel does not do",
+        "What was installed is written down in trust.json. Root may read one that others can write to, so nothing in it is believed: an entry has to be a step that oriel takes for that certificate, at a path that oriel knows, and no command stands in it. Other entries are neither undone nor forgotten. Look who wrote them."),
     entry("ORL0400", "the config file cannot be read",
         "The file that --config or ORIEL_CONFIG names is not there, or may not be read."),
     entry("ORL0401", "the config file is not TOML",

@@ -1,13 +1,20 @@
 //! A certificate at the end of a file of many, and out of it again, whatever others did to the
 //! file meanwhile.
 
-/// What is to be added so that it stands on lines of its own: PEM below a line that says whose.
-pub(super) fn text(before: &[u8], name: &str, pem: &str) -> String {
-    let line_end = match before.last() {
-        None | Some(b'\n') => "",
-        Some(_) => "\n",
-    };
-    format!("{line_end}# {name}\n{pem}")
+/// Whether what is added to a file has to end its last line first.
+pub(super) fn ends_line(before: &[u8]) -> bool {
+    !matches!(before.last(), None | Some(b'\n'))
+}
+
+/// What is added so that it stands on lines of its own: PEM below a line that says whose.
+pub(super) fn text(ends_line: bool, name: &str, pem: &str) -> String {
+    let line_end = if ends_line { "\n" } else { "" };
+    format!("{line_end}{}{pem}", heading(name))
+}
+
+/// The line above a certificate that was added.
+pub(super) fn heading(name: &str) -> String {
+    format!("# {name}\n")
 }
 
 /// Whether a file holds a certificate.
@@ -40,7 +47,7 @@ mod tests {
     #[test]
     fn what_was_added_goes_and_all_else_stays() {
         for before in ["", "one\n", "one"] {
-            let added = text(before.as_bytes(), "oriel-1", PEM);
+            let added = text(ends_line(before.as_bytes()), "oriel-1", PEM);
             let file = format!("{before}{added}");
             assert!(holds(file.as_bytes(), PEM));
             assert_eq!(

@@ -1,16 +1,20 @@
-//! One thing that is changed to have a certificate trusted: done, looked at, and undone. Each is
-//! kept in the journal as it is here, so that the undoing needs nothing else.
+//! One thing that is changed to have a certificate trusted: done, looked at, and undone. The journal
+//! keeps which step it was and of which certificate, never a command: those come from the tables of
+//! `linux.rs` and `elsewhere.rs` each time.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, Mode, access};
+use rustix::process::umask;
 use serde::{Deserialize, Serialize};
 
+use super::elsewhere::Keychain;
+use super::linux::{self, Family};
 use super::passwords::Passwords;
 use super::root::Root;
 use super::{appended, java, nss};
@@ -25,11 +29,13 @@ pub(crate) enum Change {
     File { path: PathBuf, pem: String },
     /// A link that is not there.
     Link { path: PathBuf, to: PathBuf },
-    /// Our certificate at the end of a file.
+    /// Our certificate at the end of a file, below a line with its name.
     Append {
         path: PathBuf,
-        text: String,
+        name: String,
         pem: String,
+        /// Whether the line before it was ended with it.
+        ends_line: bool,
     },
     /// A database of NSS that is not there.
     NssDatabase { folder: PathBuf },
@@ -45,20 +51,15 @@ pub(crate) enum Change {
         alias: String,
         pem: String,
     },
-    /// The system's own tool makes its bundle of the anchors that are there.
+    /// The system's own tool makes its bundle of the anchors that are there, and links to them.
     Refresh {
-        command: Vec<String>,
-        bundle: PathBuf,
+        family: Family,
         pem: String,
-        /// The folders where it makes links to the anchor under this name, and by hash to that.
-        linked: Vec<PathBuf>,
+        /// What the tool calls its link to the anchor.
         name: PathBuf,
     },
-    /// Commands of the system that do and undo it.
-    Command {
-        install: Vec<String>,
-        uninstall: Vec<String>,
-    },
+    /// An entry of a keychain of macOS.
+    Keychain(Keychain),
 }
 
 /// What became of undoing a change.
@@ -98,16 +99,11 @@ impl Change {
             Self::JavaKeystore { path, alias, .. } => {
                 format!("add {alias} to the key store {}", path.display())
             }
-            Self::Refresh {
-                command, bundle, ..
-            } => {
-                format!(
-                    "run {}, which writes {} anew",
-                    command.join(" "),
-                    bundle.display()
-                )
+            Self::Refresh { family, .. } => {
+                let command = family.command().join(" ");
+                format!("run {command}, which writes {} anew", family.bundle())
             }
-            Self::Command { install, .. } => format!("run {}", install.join(" ")),
+            Self::Keychain(keychain) => format!("run {}", keychain.install().join(" ")),
         }
     }
 
@@ -143,7 +139,7 @@ impl Change {
                     name.display()
                 )
             }
-            Self::Command { uninstall, .. } => format!("run {}", uninstall.join(" ")),
+            Self::Keychain(keychain) => format!("run {}", keychain.uninstall().join(" ")),
         }
     }
 
@@ -161,7 +157,7 @@ impl Change {
                 found.is_ok_and(|found| found == *to)
             }
             Self::Append { path, pem, .. } => holds(path, pem),
-            Self::Refresh { bundle, pem, .. } => holds(bundle, pem),
+            Self::Refresh { family, pem, .. } => holds(Path::new(family.bundle()), pem),
             Self::NssDatabase { folder } => folder.join("cert9.db").exists(),
             Self::Nss {
                 folder, nickname, ..
@@ -171,7 +167,7 @@ impl Change {
                 let found = root.resolve(path);
                 found.is_ok_and(|path| java::has(&path, alias, java))
             }
-            Self::Command { .. } => false,
+            Self::Keychain(_) => false,
         }
     }
 
@@ -210,11 +206,12 @@ impl Change {
                 let path = root.resolve(path).ok()?;
                 return unwritable(&path);
             }
-            Self::Refresh { command, .. } => {
+            Self::Refresh { family, .. } => {
                 let is_root = rustix::process::geteuid().is_root();
+                let command = family.command();
                 return (!is_root).then(|| format!("only root can run {}", command.join(" ")));
             }
-            Self::Command { .. } => return None,
+            Self::Keychain(_) => return None,
         };
         match place {
             // The nearest folder above that is there: what is missing is made in it.
@@ -225,13 +222,21 @@ impl Change {
 
     pub(crate) fn apply(&self, root: &Root, passwords: &Passwords) -> io::Result<()> {
         match self {
+            Self::Folder { path } if linux::leads_to_anchors(path) => {
+                make_open_folder(&root.resolve(path)?)
+            }
             Self::Folder { path } => fs::create_dir(root.resolve(path)?),
             Self::File { path, pem } => write_new(&root.resolve_name(path)?, pem.as_bytes()),
             Self::Link { path, to } => symlink(to, root.resolve_name(path)?),
-            Self::Append { path, text, .. } => {
+            Self::Append {
+                path,
+                name,
+                pem,
+                ends_line,
+            } => {
                 let path = root.resolve(path)?;
                 let mut file = fs::read(&path)?;
-                file.extend_from_slice(text.as_bytes());
+                file.extend_from_slice(appended::text(*ends_line, name, pem).as_bytes());
                 replace_keeping(&path, &file)
             }
             Self::NssDatabase { folder } => nss::make(folder),
@@ -244,20 +249,19 @@ impl Change {
                 let java = passwords.java.as_deref();
                 java::add(&root.resolve(path)?, alias, pem, java)
             }
-            Self::Refresh {
-                command, bundle, ..
-            } => {
-                run(command)?;
+            Self::Refresh { family, .. } => {
+                let command = family.command();
+                run_for_everyone(&command)?;
                 match self.is_done(root, passwords) {
                     true => Ok(()),
                     false => Err(io::Error::other(format!(
                         "{} ran, and the certificate is not in {}",
                         command.join(" "),
-                        bundle.display()
+                        family.bundle()
                     ))),
                 }
             }
-            Self::Command { install, .. } => run(install).map(|_said| ()),
+            Self::Keychain(keychain) => run(&keychain.install()).map(|_said| ()),
         }
     }
 
@@ -285,13 +289,19 @@ impl Change {
                     Err(error) => removed(Err(error)),
                 }
             }
-            Self::Append { path, text, pem } => {
+            Self::Append {
+                path,
+                name,
+                pem,
+                ends_line,
+            } => {
                 let path = root.resolve(path)?;
                 let file = match fs::read(&path) {
                     Ok(file) => file,
                     Err(error) => return removed(Err(error)),
                 };
-                match appended::without(&file, text, pem) {
+                let text = appended::text(*ends_line, name, pem);
+                match appended::without(&file, &text, pem) {
                     Some(file) => removed(replace_keeping(&path, &file)),
                     None => Ok(Undone::Gone),
                 }
@@ -304,19 +314,14 @@ impl Change {
                 let java = passwords.java.as_deref();
                 java::remove(&root.resolve(path)?, alias, java)
             }
-            Self::Refresh {
-                command,
-                linked,
-                name,
-                ..
-            } => {
-                run(command)?;
-                for folder in linked {
-                    sweep(&root.resolve(folder)?, name)?;
+            Self::Refresh { family, name, .. } => {
+                run_for_everyone(&family.command())?;
+                for folder in family.hashed() {
+                    sweep(&root.resolve(Path::new(folder))?, name)?;
                 }
                 Ok(Undone::Removed)
             }
-            Self::Command { uninstall, .. } => removed(run(uninstall).map(|_said| ())),
+            Self::Keychain(keychain) => removed(run(&keychain.uninstall()).map(|_said| ())),
         }
     }
 }
@@ -357,14 +362,23 @@ fn unwritable(path: &Path) -> Option<String> {
     ))
 }
 
-/// Writes a file that must not be there, readable by everyone.
+/// Makes a folder that everyone may look into, whatever the umask is.
+fn make_open_folder(path: &Path) -> io::Result<()> {
+    fs::create_dir(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o755))
+}
+
+/// Writes a file that must not be there, readable by everyone, whatever the umask is: the system's
+/// own tool makes links to an anchor, which every program reads.
 fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(0o644)
+        .mode(0o600)
         .open(path)?;
-    let written = file.write_all(content);
+    let written = file
+        .write_all(content)
+        .and_then(|()| file.set_permissions(Permissions::from_mode(0o644)));
     if written.is_err() {
         let _half = fs::remove_file(path);
     }
@@ -394,6 +408,14 @@ pub(super) fn run(command: &[impl AsRef<OsStr>]) -> io::Result<String> {
     let mut child = start(command)?;
     drop(child.stdin.take());
     finish(command, child)
+}
+
+/// The same for a program that writes what everyone reads, whatever the umask is.
+fn run_for_everyone(command: &[String]) -> io::Result<()> {
+    let before = umask(Mode::WGRP | Mode::WOTH);
+    let ran = run(command);
+    umask(before);
+    ran.map(|_said| ())
 }
 
 /// The same with a text on its standard input.

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
-use super::change::Change;
 use super::{Certificate, Store};
 
 /// A system that does it by commands.
@@ -14,54 +14,101 @@ pub(crate) enum Platform {
     Windows,
 }
 
+/// The commands that do it and undo it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Commands {
+    pub(crate) install: Vec<String>,
+    pub(crate) uninstall: Vec<String>,
+}
+
+/// A certificate in a keychain of macOS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Keychain {
+    /// [`Store::System`] or [`Store::User`].
+    pub(super) store: Store,
+    /// The home of the user whose keychain it is.
+    pub(super) home: PathBuf,
+    /// The certificate.
+    pub(super) file: PathBuf,
+    /// Its fingerprint, in lower case without colons.
+    pub(super) sha256: String,
+}
+
+impl Keychain {
+    pub(super) fn of(certificate: &Certificate, store: Store, file: &Path) -> Self {
+        Self {
+            store,
+            home: certificate.home.clone(),
+            file: file.to_owned(),
+            sha256: certificate.fingerprint(),
+        }
+    }
+
+    /// The command that adds it, trusted as a root.
+    pub(super) fn install(&self) -> Vec<String> {
+        let (keychain, file) = (self.path(), self.file.display().to_string());
+        let mut command = vec!["security", "add-trusted-cert"];
+        if self.store == Store::System {
+            command.push("-d");
+        }
+        command.extend(["-r", "trustRoot", "-k", &keychain, &file]);
+        words(&command)
+    }
+
+    /// The command that takes it out, with its trust.
+    pub(super) fn uninstall(&self) -> Vec<String> {
+        let (keychain, sha256) = (self.path(), self.sha256.to_ascii_uppercase());
+        words(&[
+            "security",
+            "delete-certificate",
+            "-t",
+            "-Z",
+            &sha256,
+            &keychain,
+        ])
+    }
+
+    fn path(&self) -> String {
+        let path = match self.store {
+            Store::System => PathBuf::from("/Library/Keychains/System.keychain"),
+            Store::User | Store::Firefox | Store::Java => {
+                self.home.join("Library/Keychains/login.keychain-db")
+            }
+        };
+        path.display().to_string()
+    }
+}
+
 /// The commands for a store; `None` if the system has no such store. `file` has the certificate.
 pub(crate) fn commands(
     platform: Platform,
     store: Store,
     file: &Path,
     certificate: &Certificate,
-) -> Option<Change> {
-    let file = file.display().to_string();
-    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-    let sha256 = certificate.fingerprint().to_ascii_uppercase();
-    Some(match (platform, store) {
-        (Platform::Macos, Store::User | Store::System) => {
-            let keychain = match store {
-                Store::System => PathBuf::from("/Library/Keychains/System.keychain"),
-                _ => certificate.home.join("Library/Keychains/login.keychain-db"),
-            };
-            let keychain = keychain.display().to_string();
-            let mut install = vec!["security", "add-trusted-cert"];
-            if store == Store::System {
-                install.push("-d");
-            }
-            install.extend(["-r", "trustRoot", "-k", &keychain, &file]);
-            Change::Command {
-                install: words(&install),
-                uninstall: words(&[
-                    "security",
-                    "delete-certificate",
-                    "-t",
-                    "-Z",
-                    &sha256,
-                    &keychain,
-                ]),
+) -> Option<Commands> {
+    let name = file.display().to_string();
+    let with_flag = |flag: &[&str], rest: &[&str]| words(&[&["certutil"], flag, rest].concat());
+    let flag: &[&str] = match store {
+        Store::User => &["-user"],
+        Store::System => &[],
+        Store::Firefox | Store::Java => return None,
+    };
+    Some(match platform {
+        Platform::Macos => {
+            let keychain = Keychain::of(certificate, store, file);
+            Commands {
+                install: keychain.install(),
+                uninstall: keychain.uninstall(),
             }
         }
-        (Platform::Windows, Store::User) => Change::Command {
-            install: words(&["certutil", "-user", "-addstore", "Root", &file]),
-            uninstall: words(&[
-                "certutil",
-                "-user",
-                "-delstore",
-                "Root",
-                &certificate.common_name,
-            ]),
+        Platform::Windows => Commands {
+            install: with_flag(flag, &["-addstore", "Root", &name]),
+            // By its thumbprint: others may have the same name.
+            uninstall: with_flag(flag, &["-delstore", "Root", &certificate.thumbprint()]),
         },
-        (Platform::Windows, Store::System) => Change::Command {
-            install: words(&["certutil", "-addstore", "Root", &file]),
-            uninstall: words(&["certutil", "-delstore", "Root", &certificate.common_name]),
-        },
-        (_, Store::Firefox | Store::Java) => return None,
     })
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::change::{Undone, run, run_with_input};
+use super::known::is_below;
 use super::root::Root;
 use crate::environment::Environment;
 
@@ -17,6 +18,8 @@ const SHARED: [&str; 3] = [
     "/etc/pki/ca-trust/extracted/java/cacerts",
     "/var/lib/ca-certificates/java-cacerts",
 ];
+/// Where systems have their Javas.
+const INSTALLED: &str = "/usr/lib/jvm";
 /// Where a Java has its own, below its home.
 const OWN: [&str; 2] = ["lib/security/cacerts", "jre/lib/security/cacerts"];
 
@@ -26,7 +29,7 @@ pub(super) fn keystores(root: &Root, environment: &Environment) -> Vec<PathBuf> 
     if *root == Root::Machine {
         homes.extend(environment.path("JAVA_HOME"));
     }
-    let jvm = PathBuf::from("/usr/lib/jvm");
+    let jvm = PathBuf::from(INSTALLED);
     let installed = root.resolve(&jvm).and_then(std::fs::read_dir);
     let installed = installed.into_iter().flatten().flatten();
     let mut installed: Vec<_> = installed.map(|entry| jvm.join(entry.file_name())).collect();
@@ -45,6 +48,23 @@ pub(super) fn keystores(root: &Root, environment: &Environment) -> Vec<PathBuf> 
         }
     }
     found.into_iter().map(|(path, _)| path).collect()
+}
+
+/// Whether this is a key store that is looked for.
+pub(super) fn is_known(path: &Path, environment: &Environment) -> bool {
+    let is_shared = SHARED.iter().any(|shared| Path::new(shared) == path);
+    let home = environment.path("JAVA_HOME");
+    let is_of_home = |own: &str| home.as_ref().is_some_and(|home| home.join(own) == path);
+    let is_installed = |own: &str| is_below(path, Path::new(INSTALLED), own);
+    is_shared
+        || OWN
+            .into_iter()
+            .any(|own| is_of_home(own) || is_installed(own))
+}
+
+/// Whether a path ends like that of a Java's own key store.
+pub(super) fn is_own(path: &Path) -> bool {
+    OWN.iter().any(|own| path.ends_with(own))
 }
 
 pub(super) fn has(keystore: &Path, alias: &str, password: Option<&Path>) -> bool {

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::change::{Undone, run, run_with_input};
+use super::known::is_below;
 
 const CERTUTIL: &str = "certutil";
 /// The files of a database without certificates.
@@ -38,6 +39,12 @@ pub(super) fn firefox_databases(home: &Path) -> Vec<PathBuf> {
         .collect();
     found.sort();
     found
+}
+
+/// Whether this is a database that is looked for in a home.
+pub(super) fn is_known(folder: &Path, home: &Path) -> bool {
+    let mut profiles = PROFILES.iter().map(|profiles| home.join(profiles));
+    folder == shared_database(home) || profiles.any(|profiles| is_below(folder, &profiles, ""))
 }
 
 /// Whether the certificate is there and trusted to issue those of servers.

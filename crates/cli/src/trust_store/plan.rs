@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::change::Change;
-use super::elsewhere::{self, Platform};
+use super::elsewhere::Keychain;
 use super::passwords::{Locked, Passwords};
 use super::root::Root;
 use super::{Certificate, Store, java, linux, nss};
@@ -76,15 +76,13 @@ impl Wish<'_> {
     fn on_macos(&self, store: Store) -> Vec<Change> {
         let name = self.certificate.name();
         let path = self.data_folder.join(format!("{name}.crt"));
-        let command = elsewhere::commands(Platform::Macos, store, &path, self.certificate);
+        let keychain = Keychain::of(self.certificate, store, &path);
         let pem = self.certificate.pem.clone();
-        std::iter::once(Change::File { path, pem })
-            .chain(command)
-            .collect()
+        vec![Change::File { path, pem }, Change::Keychain(keychain)]
     }
 
     fn in_system(&self) -> Result<Vec<Change>, Problem> {
-        let changes = linux::plan(self.root, self.certificate, &self.context.environment);
+        let changes = linux::plan(self.root, self.certificate);
         changes.ok_or_else(|| {
             let root = self.root.name().display();
             let what = format!("no trust store was found in {root}");

@@ -7,6 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use serde_json::{Value, json};
 use testbed::authority::Authority;
 
 use crate::world::{Printed, World};
@@ -381,6 +382,271 @@ fn commands_of_other_systems_are_told() {
     }
 }
 
+#[test]
+fn a_narrow_umask_takes_nothing_from_what_everyone_reads() {
+    let world = World::new();
+    let own = world.done(&["ca", "export", "--format", "chain"]);
+    let bundle = other_certificate();
+    // Nothing but the file is there: all folders of the anchor are made.
+    world.file("bare/etc/ssl/certs/ca-certificates.crt", &bundle);
+    let script = format!(
+        "umask 077; exec {} ca install --root bare --yes",
+        env!("CARGO_BIN_EXE_oriel")
+    );
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).env("HOME", world.path(""));
+    let output = command.current_dir(world.path("")).output().unwrap();
+    Printed::of(output).succeeded();
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    let mut folder = world.path("bare/etc");
+    for part in ["pki", "ca-trust", "source", "anchors"] {
+        folder.push(part);
+        assert_eq!(mode(&folder), 0o755, "{}", folder.display());
+    }
+    let anchors: Vec<_> = std::fs::read_dir(&folder).unwrap().collect();
+    assert_eq!(anchors.len(), 1);
+    let anchor = anchors.into_iter().next().unwrap().unwrap().path();
+    assert_eq!(std::fs::read_to_string(&anchor).unwrap(), own);
+    assert_eq!(mode(&anchor), 0o644);
+}
+
+#[test]
+fn what_root_makes_in_the_home_of_a_user_is_the_users() {
+    let world = World::new();
+    let root = debian(&world);
+    let script = format!(
+        r#"chmod 755 .; mkdir root dana; chown 65534:65533 dana
+umask 077
+$oriel ca install --root {root} --data dana/.local/share/oriel --yes
+find dana ! -user 65534
+find dana ! -group 65533
+export HOME=$PWD/dana
+$dana $oriel run --quiet -- true
+$dana $oriel ca show >/dev/null
+stat -c '%a %n' dana/.local/share/oriel/ca/authority.pem dana/.local"#
+    );
+    let Some(printed) = as_root(&world, &script) else {
+        return;
+    };
+    let printed = printed.succeeded();
+    let lines: Vec<_> = printed.stdout.lines().skip(2).collect();
+    let expected = [
+        "600 dana/.local/share/oriel/ca/authority.pem",
+        "700 dana/.local",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn windows_is_told_the_thumbprint_and_no_name() {
+    let world = World::new();
+    let own = world.done(&["ca", "export", "--format", "chain"]);
+    let file = world.file("own.pem", &own);
+    let file = file.to_str().unwrap();
+    let sha1 = tool(
+        "openssl",
+        &["x509", "-in", file, "-noout", "-fingerprint", "-sha1"],
+    );
+    let sha1 = sha1.trim().split_once('=').unwrap().1.replace(':', "");
+    let told = world.done(&["ca", "install", "--print-for", "windows"]);
+    let undo = format!(
+        "# undo: certutil -user -delstore Root {}\n",
+        sha1.to_lowercase()
+    );
+    assert!(told.ends_with(&undo), "{told}");
+}
+
+/// An entry of a journal that somebody else wrote.
+fn planted(world: &World, change: &Value) -> Value {
+    let sha256 = world.json(&["ca", "show", "--json"])["sha256"].clone();
+    let sha256 = sha256.as_str().unwrap().to_lowercase();
+    json!({"root": "/", "store": "system", "subject": "CN=oriel", "sha256": sha256, "change": change})
+}
+
+fn journal(world: &World, schema: &str, entries: &[Value]) -> String {
+    let text = json!({"schema": schema, "entries": entries}).to_string();
+    world.file(".local/share/oriel/trust.json", &text);
+    text
+}
+
+#[test]
+fn nothing_is_run_or_removed_because_a_journal_says_so() {
+    let world = World::new();
+    let own = world.done(&["ca", "export", "--format", "chain"]);
+    let ran = world.path("ran").display().to_string();
+    let touch = json!(["touch", ran]);
+    let victim = world.file("victim", &own).display().to_string();
+    let others = world
+        .file("others", &format!("one\n{own}two\n"))
+        .display()
+        .to_string();
+    let link = world.path("link");
+    symlink("/nowhere", &link).unwrap();
+    let empty = world.path("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let before = tree(&world.path(""));
+    let changes = [
+        json!({"kind": "command", "install": touch, "uninstall": touch}),
+        json!({"kind": "refresh", "command": touch, "bundle": others, "pem": own, "linked": [],
+            "name": "x.pem"}),
+        json!({"kind": "refresh", "family": "debian", "command": touch, "pem": own, "name": "x.pem"}),
+        json!({"kind": "file", "path": victim, "pem": own}),
+        json!({"kind": "file", "path": "/etc/hostname", "pem": std::fs::read_to_string("/etc/hostname").unwrap_or_default()}),
+        json!({"kind": "append", "path": others, "text": "one\n", "pem": own}),
+        json!({"kind": "append", "path": others, "name": "oriel", "pem": own, "ends_line": false}),
+        json!({"kind": "link", "path": link, "to": "/nowhere"}),
+        json!({"kind": "folder", "path": empty}),
+        json!({"kind": "nss_database", "folder": world.path("nss")}),
+        json!({"kind": "nss", "folder": world.path("nss"), "nickname": "other", "pem": own}),
+        json!({"kind": "java_keystore", "path": victim, "alias": "other", "pem": own}),
+        json!({"kind": "keychain", "store": "system", "home": "/", "file": victim, "sha256": "00"}),
+        json!({"kind": "shell", "does": touch}),
+    ];
+    for schema in ["oriel.trust/1", "oriel.trust/2"] {
+        for change in &changes {
+            let text = journal(&world, schema, &[planted(&world, change)]);
+            let printed = world.oriel(&["ca", "uninstall", "--yes", "--json"]);
+            assert_eq!(printed.error()["code"], "ORL0318", "{schema} {change}");
+            let path = world.path(".local/share/oriel/trust.json");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "it is left");
+            std::fs::remove_file(path).unwrap();
+            assert_eq!(tree(&world.path("")), before, "{schema} {change}");
+        }
+    }
+}
+
+#[test]
+fn a_journal_of_an_earlier_oriel_is_undone() {
+    let world = World::new();
+    let root = debian(&world);
+    let before = tree(Path::new(&root));
+    world.done(&["ca", "install", "--root", &root, "--yes"]);
+    let path = world.path(".local/share/oriel/trust.json");
+    let mut document: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let entries = document["entries"].as_array_mut().unwrap();
+    for entry in entries.iter_mut() {
+        let change = entry["change"].as_object_mut().unwrap();
+        if change["kind"] == "append" {
+            let (name, pem) = (change["name"].clone(), change["pem"].clone());
+            let text = format!("# {}\n{}", name.as_str().unwrap(), pem.as_str().unwrap());
+            change.insert("text".to_owned(), json!(text));
+            change.remove("name");
+            change.remove("ends_line");
+        }
+    }
+    journal(&world, "oriel.trust/1", entries);
+    world.done(&["ca", "uninstall", "--root", &root, "--yes"]);
+    assert_eq!(tree(Path::new(&root)), before);
+}
+
+#[expect(clippy::print_stderr, reason = "says what was not tested")]
+fn may_unshare() -> bool {
+    let may = Command::new("unshare").args(["-m", "true"]).status();
+    let is_root = rustix::process::geteuid().is_root();
+    let may = is_root && may.is_ok_and(|status| status.success());
+    if !may {
+        eprintln!("not tested: this takes root, unshare and setpriv");
+    }
+    may
+}
+
+/// Runs a script as root in a mount namespace with an empty `/var/lib`; `None` if this machine does
+/// not let us.
+fn as_root(world: &World, script: &str) -> Option<Printed> {
+    if !may_unshare() {
+        return None;
+    }
+    let script = format!(
+        "set -e\nmount -t tmpfs none /var/lib\noriel={}\ncd {}\n\
+         dana='setpriv --reuid 65534 --regid 65534 --clear-groups'\n{script}",
+        env!("CARGO_BIN_EXE_oriel"),
+        world.path("").display(),
+    );
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", &script])
+        .env("HOME", world.path("root"))
+        .output()
+        .unwrap();
+    Some(Printed::of(output))
+}
+
+#[test]
+fn what_root_does_for_a_user_is_written_where_the_user_cannot() {
+    let world = World::new();
+    let root = debian(&world);
+    let before = tree(Path::new(&root));
+    let script = format!(
+        r#"chmod 755 .; mkdir root dana dana/data; chown -R 65534 dana
+$oriel ca install --root {root} --data dana/data --yes
+ls dana/data
+find /var/lib/oriel -name trust.json -user root -perm 644
+HOME=$PWD/dana $dana $oriel ca show --data dana/data | grep installed
+if HOME=$PWD/dana $dana $oriel ca uninstall --root {root} --data dana/data --yes; then exit 9; fi
+$oriel ca uninstall --root {root} --data dana/data --yes
+ls /var/lib"#
+    );
+    let Some(printed) = as_root(&world, &script) else {
+        return;
+    };
+    let printed = printed.succeeded();
+    let (shown, rest) = printed.stdout.split_once("dana/data/trust.json\n").unwrap();
+    assert!(shown.contains("\nca\n/var/lib/oriel/trust/"), "{shown}");
+    assert!(rest.contains("installed    system of "), "{rest}");
+    assert!(rest.ends_with("undone\n"), "{rest}");
+    assert!(
+        printed.stderr.contains("sudo oriel ca uninstall"),
+        "{}",
+        printed.stderr
+    );
+    assert_eq!(tree(Path::new(&root)), before);
+}
+
+#[test]
+fn a_user_cannot_have_root_take_another_authority_out() {
+    let world = World::new();
+    let root = debian(&world);
+    let other = Authority::new("another public authority");
+    let pem = other.certificate_pem();
+    let bundle = world.path("debian/etc/ssl/certs/ca-certificates.crt");
+    std::fs::write(&bundle, &pem).unwrap();
+    let file = world.file("other.pem", &pem);
+    let sha256 = tool(
+        "openssl",
+        &[
+            "x509",
+            "-in",
+            file.to_str().unwrap(),
+            "-noout",
+            "-fingerprint",
+            "-sha256",
+        ],
+    );
+    let sha256 = sha256
+        .trim()
+        .split_once('=')
+        .unwrap()
+        .1
+        .replace(':', "")
+        .to_lowercase();
+    let name = format!("oriel-{}", sha256.get(..16).unwrap());
+    let change = json!({"kind": "append", "path": "/etc/ssl/certs/ca-certificates.crt", "name": name,
+        "pem": pem, "ends_line": false});
+    let entry = json!({"root": world.path("debian").canonicalize().unwrap(), "store": "system", "subject": "CN=another",
+        "sha256": sha256, "change": change});
+    let text = json!({"schema": "oriel.trust/2", "entries": [entry]}).to_string();
+    world.file("dana/data/trust.json", &text);
+    let script = format!(
+        "chmod 755 .; mkdir root; chown -R 65534 dana\n\
+         $oriel ca uninstall --root {root} --data dana/data --yes"
+    );
+    let Some(printed) = as_root(&world, &script) else {
+        return;
+    };
+    assert_ne!(printed.code, Some(0), "{}", printed.stdout);
+    assert!(printed.stderr.contains("ORL0318"), "{}", printed.stderr);
+    assert_eq!(std::fs::read_to_string(&bundle).unwrap(), pem);
+}
+
 /// The tool of this system, in a mount namespace with copies of what it writes.
 #[test]
 fn the_system_of_this_machine_is_changed_and_changed_back() {
@@ -401,7 +667,10 @@ done
 update-ca-certificates >/dev/null 2>&1
 rm -rf /etc/ssl/certs/java
 cp -a /etc/ssl {home}/before
+umask 077
 {oriel} ca install --store system --yes
+setpriv --reuid 65534 --regid 65534 --clear-groups openssl verify -CApath /etc/ssl/certs <{file}
+umask 022
 openssl verify -CApath /etc/ssl/certs {file}
 openssl verify -CAfile /etc/ssl/certs/ca-certificates.crt {file}
 {oriel} ca install --store system --yes

@@ -19,7 +19,7 @@ pub use self::error::AuthorityError;
 use self::files::certificates_in;
 pub use self::files::{read_certificates, read_key};
 pub(super) use self::files::{read_file, refuse_exposed};
-use super::certificate::{distinguished_name, parse, sha256, timestamp};
+use super::certificate::{distinguished_name, parse, sha1, sha256, timestamp};
 use super::chain::{self, ChainFault, Link};
 use super::constraints::{Constraints, Subtree};
 use super::key::{self, KeyError, KeyKind};
@@ -216,6 +216,12 @@ impl Authority {
     #[must_use]
     pub fn sha256(&self) -> [u8; 32] {
         sha256(self.certificate_der())
+    }
+
+    /// SHA-1 of the certificate in DER, by which Windows names it. It is no proof of anything.
+    #[must_use]
+    pub fn sha1(&self) -> [u8; 20] {
+        sha1(self.certificate_der())
     }
 
     /// The hash of its subject by which OpenSSL finds it in a folder.

@@ -1,5 +1,6 @@
 //! Reads certificates, ours and those of upstreams: short facts for people and records.
 
+use aws_lc_rs::digest;
 use rustls::pki_types::CertificateDer;
 use traffic::{CertificateFacts, Timestamp};
 use x509_parser::certificate::X509Certificate;
@@ -102,6 +103,12 @@ fn escaped(value: &str) -> String {
         written.push(character);
     }
     written
+}
+
+/// SHA-1, which some systems still name certificates by.
+pub(crate) fn sha1(bytes: &[u8]) -> [u8; 20] {
+    let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, bytes);
+    digest.as_ref().try_into().expect("SHA-1 gives 20 octets")
 }
 
 /// SHA-256, from the provider that TLS uses.

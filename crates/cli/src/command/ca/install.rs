@@ -18,9 +18,10 @@ use crate::problem::Problem;
 use crate::question;
 use crate::session_authority;
 use crate::settings::{Purpose, Settings};
-use crate::trust_store::change::{Change, Undone};
-use crate::trust_store::elsewhere::{Platform, commands};
-use crate::trust_store::journal::{Entry, Journal};
+use crate::trust_store::change::Undone;
+use crate::trust_store::elsewhere::{Commands, Platform, commands};
+use crate::trust_store::journal::{Entry, Journal, Keeper};
+use crate::trust_store::known::Known;
 use crate::trust_store::passwords::{Locked, Passwords, problem};
 use crate::trust_store::root::Root;
 use crate::trust_store::{self, Certificate, Plan, Store};
@@ -103,18 +104,33 @@ pub(super) fn uninstall(context: &Context, arguments: &CaUninstall) -> Result<Ex
                 .store
                 .is_none_or(|store| store.stores().contains(&entry.store))
     };
-    let mut chosen = Journal::load(data)?.entries;
-    chosen.retain(wanted);
+    let known = Known {
+        context,
+        root: &root,
+        data_folder: data,
+    };
+    let journal = Journal::load(data)?;
+    let chosen = journal.entries.iter().filter(|entry| wanted(entry));
+    let (chosen, others): (Vec<_>, Vec<_>) = chosen.cloned().partition(|entry| known.has(entry));
+    let foreign = foreign(&journal, &others);
+    if let (true, Some(problem)) = (chosen.is_empty(), &foreign) {
+        return Err(problem.clone());
+    }
     if arguments.change.dry_run || chosen.is_empty() {
         let done: Vec<_> = chosen
             .iter()
             .map(|entry| (entry, "would be undone"))
             .collect();
         show_undone(context, &root, &done, arguments.change.dry_run)?;
-        return Ok(Exit::Success);
+        return foreign.map_or(Ok(Exit::Success), Err);
     }
     let changes = chosen.iter().map(|entry| &entry.change);
-    refuse_obstacles(trust_store::obstacles(&root, changes), "uninstall", data)?;
+    let mut obstacles = trust_store::obstacles(&root, changes);
+    let is_roots = |entry: &Entry| entry.origin.keeper == Keeper::Root;
+    if chosen.iter().any(is_roots) && !rustix::process::geteuid().is_root() {
+        obstacles.push("root has made these changes".to_owned());
+    }
+    refuse_obstacles(obstacles, "uninstall", data)?;
     let mut text = format!(
         "This takes oriel's certificate out of {}:\n",
         root.name().display()
@@ -144,7 +160,7 @@ pub(super) fn uninstall(context: &Context, arguments: &CaUninstall) -> Result<Ex
             .why(error.to_string())
             .fix("oriel ca uninstall      tries again what is left")
     });
-    let failed = problem("uninstall", &locked).or(first);
+    let failed = problem("uninstall", &locked).or(first).or(foreign);
     journal
         .entries
         .extend(left.into_iter().map(|(entry, _error)| entry));
@@ -155,6 +171,34 @@ pub(super) fn uninstall(context: &Context, arguments: &CaUninstall) -> Result<Ex
         .collect();
     show_undone(context, &root, &done, false)?;
     failed.map_or(Ok(Exit::Success), Err)
+}
+
+/// What is said of entries that are not of what oriel does. They are left as they are: whoever wrote
+/// them may want root to do something else.
+fn foreign(journal: &Journal, entries: &[Entry]) -> Option<Problem> {
+    let mut files: Vec<&Path> = journal.strange().collect();
+    for file in entries.iter().filter_map(|entry| journal.file_of(entry)) {
+        if !files.contains(&file) {
+            files.push(file);
+        }
+    }
+    let file = files.first()?.display();
+    let mut why =
+        "oriel makes no such change, or not for that certificate or from here; it was not \
+                   undone"
+            .to_owned();
+    for entry in entries {
+        let does = entry.change.undo_description();
+        let _infallible = write!(why, "\n{}: {}", entry.store.name(), escape_line(&does));
+    }
+    let what = format!("{file} lists what oriel did not write there");
+    Some(
+        Problem::new("ORL0318", Exit::Storage, what)
+            .why(why)
+            .fix(format!(
+                "look at what it says, undo it by hand if it is yours, and remove {file}"
+            )),
+    )
 }
 
 fn passwords(flags: &ChangeFlags) -> Result<Passwords, Problem> {
@@ -204,8 +248,7 @@ fn tell(platform: Platform, stores: &[Store], certificate: &Certificate) -> Resu
     let file = Path::new("oriel-ca.crt");
     let mut text = String::from("oriel ca export --format der -o oriel-ca.crt\n");
     for store in stores {
-        let Some(Change::Command { install, uninstall }) =
-            commands(platform, *store, file, certificate)
+        let Some(Commands { install, uninstall }) = commands(platform, *store, file, certificate)
         else {
             let what = format!("there is no command for the {} store", store.name());
             return Err(

@@ -54,6 +54,15 @@ fn a_run_has_an_authority_of_its_own_that_ends_with_it() {
         "{}",
         said.stdout
     );
+    let lives = shell(
+        &world,
+        &format!(
+            "at() {{ date -d \"$(openssl x509 -in {}/ca.crt -noout -$1 | cut -d= -f2)\" +%s; }}
+             echo $(( $(at enddate) - $(at startdate) ))",
+            text(&left[0])
+        ),
+    );
+    assert_eq!(lives.stdout, "2592000\n", "30 days: {}", lives.stderr);
     // The run is the one that was recorded.
     let run = only_flow(&world)["session"].as_str().unwrap().to_owned();
     assert!(left[0].ends_with(format!("{run}/tls")));

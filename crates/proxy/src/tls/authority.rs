@@ -140,11 +140,13 @@ impl Authority {
         let mut extensions = der::authority_extensions(new.path_length);
         extensions.extend(constraints);
         extensions.extend(der::key_identifiers(&key_id, &key_id));
+        // What is said of its life is true of the certificate, not from now on.
+        let not_before = back_dated(now);
         let template = der::Template {
             serial: &random_serial().map_err(failed)?,
             issuer: &name,
-            not_before: back_dated(now),
-            not_after: days_after(now, new.days),
+            not_before,
+            not_after: days_after(not_before, new.days),
             subject: &name,
             public_key: &key.subject_public_key_info(),
             extensions: &extensions,
@@ -337,12 +339,13 @@ impl Authority {
             extensions.push(der::name_constraints(&terms.only));
         }
         let key_id = key_id(request.public_key_bits());
+        let not_before = back_dated(now).max(self.not_before);
         extensions.extend(der::key_identifiers(&key_id, &self.key_id));
         let template = der::Template {
             serial: &random_serial().map_err(failed)?,
             issuer: &self.subject_der,
-            not_before: back_dated(now).max(self.not_before),
-            not_after: days_after(now, terms.days).min(self.not_after),
+            not_before,
+            not_after: days_after(not_before, terms.days).min(self.not_after),
             subject: request.subject_der(),
             public_key: request.public_key(),
             extensions: &extensions,

@@ -20,7 +20,62 @@ pub(super) fn checks(settings: &Settings, now: Timestamp) -> Vec<Check> {
     let reverse = settings.reverse.value.iter();
     let given = own.chain(reverse.filter_map(|one| one.tls.as_ref()));
     for path in given.filter_map(|tls| tls.certificate.as_deref()) {
-        checks.push(of_listener(path, now));
+        checks.push(of_file(&LISTENER, path, now).0);
+    }
+    for shown in &settings.client_certificates.value {
+        checks.push(of_file(&CLIENT, &shown.certificate, now).0);
+    }
+    let routes = settings.upstream_proxy_routes.value.iter();
+    let routes = routes.filter_map(|route| route.ca.as_ref());
+    let roots = settings.upstream_ca_files.value.iter();
+    let roots = roots.chain(&settings.upstream_proxy_ca.value);
+    let mut seen: Vec<&Path> = Vec::new();
+    for path in roots.chain(routes) {
+        if !seen.contains(&path.as_path()) {
+            seen.push(path);
+            checks.extend(of_roots(path, now));
+        }
+    }
+    checks
+}
+
+/// What a file of certificates is for.
+struct Purpose {
+    name: &'static str,
+    /// The code of one that cannot be read.
+    code: &'static str,
+    renew: &'static str,
+}
+
+const LISTENER: Purpose = Purpose {
+    name: "the listener's certificate",
+    code: "ORL0106",
+    renew: "renew the file; oriel serve takes it without a restart",
+};
+const CLIENT: Purpose = Purpose {
+    name: "the certificate for upstreams",
+    code: "ORL0305",
+    renew: "renew the file; oriel serve takes it without a restart",
+};
+const ROOTS: Purpose = Purpose {
+    name: "the authorities of upstreams in",
+    code: "ORL0305",
+    renew: "ask who runs that authority for its new certificate, and put it into the file",
+};
+
+/// Each that has ended, ends soon or is not valid yet; the first one if there is none such.
+fn of_roots(path: &Path, now: Timestamp) -> Vec<Check> {
+    let (first, links) = of_file(&ROOTS, path, now);
+    let checks = links.iter().map(|link| lasts(link, now, ROOTS.renew));
+    let (well, mut checks): (Vec<_>, Vec<_>) = checks.partition(|check| check.state == State::Ok);
+    if !well.is_empty() {
+        // What is signed by the others is taken still.
+        for check in &mut checks {
+            check.state = State::Warning;
+        }
+    }
+    if checks.is_empty() {
+        checks.push(first);
     }
     checks
 }
@@ -80,26 +135,21 @@ fn faults(authority: &Authority, now: Timestamp) -> Vec<Check> {
         .collect()
 }
 
-fn of_listener(path: &Path, now: Timestamp) -> Check {
+/// How long the first certificate of a file lasts, and what all of them say.
+fn of_file(purpose: &Purpose, path: &Path, now: Timestamp) -> (Check, Vec<Link>) {
     let unreadable = |why: String| {
-        let text = format!(
-            "the listener's certificate {} cannot be read: {why}",
-            path.display()
-        );
-        Check::new(Area::Trust, State::Failed, text).code("ORL0106")
+        let text = format!("{} {} cannot be read: {why}", purpose.name, path.display());
+        Check::new(Area::Trust, State::Failed, text).code(purpose.code)
     };
-    let certificates = match read_certificates(path) {
-        Ok(certificates) => certificates,
-        Err(error) => return unreadable(error.to_string()),
+    let links = match read_certificates(path) {
+        Ok(certificates) => links(&certificates),
+        Err(error) => return (unreadable(error.to_string()), Vec::new()),
     };
-    match links(&certificates).first() {
-        Some(link) => lasts(
-            link,
-            now,
-            "renew the file; oriel serve takes it without a restart",
-        ),
+    let check = match links.first() {
+        Some(link) => lasts(link, now, purpose.renew),
         None => unreadable("there is no certificate in it".to_owned()),
-    }
+    };
+    (check, links)
 }
 
 /// Whether a certificate is valid, and for how long yet.

@@ -314,6 +314,48 @@ fn an_authority_that_ends_soon_or_has_ended_is_found() {
     assert!(checks.contains("no tool was tried"), "{checks}");
 }
 
+#[test]
+fn other_certificates_that_have_ended_are_found() {
+    let world = World::new();
+    world.oriel(&["ca", "init"]).succeeded();
+    let expired = EXPIRED.replace("FOLDER", text(&world.path("")));
+    let made = Command::new("sh").args(["-c", &expired]).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let [certificate, key] = ["ca.crt", "ca.key"].map(|name| text(&world.path(name)).to_owned());
+    let none = ["--tools", "none"];
+    let old = "failed ORL0303 CN=Old has expired on 20";
+    for (settings, expected) in [
+        (format!("[upstream]\nca_files = [\"{certificate}\"]\n"), old),
+        (
+            format!(
+                "[[upstream.client_certificates]]\nhosts = [\"a.test\"]\n\
+                 certificate = \"{certificate}\"\nkey = \"{key}\"\n"
+            ),
+            old,
+        ),
+        (format!("[upstream_proxy]\nca = \"{certificate}\"\n"), old),
+        (
+            "[upstream]\nca_files = [\"/nowhere.pem\"]\n".to_owned(),
+            "failed ORL0305 the authorities of upstreams in /nowhere.pem cannot be read",
+        ),
+    ] {
+        world.file(".config/oriel/config.toml", &settings);
+        check(&mut doctor(&world, &none), &[expected]);
+    }
+    // Beside one that is valid, one that has ended harms nothing yet.
+    let both = world.done(&["ca", "export", "--format", "chain"])
+        + &std::fs::read_to_string(&certificate).unwrap();
+    let both = text(&world.file("both.pem", &both)).to_owned();
+    world.file(
+        ".config/oriel/config.toml",
+        &format!("[upstream]\nca_files = [\"{both}\"]\n"),
+    );
+    check(
+        &mut doctor(&world, &none),
+        &["warning ORL0303 CN=Old has expired on 20"],
+    );
+}
+
 /// An authority whose time is over.
 const EXPIRED: &str = "cd FOLDER && umask 077
     openssl ecparam -name prime256v1 -genkey -noout -out ca.key

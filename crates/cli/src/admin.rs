@@ -17,7 +17,7 @@ use crate::accept::answer_each;
 use crate::archive;
 use crate::clock::now;
 use crate::command::version::VERSION;
-use crate::downloads::{Download, attachment};
+use crate::downloads::{Shelf, attachment};
 use crate::exit::Exit;
 use crate::limits::{ADMIN_HEAD_BYTES_MAX, ADMIN_TIMEOUT};
 use crate::problem::Problem;
@@ -45,7 +45,7 @@ pub(crate) struct Status {
     /// How copying to the archive goes, if there is one.
     pub(crate) archive: Option<ShipperWatch>,
     /// The authority's certificate in its forms.
-    pub(crate) downloads: Vec<Download>,
+    pub(crate) downloads: Shelf,
     /// What counts; `None` without a proxy.
     pub(crate) control: Option<Control>,
     /// Where its log is, if it is a file of ours.
@@ -171,10 +171,10 @@ pub(crate) fn page(method: &str, target: &str, status: &Status) -> Answer {
         ("GET", "/healthz") => Answer::text("200 OK", "ok\n"),
         ("GET", "/status") => Answer::json(&status.to_json()),
         ("GET", "/metrics") => Answer::ok(Metrics::CONTENT_TYPE, status.to_openmetrics()),
-        ("GET", target) => match status.downloads.iter().find(|file| file.path == target) {
+        ("GET", target) => match status.downloads.find(target) {
             Some(file) => Answer {
                 file_name: Some(file.file_name),
-                ..Answer::ok(file.content_type, file.body.clone())
+                ..Answer::ok(file.content_type, file.body)
             },
             None => Answer::text(
                 "404 Not Found",
@@ -333,7 +333,7 @@ mod tests {
             database: None,
             recorder: None,
             archive: None,
-            downloads: Vec::new(),
+            downloads: Shelf::default(),
             control: None,
         };
         let answer = decide(&Request::parse(head), address, &status);

@@ -8,11 +8,14 @@
 mod mobileconfig;
 mod page;
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 use http::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName,
     HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
+use parking_lot::RwLock;
 use proxy::tls::pem;
 use proxy::{Authority, LocalResponse, LocalSite};
 use rustls_pki_types::CertificateDer;
@@ -33,6 +36,27 @@ pub(crate) struct Download {
     /// What it is to be called where it is saved.
     pub(crate) file_name: &'static str,
     pub(crate) body: Vec<u8>,
+}
+
+/// The files that there are at present: another authority has others. Those who share it see the
+/// same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shelf(Arc<RwLock<Vec<Download>>>);
+
+impl Shelf {
+    pub(crate) fn of(files: Vec<Download>) -> Self {
+        Self(Arc::new(RwLock::new(files)))
+    }
+
+    /// Puts these in the place of those that are there.
+    pub(crate) fn put(&self, files: Vec<Download>) {
+        *self.0.write() = files;
+    }
+
+    pub(crate) fn find(&self, path: &str) -> Option<Download> {
+        let files = self.0.read();
+        files.iter().find(|file| file.path == path).cloned()
+    }
 }
 
 /// The files of an authority; `chain` is what clients may be given in the place of

@@ -32,7 +32,7 @@ use crate::config::layer::{Origin, Setting};
 use crate::config::values::{
     AdminListen, AutoBypass, Overflow, PrivateReach, SniMismatch, TlsVersion, Unlisted,
 };
-use crate::downloads::{self, Download};
+use crate::downloads::{self, Download, Shelf};
 use crate::exit::Exit;
 use crate::gateways::{self, gateways};
 use crate::limits::OVERFLOW_WAIT_MAX;
@@ -85,7 +85,7 @@ pub(crate) struct Station {
     pub(crate) admin: Option<Admin>,
     pub(crate) authority: Arc<Authority>,
     /// Its certificate for clients; none of one that ends with the run.
-    pub(crate) downloads: Vec<Download>,
+    pub(crate) downloads: Shelf,
     /// The authority, if it is one of this run alone: its files are to be kept.
     pub(crate) session: Option<SessionAuthority>,
     pub(crate) recording: Option<Recording>,
@@ -204,16 +204,19 @@ pub(crate) async fn start(settings: &Settings, plan: Plan) -> Result<Station, Pr
         address,
         admin,
         downloads: match plan.authority {
-            AuthorityPlan::Lasting => downloads::downloads(
-                &authority,
-                &trusted::certificates(settings, &authority, now()),
-            ),
-            AuthorityPlan::Session => Vec::new(),
+            AuthorityPlan::Lasting => Shelf::of(downloads_of(settings, &authority)),
+            AuthorityPlan::Session => Shelf::default(),
         },
         authority,
         session,
         recording,
     })
+}
+
+/// What clients may download to trust an authority, and those before it that count still.
+pub(crate) fn downloads_of(settings: &Settings, authority: &Authority) -> Vec<Download> {
+    let trusted = trusted::certificates(settings, authority, now());
+    downloads::downloads(authority, &trusted)
 }
 
 /// What the settings say to an engine. Nothing is bound or opened yet, so `own_addresses` is empty.

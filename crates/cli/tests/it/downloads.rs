@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
-use crate::world::World;
+use crate::world::{Service, World};
 
 /// What is answered to a request for this path: the head and the body.
 fn ask(at: SocketAddr, method: &str, host: &str, path: &str) -> (String, Vec<u8>) {
@@ -108,6 +108,32 @@ fn clients_of_the_proxy_get_the_page_and_the_files() {
     let (head, body) = ask(admin, "GET", "oriel.proxy", "/ca.pem");
     assert!(head.starts_with("http/1.1 421"), "{head}");
     assert!(!text(body).contains("BEGIN"));
+}
+
+#[test]
+fn what_is_downloaded_follows_the_authority_on_both_ports() {
+    let world = World::new();
+    let mut service = world.serve(&["--admin", "127.0.0.1:0"]);
+    let admin = service.admin.unwrap();
+    let files = |service: &Service| {
+        let paths = ["/ca.pem", "/ca.pem?chain=1", "/ca.der", "/ca.mobileconfig"];
+        paths.map(|path| {
+            let (_head, ours) = ask(service.proxy, "GET", "oriel.proxy", path);
+            let (_head, theirs) = ask(admin, "GET", &admin.to_string(), path);
+            assert_eq!(ours, theirs, "{path}");
+            ours
+        })
+    };
+    let before = files(&service);
+    world.done(&["ca", "rotate"]);
+    service.wait_for("the certificate authority is another one");
+    service.wait_for("took the configuration anew");
+    let after = files(&service);
+    for (before, after) in before.iter().zip(&after) {
+        assert_ne!(before, after);
+    }
+    let own = world.done(&["ca", "export", "--format", "chain"]);
+    assert_eq!(after[0], own.as_bytes());
 }
 
 #[test]

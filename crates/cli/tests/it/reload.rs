@@ -2,6 +2,7 @@
 
 use rustix::process::Signal;
 
+use crate::authorities::shell;
 use crate::upstream::{HELLO, answering};
 use crate::world::{Service, World, send};
 
@@ -79,6 +80,76 @@ fn another_authority_is_taken() {
     send(&service.child, Signal::HUP);
     service.wait_for("the certificate authority is another one");
     assert!(own.exists());
+    assert_eq!(service.stop(), Some(0));
+}
+
+/// Makes a certificate and its key, of a name, as files of a test.
+fn certificate(world: &World, name: &str, common_name: &str) {
+    let script = format!(
+        "umask 077 && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+         -keyout new.key -out new.crt -days 30 -subj '/CN={common_name}' 2>/dev/null \
+         && mv new.key {name}.key && mv new.crt {name}.crt"
+    );
+    shell(world, &script);
+}
+
+#[test]
+fn a_renewed_certificate_of_a_listener_is_shown_without_being_asked() {
+    let world = World::new();
+    for name in ["own", "reverse", "shown"] {
+        certificate(&world, name, &format!("{name} 1"));
+    }
+    let file = |name: &str| world.path(name).display().to_string();
+    let identity = |name: &str| {
+        let (certificate, key) = (file(&format!("{name}.crt")), file(&format!("{name}.key")));
+        format!("certificate = \"{certificate}\", key = \"{key}\"")
+    };
+    let text = format!(
+        "[proxy]\ntls = {{ {} }}\n\
+         reverse = [{{ listen = \"127.0.0.1:0\", to = \"http://{}\", tls = {{ {} }} }}]\n\
+         [upstream]\nclient_certificates = [{{ hosts = [\"a.test\"], {} }}]\n",
+        identity("own"),
+        answering(HELLO),
+        identity("reverse"),
+        identity("shown"),
+    );
+    world.file(CONFIG, &text);
+    let mut service = world.serve(&["--admin", "127.0.0.1:0"]);
+    let admin = service.admin.unwrap();
+    let status = shell(
+        &world,
+        &format!("curl -sS --noproxy '*' http://{admin}/status"),
+    );
+    let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
+    let listeners = status["listeners"].as_array().unwrap();
+    let reverse = listeners
+        .iter()
+        .find(|one| one["kind"] == "reverse")
+        .unwrap();
+    let addresses = [
+        service.proxy.to_string(),
+        reverse["addr"].as_str().unwrap().to_owned(),
+    ];
+    let shown = |at: &str| {
+        let ask = format!(
+            "openssl s_client -connect {at} </dev/null 2>/dev/null | openssl x509 -noout -subject"
+        );
+        let subject = shell(&world, &ask).stdout;
+        subject.trim().replace("subject=", "").replace(' ', "")
+    };
+    assert_eq!(
+        addresses.each_ref().map(|at| shown(at)),
+        ["CN=own1", "CN=reverse1"]
+    );
+    for (name, expected) in [
+        ("own", ["CN=own2", "CN=reverse1"]),
+        ("reverse", ["CN=own2", "CN=reverse2"]),
+        ("shown", ["CN=own2", "CN=reverse2"]),
+    ] {
+        certificate(&world, name, &format!("{name} 2"));
+        service.wait_for("took the configuration anew");
+        assert_eq!(addresses.each_ref().map(|at| shown(at)), expected);
+    }
     assert_eq!(service.stop(), Some(0));
 }
 

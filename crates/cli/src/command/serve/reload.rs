@@ -14,6 +14,7 @@ use crate::args::Serve;
 use crate::authority::{AuthorityFiles, load_for_use};
 use crate::clock::now;
 use crate::context::Context;
+use crate::downloads::Shelf;
 use crate::escape::escape_line;
 use crate::exit::Exit;
 use crate::limits::CONFIG_LOOK_EVERY;
@@ -22,7 +23,7 @@ use crate::problem::{Excerpt, Problem};
 use crate::service::notify::Notifier;
 use crate::service::orders::Orders;
 use crate::settings::{Purpose, Row, Settings};
-use crate::wiring::{Station, engine_config, own_addresses, reload_problem};
+use crate::wiring::{Station, downloads_of, engine_config, own_addresses, reload_problem};
 
 /// Settings that are looked at once, when the service starts.
 const FIXED: &[&str] = &[
@@ -57,6 +58,8 @@ pub(super) struct Reloader<'a> {
     control: Control,
     own_addresses: Vec<SocketAddr>,
     authority: Arc<Authority>,
+    /// What the admin port gives of it.
+    downloads: Shelf,
     in_force: Settings,
     /// The files as they were when they were last read.
     seen: Vec<Stamp>,
@@ -85,6 +88,7 @@ impl<'a> Reloader<'a> {
             control: station.proxy.control(),
             own_addresses: own_addresses(station.admin.as_ref()),
             authority: Arc::clone(&station.authority),
+            downloads: station.downloads.clone(),
             in_force,
         }
     }
@@ -143,6 +147,7 @@ impl<'a> Reloader<'a> {
         self.control
             .reload(config)
             .map_err(|error| reload_problem(&error))?;
+        self.downloads.put(downloads_of(&settings, &authority));
         self.authority = authority;
         self.in_force = settings;
         Ok(changed.into_iter().map(|row| row.path).collect())
@@ -168,6 +173,14 @@ fn files(context: &Context, settings: &Settings) -> Vec<PathBuf> {
     files.extend(routes.filter_map(|route| route.token_file.clone()));
     if let Ok(authority) = AuthorityFiles::of(settings) {
         files.extend([authority.certificate, authority.key]);
+    }
+    let own = settings.tls.value.iter();
+    let reverse = settings.reverse.value.iter();
+    for tls in own.chain(reverse.filter_map(|reverse| reverse.tls.as_ref())) {
+        files.extend([&tls.certificate, &tls.key].into_iter().flatten().cloned());
+    }
+    for shown in &settings.client_certificates.value {
+        files.extend([shown.certificate.clone(), shown.key.clone()]);
     }
     files.extend(settings.upstream_ca_files.value.iter().cloned());
     files.extend(settings.upstream_proxy_ca.value.clone());

@@ -13,6 +13,7 @@ use crate::exit::Exit;
 use crate::paths::ca_folder;
 use crate::problem::Problem;
 use crate::settings::Settings;
+use crate::trusted;
 use crate::whole_file::{link_new, replace_durably};
 pub(crate) use crate::whole_file::{make_private_folder, replace};
 
@@ -58,7 +59,14 @@ pub(crate) fn load_or_make(settings: &Settings, now: Timestamp) -> Result<Author
             Err(StoreError::Problem(problem)) => return Err(problem),
         }
     }
-    load(&files)
+    let authority = load(&files)?;
+    Ok(match is_own(settings) {
+        true => {
+            let folder = ca_folder(&settings.data_folder.value);
+            authority.with_certificates_by_predecessors(&trusted::signed_by_earlier(&folder, now))
+        }
+        false => authority,
+    })
 }
 
 /// The same for signing leaves: one whose time is over is refused, as clients would refuse it.

@@ -8,6 +8,7 @@ mod java;
 mod rotate;
 mod show;
 mod sign;
+mod stale;
 mod verify;
 
 use std::path::Path;

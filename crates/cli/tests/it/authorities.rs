@@ -524,6 +524,79 @@ fn what_made_place_is_trusted_until_its_window_ends() {
     );
 }
 
+/// What clients say that trust one file each, of a service whose authority is changed while it runs:
+/// curl's exit code, and OpenSSL's verdict on the chain that is sent.
+fn rotated_with(world: &World, path_length: &str) -> Vec<(Option<i32>, bool)> {
+    let site = Site::https(world, Protocols::Both);
+    let port = site.upstream.address().port();
+    world.done(&["ca", "init", "--name", "ours", "--path-length", path_length]);
+    world.done(&["ca", "export", "--format", "chain", "-o", "old.pem"]);
+    let of_run = site.run(world, &["sh", "-c", "cat \"$CURL_CA_BUNDLE\""]);
+    world.file("run.pem", &of_run.stdout);
+    world.file("bare/etc/ssl/certs/ca-certificates.crt", "");
+    world.done(&["ca", "install", "--root", "bare", "--yes"]);
+    let flags = ["--admin", "off", "--intercept", NAME, "--upstream-ca"];
+    let mut service = world.serve_port(port, &[&flags[..], &[text(&site.ca)]].concat());
+    let shown = world.done(&["ca", "rotate"]);
+    let command = format!(
+        "oriel ca install --store system --root {}",
+        text(&world.path("bare"))
+    );
+    assert!(shown.contains(&command), "{shown}");
+    let signs = shown.contains("has signed this one");
+    assert_eq!(signs, path_length != "0", "{shown}");
+    assert_ne!(shown.contains("alone does not take"), signs, "{shown}");
+    service.wait_for("took the configuration anew");
+    world.done(&["ca", "export", "--format", "chain", "-o", "new.pem"]);
+    let proxy = service.proxy.to_string();
+    let asked = ["old.pem", "new.pem", "run.pem"].map(|trusted| {
+        let curl = Command::new("curl")
+            .args(["-sS", "--noproxy", "", "--proxy", &proxy, "--cacert"])
+            .args([text(&world.path(trusted)), &site.url("/bytes/7")])
+            .output()
+            .unwrap();
+        let verified = shell(
+            world,
+            &format!(
+                "openssl s_client -proxy {proxy} -connect {NAME}:{port} -servername {NAME} \
+                 -showcerts </dev/null >sent 2>/dev/null
+                 openssl x509 -in sent -out leaf.pem
+                 openssl verify -x509_strict -CAfile {trusted} -untrusted sent leaf.pem 2>&1 || true"
+            ),
+        );
+        (curl.status.code(), verified.stdout == "leaf.pem: OK\n")
+    });
+    assert_eq!(service.stop(), Some(0));
+    asked.to_vec()
+}
+
+#[test]
+fn who_trusts_the_old_authority_alone_takes_leaves_of_the_new_one_if_the_old_one_may_sign_it() {
+    let world = World::new();
+    let taken = (Some(0), true);
+    assert_eq!(rotated_with(&world, "1"), [taken; 3]);
+    // As long as the window lasts: without it the old one is nothing.
+    let folder = world.path(".local/share/oriel/ca");
+    let files = std::fs::read_dir(&folder).unwrap().flatten();
+    let names = files.map(|file| file.file_name().into_string().unwrap());
+    let signed: Vec<_> = names
+        .filter(|name| name.starts_with("successor-"))
+        .collect();
+    assert_eq!(signed.len(), 1);
+    let document = world.json(&["ca", "rotate", "--overlap", "0s", "--json"]);
+    assert_eq!(document["stale"]["signed_until"], Value::Null);
+    assert_eq!(document["stale"]["subject"], "CN=ours #2");
+    // That one was installed nowhere.
+    assert_eq!(document["stale"]["installed"], serde_json::json!([]));
+}
+
+#[test]
+fn who_trusts_an_old_authority_that_may_sign_no_other_is_told_to_install_the_new_one() {
+    let world = World::new();
+    let (refused, taken) = ((Some(60), false), (Some(0), true));
+    assert_eq!(rotated_with(&world, "0"), [refused, taken, refused]);
+}
+
 #[test]
 fn hosts_outside_the_constraints_pass_unopened() {
     let world = World::new();

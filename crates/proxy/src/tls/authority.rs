@@ -50,6 +50,8 @@ pub struct Authority {
     key_id: Vec<u8>,
     constraints: Constraints,
     chain_to_serve: Vec<CertificateDer<'static>>,
+    /// Certificates of the same key by authorities that this one took the place of, and their ends.
+    by_predecessors: Vec<(CertificateDer<'static>, Timestamp)>,
     not_before: Timestamp,
     not_after: Timestamp,
     /// Set with the first leaf.
@@ -120,12 +122,7 @@ impl Authority {
             path_length: u8::try_from(path_length).unwrap_or(u8::MAX),
             only: Vec::new(),
         };
-        let constraints = own
-            .extensions()
-            .iter()
-            .find(|extension| extension.oid == oid_registry::OID_X509_EXT_NAME_CONSTRAINTS)
-            .map(|extension| der::name_constraints_extension(extension.value));
-        Self::create_constrained(&new, constraints, now)
+        Self::create_constrained(&new, constraints_of(&own), now)
     }
 
     fn create_constrained(
@@ -354,6 +351,55 @@ impl Authority {
         Ok(certificate.into())
     }
 
+    /// Signs the authority that takes the place of this one, so that who trusts this one alone takes
+    /// its leaves until `until`. One that may sign no other authority cannot.
+    pub fn certify_successor(
+        &self,
+        successor: &Self,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<CertificateDer<'static>, AuthorityError> {
+        let theirs = parse(successor.certificate_der());
+        let theirs = theirs.ok_or(AuthorityError::BadCertificate { position: 1 })?;
+        let below = chain::path_length(&theirs).unwrap_or(u32::MAX);
+        let left = self.path_left().unwrap_or(u32::MAX);
+        let Some(below) = left.checked_sub(1).map(|left| left.min(below)) else {
+            return Err(AuthorityError::PathTooLong {
+                subject: self.subject.clone(),
+                allowed: left,
+                wanted: 1,
+            });
+        };
+        let mut extensions = der::authority_extensions(u8::try_from(below).unwrap_or(u8::MAX));
+        extensions.extend(constraints_of(&theirs));
+        extensions.extend(der::key_identifiers(&successor.key_id, &self.key_id));
+        let template = der::Template {
+            serial: &random_serial().map_err(failed)?,
+            issuer: &self.subject_der,
+            not_before: back_dated(now).max(self.not_before),
+            not_after: until.min(self.not_after).min(successor.not_after),
+            subject: &successor.subject_der,
+            public_key: &successor.key.subject_public_key_info(),
+            extensions: &extensions,
+        };
+        let certificate = der::certificate(&template, &self.key).map_err(failed)?;
+        Ok(certificate.into())
+    }
+
+    /// Shows clients certificates of this authority that were signed by those before it as well, each
+    /// as long as it is valid. Those of other keys are left out.
+    #[must_use]
+    pub fn with_certificates_by_predecessors(mut self, all: &[CertificateDer<'static>]) -> Self {
+        let by_predecessor = |der: &CertificateDer<'static>| {
+            let certificate = parse(der)?;
+            let is_own = belongs(&self.key, &certificate);
+            let not_after = timestamp(certificate.validity().not_after.timestamp());
+            (is_own && !chain::is_self_issued(&certificate)).then(|| (der.clone(), not_after))
+        };
+        self.by_predecessors = all.iter().filter_map(by_predecessor).collect();
+        self
+    }
+
     /// Authorities that may stand between this one and a leaf, by its own path length and those of
     /// the ones above it; `None` if there is no bound.
     fn path_left(&self) -> Option<u32> {
@@ -370,8 +416,14 @@ impl Authority {
     }
 
     /// What is sent after a leaf: intermediates. A root is not: who trusts it has it.
-    pub(crate) fn chain_to_serve(&self) -> &[CertificateDer<'static>] {
-        &self.chain_to_serve
+    pub(crate) fn chain_to_serve(
+        &self,
+        now: Timestamp,
+    ) -> impl Iterator<Item = &CertificateDer<'static>> {
+        let by_predecessors = self.by_predecessors.iter();
+        let in_time = by_predecessors.filter(move |(_, not_after)| now < *not_after);
+        let in_time = in_time.map(|(certificate, _)| certificate);
+        self.chain_to_serve.iter().chain(in_time)
     }
 
     pub(crate) fn key(&self) -> &KeyPair {
@@ -446,6 +498,7 @@ impl Authority {
             key_id,
             constraints,
             chain_to_serve,
+            by_predecessors: Vec::new(),
             not_before,
             not_after,
             used: SetOnce::new(),
@@ -492,6 +545,14 @@ impl NewAuthority {
             false => Err(AuthorityError::BadLifetime),
         }
     }
+}
+
+/// The extension of a certificate that says what it may sign for.
+fn constraints_of(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
+    let mut extensions = certificate.extensions().iter();
+    let found = extensions
+        .find(|extension| extension.oid == oid_registry::OID_X509_EXT_NAME_CONSTRAINTS)?;
+    Some(der::name_constraints_extension(found.value))
 }
 
 fn fits(name: &str, chars_max: usize) -> bool {

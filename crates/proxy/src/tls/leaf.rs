@@ -184,7 +184,7 @@ impl LeafCache {
             .map_err(|error| LeafError::Sign(error.into()))?;
         self.authority.note_use();
         let mut chain = vec![CertificateDer::from(certificate)];
-        chain.extend_from_slice(self.authority.chain_to_serve());
+        chain.extend(self.authority.chain_to_serve(now).cloned());
         Ok(Leaf {
             certified: Arc::new(CertifiedKey::new(chain, Arc::clone(&self.key))),
             not_before,

@@ -7,6 +7,7 @@ use proxy::tls::authority::{AuthorityError, read_certificates, read_key};
 use traffic::Timestamp;
 
 use super::show;
+use super::stale::Stale;
 use crate::args::CaImport;
 use crate::authority::{AuthorityFiles, broken, is_own, load, store_over, unwritable};
 use crate::clock::now;
@@ -47,7 +48,10 @@ pub(super) fn run(context: &Context, arguments: &CaImport) -> Result<(), Problem
         }
     }
     store_over(&files, &imported)?;
-    show::show(context, &settings, &imported)
+    let before = current.filter(|current| current.key_pem() != imported.key_pem());
+    let stale = before.map(|before| Stale::of(&settings, &before, None));
+    let stale = stale.transpose()?;
+    show::show_changed(context, &settings, &imported, stale.as_ref())
 }
 
 fn read(arguments: &CaImport, current: Option<&Authority>) -> Result<Authority, Problem> {
@@ -82,13 +86,18 @@ pub(super) fn keep(
     if overlap.is_zero() {
         return Ok(());
     }
-    let overlap = i64::try_from(overlap.as_micros()).unwrap_or(i64::MAX);
-    let until = Timestamp(now().0.saturating_add(overlap)).min(current.not_after());
+    let until = window(current, overlap);
     let folder = files
         .key
         .parent()
         .unwrap_or_else(|| std::path::Path::new("."));
     trusted::keep(folder, current, until, now()).map_err(|error| unwritable(folder, &error))
+}
+
+/// Until when the authority that makes place is trusted.
+pub(super) fn window(current: &Authority, overlap: Duration) -> Timestamp {
+    let overlap = i64::try_from(overlap.as_micros()).unwrap_or(i64::MAX);
+    Timestamp(now().0.saturating_add(overlap)).min(current.not_after())
 }
 
 /// What is configured to lie elsewhere is not ours to change.

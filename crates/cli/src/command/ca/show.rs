@@ -6,6 +6,7 @@ use proxy::Authority;
 use proxy::tls::chain::Link;
 use serde_json::{Value, json};
 
+use super::stale::Stale;
 use super::{day, days_left, hex};
 use crate::authority::AuthorityFiles;
 use crate::clock::now;
@@ -27,6 +28,26 @@ pub(super) fn show(
         true => print_json(&document(settings, &files, authority)?),
         false => print(&text(settings, &files, authority)?),
     }
+}
+
+/// The same after it took the place of another.
+pub(super) fn show_changed(
+    context: &Context,
+    settings: &Settings,
+    authority: &Authority,
+    stale: Option<&Stale>,
+) -> Result<(), Problem> {
+    let Some(stale) = stale else {
+        return show(context, settings, authority);
+    };
+    let (files, data) = (AuthorityFiles::of(settings)?, &settings.data_folder.value);
+    if context.json() {
+        let mut document = document(settings, &files, authority)?;
+        document["stale"] = stale.document(data);
+        return print_json(&document);
+    }
+    let shown = text(settings, &files, authority)?;
+    print(&format!("{shown}{}", stale.text(data)))
 }
 
 fn document(

@@ -205,7 +205,8 @@ pub enum HandlerDecision {
 /// Changes to a request. What is not named stays as it came, byte for byte on HTTP/1.1.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestEdit {
-    /// The method.
+    /// The method. One cannot be made HEAD or CONNECT, nor these another: the client would take the
+    /// response for one with, or without, a body.
     pub method: Option<String>,
     /// Path and query.
     pub path: Option<String>,

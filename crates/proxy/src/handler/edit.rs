@@ -11,8 +11,9 @@ use crate::error;
 use crate::http1::head::{RequestHead, frames_or_routes};
 
 impl RequestEdit {
-    /// Finds what cannot be done. `held` says whether the body is held, so that it can be replaced.
-    pub(crate) fn check(&self, held: bool) -> Result<(), Failure> {
+    /// Finds what cannot be done to a request with this method. `held` says whether the body is held,
+    /// so that it can be replaced.
+    pub(crate) fn check(&self, asked: &str, held: bool) -> Result<(), Failure> {
         let named = self
             .remove
             .iter()
@@ -25,12 +26,8 @@ impl RequestEdit {
         {
             return Err(unusable(format!("has a path without a slash: {path:?}")));
         }
-        if self
-            .method
-            .as_deref()
-            .is_some_and(|method| method.eq_ignore_ascii_case("CONNECT"))
-        {
-            return Err(unusable("makes the request a CONNECT"));
+        if let Some(method) = self.method.as_deref().filter(|method| *method != asked) {
+            check_method(asked, method)?;
         }
         if self.body.is_some() && !held {
             return Err(unusable(
@@ -137,6 +134,20 @@ impl RequestEdit {
                     && !self.set.iter().any(|(known, _)| is(known, name)));
         replaced || self.remove.iter().any(|known| is(known, name))
     }
+}
+
+/// Finds what would have the client take the response for another than it is: an answer to HEAD has
+/// no body whatever its head says (RFC 9112 section 6.3), and one to CONNECT opens a tunnel.
+fn check_method(asked: &str, method: &str) -> Result<(), Failure> {
+    for special in ["CONNECT", "HEAD"] {
+        if method.eq_ignore_ascii_case(special) {
+            return Err(unusable(format!("makes a {special} of a {asked}")));
+        }
+        if asked == special {
+            return Err(unusable(format!("makes a {method} of a {special}")));
+        }
+    }
+    Ok(())
 }
 
 fn is(known: &HeaderName, name: &[u8]) -> bool {

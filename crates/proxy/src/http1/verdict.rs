@@ -61,7 +61,7 @@ pub(super) async fn ask(
     };
     // A request without a body can be given one: there is nothing on its way.
     let can_replace = held.is_some() || !asked.has_body();
-    if let Err(failure) = edit.check(can_replace) {
+    if let Err(failure) = edit.check(&asked.method_text(), can_replace) {
         return Verdict::Refuse(failure);
     }
     if edit.changes_head() {

@@ -39,7 +39,7 @@ pub(super) async fn ask(
         RequestBody::Held { .. } => true,
         RequestBody::Passing(stream) => has_body(&asked.parts) && stream.is_end_stream(),
     };
-    edit.check(can_replace)?;
+    edit.check(asked.parts.method.as_str(), can_replace)?;
     edit.http2_head(&mut asked.parts)?;
     if let Some(data) = edit.body {
         let trailers = None;

@@ -74,6 +74,11 @@ impl InterceptHandler for Notes {
                 path: Some("/ HTTP/1.1\r\nX: y\r\n\r\nGET /two".to_owned()),
                 ..RequestEdit::default()
             })),
+            "/to-head" | "/to-get" | "/to-put" => HandlerDecision::Edit(Box::new(RequestEdit {
+                method: Some(request.path[4..].to_uppercase()),
+                path: Some("/echo".to_owned()),
+                ..RequestEdit::default()
+            })),
             "/body" => HandlerDecision::Edit(Box::new(RequestEdit {
                 path: Some("/echo".to_owned()),
                 body: Some(Bytes::from([b"was ", &request.body[..]].concat())),
@@ -201,6 +206,41 @@ async fn edits_heads_and_bodies() {
         .body(vec![b'x'; 1001].into())
         .unwrap();
     assert_eq!(soon(http2.request(large)).await.unwrap().head.status, 413);
+}
+
+#[tokio::test]
+async fn changes_the_method_where_the_client_can_still_tell_where_the_response_ends() {
+    let (upstream, notes) = (https(Protocols::Both).await, Notes::default());
+    let running = start(&notes, false).await;
+    let mut http1 = running.through_tls(&upstream, &["http/1.1"]).await;
+    let http2 = running.through_tls(&upstream, &["h2"]).await;
+    let http2 = http2.start_http2().await.unwrap();
+    for (method, path, expected) in [
+        ("GET", "/to-head", 503),
+        ("HEAD", "/to-get", 503),
+        ("HEAD", "/to-head", 200),
+        ("GET", "/to-put", 200),
+        // What is asked next on the connection gets its own answer.
+        ("GET", "/bytes/3", 200),
+    ] {
+        let request = Request::new(method, path).host(NAME);
+        let response = soon(http1.request(&request)).await.unwrap();
+        assert_eq!(response.head.status, expected, "{method} {path}");
+        let request = http::Request::builder().method(method);
+        let request = request.uri(format!("https://{NAME}{path}"));
+        let request = request.body(Bytes::new()).unwrap();
+        let over_http2 = soon(http2.request(request)).await.unwrap();
+        assert_eq!(over_http2.head.status, expected, "{method} {path}");
+        let texts = [response.text(), over_http2.text()];
+        match (method, path) {
+            ("HEAD", _) => assert_eq!(texts, ["", ""]),
+            (_, "/to-put") => assert!(texts.iter().all(|text| text.starts_with("PUT /echo"))),
+            (_, "/bytes/3") => assert!(texts.iter().all(|text| text.len() == 3)),
+            _ => {}
+        }
+    }
+    let refused = |received: &testbed::upstream::Received| received.path().starts_with("/to-");
+    assert!(!upstream.received().iter().any(refused));
 }
 
 #[tokio::test]

@@ -149,7 +149,12 @@ impl Passage<'_, '_> {
             reply: message.reply,
             hides_http3: self.upstream.hides_http3,
         };
-        let mut done = course::run(ends, self.flow, self.engine.timeouts.idle_body).await?;
+        let run = course::run(ends, self.flow, self.engine.timeouts.idle_body).await;
+        let mut done = run.map_err(|mut broken| {
+            // Of a head that did not come whole.
+            broken.answered |= !held.http1.input.is_empty();
+            broken
+        })?;
         if let Some(opening) = done.response.opening.take() {
             return Ok(Carried::Opened(Opened {
                 accepted: opening.accepted,

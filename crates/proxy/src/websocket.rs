@@ -118,6 +118,7 @@ pub(crate) async fn run(
         Err(fault) if !flow.websocket_is_closed() => Err(Broken {
             failure: fault.failure,
             responded: true,
+            answered: true,
             until_close: true,
             // RFC 8441 section 5: a connection that was reset is told as CANCEL.
             reason: Some(fault.reason.unwrap_or(Reason::CANCEL)),

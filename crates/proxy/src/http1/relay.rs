@@ -47,6 +47,8 @@ pub(crate) struct Relay<'a, 'r> {
     /// The upstream does not take the request any more; its response may still come.
     request_refused: Option<Failure>,
     response: Response,
+    /// Octets of an answer have come.
+    answered: bool,
     informational: usize,
     progress: bool,
 }
@@ -100,6 +102,9 @@ pub(crate) struct Broken {
     /// True if the client has seen a part of the final response: then only cutting its connection
     /// tells it that something is missing.
     pub(crate) responded: bool,
+    /// True if anything came of an answer, a part of its head or an interim one: the upstream has seen
+    /// the request, and it is not sent again.
+    pub(crate) answered: bool,
     /// True if the end of the connection would otherwise pass for the end of the body.
     pub(crate) until_close: bool,
     /// Why the stream was reset, where HTTP/2 said so.
@@ -133,6 +138,7 @@ impl<'a, 'r> Relay<'a, 'r> {
             request_begun: false,
             request_refused: None,
             response: Response::Awaited,
+            answered: false,
             informational: 0,
             // The deadline is set by the first poll.
             progress: true,
@@ -190,6 +196,7 @@ impl<'a, 'r> Relay<'a, 'r> {
             Err(failure) => Err(Broken {
                 failure,
                 responded,
+                answered: self.answered,
                 until_close,
                 reason: None,
             }),
@@ -358,6 +365,7 @@ impl<'a, 'r> Relay<'a, 'r> {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.closed_before_response())),
                 Poll::Ready(Ok(_)) => {
                     self.progress = true;
+                    self.answered = true;
                     self.flow.response_came();
                 }
                 Poll::Ready(Err(error)) => {

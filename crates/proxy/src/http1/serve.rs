@@ -287,11 +287,11 @@ async fn carry(
 }
 
 /// True if a kept connection was closed by the upstream before it saw the request, as far as can
-/// be known; the request is safe to repeat (RFC 9110 section 9.2.2).
+/// be known: nothing of an answer came. The request is safe to repeat (RFC 9110 section 9.2.2).
 fn is_stale(broken: &Broken) -> bool {
     let closed = matches!(
         broken.failure.kind,
         FailureKind::Reset | FailureKind::ClosedEarly
     );
-    closed && !broken.responded && broken.failure.side == Side::Upstream
+    closed && !broken.answered && broken.failure.side == Side::Upstream
 }

@@ -85,7 +85,9 @@ pub struct UpstreamConfig {
     pub timeout_ms: u64,
     /// For resolving and connecting, all addresses together, in milliseconds.
     pub connect_timeout_ms: u64,
-    /// Whether a connection that was refused is tried once more. No request is sent twice by it.
+    /// Whether a connection that was refused is tried once more. No request is sent twice by it, and
+    /// without it none is sent less often: one that goes out on a kept connection which the upstream
+    /// closes meanwhile is sent once more if its method is safe and nothing of an answer came.
     pub retry_on_failure: bool,
     /// The pause before that, in milliseconds.
     pub retry_delay_ms: u64,

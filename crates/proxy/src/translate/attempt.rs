@@ -34,7 +34,7 @@ impl Attempt {
     }
 
     pub(super) fn may_be_repeated(&self, broken: &Broken) -> bool {
-        if !self.bodiless || broken.responded || broken.failure.side != Side::Upstream {
+        if !self.bodiless || broken.answered || broken.failure.side != Side::Upstream {
             return false;
         }
         // The upstream has not processed it, whatever its method (RFC 9113 section 8.7).

@@ -45,6 +45,8 @@ pub(super) struct Course<'f, 'r> {
     pub(super) client_behind: AtomicBool,
     /// The client has ended its side; it may still read.
     pub(super) client_ended: AtomicBool,
+    /// Something of an answer came, if only an interim one.
+    pub(super) answered: AtomicBool,
     /// The client has seen a part of the final response.
     pub(super) responded: AtomicBool,
     /// The end of the client's connection is the end of the body.
@@ -121,6 +123,7 @@ impl<'f, 'r> Course<'f, 'r> {
             awaits_client: AtomicBool::new(false),
             client_behind: AtomicBool::new(false),
             client_ended: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
             responded: AtomicBool::new(false),
             until_close: AtomicBool::new(false),
         }
@@ -150,6 +153,7 @@ impl<'f, 'r> Course<'f, 'r> {
         Broken {
             failure: fault.failure,
             responded,
+            answered: self.answered.load(Ordering::Relaxed),
             until_close: self.until_close.load(Ordering::Relaxed),
             reason: fault.reason,
         }

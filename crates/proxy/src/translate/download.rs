@@ -126,6 +126,7 @@ async fn final_head<'a, 'c>(
             reply.poll_client(cx, course).map(Err)
         });
         let arrived = arrived.await?;
+        course.answered.store(true, Ordering::Relaxed);
         course.note_progress();
         match arrived {
             Arrived::Informational(mut response, text) => {

@@ -77,6 +77,7 @@ impl Broken {
         Self {
             failure,
             responded: false,
+            answered: false,
             until_close: false,
             reason: None,
         }

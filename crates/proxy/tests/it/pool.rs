@@ -51,6 +51,43 @@ async fn a_request_that_may_be_repeated_is_sent_again_if_its_kept_connection_was
 }
 
 #[tokio::test]
+async fn a_request_of_whose_answer_anything_came_is_not_sent_again() {
+    for begun in [
+        "HTTP/1.1 20",
+        "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
+    ] {
+        for over_http2 in [false, true] {
+            let first = vec![
+                Step::ReadHead,
+                Step::send(OK),
+                Step::ReadHead,
+                Step::send(begun),
+            ];
+            let second = vec![Step::ReadHead, Step::send(OK), Step::ReadToEnd];
+            let upstream = scripted(false, vec![first, second]).await;
+            let running = Running::start().await;
+            let url = format!("http://{}/", authority_of(&upstream));
+            let mut client = running.connect().await;
+            let mut statuses = Vec::new();
+            if over_http2 {
+                let client = client.start_http2().await.unwrap();
+                for _request in 0..2 {
+                    let get = http::Request::get(&url).body(bytes::Bytes::new()).unwrap();
+                    statuses.push(soon(client.request(get)).await.unwrap().head.status);
+                }
+            } else {
+                for _request in 0..2 {
+                    let get = Request::get(&url).host("a");
+                    statuses.push(soon(client.request(&get)).await.unwrap().head.status);
+                }
+            }
+            assert_eq!(statuses, [200, 502], "{begun} {over_http2}");
+            assert_eq!(upstream.connection_count(), 1, "{begun} {over_http2}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_new_connection_that_closes_is_not_tried_again() {
     let upstream = scripted(false, vec![vec![Step::ReadHead]]).await;
     let running = Running::start().await;

@@ -18,7 +18,7 @@ use crate::config::{AutoBypass, ProxyConfig};
 use crate::connection::{self, Engine};
 use crate::entrance::Entrance;
 use crate::governor::Clients;
-use crate::handler::{Gate, HandlerCounts, InterceptHandler, Observer};
+use crate::handler::{Gate, HandlerCounts, InterceptHandler};
 use crate::hops::Pseudonym;
 use crate::limits::{CONNECTIONS_MAX, LEAVES_MAX, POOL_SWEEP, PROCESS_LOOKUPS_DRAIN};
 use crate::listen::{Accepted, Listening, ListeningSocket, Sockets};
@@ -169,8 +169,7 @@ impl Proxy {
     ) -> Result<Self, BindError> {
         let counts = Arc::new(HandlerCounts::default());
         let gate = Gate::new(handler, config.handler.clone(), counts);
-        let observer = Observer::new(Arc::clone(&gate), watcher);
-        Self::bind_with(config, Some(Arc::new(observer)), Some(gate), Vec::new()).await
+        Self::bind_with(config, watcher, Some(gate), Vec::new()).await
     }
 
     async fn bind_with(

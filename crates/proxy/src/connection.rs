@@ -27,7 +27,7 @@ use crate::destination::{Destination, FrontFacts, Scope};
 use crate::entrance::{self, Entrance, Refused};
 use crate::first_bytes::{self, Spoken};
 use crate::governor::{self, Clients, Place};
-use crate::handler::{Gate, LaneKey, Subject};
+use crate::handler::{Cut, Gate, LaneKey, Subject};
 use crate::hops::Hops;
 use crate::http1::connection::Http1;
 use crate::http1::serve::{self as http1, Served};
@@ -80,7 +80,7 @@ pub(crate) struct Engine {
 pub(crate) struct Inside {
     pub(crate) to: Arc<Destination>,
     /// Why the upstream could not be reached when the connection was opened; the first request
-    /// is answered with it.
+    /// is answered with it, if it is to go there.
     pub(crate) dial_failure: Mutex<Option<Failure>>,
     /// Who asks, where a handler is to know.
     pub(crate) subject: Option<Subject>,
@@ -162,10 +162,21 @@ impl Entered {
     }
 }
 
-/// Follows one accepted connection to its end.
+/// Follows one accepted connection to its end, or until it is cut by a panic of the handler.
 pub(crate) async fn run(accepted: Accepted, engine: Arc<Engine>) {
-    let engine = &engine;
     let _counted = engine.counters.connection();
+    let cut = engine.gate.as_ref().and_then(|gate| gate.cut());
+    let Some(cut) = cut else {
+        return follow(accepted, None, &engine).await;
+    };
+    tokio::select! {
+        biased;
+        () = follow(accepted, Some(&cut), &engine) => {}
+        () = cut.asked() => {}
+    }
+}
+
+async fn follow(accepted: Accepted, cut: Option<&Arc<Cut>>, engine: &Arc<Engine>) {
     let Some(entrance) = engine.entrances.get(accepted.listener) else {
         return;
     };
@@ -173,7 +184,7 @@ pub(crate) async fn run(accepted: Accepted, engine: Arc<Engine>) {
     // between two requests as little as there can be.
     let entered = tokio::select! {
         biased;
-        entered = Box::pin(enter(accepted, entrance, engine)) => entered,
+        entered = Box::pin(enter(accepted, cut, entrance, engine)) => entered,
         () = engine.stop.asked() => return,
     };
     match (entered, &entrance.mode) {
@@ -194,6 +205,7 @@ pub(crate) async fn run(accepted: Accepted, engine: Arc<Engine>) {
 /// Passes what the listener asks for before anything else: the header of a load balancer, TLS.
 async fn enter(
     accepted: Accepted,
+    cut: Option<&Arc<Cut>>,
     entrance: &Entrance,
     engine: &Arc<Engine>,
 ) -> Result<Box<Entered>, Refused> {
@@ -233,7 +245,7 @@ async fn enter(
     };
     let mut reporter = engine.tap.reporter(Protocol::Http1);
     let mut subject = engine.gate.as_ref().map(|gate| {
-        let (subject, lane) = Subject::open(gate, &facts, process.clone());
+        let (subject, lane) = Subject::open(gate, &facts, process.clone(), cut.map(Arc::clone));
         reporter.attach(lane);
         subject
     });

@@ -4,7 +4,8 @@
 //! afterwards. What it is asked is waited for, within a deadline; what it is told is queued in
 //! order and never holds up what it is told of. The next request on the same HTTP/1.1 connection
 //! is asked about once the queue is empty, so that a response always belongs to the request before
-//! it; the deadline counts from when the request came.
+//! it. That wait is none of the time for the decision. It lasts no longer than one callback may take
+//! that is told something; what waits behind a slower one is dropped then, but for an end.
 //!
 //! # Order
 //! For each connection id:
@@ -26,7 +27,8 @@
 //! 4. [`on_connection_close`](InterceptHandler::on_connection_close), once, last.
 //!
 //! An HTTP/2 connection carries many requests at once, so each of its streams has a connection id
-//! of its own with the same order, besides the id of the connection that carries them.
+//! of its own with the same order, besides the id of the connection that carries them. A stream that
+//! carries a tunnel has one too, for the tunnel and for what comes through it.
 //! Pieces of a streamed request (a gRPC client stream) come as chunks too, numbered on their own.
 //!
 //! [`on_tls_failure`](InterceptHandler::on_tls_failure) comes once for each flow that failed by a
@@ -37,15 +39,19 @@
 //! order, by an error, by a panic of the handler, by a shutdown that cuts it. A stream of which
 //! anything was told is told to have ended, once. Pieces are numbered without a gap as long as
 //! none is dropped. What is told is dropped only where the handler is more than
-//! [`DISPATCH_ITEMS_MAX`](crate::limits::DISPATCH_ITEMS_MAX) callbacks behind on one id, or where
-//! too much memory is held; it is counted, and ends are never among it. A shutdown that runs out of
+//! [`DISPATCH_ITEMS_MAX`](crate::limits::DISPATCH_ITEMS_MAX) callbacks behind on one id, where it
+//! would hold up the next request, or where too much memory is held; it is counted, and ends are never
+//! among it. A shutdown that runs out of
 //! time drops what is not told yet, says so, and tells the closes all the same.
 //!
 //! # When a handler fails
 //! A handler that panics or does not answer in time has its request blocked, unless
-//! [`OnError::Allow`] was asked for. Panics do not leave the callback; they are counted.
+//! [`OnError::Allow`] was asked for. Panics do not leave the callback; they are counted. Where they
+//! are to (`recover_from_panics = false`), one ends the client connection that the callback was about,
+//! with all streams of it, and no other; what is queued is told all the same, then the close.
 
 mod answer;
+mod cut;
 mod edit;
 mod erased;
 mod gate;
@@ -61,15 +67,15 @@ use std::future::Future;
 use uuid::Uuid;
 
 pub(crate) use answer::Answer;
+pub(crate) use cut::Cut;
 pub(crate) use gate::{Gate, HandlerCounts};
 pub use gate::{HandlerLimits, OnError};
 pub(crate) use held::Hold;
-pub(crate) use lane::{Lane, LaneKey, Work};
+pub(crate) use lane::{Lane, LaneKey};
 pub use message::{
     BodyView, ConnectionMeta, FrameKind, ProcessInfo, RawRequest, RawResponse, SocketFamily,
     StreamChunk, TlsInfo,
 };
-pub(crate) use observer::Observer;
 pub(crate) use subject::Subject;
 pub use traffic::Sender;
 pub use traffic::process::{Ancestor, Container, ContainerRuntime};
@@ -109,7 +115,7 @@ impl Interests {
     };
 
     /// Whether anything is told of a request once it was decided about.
-    fn in_flows(self) -> bool {
+    pub(crate) fn in_flows(self) -> bool {
         self.responses || self.stream_chunks
     }
 }
@@ -118,7 +124,8 @@ impl Interests {
 /// nothing and lets everything pass. See the [module](self) for the order of the calls.
 ///
 /// Callbacks that are not `async` run on the engine's own threads and must return at once;
-/// `should_intercept_tls` alone may block, it runs on a thread for such work.
+/// `should_intercept_tls` alone may block, it runs on one of
+/// [`INTERCEPT_QUESTIONS_MAX`](crate::limits::INTERCEPT_QUESTIONS_MAX) threads for such work.
 pub trait InterceptHandler: Send + Sync + 'static {
     /// What this handler wants to be asked and told. Read once, when the proxy is built.
     fn interests(&self) -> Interests {

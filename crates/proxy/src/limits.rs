@@ -222,6 +222,10 @@ pub const PROCESS_ANCESTORS_MAX: usize = 16;
 /// second; a handler that is a thousand behind will not catch up.
 pub const DISPATCH_ITEMS_MAX: usize = 1024;
 
+/// Threads that a handler may have for `should_intercept_tls` at once: one that hangs keeps its
+/// thread. The runtime has 512 for such work, some of which resolve names.
+pub const INTERCEPT_QUESTIONS_MAX: usize = 64;
+
 /// Octets of what waits to be told to a handler of one connection id.
 pub const DISPATCH_BYTES_MAX: usize = 32 * 1024 * 1024;
 

@@ -12,7 +12,7 @@ use traffic::{CertificateRefused, Event, Head, Version};
 
 pub(crate) use self::flow::{Flow, Opening};
 pub(crate) use self::repeats::Repeats;
-use crate::handler::{Gate, Lane};
+use crate::handler::{Gate, Interests, Lane};
 use crate::limits::EVENTS_KEPT;
 use crate::metrics::{Counters, Protocol};
 
@@ -61,12 +61,15 @@ pub enum ReadStreams {
 #[derive(Debug)]
 pub(crate) struct Tap {
     watcher: Option<Arc<dyn Watcher>>,
+    /// The watcher wants to be told of flows.
+    tells_watcher: bool,
+    /// The watcher does, or the handler.
     watches_flows: bool,
     streams: ReadStreams,
     kept_max: u64,
     flows: Arc<FlowCount>,
     counters: Arc<Counters>,
-    /// The handler that is told of handshakes that failed, watched or not.
+    /// The handler. It is told of handshakes that failed, watched or not.
     gate: Option<Arc<Gate>>,
 }
 
@@ -87,8 +90,8 @@ pub(crate) struct Reporter {
     events: Vec<Event>,
     /// What was told of its requests and of its responses last.
     told: [Repeats; 2],
-    /// The connection or stream as the handler knows it. It is told of its close once the last
-    /// event was handed over.
+    /// The connection or stream as the handler knows it, which is told of what is handed over. It is
+    /// told of its close once the last event was.
     lane: Option<Lane>,
 }
 
@@ -101,9 +104,14 @@ impl Tap {
         gate: Option<Arc<Gate>>,
     ) -> Arc<Self> {
         let of_flows = watcher.as_ref().filter(|watcher| watcher.watches_flows());
+        let wanted = gate.as_ref().map(|gate| gate.interests);
         Arc::new(Self {
-            watches_flows: of_flows.is_some(),
-            streams: of_flows.map_or(ReadStreams::None, |watcher| watcher.streams()),
+            tells_watcher: of_flows.is_some(),
+            watches_flows: of_flows.is_some() || wanted.is_some_and(Interests::in_flows),
+            streams: match wanted {
+                Some(wanted) if wanted.stream_chunks => ReadStreams::All,
+                _ => of_flows.map_or(ReadStreams::None, |watcher| watcher.streams()),
+            },
             watcher,
             kept_max,
             flows,
@@ -139,8 +147,16 @@ impl Reporter {
         if self.events.is_empty() {
             return;
         }
+        if let Some(lane) = &mut self.lane {
+            lane.observe(&self.events);
+        }
         if let Some(watcher) = &self.tap.watcher {
-            watcher.handle_events(&mut self.events);
+            if !self.tap.tells_watcher {
+                self.events.retain(|event| event.flow().is_none());
+            }
+            if !self.events.is_empty() {
+                watcher.handle_events(&mut self.events);
+            }
         }
         self.events.clear();
         self.events.shrink_to(EVENTS_KEPT);

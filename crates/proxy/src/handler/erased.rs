@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use uuid::Uuid;
 
-use super::lane::Work;
+use super::lane::Told;
 use super::{ConnectionMeta, HandlerDecision, InterceptHandler, ProcessInfo, RawRequest};
 
 type BoxedFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -15,7 +15,7 @@ pub(super) trait Erased: Send + Sync {
     fn should_intercept_tls(&self, host: &str, process: Option<&ProcessInfo>) -> bool;
     fn on_tls_failure(&self, host: &str, error: &str);
     fn on_request<'a>(&'a self, request: &'a RawRequest) -> BoxedFuture<'a, HandlerDecision>;
-    fn tell<'a>(&'a self, id: Uuid, work: &'a Work) -> BoxedFuture<'a, ()>;
+    fn tell<'a>(&'a self, id: Uuid, told: &'a Told) -> BoxedFuture<'a, ()>;
     fn on_connection_open(&self, meta: &ConnectionMeta);
     fn on_connection_close(&self, id: Uuid);
 }
@@ -33,12 +33,12 @@ impl<H: InterceptHandler> Erased for H {
         Box::pin(InterceptHandler::on_request(self, request))
     }
 
-    fn tell<'a>(&'a self, id: Uuid, work: &'a Work) -> BoxedFuture<'a, ()> {
-        match work {
-            Work::Response(response) => Box::pin(self.on_response(response)),
-            Work::WebSocketStart(response) => Box::pin(self.on_websocket_start(response)),
-            Work::Chunk(chunk) => Box::pin(self.on_stream_chunk(chunk)),
-            Work::StreamEnd => Box::pin(self.on_stream_end(id)),
+    fn tell<'a>(&'a self, id: Uuid, told: &'a Told) -> BoxedFuture<'a, ()> {
+        match told {
+            Told::Response(response) => Box::pin(self.on_response(response)),
+            Told::WebSocketStart(response) => Box::pin(self.on_websocket_start(response)),
+            Told::Chunk(chunk) => Box::pin(self.on_stream_chunk(chunk)),
+            Told::StreamEnd => Box::pin(self.on_stream_end(id)),
         }
     }
 

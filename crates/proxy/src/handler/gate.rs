@@ -14,14 +14,16 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use traffic::{Failure, FailureKind, Host};
 
 use super::answer::{Answer, of_handler};
+use super::cut::Cut;
 use super::erased::Erased;
 use super::held::{HeldBytes, Hold};
-use super::lane::{Inner, Lane, LaneKey, Work};
+use super::lane::{Inner, Lane, LaneKey};
 use super::{ConnectionMeta, InterceptHandler, Interests, ProcessInfo, RawRequest};
-use crate::limits::HELD_BYTES_MAX;
+use crate::limits::{HELD_BYTES_MAX, INTERCEPT_QUESTIONS_MAX};
 use crate::metrics::{Metrics, get};
 use crate::shutdown::Tasks;
 
@@ -30,12 +32,13 @@ use crate::shutdown::Tasks;
 pub struct HandlerLimits {
     /// For `should_intercept_tls` and `on_request`.
     pub request_timeout: Duration,
-    /// For each callback that is told something.
+    /// For each callback that is told something. The next request on a connection waits for what was
+    /// not told yet for as long at the most, and for an end.
     pub response_timeout: Duration,
     /// What becomes of what a failed handler was asked about.
     pub on_error: OnError,
-    /// Whether a panic stays in the callback. If not, it ends the task of the connection, and with
-    /// it the connection; others are not touched.
+    /// Whether a panic stays in the callback. If not, it ends the client connection; others are not
+    /// touched.
     pub recover_from_panics: bool,
     /// Whether request bodies are held until they are whole, for `on_request` to see.
     pub buffer_request_bodies: bool,
@@ -83,8 +86,10 @@ pub(crate) struct Gate {
     pub(crate) limits: HandlerLimits,
     pub(super) counts: Arc<HandlerCounts>,
     pub(super) tasks: Arc<Tasks>,
-    pub(super) lanes: Arc<Mutex<HashMap<LaneKey, Arc<Inner>>>>,
+    lanes: Arc<Mutex<HashMap<LaneKey, Arc<Inner>>>>,
     held: Arc<HeldBytes>,
+    /// Threads that `should_intercept_tls` may have.
+    questions: Arc<Semaphore>,
 }
 
 /// How often handlers failed.
@@ -99,9 +104,10 @@ pub(crate) struct HandlerCounts {
 }
 
 /// Why a handler gave no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Fault {
-    Panicked,
+    /// With what it panicked.
+    Panicked(Box<dyn Any + Send>),
     TimedOut,
 }
 
@@ -119,6 +125,7 @@ impl Gate {
             tasks: Arc::default(),
             lanes: Arc::default(),
             held: Arc::default(),
+            questions: Arc::new(Semaphore::new(INTERCEPT_QUESTIONS_MAX)),
         })
     }
 
@@ -132,6 +139,7 @@ impl Gate {
             tasks: Arc::clone(&self.tasks),
             lanes: Arc::clone(&self.lanes),
             held: Arc::clone(&self.held),
+            questions: Arc::clone(&self.questions),
         })
     }
 
@@ -140,41 +148,61 @@ impl Gate {
         Hold::new(&self.held, self.limits.held_bytes_max)
     }
 
-    /// Tells that a connection, or a stream, was opened.
-    pub(crate) fn open(self: &Arc<Self>, key: LaneKey, meta: &Arc<ConnectionMeta>) -> Lane {
-        self.call(|handler| handler.on_connection_open(meta));
-        let inner = Inner::new(meta, self.hold());
-        self.lanes.lock().insert(key, Arc::clone(&inner));
-        Lane {
-            gate: Arc::clone(self),
-            key,
-            inner,
-        }
+    /// What ends a connection whose handler panics, where panics are not to stay in the callback.
+    pub(crate) fn cut(&self) -> Option<Arc<Cut>> {
+        (!self.limits.recover_from_panics).then(Arc::default)
     }
 
-    /// Whether TLS is to be opened. A handler that fails has it tunnelled only if failures allow.
+    /// Tells that a connection, or a stream, was opened. `cut` ends the connection, where a panic is
+    /// to do so.
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        key: LaneKey,
+        meta: &Arc<ConnectionMeta>,
+        cut: Option<Arc<Cut>>,
+    ) -> Lane {
+        let inner = Inner::new(meta, self.hold(), cut);
+        self.lanes.lock().insert(key, Arc::clone(&inner));
+        // Before the handler is told, so that the close is told however that ends.
+        let lane = Lane::new(self, key, inner);
+        self.call(|handler| handler.on_connection_open(meta));
+        lane
+    }
+
+    /// A lane was dropped.
+    pub(super) fn forget(&self, key: LaneKey) {
+        self.lanes.lock().remove(&key);
+    }
+
+    /// Whether TLS is to be opened. A handler that fails has it tunnelled only if failures allow. The
+    /// wait for one of [`INTERCEPT_QUESTIONS_MAX`] threads is a part of its time: who hangs keeps one.
     pub(crate) async fn should_intercept(
         &self,
         host: String,
         process: Option<ProcessInfo>,
     ) -> Result<bool, Failure> {
         let handler = Arc::clone(&self.handler);
-        let asked = tokio::task::spawn_blocking(move || {
-            handler.should_intercept_tls(&host, process.as_ref())
-        });
+        let asked = async {
+            // The semaphore is never closed.
+            let place = Arc::clone(&self.questions).acquire_owned().await;
+            let answer = tokio::task::spawn_blocking(move || {
+                let _place = place;
+                handler.should_intercept_tls(&host, process.as_ref())
+            });
+            answer.await
+        };
         let fault = match tokio::time::timeout(self.limits.request_timeout, asked).await {
             Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(joined)) => {
-                if joined.is_panic() && !self.limits.recover_from_panics {
-                    std::panic::resume_unwind(joined.into_panic());
-                }
-                self.count(Fault::Panicked)
-            }
+            Ok(Err(joined)) => self.count(match joined.try_into_panic() {
+                Ok(panic) => Fault::Panicked(panic),
+                // The runtime ends.
+                Err(_cancelled) => Fault::TimedOut,
+            }),
             Err(_) => self.count(Fault::TimedOut),
         };
-        match self.limits.on_error {
-            OnError::Allow => Ok(false),
-            OnError::Block => Err(failed(fault, "should_intercept_tls")),
+        match self.recovered(fault, "should_intercept_tls") {
+            None => Ok(false),
+            Some(failure) => Err(failure),
         }
     }
 
@@ -183,69 +211,37 @@ impl Gate {
     }
 
     /// Asks about a request, once all that came before it on its connection was told: who is told
-    /// of a response can rely on it being the one to the request asked about last. Both have to be
-    /// done in time.
+    /// of a response can rely on it being the one to the request asked about last. The wait for that
+    /// has a bound of its own, and is none of the time that the handler has to decide in.
     pub(crate) async fn request(&self, inner: &Inner, request: &RawRequest) -> Answer {
-        let asked = async {
-            inner.all_told().await;
-            self.handler.on_request(request).await
-        };
+        inner.catch_up(self).await;
+        let asked = async { self.handler.on_request(request).await };
         match self.within(self.limits.request_timeout, asked).await {
             Ok(decision) => Answer::from_decision(decision),
-            Err(fault) => match self.limits.on_error {
-                OnError::Allow => Answer::Pass,
-                OnError::Block => Answer::Fail(failed(fault, "on_request")),
+            Err(fault) => match self.recovered(fault, "on_request") {
+                None => Answer::Pass,
+                Some(failure) => Answer::Fail(failure),
             },
-        }
-    }
-
-    /// Queues what is to be told of a flow, if it is still open. False if it was dropped because
-    /// the handler is too far behind.
-    pub(crate) fn tell(self: &Arc<Self>, key: LaneKey, work: Work) -> bool {
-        let inner = self.lanes.lock().get(&key).map(Arc::clone);
-        inner.is_some_and(|inner| inner.push(self, work))
-    }
-
-    pub(crate) fn knows(&self, key: LaneKey) -> bool {
-        self.lanes.lock().contains_key(&key)
-    }
-
-    /// What is known of the connection of a lane that is open.
-    pub(crate) fn meta(&self, key: LaneKey) -> Option<Arc<ConnectionMeta>> {
-        let inner = Arc::clone(self.lanes.lock().get(&key)?);
-        let meta = Arc::clone(&inner.meta.lock());
-        Some(meta)
-    }
-
-    /// More became known of the connection of a lane.
-    pub(crate) fn learn(&self, key: LaneKey, meta: &Arc<ConnectionMeta>) {
-        if let Some(inner) = self.lanes.lock().get(&key) {
-            *inner.meta.lock() = Arc::clone(meta);
         }
     }
 
     /// The process behind the connection of a lane was found.
     pub(crate) fn learn_process(&self, key: LaneKey, found: &traffic::ProcessInfo) {
-        if let Some(inner) = self.lanes.lock().get(&key) {
-            let mut meta = inner.meta.lock();
-            Arc::make_mut(&mut meta).process_info = Some(found.into());
+        let inner = self.lanes.lock().get(&key).map(Arc::clone);
+        if let Some(inner) = inner {
+            inner.learn(|meta| meta.process_info = Some(found.into()));
         }
     }
 
     /// Waits until what was queued is told, at most for `limit`; then tells the closes that are
     /// left. Nothing is told after it. Returns of how many connection ids not all was told.
     pub(crate) async fn finish(&self, limit: Duration) -> usize {
-        let cut = self.tasks.drain(limit, || ()).await;
-        let left: Vec<Arc<Inner>> = self
-            .lanes
-            .lock()
-            .drain()
-            .map(|(_key, inner)| inner)
-            .collect();
-        for inner in left {
-            self.close(&inner);
+        let lanes = std::mem::take(&mut *self.lanes.lock());
+        for inner in lanes.values() {
+            inner.end(self);
         }
-        cut
+        // The end of a task tells the close, also where it is cut.
+        self.tasks.drain(limit, || ()).await
     }
 
     /// How the handler fared.
@@ -258,19 +254,25 @@ impl Gate {
         metrics.held_bytes = self.held.now() as u64;
     }
 
-    /// Tells the close of a connection id, once.
+    /// Tells the close of a connection id, once. A panic ends nothing here: the connection is over,
+    /// perhaps by a panic that unwinds right now.
     pub(super) fn close(&self, inner: &Inner) {
         if inner.close() {
-            self.call(|handler| handler.on_connection_close(inner.id));
+            let _counted = self.try_call(|handler| handler.on_connection_close(inner.id));
         }
     }
 
     /// Calls what answers at once.
     fn call(&self, callback: impl FnOnce(&dyn Erased)) {
-        let called = std::panic::catch_unwind(AssertUnwindSafe(|| callback(&*self.handler)));
-        if let Err(panic) = called {
-            self.caught(panic);
+        if let Err(fault) = self.try_call(callback) {
+            self.go_on_after(fault);
         }
+    }
+
+    /// The same, where a panic stays here.
+    fn try_call(&self, callback: impl FnOnce(&dyn Erased)) -> Result<(), Fault> {
+        let called = std::panic::catch_unwind(AssertUnwindSafe(|| callback(&*self.handler)));
+        called.map_err(|panic| self.count(Fault::Panicked(panic)))
     }
 
     /// Waits for a callback as long as it may take, and catches its panic.
@@ -288,24 +290,34 @@ impl Gate {
         };
         match answer {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(panic)) => {
-                self.caught(panic);
-                Err(Fault::Panicked)
-            }
+            Ok(Err(panic)) => Err(self.count(Fault::Panicked(panic))),
             Err(_) => Err(self.count(Fault::TimedOut)),
         }
     }
 
-    fn caught(&self, panic: Box<dyn Any + Send>) {
-        self.count(Fault::Panicked);
-        if !self.limits.recover_from_panics {
+    /// What becomes of what a failed handler was asked about: `None` if it goes on.
+    fn recovered(&self, fault: Fault, callback: &str) -> Option<Failure> {
+        let failure = failed(&fault, callback);
+        self.go_on_after(fault);
+        match self.limits.on_error {
+            OnError::Allow => None,
+            OnError::Block => Some(failure),
+        }
+    }
+
+    /// Goes on with the panic where it is not to stay in the callback. Only the task of a client
+    /// connection may call it.
+    fn go_on_after(&self, fault: Fault) {
+        if let Fault::Panicked(panic) = fault
+            && !self.limits.recover_from_panics
+        {
             std::panic::resume_unwind(panic);
         }
     }
 
     fn count(&self, fault: Fault) -> Fault {
         let counter = match fault {
-            Fault::Panicked => &self.counts.panics,
+            Fault::Panicked(_) => &self.counts.panics,
             Fault::TimedOut => &self.counts.timeouts,
         };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -313,9 +325,9 @@ impl Gate {
     }
 }
 
-fn failed(fault: Fault, callback: &str) -> Failure {
+fn failed(fault: &Fault, callback: &str) -> Failure {
     let what = match fault {
-        Fault::Panicked => "panicked",
+        Fault::Panicked(_) => "panicked",
         Fault::TimedOut => "did not answer in time",
     };
     let text = format!("the handler {what} in {callback}");

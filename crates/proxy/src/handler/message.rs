@@ -284,7 +284,7 @@ impl BodyView {
     /// A body with its content codings undone, at most `bytes_max` octets of it.
     pub(crate) fn decoded(
         headers: &HeaderMap,
-        body: &[u8],
+        body: Bytes,
         truncated: bool,
         bytes_max: usize,
     ) -> (Bytes, Self) {
@@ -298,9 +298,9 @@ impl BodyView {
                 truncated,
                 encoding_error: None,
             };
-            return (Bytes::copy_from_slice(body), view);
+            return (body, view);
         }
-        let decoded = encoding::decode(&names.join(","), body, bytes_max);
+        let decoded = encoding::decode(&names.join(","), &body, bytes_max);
         let cut = matches!(decoded.note, Some(Note::TooLarge { .. }));
         // The end of a coding is missing where the body was cut.
         let error = decoded.note.filter(|_| !cut && !truncated);

@@ -1,30 +1,20 @@
-//! Turns what the engine reports into what a handler is told.
-
-use std::collections::HashMap;
-use std::fmt;
-use std::sync::Arc;
+//! Turns what the engine reports of a connection into what a handler is told. Here it is only sorted
+//! and queued: what costs time, the undoing of content codings above all, is left to the task that
+//! tells it.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue};
-use parking_lot::Mutex;
 use traffic::wire::stream::{self, MessageKind as StreamMessageKind, StreamItem};
 use traffic::wire::websocket::{Close, MessageKind, Observation};
-use traffic::{Event, FlowId, FlowKind, Head, Sender, Streamed, Version};
+use traffic::{Event, FlowKind, Head, Sender, Streamed, Version};
 
-use super::{BodyView, FrameKind, Gate, Hold, LaneKey, RawResponse, StreamChunk, Work};
-use crate::tap::{ReadStreams, Watcher};
+use super::lane::{Passed, Work};
+use super::{FrameKind, Hold, Lane, StreamChunk};
 
-/// Watches for a handler, and for another watcher behind it.
-pub(crate) struct Observer {
-    gate: Arc<Gate>,
-    behind: Option<Arc<dyn Watcher>>,
-    flows: Mutex<HashMap<FlowId, Observed>>,
-}
-
-/// What is known of one flow that is under way.
-struct Observed {
-    key: LaneKey,
+/// What is known of the flow that is under way on a connection, or on a stream of one.
+#[derive(Debug)]
+pub(super) struct Observed {
     websocket: bool,
+    /// `None` for a stream, whose messages are told one by one.
     response: Option<Response>,
     /// Messages told of each direction.
     sequence: [u64; 2],
@@ -32,78 +22,55 @@ struct Observed {
     streams: bool,
 }
 
+/// A response on its way.
+#[derive(Debug)]
 struct Response {
     head: Head,
-    /// `None` for a stream, whose messages are told one by one.
-    body: Option<BytesMut>,
+    body: BytesMut,
     truncated: bool,
     hold: Hold,
 }
 
-impl Observer {
-    /// Watches for the handler of the gate; `behind` is handed every event as well.
-    pub(crate) fn new(gate: Arc<Gate>, behind: Option<Arc<dyn Watcher>>) -> Self {
-        Self {
-            gate,
-            behind,
-            flows: Mutex::default(),
+impl Lane {
+    /// Queues what is to be told of these events, which are of this connection id.
+    pub(crate) fn observe(&mut self, events: &[Event]) {
+        if self.gate.interests.in_flows() {
+            for event in events {
+                self.observe_one(event);
+            }
         }
     }
 
-    fn observe(&self, event: &Event) {
-        let mut flows = self.flows.lock();
+    fn observe_one(&mut self, event: &Event) {
+        if let Event::FlowStarted(started) = event {
+            self.observed = Some(Box::new(Observed {
+                websocket: started.kind == FlowKind::WebSocket,
+                response: None,
+                sequence: [0; 2],
+                streams: false,
+            }));
+            return;
+        }
+        // Taken out for as long as it is looked at.
+        let Some(mut observed) = self.observed.take() else {
+            return;
+        };
         match event {
-            Event::FlowStarted(started) => {
-                let own = LaneKey::Flow(started.flow);
-                let connection = LaneKey::Connection(started.connection.connection);
-                let observed = Observed {
-                    key: if self.gate.knows(own) {
-                        own
-                    } else {
-                        connection
-                    },
-                    websocket: started.kind == FlowKind::WebSocket,
-                    response: None,
-                    sequence: [0; 2],
-                    streams: false,
-                };
-                flows.insert(started.flow, observed);
+            Event::ResponseStarted { head, .. } => self.response_started(&mut observed, head),
+            Event::ResponseData { data, .. } => self.response_data(&mut observed, data),
+            Event::ResponseEnded { size, .. } => {
+                let cut = size.kept < size.seen;
+                self.response_ended(&mut observed, cut);
             }
-            Event::ResponseStarted { flow, head, .. } => {
-                if let Some(observed) = flows.get_mut(flow) {
-                    self.response_started(observed, head);
+            Event::Streamed { sender, item, .. } => self.streamed(&mut observed, *sender, item),
+            Event::FlowEnded { .. } => {
+                if observed.streams && self.gate.interests.stream_chunks {
+                    self.tell(Work::StreamEnd);
                 }
+                return;
             }
-            Event::ResponseData { flow, data, .. } => {
-                if let Some(observed) = flows.get_mut(flow) {
-                    self.response_data(observed, data);
-                }
-            }
-            Event::ResponseEnded { flow, size, .. } => {
-                if let Some(observed) = flows.get_mut(flow)
-                    && let Some(response) = &mut observed.response
-                {
-                    response.truncated |= size.kept < size.seen;
-                    self.response_ended(observed);
-                }
-            }
-            Event::Streamed {
-                flow, sender, item, ..
-            } => {
-                if let Some(observed) = flows.get_mut(flow) {
-                    self.streamed(observed, *sender, item);
-                }
-            }
-            Event::FlowEnded { flow, .. } => {
-                let observed = flows.remove(flow);
-                let streams = |observed: &Observed| observed.streams;
-                if let Some(observed) = observed.filter(streams)
-                    && self.gate.interests.stream_chunks
-                {
-                    self.gate.tell(observed.key, Work::StreamEnd);
-                }
-            }
-            Event::UpstreamChosen { .. }
+            Event::FlowStarted(_)
+            | Event::UpstreamChosen { .. }
             | Event::Rerouted(_)
             | Event::RequestData { .. }
             | Event::RequestEnded { .. }
@@ -111,6 +78,7 @@ impl Observer {
             | Event::CertificateRefused(_)
             | Event::Lost { .. } => {}
         }
+        self.observed = Some(observed);
     }
 
     fn response_started(&self, observed: &mut Observed, head: &Head) {
@@ -121,23 +89,19 @@ impl Observer {
         if !streams {
             observed.response = Some(Response {
                 head: head.clone(),
-                body: Some(BytesMut::new()),
+                body: BytesMut::new(),
                 truncated: false,
                 hold: self.gate.hold(),
             });
             return;
         }
-        let told = self
-            .raw_response(observed.key, head, &[], false)
-            .map(Box::new);
-        if self.gate.interests.responses
-            && let Some(response) = told
-        {
+        if self.gate.interests.responses {
+            let passed = self.passed(head.clone(), Bytes::new(), false);
             let work = match opened {
-                true => Work::WebSocketStart(response),
-                false => Work::Response(response),
+                true => Work::WebSocketStart(passed),
+                false => Work::Response(passed),
             };
-            observed.streams |= self.gate.tell(observed.key, work);
+            observed.streams |= self.tell(work);
         }
     }
 
@@ -145,40 +109,33 @@ impl Observer {
         if !self.gate.interests.response_bodies {
             return;
         }
-        let Some(Response {
-            body: Some(body),
-            truncated,
-            hold,
-            ..
-        }) = &mut observed.response
-        else {
+        let Some(response) = &mut observed.response else {
             return;
         };
-        let room = self.gate.limits.body_bytes_max.saturating_sub(body.len());
+        let bytes_max = self.gate.limits.body_bytes_max;
+        let room = bytes_max.saturating_sub(response.body.len());
         let shown = data.get(..room).unwrap_or(data);
         // Once something is missing nothing more is added: there would be a hole.
-        if *truncated || !hold.grow(shown.len()) {
-            *truncated = true;
+        if response.truncated || !response.hold.grow(shown.len()) {
+            response.truncated = true;
             return;
         }
-        *truncated = shown.len() < data.len();
-        body.extend_from_slice(shown);
+        response.truncated = shown.len() < data.len();
+        response.body.extend_from_slice(shown);
     }
 
-    fn response_ended(&self, observed: &mut Observed) {
+    fn response_ended(&self, observed: &mut Observed, cut: bool) {
         let Some(response) = observed.response.take() else {
             return;
         };
         if !self.gate.interests.responses {
             return;
         }
-        let body = response.body.unwrap_or_default();
-        let told = self.raw_response(observed.key, &response.head, &body, response.truncated);
         // What it held, the queue holds from now on.
-        drop((body, response.hold));
-        if let Some(told) = told {
-            self.gate.tell(observed.key, Work::Response(Box::new(told)));
-        }
+        drop(response.hold);
+        let truncated = response.truncated || cut;
+        let passed = self.passed(response.head, response.body.freeze(), truncated);
+        self.tell(Work::Response(passed));
     }
 
     fn streamed(&self, observed: &mut Observed, sender: Sender, item: &Streamed) {
@@ -186,9 +143,6 @@ impl Observer {
             return;
         }
         let Some((frame_kind, payload, truncated)) = piece(item) else {
-            return;
-        };
-        let Some(meta) = self.gate.meta(observed.key) else {
             return;
         };
         let [request, response] = &mut observed.sequence;
@@ -199,72 +153,23 @@ impl Observer {
         let sequence = *next;
         *next += 1;
         let chunk = StreamChunk {
-            connection_id: meta.connection_id,
+            connection_id: self.inner.id,
             payload,
             sequence,
             frame_kind,
             sender,
             truncated,
         };
-        observed.streams |= self.gate.tell(observed.key, Work::Chunk(Box::new(chunk)));
+        observed.streams |= self.tell(Work::Chunk(Box::new(chunk)));
     }
 
-    fn raw_response(
-        &self,
-        key: LaneKey,
-        head: &Head,
-        body: &[u8],
-        truncated: bool,
-    ) -> Option<RawResponse> {
-        let headers: HeaderMap = head
-            .fields()
-            .filter_map(|(name, value)| {
-                let name = HeaderName::from_bytes(name).ok()?;
-                Some((name, HeaderValue::from_bytes(value).ok()?))
-            })
-            .collect();
-        let bytes_max = self.gate.limits.body_bytes_max;
-        let (body, body_view) = BodyView::decoded(&headers, body, truncated, bytes_max);
-        Some(RawResponse {
-            status: head.status()?,
-            headers,
+    fn passed(&self, head: Head, body: Bytes, truncated: bool) -> Box<Passed> {
+        Box::new(Passed {
+            head,
             body,
-            body_view,
-            connection_meta: self.gate.meta(key)?,
+            truncated,
+            meta: self.inner.meta(),
         })
-    }
-}
-
-impl Watcher for Observer {
-    fn handle_events(&self, events: &mut Vec<Event>) {
-        if self.gate.interests.in_flows() {
-            for event in &*events {
-                self.observe(event);
-            }
-        }
-        let Some(behind) = &self.behind else {
-            return;
-        };
-        if !behind.watches_flows() {
-            events.retain(|event| event.flow().is_none());
-        }
-        if !events.is_empty() {
-            behind.handle_events(events);
-        }
-    }
-
-    fn watches_flows(&self) -> bool {
-        let behind = self.behind.as_ref();
-        self.gate.interests.in_flows() || behind.is_some_and(|behind| behind.watches_flows())
-    }
-
-    fn streams(&self) -> ReadStreams {
-        if self.gate.interests.stream_chunks {
-            return ReadStreams::All;
-        }
-        let behind = self.behind.as_ref();
-        let of_flows = behind.filter(|behind| behind.watches_flows());
-        of_flows.map_or(ReadStreams::None, |behind| behind.streams())
     }
 }
 
@@ -314,12 +219,4 @@ fn close_payload(close: &Close) -> Bytes {
     }
     payload.extend_from_slice(&close.reason);
     payload.freeze()
-}
-
-impl fmt::Debug for Observer {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Observer")
-            .field("gate", &self.gate)
-            .finish_non_exhaustive()
-    }
 }

@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use traffic::ConnectionFacts;
 use traffic::wire::fingerprint;
-use traffic::{ConnectionFacts, FlowId};
 use uuid::Uuid;
 
+use super::cut::Cut;
 use super::gate::Gate;
 use super::lane::{Inner, Lane, LaneKey};
 use super::{Answer, ConnectionMeta, RawRequest, SocketFamily, TlsInfo};
@@ -16,7 +17,6 @@ use crate::process::ConnectionProcess;
 #[derive(Clone, Debug)]
 pub(crate) struct Subject {
     pub(crate) gate: Arc<Gate>,
-    key: LaneKey,
     inner: Arc<Inner>,
     pub(crate) meta: Arc<ConnectionMeta>,
     /// What finds the process behind it, where it is to be found.
@@ -24,11 +24,12 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    /// Tells the handler of a connection that was accepted.
+    /// Tells the handler of a connection that was accepted. `cut` ends it, where a panic is to do so.
     pub(crate) fn open(
         gate: &Arc<Gate>,
         facts: &ConnectionFacts,
         process: Option<Arc<ConnectionProcess>>,
+        cut: Option<Arc<Cut>>,
     ) -> (Self, Lane) {
         let meta = Arc::new(ConnectionMeta {
             connection_id: Uuid::now_v7(),
@@ -37,12 +38,11 @@ impl Subject {
             tls_info: None,
         });
         let key = LaneKey::Connection(facts.connection);
-        let lane = gate.open(key, &meta);
+        let lane = gate.open(key, &meta, cut);
         let subject = Self {
             gate: Arc::clone(gate),
             inner: lane.inner(),
             meta,
-            key,
             process,
         };
         (subject, lane)
@@ -87,27 +87,22 @@ impl Subject {
     }
 
     fn with(&self, change: impl FnOnce(&mut ConnectionMeta)) -> Self {
-        let mut meta = ConnectionMeta::clone(&self.meta);
-        change(&mut meta);
-        let meta = Arc::new(meta);
-        self.gate.learn(self.key, &meta);
         Self {
-            meta,
+            meta: self.inner.learn(change),
             ..self.clone()
         }
     }
 
-    /// Tells the handler of a stream that was opened.
-    pub(crate) fn stream(&self, flow: FlowId) -> (Self, Lane) {
-        let mut meta = ConnectionMeta::clone(&self.meta);
+    /// Tells the handler of a stream that was opened on the connection.
+    pub(crate) fn stream(&self) -> (Self, Lane) {
+        let mut meta = ConnectionMeta::clone(&self.inner.meta());
         meta.connection_id = Uuid::now_v7();
         let meta = Arc::new(meta);
-        let key = LaneKey::Flow(flow);
-        let lane = self.gate.open(key, &meta);
+        let key = LaneKey::Stream(meta.connection_id);
+        let lane = self.gate.open(key, &meta, self.inner.cut());
         let subject = Self {
             inner: lane.inner(),
             meta,
-            key,
             ..self.clone()
         };
         (subject, lane)

@@ -1,6 +1,6 @@
 //! Asks the handler about a request of an HTTP/1 client, and does what it says.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use traffic::{Failure, FailureKind, Side, Stage};
 
 use crate::connection::Engine;
@@ -97,8 +97,9 @@ fn shown(asked: &Asked, held: Option<&Held>, subject: &Subject) -> Result<RawReq
     let mut request = RawRequest::new(method, path, fields, &asked.plan.to, subject);
     if let Some(held) = held {
         let bytes_max = subject.gate.limits.body_bytes_max;
+        let payload = Bytes::copy_from_slice(&held.payload);
         (request.body, request.body_view) =
-            BodyView::decoded(&request.headers, &held.payload, false, bytes_max);
+            BodyView::decoded(&request.headers, payload, false, bytes_max);
     }
     Ok(request)
 }

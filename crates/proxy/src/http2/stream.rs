@@ -274,7 +274,7 @@ impl Asked {
             heads::forget_authority(&mut self.parts);
         }
         if let Some(subject) = scope.subject() {
-            let (subject, lane) = subject.stream(flow.id());
+            let (subject, lane) = subject.stream();
             flow.attach(lane);
             if subject.gate.interests.requests && !self.to.bypassed {
                 flow.hand_over();

@@ -104,7 +104,7 @@ fn shown(
     let mut request = RawRequest::new(parts.method.as_str(), path, parts.headers, to, subject);
     let bytes_max = subject.gate.limits.body_bytes_max;
     (request.body, request.body_view) =
-        BodyView::decoded(&request.headers, payload, false, bytes_max);
+        BodyView::decoded(&request.headers, payload.clone(), false, bytes_max);
     Ok(request)
 }
 

@@ -147,10 +147,6 @@ impl Reporter {
 }
 
 impl Flow<'_> {
-    pub(crate) fn id(&self) -> FlowId {
-        self.id
-    }
-
     /// See [`Reporter::attach`].
     pub(crate) fn attach(&mut self, lane: Lane) {
         self.reporter.attach(lane);

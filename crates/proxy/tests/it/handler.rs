@@ -75,7 +75,7 @@ impl InterceptHandler for Notes {
                 ..RequestEdit::default()
             })),
             "/to-head" | "/to-get" | "/to-put" => HandlerDecision::Edit(Box::new(RequestEdit {
-                method: Some(request.path[4..].to_uppercase()),
+                method: request.path.strip_prefix("/to-").map(str::to_uppercase),
                 path: Some("/echo".to_owned()),
                 ..RequestEdit::default()
             })),

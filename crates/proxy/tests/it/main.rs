@@ -33,6 +33,7 @@ mod shutdown;
 mod smuggling;
 mod streaming;
 mod tls_failures;
+mod told;
 mod translation;
 mod tunnel;
 mod upstream_proxy;

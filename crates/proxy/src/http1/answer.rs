@@ -1,5 +1,8 @@
 //! What a client that speaks HTTP/1.1 is answered by us, and what becomes of its connection then.
 
+use std::io;
+use std::time::Duration;
+
 use bytes::Bytes;
 use traffic::{Failure, FailureKind, Head, Side, Stage, Target, Version};
 
@@ -68,6 +71,7 @@ pub(super) async fn broken_off(
     asked: &Asked,
     flow: Flow<'_>,
     broken: Broken,
+    stall: Duration,
 ) -> Next {
     let client_left = broken.failure.side == Side::Client
         && !matches!(
@@ -93,6 +97,8 @@ pub(super) async fn broken_off(
     }
     let refusal = Refusal::new(&broken.failure, Some(&asked.plan.to.target));
     refusal.write(false, !asked.is_head(), &mut client.output);
+    // Who is gone is not told.
+    let _told = client.drain_steadily(stall, true).await;
     flow.fail(broken.failure, Some(refusal.status));
     Next::Close
 }
@@ -103,33 +109,62 @@ pub(super) async fn answer(
     asked: &Asked,
     flow: Flow<'_>,
     failure: Failure,
+    stall: Duration,
 ) -> Next {
     let refusal = Refusal::new(&failure, Some(&asked.plan.to.target));
     refusal.write(asked.stays(), !asked.is_head(), &mut client.output);
+    let drained = drain(client, asked, stall).await;
     flow.fail(failure, Some(refusal.status));
-    drain(client, asked).await
+    drained.unwrap_or(Next::Cut)
 }
 
 /// Answers a request as the handler wants it.
 pub(super) async fn respond(
     client: &mut Http1,
     asked: &Asked,
-    mut flow: Flow<'_>,
-    response: LocalResponse,
-    failure: Option<Box<Failure>>,
+    flow: Flow<'_>,
+    (response, failure): (&LocalResponse, Option<Box<Failure>>),
+    stall: Duration,
 ) -> Next {
-    let (text, body) = write_local(client, asked, &response);
+    let (text, body) = write_local(client, asked, response);
+    let failure = failure.map(|failure| (failure, response.status));
+    end_answered(client, asked, flow, (text, &body), failure, stall).await
+}
+
+/// Reports an answer that was made here and written, sends it and ends the flow: with this failure, if
+/// it was answered because of one.
+async fn end_answered(
+    client: &mut Http1,
+    asked: &Asked,
+    mut flow: Flow<'_>,
+    (text, body): (Vec<u8>, &Bytes),
+    failure: Option<(Box<Failure>, u16)>,
+    stall: Duration,
+) -> Next {
     flow.response_started(|_| Head {
         version: Version::Http11,
         text: text.into(),
     });
-    flow.response_bytes(&body);
-    flow.response_ended(None);
-    match failure {
-        Some(failure) => flow.fail(*failure, Some(response.status)),
-        None => flow.complete(),
+    flow.response_bytes(body);
+    let drained = drain(client, asked, stall).await;
+    if drained.is_ok() {
+        flow.response_ended(None);
     }
-    drain(client, asked).await
+    match (&drained, failure) {
+        (_, Some((failure, status))) => flow.fail(*failure, Some(status)),
+        (Ok(_), None) => flow.complete(),
+        (Err(error), None) => flow.fail(not_taken(error), None),
+    }
+    drained.unwrap_or(Next::Cut)
+}
+
+/// Why a client did not take the whole of an answer that was made here.
+fn not_taken(error: &io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::TimedOut {
+        let what = "took nothing of the answer for too long";
+        return error::timed_out(Side::Client, Stage::Response, what);
+    }
+    error::broken(Side::Client, Stage::Response, error)
 }
 
 /// Writes an answer that was made here, and gives its head and its body.
@@ -145,20 +180,24 @@ pub(super) fn write_local(
     (text, body)
 }
 
-/// Sends what was written in answer to a request that was not sent on.
-pub(super) async fn drain(client: &mut Http1, asked: &Asked) -> Next {
-    match client.drain(LINGER).await {
-        Ok(()) if asked.stays() => Next::Request,
-        _ => Next::Close,
-    }
+/// Sends what was written in answer to a request that was not sent on. The client has to take some
+/// of it within each `stall`.
+pub(super) async fn drain(client: &mut Http1, asked: &Asked, stall: Duration) -> io::Result<Next> {
+    let stays = asked.stays();
+    client.drain_steadily(stall, !stays).await?;
+    Ok(match stays {
+        true => Next::Request,
+        false => Next::Close,
+    })
 }
 
 /// Answers a request that may go no further (RFC 9110 section 7.6.2).
 pub(super) async fn answer_for_upstream(
     client: &mut Http1,
     asked: &Asked,
-    mut flow: Flow<'_>,
+    flow: Flow<'_>,
     what: max_forwards::Asked,
+    stall: Duration,
 ) -> Next {
     let answer = max_forwards::Answer::new(what, &asked.bytes);
     let mut text = b"HTTP/1.1 200 OK\r\n".to_vec();
@@ -171,12 +210,6 @@ pub(super) async fn answer_for_upstream(
     text.extend_from_slice(b"\r\n");
     client.output.extend_from_slice(&text);
     client.output.extend_from_slice(&answer.body);
-    flow.response_started(|_| Head {
-        version: Version::Http11,
-        text: text.into(),
-    });
-    flow.response_bytes(&answer.body);
-    flow.response_ended(None);
-    flow.complete();
-    drain(client, asked).await
+    let answered = (text, &answer.body);
+    end_answered(client, asked, flow, answered, None, stall).await
 }

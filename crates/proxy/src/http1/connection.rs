@@ -320,6 +320,34 @@ impl Http1 {
         }
     }
 
+    /// Writes all that waits in `output` and flushes, however long it takes, as long as the peer takes
+    /// something within each `stall`. What it sends meanwhile is read and dropped where it `discards`:
+    /// some send all they have before they read.
+    ///
+    /// Dropping it leaves the rest in `output`.
+    pub(crate) async fn drain_steadily(
+        &mut self,
+        stall: Duration,
+        discards: bool,
+    ) -> io::Result<()> {
+        self.deadline.set(stall);
+        std::future::poll_fn(|cx| {
+            let before = self.output.len() - self.sent;
+            if let Poll::Ready(drained) = self.poll_drain(cx) {
+                return Poll::Ready(drained);
+            }
+            if self.output.len() - self.sent < before {
+                self.deadline.set(stall);
+            }
+            while discards && matches!(self.poll_fill(cx), Poll::Ready(Ok(1..))) {
+                self.input.clear();
+            }
+            ready!(self.deadline.poll_passed(cx));
+            Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        })
+        .await
+    }
+
     fn advance_output(&mut self, written: usize) {
         self.sent += written;
         if self.sent >= self.output.len() {

@@ -148,11 +148,12 @@ async fn forward(
     engine: &Arc<Engine>,
     reporter: &mut Reporter,
 ) -> Next {
+    let stall = engine.timeouts.idle_body;
     if let Some(site) = asked.plan.to.local_site(scope, engine) {
         let method = asked.bytes.get(asked.request.method.clone());
         let page = site.answer(method.unwrap_or_default(), &asked.path_text());
         write_local(client, &asked, &page);
-        return drain(client, &asked).await;
+        return drain(client, &asked, stall).await.unwrap_or(Next::Cut);
     }
     let mut opening = asked.plan.to.opening();
     if asked.upgrade().is_some() {
@@ -164,11 +165,11 @@ async fn forward(
     });
     let refused = asked.plan.to.refused(scope, engine);
     if let Some(failure) = refused.or_else(|| asked.comes_back(engine)) {
-        return answer(client, &asked, flow, failure).await;
+        return answer(client, &asked, flow, failure, stall).await;
     }
     let forwards = asked.max_forwards();
     if let Some(MaxForwards::Answer(what)) = forwards {
-        return answer_for_upstream(client, &asked, flow, what).await;
+        return answer_for_upstream(client, &asked, flow, what, stall).await;
     }
     if let Some(subject) = scope.subject()
         && subject.gate.interests.requests
@@ -179,15 +180,15 @@ async fn forward(
         match verdict::ask(client, &mut asked, &subject, engine).await {
             Verdict::Pass => {}
             Verdict::Respond(response, failure) => {
-                return respond(client, &asked, flow, *response, failure).await;
+                return respond(client, &asked, flow, (&response, failure), stall).await;
             }
-            Verdict::Refuse(failure) => return answer(client, &asked, flow, failure).await,
+            Verdict::Refuse(failure) => return answer(client, &asked, flow, failure, stall).await,
         }
     }
     match asked.reroute(engine) {
         Ok(Some(told)) => flow.rerouted(told),
         Ok(None) => {}
-        Err(failure) => return answer(client, &asked, flow, failure).await,
+        Err(failure) => return answer(client, &asked, flow, failure, stall).await,
     }
     carry(client, asked, forwards, flow, engine).await
 }
@@ -205,6 +206,7 @@ async fn carry(
         head::pass_upgrade(&mut asked.request.lines, &asked.bytes);
     }
     let Asked { request, plan, .. } = &asked;
+    let stall = engine.timeouts.idle_body;
     let now = flow.turn_to_upstream();
     let for_websocket;
     let upstream = match upgrade {
@@ -233,10 +235,10 @@ async fn carry(
                 // In a box, as below, so that connections which never need it hold no room for it.
                 return match Box::pin(carried).await {
                     Ok(reuse) => finish(client, asked, flow, reuse),
-                    Err(broken) => broken_off(client, &asked, flow, broken).await,
+                    Err(broken) => broken_off(client, &asked, flow, broken, stall).await,
                 };
             }
-            Err(failure) => return answer(client, &asked, flow, failure).await,
+            Err(failure) => return answer(client, &asked, flow, failure, stall).await,
         };
         flow.upstream(&held.facts, held.served);
         let reused = std::mem::replace(&mut held.served, true);
@@ -248,7 +250,7 @@ async fn carry(
             &mut flow,
             request,
             asked.is_head(),
-            engine.timeouts.idle_body,
+            stall,
             stays,
         );
         let relay = relay.hiding_http3(upstream.hides_http3);
@@ -260,13 +262,13 @@ async fn carry(
                     client: End::Http1(client),
                     upstream: End::Http1(&mut held.http1),
                 };
-                let carried = websocket::run(ends, &mut flow, engine.timeouts.idle_body);
+                let carried = websocket::run(ends, &mut flow, stall);
                 return match Box::pin(carried).await {
                     Ok(()) => {
                         flow.complete();
                         Next::Close
                     }
-                    Err(broken) => broken_off(client, &asked, flow, broken).await,
+                    Err(broken) => broken_off(client, &asked, flow, broken, stall).await,
                 };
             }
             Ok(Relayed::Whole(reuse)) => {
@@ -281,7 +283,7 @@ async fn carry(
                 drop(held);
                 lease = engine.upstreams.connect(upstream, Offer::Http1).await;
             }
-            Err(broken) => return broken_off(client, &asked, flow, broken).await,
+            Err(broken) => return broken_off(client, &asked, flow, broken, stall).await,
         }
     }
 }

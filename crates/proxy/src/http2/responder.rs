@@ -1,12 +1,17 @@
 //! Answers the streams of HTTP/2 clients where no upstream does, or not to the end.
 
-use bytes::Bytes;
-use h2::Reason;
-use h2::server::SendResponse;
-use http::{Method, Response, StatusCode};
-use traffic::{Failure, FailureKind, Side, Target};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, SendStream};
+use http::{Method, Response, StatusCode};
+use traffic::{Failure, FailureKind, Side, Stage, Target};
+
+use crate::error;
 use crate::handler::LocalResponse;
+use crate::http2::client::from_h2;
 use crate::http2::stream::StreamEnd;
 use crate::max_forwards;
 use crate::refuse::Refusal;
@@ -67,18 +72,23 @@ impl Responder {
         self.send(response.http2_head(), response.payload(self.is_head));
     }
 
-    /// Ends a flow that its upstream does not answer, or not to the end.
-    pub(super) fn end(mut self, flow: Flow<'_>, why: Unserved, target: &Target) -> StreamEnd {
+    /// Ends a flow that its upstream does not answer, or not to the end. Of an answer that is made here
+    /// the client has to take some within each `stall`.
+    ///
+    /// Dropping it resets the stream.
+    pub(super) async fn end(
+        mut self,
+        flow: Flow<'_>,
+        why: Unserved,
+        target: &Target,
+        stall: Duration,
+    ) -> StreamEnd {
         match why {
             Unserved::Refused(failure) => self.fail(flow, failure, target),
             Unserved::AnsweredByHandler(response, failure) => {
-                let status = response.status;
-                let flow =
-                    self.answer_flow(flow, response.http2_head(), response.payload(self.is_head));
-                match failure {
-                    Some(failure) => flow.fail(*failure, Some(status)),
-                    None => flow.complete(),
-                }
+                let failure = failure.map(|failure| (failure, response.status));
+                let answer = (response.http2_head(), response.payload(self.is_head));
+                self.answer_flow(flow, answer, failure, stall).await;
             }
             Unserved::AnsweredForUpstream(answer) => {
                 let mut head = Response::builder();
@@ -86,7 +96,8 @@ impl Responder {
                     head = head.header(name, value);
                 }
                 if let Ok(head) = head.body(()) {
-                    self.answer_flow(flow, head, answer.body).complete();
+                    self.answer_flow(flow, (head, answer.body), None, stall)
+                        .await;
                 }
             }
             Unserved::Abandoned(failure) => {
@@ -104,13 +115,50 @@ impl Responder {
         flow.fail(failure, Some(refusal.status));
     }
 
-    /// Answers a flow with what was made here, and reports the answer.
-    fn answer_flow<'f>(&mut self, mut flow: Flow<'f>, head: Response<()>, body: Bytes) -> Flow<'f> {
+    /// Answers a flow with what was made here, and reports the answer; then ends the flow: with this
+    /// failure, if it was answered because of one.
+    async fn answer_flow(
+        &mut self,
+        mut flow: Flow<'_>,
+        (head, body): (Response<()>, Bytes),
+        failure: Option<(Box<Failure>, u16)>,
+        stall: Duration,
+    ) {
         flow.response_started(|_| heads::response_text(head.status(), head.headers()));
         flow.response_bytes(&body);
-        flow.response_ended(None);
-        self.send(head, body);
-        flow
+        let sent = self.send_steadily(head, body, stall).await;
+        if sent.is_ok() {
+            flow.response_ended(None);
+        }
+        match (sent, failure) {
+            (_, Some((failure, status))) => flow.fail(*failure, Some(status)),
+            (Ok(()), None) => flow.complete(),
+            (Err(not_taken), None) => flow.fail(not_taken, None),
+        }
+    }
+
+    /// Sends no more at once than the client has room for.
+    async fn send_steadily(
+        &mut self,
+        head: Response<()>,
+        mut body: Bytes,
+        stall: Duration,
+    ) -> Result<(), Failure> {
+        let failed = |error| from_h2(Side::Client, Stage::Response, &error);
+        let stream = self.respond.send_response(head, body.is_empty());
+        let mut stream = stream.map_err(failed)?;
+        while !body.is_empty() {
+            stream.reserve_capacity(body.len());
+            let room = std::future::poll_fn(|cx| poll_room(&mut stream, cx));
+            let Ok(room) = tokio::time::timeout(stall, room).await else {
+                stream.send_reset(Reason::CANCEL);
+                let what = "took nothing of the answer for too long";
+                return Err(error::timed_out(Side::Client, Stage::Response, what));
+            };
+            let part = body.split_to(room.map_err(failed)?.min(body.len()));
+            stream.send_data(part, body.is_empty()).map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// With a reply of ours if the client has seen nothing yet, otherwise by resetting its stream.
@@ -145,6 +193,23 @@ impl Responder {
             && !body.is_empty()
         {
             let _sent = stream.send_data(body, true);
+        }
+    }
+}
+
+/// Waits until the client takes data on a stream, and says how much.
+fn poll_room(
+    stream: &mut SendStream<Bytes>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<usize, h2::Error>> {
+    loop {
+        match stream.capacity() {
+            0 => match ready!(stream.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Poll::Ready(Err(error)),
+                None => return Poll::Ready(Err(Reason::CANCEL.into())),
+            },
+            room => return Poll::Ready(Ok(room)),
         }
     }
 }

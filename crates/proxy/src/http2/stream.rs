@@ -225,7 +225,11 @@ impl Asked {
                 flow.complete();
                 StreamEnd::Served
             }
-            Err(why) => responder.end(flow, why, &to.target),
+            Err(why) => {
+                let stall = engine.timeouts.idle_body;
+                // In a box: what is answered by its upstream holds no room for it.
+                Box::pin(responder.end(flow, why, &to.target, stall)).await
+            }
         }
     }
 

@@ -66,6 +66,15 @@ impl Scope {
         }
     }
 
+    /// Why the upstream could not be reached when the connection was opened. The first request alone
+    /// is told of it; later ones dial again.
+    pub(crate) fn take_dial_failure(&self) -> Option<Failure> {
+        match self {
+            Self::Inside(inside) => inside.dial_failure.lock().take(),
+            Self::Front(_) => None,
+        }
+    }
+
     /// What finds the process behind a connection to the proxy itself.
     pub(crate) fn process(&self) -> Option<&Arc<ConnectionProcess>> {
         match self {
@@ -291,19 +300,22 @@ impl Destination {
     }
 
     /// Why a request is not even tried.
-    pub(crate) fn refused(&self, scope: &Scope, engine: &Engine) -> Option<Failure> {
+    pub(crate) fn refused(&self, engine: &Engine) -> Option<Failure> {
         if let Some(failure) = own(&self.target, engine) {
             return Some(failure);
         }
         if self.route.action == Action::Block {
             return Some(blocked(&self.target, &self.route));
         }
-        if let Some(failure) = engine.busy(0) {
-            return Some(failure);
-        }
+        engine.busy(0)
+    }
+
+    /// True if it is the upstream that the connection was opened for: neither the handler nor a
+    /// gateway has turned the request elsewhere.
+    pub(crate) fn is_as_opened(&self, scope: &Scope) -> bool {
         match scope {
-            Scope::Inside(inside) => inside.dial_failure.lock().take(),
-            Scope::Front(_) => None,
+            Scope::Inside(inside) => Arc::ptr_eq(&self.upstream, &inside.to.upstream),
+            Scope::Front(_) => false,
         }
     }
 }

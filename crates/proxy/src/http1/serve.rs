@@ -163,7 +163,8 @@ async fn forward(
         version: asked.request.version,
         text: told.head(&asked.bytes),
     });
-    let refused = asked.plan.to.refused(scope, engine);
+    let dial_failure = scope.take_dial_failure();
+    let refused = asked.plan.to.refused(engine);
     if let Some(failure) = refused.or_else(|| asked.comes_back(engine)) {
         return answer(client, &asked, flow, failure, stall).await;
     }
@@ -189,6 +190,9 @@ async fn forward(
         Ok(Some(told)) => flow.rerouted(told),
         Ok(None) => {}
         Err(failure) => return answer(client, &asked, flow, failure, stall).await,
+    }
+    if let Some(failure) = dial_failure.filter(|_| asked.plan.to.is_as_opened(scope)) {
+        return answer(client, &asked, flow, failure, stall).await;
     }
     carry(client, asked, forwards, flow, engine).await
 }

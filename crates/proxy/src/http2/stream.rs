@@ -123,19 +123,26 @@ async fn connect(
         (Err(failure), Some(_)) => return stream.refuse(&Refusal::new(&failure, None)),
     };
     let head = heads::request_text(parts);
+    let mut reporter = engine.tap.reporter(metrics::Protocol::Http2);
+    // Tunnels on one connection have nothing to do with each other.
+    let subject = scope.subject().map(|subject| {
+        let (subject, lane) = subject.stream();
+        reporter.attach(lane);
+        subject
+    });
     let connect = ConnectAsked {
         target,
         hops: Hops::of_connect(&head.text),
         head,
         facts: facts.clone(),
-        subject: scope.subject().cloned(),
+        subject,
         process: scope.process().cloned(),
         guest: scope.guest(login),
         answer: ConnectAnswer::Http2(stream),
     };
     let asked = connect::Asked {
         connect,
-        reporter: engine.tap.reporter(metrics::Protocol::Http2),
+        reporter,
         place: None,
     };
     connect::connect(Box::new(asked), engine).await;
@@ -265,9 +272,10 @@ impl Asked {
         scope: &Scope,
         engine: &Engine,
     ) -> Result<(), Unserved> {
-        if let Some(failure) = self.to.refused(scope, engine) {
+        if let Some(failure) = self.to.refused(engine) {
             return Err(failure.into());
         }
+        let dial_failure = scope.take_dial_failure();
         if let Some(MaxForwards::Answer(what)) = heads::max_forwards(&self.parts) {
             let head = heads::request_text(&self.parts);
             return Err(Unserved::AnsweredForUpstream(Answer::new(what, &head.text)));
@@ -288,6 +296,9 @@ impl Asked {
         }
         if let Some(told) = self.reroute(engine)? {
             flow.rerouted(told);
+        }
+        if let Some(failure) = dial_failure.filter(|_| self.to.is_as_opened(scope)) {
+            return Err(failure.into());
         }
         if !heads::asks_for_websocket(&self.parts) {
             // The handler may have made another request of it.

@@ -419,7 +419,7 @@ async fn the_proxy_itself_speaks_http2_in_clear() {
 }
 
 /// A tunnel to this upstream on a stream of a connection to the proxy itself, as a pipe.
-async fn connect_stream(
+pub(crate) async fn connect_stream(
     client: &Http2Client,
     authority: &str,
 ) -> Result<tokio::io::DuplexStream, u16> {

@@ -4,6 +4,7 @@
 mod alt_svc;
 mod analysis;
 mod contract;
+mod decisions;
 mod dial_guard;
 mod embedded;
 mod entrances;

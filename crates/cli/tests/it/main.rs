@@ -14,6 +14,7 @@ mod doctor;
 mod downloads;
 mod endings;
 mod exchange;
+mod flow_as_curl;
 mod flows;
 mod gateways;
 mod outages;

@@ -38,7 +38,7 @@ pub(crate) use flows::{
     FlowsSearch, FlowsShow, FlowsTail, ImportFiles, ListForm, Part, SearchIn, ShowAs, Sort,
 };
 pub(crate) use proxy::{AuthorityFlags, DataFlags};
-pub(crate) use run::{CaptureWhich, EnvMode, Run, SummaryForm};
+pub(crate) use run::{CaptureWhich, Run, SummaryForm};
 pub(crate) use serve::Serve;
 pub(crate) use service::{LogLevel, Logs, Restart, Start, Stop};
 pub(crate) use sessions::{

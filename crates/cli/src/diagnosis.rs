@@ -21,7 +21,9 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) program: &'a str,
     /// Whether the child was pointed at the proxy.
     pub(crate) proxy_set: bool,
-    /// Whether the child was told to trust our certificate.
+    /// Whether the child was given base URLs of model APIs that lead to us.
+    pub(crate) base_urls_set: bool,
+    /// Whether a child that is pointed at the proxy is told to trust our certificate.
     pub(crate) trust_set: bool,
     pub(crate) include_loopback: bool,
 }
@@ -91,6 +93,21 @@ fn nothing_seen(circumstances: &Circumstances<'_>) -> String {
 
 fn explain(finding: &mut Finding, circumstances: &Circumstances<'_>) {
     let processes: Vec<&Process> = circumstances.sightings.by_process.values().collect();
+    if !circumstances.proxy_set && circumstances.base_urls_set {
+        finding.why =
+            "only base URLs led it to oriel (--env-mode base-url), and it asked nothing there: \
+                       it reads none of OPENAI_BASE_URL, ANTHROPIC_BASE_URL and \
+                       GOOGLE_GEMINI_BASE_URL, or a setting of its own wins"
+                .to_owned();
+        let program = circumstances.program;
+        finding.fix = vec![
+            format!(
+                "oriel run --env-mode both … -- {program} …      leads all else there by the proxy variables"
+            ),
+            "set the base URL where the program has its settings".to_owned(),
+        ];
+        return;
+    }
     if !circumstances.proxy_set {
         "nothing pointed it at oriel (--env-mode none)".clone_into(&mut finding.why);
         finding.fix.push("leave out --env-mode none".to_owned());
@@ -335,6 +352,9 @@ fn distrust_reason(program: Option<&str>, circumstances: &Circumstances<'_>) -> 
     if !circumstances.trust_set {
         return "it was not told to trust it (--no-ca-env)".to_owned();
     }
+    if !circumstances.proxy_set {
+        return "it was not told to trust it: --env-mode points it at no proxy".to_owned();
+    }
     match program.unwrap_or(circumstances.program) {
         "git" => "git goes by http.sslCAInfo where something took GIT_SSL_CAINFO away".to_owned(),
         "java" => "Java has a key store of its own and reads no variable for it".to_owned(),
@@ -349,6 +369,10 @@ fn distrust_reason(program: Option<&str>, circumstances: &Circumstances<'_>) -> 
 fn distrust_fix(group: &store::FailureGroup, circumstances: &Circumstances<'_>) -> Vec<String> {
     if !circumstances.trust_set {
         return vec!["leave out --no-ca-env".to_owned()];
+    }
+    if !circumstances.proxy_set {
+        let program = circumstances.program;
+        return vec![format!("oriel run --env-mode both … -- {program} …")];
     }
     let program = group.program.as_deref().unwrap_or(circumstances.program);
     let mut fix = match program {
@@ -391,6 +415,7 @@ mod tests {
             sightings,
             program: "agent",
             proxy_set: true,
+            base_urls_set: false,
             trust_set: true,
             include_loopback: false,
         };

@@ -4,6 +4,7 @@
 mod announce;
 mod deadline;
 mod finish;
+mod summary_file;
 mod supervise;
 mod variables;
 
@@ -32,10 +33,26 @@ use crate::signals::Signals;
 use crate::wiring::{AuthorityPlan, EnginePlan, Plan, Recording, Station, start};
 use crate::{authority, logging, runtime, trusted};
 use finish::abandon;
+use summary_file::SummaryFile;
 use supervise::Outcome;
 use variables::{base_url, changes, print_env};
 
 pub(crate) fn run(context: &Context, arguments: &Run) -> Result<Exit, Problem> {
+    let summary_file = SummaryFile::new(context, arguments);
+    let done = capture(context, arguments, &summary_file);
+    if let Err(problem) = &done
+        && !arguments.print_env
+    {
+        summary_file.write_failed(problem);
+    }
+    done
+}
+
+fn capture(
+    context: &Context,
+    arguments: &Run,
+    summary_file: &SummaryFile<'_>,
+) -> Result<Exit, Problem> {
     let settings = context
         .settings(Purpose::Run, arguments.layer())
         .map_err(before_child)?;
@@ -55,6 +72,7 @@ pub(crate) fn run(context: &Context, arguments: &Run) -> Result<Exit, Problem> {
         arguments,
         settings: &settings,
         program: &program,
+        summary_file,
     };
     let exit = runtime.block_on(job.run());
     // A thread that still waits for the disk must not keep the person waiting.
@@ -68,6 +86,7 @@ struct Job<'a> {
     arguments: &'a Run,
     settings: &'a Settings,
     program: &'a Program,
+    summary_file: &'a SummaryFile<'a>,
 }
 
 impl Job<'_> {

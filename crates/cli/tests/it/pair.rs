@@ -152,3 +152,24 @@ fn base_urls_without_a_gateway_are_refused() {
     assert_eq!(refused.error()["code"], "ORL0205");
     assert_eq!(world.json(&["flows", "--json"])["total"], 0);
 }
+
+#[test]
+fn base_urls_that_are_not_used_are_the_reason_that_is_told() {
+    let world = World::new();
+    let gateway = Gateway::start();
+    let run = [
+        "run",
+        "--summary",
+        "compact",
+        "--env-mode",
+        "base-url",
+        "--pair",
+        &gateway.url(),
+    ];
+    let printed = world.oriel(&[&run[..], &["--", "true"][..]].concat());
+    let told = printed.stderr;
+    assert!(told.contains("No traffic reached oriel."), "{told}");
+    assert!(told.contains("OPENAI_BASE_URL"), "{told}");
+    assert!(told.contains("--env-mode both"), "{told}");
+    assert!(!told.contains("HTTPS_PROXY"), "{told}");
+}

@@ -1,10 +1,11 @@
 //! `oriel run`: the child is as it would be without us.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::upstream::{HELLO, answering, silent};
 use crate::world::{World, send};
@@ -352,4 +353,211 @@ fn a_proxy_that_is_not_reached_is_explained() {
         stderr.contains("ORL0211") && !stderr.contains("secret"),
         "{stderr}"
     );
+}
+
+/// What `--summary-file` got.
+fn summary_of(world: &World) -> serde_json::Value {
+    let text = std::fs::read_to_string(world.path("summary.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn the_summary_file_is_written_whatever_a_run_comes_to() {
+    for (flags, command, code, why) in [
+        (
+            &["--no-capture"][..],
+            &["sh", "-c", "exit 3"][..],
+            3,
+            "--no-capture",
+        ),
+        (&[], &["no-such-program"], 127, "was not found"),
+        (&["--cwd", "nowhere"], &["true"], 125, "is not a folder"),
+        (&["--data", "a-file"], &["true"], 125, ""),
+        (&["--bypass", "https://x/"], &["true"], 125, "x"),
+    ] {
+        let world = World::new();
+        world.file("a-file", "");
+        let run = ["run", "--name", "n", "--summary-file", "summary.json"];
+        let printed = world.oriel(&[&run, flags, &["--"], command].concat());
+        assert_eq!(printed.code, Some(code), "{}", printed.stderr);
+        let summary = summary_of(&world);
+        assert_eq!(summary["schema"], "oriel.run.summary/1");
+        assert_eq!(
+            (&summary["exit_code"], &summary["name"]),
+            (&code.into(), &"n".into())
+        );
+        assert_eq!(summary["argv"][0], command[0]);
+        assert_eq!(summary["capture"]["complete"], false, "{summary}");
+        let said = summary["capture"]["why"].as_str().unwrap();
+        assert!(!said.is_empty() && said.contains(why), "{summary}");
+        assert!(summary["started_at"].as_str().unwrap().ends_with('Z'));
+        assert!(summary["duration_ms"].as_f64() >= Some(0.0), "{summary}");
+        assert!(
+            summary["requests"].is_null(),
+            "what is not known is no number"
+        );
+    }
+}
+
+#[test]
+fn the_summary_file_of_a_signal_says_so() {
+    let world = World::new();
+    let run = [
+        "run",
+        "-q",
+        "--no-capture",
+        "--summary-file",
+        "summary.json",
+    ];
+    let printed = world.oriel(&[&run[..], &["--", "sh", "-c", "kill -9 $$"]].concat());
+    assert_eq!(printed.code, Some(137));
+    let summary = summary_of(&world);
+    assert!(summary["exit_code"].is_null(), "{summary}");
+    assert_eq!(summary["signal"], 9);
+}
+
+/// A child that says its number and waits for a line. `--summary-file` goes along.
+fn waiting(
+    world: &World,
+) -> (
+    std::process::Child,
+    BufReader<std::process::ChildStdout>,
+    Pid,
+) {
+    let run = ["run", "--summary-file", "summary.json", "--"];
+    let script = ["sh", "-c", "echo $$; read x; echo after; exit 4"];
+    let mut child = world
+        .command(&[&run[..], &script].concat())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    let pid = Pid::from_raw(line.trim().parse().unwrap()).unwrap();
+    (child, stdout, pid)
+}
+
+/// Looks until something holds, for at most half a minute.
+fn until(mut holds: impl FnMut() -> bool) {
+    for _look in 0..3000 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(holds());
+}
+
+#[test]
+fn a_second_interrupt_skips_the_summary() {
+    let world = World::new();
+    world.oriel(&["run", "-q", "--", "true"]).succeeded();
+    let (mut child, mut stdout, pid) = waiting(&world);
+    // The end of the run has to wait for whoever writes.
+    let database = world.path(".local/share/oriel/oriel.db");
+    let lock = rusqlite::Connection::open(database).unwrap();
+    lock.busy_timeout(Duration::from_secs(5)).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+
+    send(&child, Signal::INT);
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    assert_eq!(line, "after\n", "the first one is the child's");
+    let folder = format!("/proc/{}", pid.as_raw_nonzero());
+    until(|| !std::path::Path::new(&folder).exists());
+    // One that comes in the moment of the child's end may still count as the child's.
+    until(|| {
+        send(&child, Signal::INT);
+        std::thread::sleep(Duration::from_millis(20));
+        child.try_wait().unwrap().is_some()
+    });
+    let output = child.wait_with_output().unwrap();
+    drop(lock);
+    assert_eq!(output.status.code(), Some(4));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    let summary = summary_of(&world);
+    assert_eq!(summary["exit_code"], 4);
+    assert_eq!(summary["capture"]["complete"], false, "{summary}");
+    assert!(summary["session"].is_string(), "{summary}");
+}
+
+#[test]
+fn a_summary_that_cannot_be_stored_is_written_to_its_file() {
+    let world = World::new();
+    world.oriel(&["run", "-q", "--", "true"]).succeeded();
+    let (mut child, _stdout, _pid) = waiting(&world);
+    let database = world.path(".local/share/oriel/oriel.db");
+    let lock = rusqlite::Connection::open(database).unwrap();
+    lock.busy_timeout(Duration::from_secs(5)).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    drop(lock);
+    assert_eq!(output.status.code(), Some(4));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("error[ORL07"), "{told}");
+    let summary = summary_of(&world);
+    assert_eq!(summary["exit_code"], 4);
+    assert_eq!(summary["capture"]["complete"], false, "{summary}");
+}
+
+#[test]
+fn a_run_stops_and_goes_on_with_its_child() {
+    let world = World::new();
+    let (mut child, mut stdout, pid) = waiting(&world);
+    let own = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    let is_stopped = |pid: Pid| {
+        let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
+        let stat = std::fs::read_to_string(path).unwrap();
+        stat.rsplit_once(") ").unwrap().1.starts_with('T')
+    };
+    // As the terminal does for Ctrl-Z, and the shell for `fg`.
+    kill_process_group(own, Signal::TSTP).unwrap();
+    until(|| is_stopped(own) && is_stopped(pid));
+    kill_process_group(own, Signal::CONT).unwrap();
+    until(|| !is_stopped(own) && !is_stopped(pid));
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "after\n");
+    assert_eq!(child.wait().unwrap().code(), Some(4));
+    assert_eq!(summary_of(&world)["capture"]["complete"], true);
+}
+
+#[test]
+fn the_summary_is_there_at_once() {
+    // What is still open when the command ends is not waited for. A machine that is busy with other
+    // things may take longer now and then, so the best of some runs counts.
+    let hanging = silent(Duration::from_secs(30));
+    let script =
+        format!("curl -s --noproxy '' http://{hanging}/ >/dev/null & sleep 0.2; echo bye; exit 0");
+    let lasted = || {
+        let world = World::new();
+        let mut child = world
+            .command(&["run", "--summary", "line", "--", "sh", "-c", &script])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
+        let ended = Instant::now();
+        line.clear();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        stderr.read_line(&mut line).unwrap();
+        let lasted = ended.elapsed();
+        assert!(line.contains("requests=1"), "{line}");
+        child.wait().unwrap();
+        lasted
+    };
+    let best = (0..10)
+        .map(|_| lasted())
+        .find(|lasted| *lasted < Duration::from_millis(200));
+    assert!(best.is_some(), "no summary came within 200 ms");
 }

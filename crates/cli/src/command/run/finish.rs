@@ -1,17 +1,14 @@
 //! How a run ends: what it recorded is made durable, summed up and said.
 
-use std::path::Path;
-
 use rustix::process::Signal;
 use store::{EndRun, Recorder, RunSummary, StoreError};
 
 use super::Job;
 use super::supervise::{Outcome, Stop, broken};
-use crate::args::{EnvMode, SummaryForm};
+use crate::args::SummaryForm;
 use crate::child::Ended;
 use crate::clock::now;
 use crate::config::values::Redact;
-use crate::context::Context;
 use crate::diagnosis::{self, Circumstances, Finding};
 use crate::exit::Exit;
 use crate::limits::STORE_FLUSH;
@@ -33,13 +30,18 @@ impl Job<'_> {
     ) -> Result<Exit, Problem> {
         let exit = outcome.ended.exit();
         let Some(recording) = recording else {
+            let why = "nothing is stored (--no-capture)";
+            self.summary_file.write_without_figures(&outcome, None, why);
             return Ok(exit);
         };
         let recorder = recording.recorder().clone();
+        let session = Some(recording.run());
         let figures = tokio::select! {
             figures = close(recording, outcome.ended) => figures,
             came = skip(signals) => {
                 tracing::debug!(?came, "the summary was skipped");
+                let why = "it was not waited for the end";
+                self.summary_file.write_without_figures(&outcome, session, why);
                 return Ok(exit);
             }
         };
@@ -48,8 +50,12 @@ impl Job<'_> {
             (_, Err(problem)) => Some(problem.what.clone()),
             (_, Ok(_)) => broken(&recorder),
         };
-        if let Ok(figures) = &figures {
-            self.tell(&outcome, figures, elsewhere);
+        match &figures {
+            Ok(figures) => self.tell(&outcome, figures, elsewhere),
+            Err(problem) => {
+                self.summary_file
+                    .write_without_figures(&outcome, session, &problem.what);
+            }
         }
         match (hole, figures) {
             (Some(why), _) if self.arguments.strict => return Err(self.incomplete(&outcome, why)),
@@ -70,9 +76,7 @@ impl Job<'_> {
             direct: outcome.sightings.outward(),
             secrets_stored: self.settings.redact.value == Redact::None,
         };
-        if let Some(path) = &self.arguments.summary_file {
-            write_summary(path, &summary, self.context);
-        }
+        self.summary_file.write(&summary.to_json());
         let form = self.arguments.summary;
         let is_auto = form == SummaryForm::Auto;
         if is_auto && self.context.global.quiet {
@@ -89,7 +93,8 @@ impl Job<'_> {
             environment: &self.context.environment,
             sightings: &outcome.sightings,
             program: &self.program.name(),
-            proxy_set: self.arguments.env_mode != EnvMode::None,
+            proxy_set: self.arguments.env_mode.sets_proxy(),
+            base_urls_set: self.arguments.env_mode.sets_base_urls(),
             trust_set: !self.arguments.no_ca_env,
             include_loopback: self.arguments.include_loopback,
         };
@@ -160,19 +165,5 @@ async fn skip(signals: &mut Signals) -> Came {
         if matches!(came, Came::Interrupt | Came::ForChild(Signal::TERM)) {
             return came;
         }
-    }
-}
-
-fn write_summary(path: &Path, summary: &Summary<'_>, context: &Context) {
-    let text = format!("{}\n", summary.to_json());
-    if let Err(error) = std::fs::write(path, text) {
-        // The child has ended; its code is what counts now.
-        let problem = Problem::new(
-            "ORL0008",
-            Exit::Storage,
-            format!("cannot write the summary to {}", path.display()),
-        )
-        .why(error.to_string());
-        report(context, &problem);
     }
 }

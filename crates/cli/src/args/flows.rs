@@ -115,6 +115,10 @@ pub(crate) struct FlowsExport {
     /// Replace the file if it is there
     #[arg(long)]
     pub(crate) force: bool,
+    /// Values of csv as they are: those that a spreadsheet takes for formulas have an apostrophe in front
+    /// otherwise
+    #[arg(long)]
+    pub(crate) csv_raw: bool,
     /// Only flows of this last time, for example 1h
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<Period>,

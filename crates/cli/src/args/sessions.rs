@@ -140,6 +140,10 @@ pub(crate) struct Stats {
     /// As comma-separated values: a line of names, then one for each group
     #[arg(long, conflicts_with = "json")]
     pub(crate) csv: bool,
+    /// With values as they are: those that a spreadsheet takes for formulas have an apostrophe in front
+    /// otherwise
+    #[arg(long, requires = "csv")]
+    pub(crate) csv_raw: bool,
     /// By what they are grouped; days and hours are those of UTC, and a flow with several tags is in
     /// several groups
     #[arg(long, value_name = "KEY", default_value = "host", value_parser = stats_key())]

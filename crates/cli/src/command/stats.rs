@@ -7,7 +7,7 @@ use crate::args::Stats as Arguments;
 use crate::command::flows::spooled::{self, Spool};
 use crate::command::flows::{filter, open};
 use crate::context::Context;
-use crate::csv;
+use crate::csv::Cells;
 use crate::escape::escape_line;
 use crate::exit::Exit;
 use crate::output::{print, print_json, say_line};
@@ -70,7 +70,7 @@ fn answer(context: &Context, arguments: &Arguments) -> Result<Exit, Problem> {
             spooled,
         })?;
     } else if arguments.csv {
-        print(&csv(&stats))?;
+        print(&csv(&stats, Cells::new(arguments.csv_raw)))?;
     } else if stats.groups.is_empty() {
         say_line("no flow matches");
     } else {
@@ -82,8 +82,8 @@ fn answer(context: &Context, arguments: &Arguments) -> Result<Exit, Problem> {
 }
 
 /// A line for each group; what is not known is empty.
-fn csv(stats: &Stats) -> String {
-    let mut text = csv::line([
+fn csv(stats: &Stats, written: Cells) -> String {
+    let mut text = written.line([
         "key",
         "flows",
         "request_bytes",
@@ -112,7 +112,7 @@ fn csv(stats: &Stats) -> String {
             group.error_status.to_string(),
             group.failed.to_string(),
         ];
-        text += &csv::line(values.iter().map(String::as_str));
+        text += &written.line(values.iter().map(String::as_str));
     }
     text
 }

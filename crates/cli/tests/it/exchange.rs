@@ -134,3 +134,23 @@ fn parquet_is_named_where_it_is_not_built_in() {
         printed.stderr
     );
 }
+
+#[test]
+fn no_value_is_a_formula_unless_asked_for() {
+    let world = World::new();
+    world.oriel(&["demo"]);
+    let formula = "=HYPERLINK(A1)";
+    world.done(&["flows", "note", "@last.1", formula]);
+    world.done(&["flows", "mark", "@last.1", "--tag", "@sum"]);
+    let csv = ["export", "@last.1", "--format", "csv"];
+    let safe = world.done(&csv);
+    assert!(safe.contains(",'=HYPERLINK(A1)"), "{safe}");
+    let raw = world.done(&[&csv[..], &["--csv-raw"]].concat());
+    assert_eq!(safe.replace(",'=", ",="), raw);
+    let other = world.oriel(&["export", "--csv-raw"]);
+    assert_eq!(other.code, Some(2), "{}", other.stdout);
+    let stats = world.done(&["stats", "--by", "tag", "--csv"]);
+    assert!(stats.contains("\n'@sum,1,"), "{stats}");
+    let stats = world.done(&["stats", "--by", "tag", "--csv", "--csv-raw"]);
+    assert!(stats.contains("\n@sum,1,"), "{stats}");
+}

@@ -15,7 +15,7 @@ use crate::command::flows::chosen::Chosen;
 use crate::command::flows::show::curl;
 use crate::command::flows::spooled::{Spool, tell};
 use crate::context::Context;
-use crate::csv;
+use crate::csv::{self, Cells};
 use crate::exit::Exit;
 use crate::flow_text::{has_secrets, secrets_warning};
 use crate::output::{say, say_line};
@@ -27,6 +27,7 @@ use crate::store_problem::store_problem;
 
 pub(crate) fn run(context: &Context, arguments: &FlowsExport) -> Result<Exit, Problem> {
     let form = form(arguments);
+    let cells = Cells::new(arguments.csv_raw);
     let to_stdout = arguments
         .output
         .as_deref()
@@ -39,6 +40,14 @@ pub(crate) fn run(context: &Context, arguments: &FlowsExport) -> Result<Exit, Pr
         )
         .fix("oriel export --format mitmproxy -o flows.mitm"));
     }
+    if arguments.csv_raw && form != ExportForm::Csv {
+        return Err(Problem::new(
+            "ORL0001",
+            Exit::Usage,
+            "--csv-raw is for --format csv alone",
+        )
+        .why("no other format has values that a spreadsheet computes"));
+    }
     if form == ExportForm::Parquet {
         check_parquet(to_stdout)?;
     }
@@ -49,13 +58,19 @@ pub(crate) fn run(context: &Context, arguments: &FlowsExport) -> Result<Exit, Pr
         Some(path) => {
             let mut file = OutputFile::create(path, arguments.force)?;
             let out = Out::File(path, &mut file);
-            let done = export(context, &reader, &chosen, form, out)?;
+            let done = export(context, &reader, &chosen, (form, cells), out)?;
             file.finish()?;
             done
         }
         None => {
             let stdout = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
-            export(context, &reader, &chosen, form, Out::Stdout(stdout))?
+            export(
+                context,
+                &reader,
+                &chosen,
+                (form, cells),
+                Out::Stdout(stdout),
+            )?
         }
     };
     if done.secrets {
@@ -176,7 +191,7 @@ fn export(
     context: &Context,
     reader: &Reader,
     chosen: &Chosen,
-    form: ExportForm,
+    (form, cells): (ExportForm, Cells),
     out: Out<'_>,
 ) -> Result<Done, Problem> {
     let path = match &out {
@@ -184,7 +199,7 @@ fn export(
         Out::Stdout(_) => None,
     };
     let problem = |error: io::Error| Out::problem(path, &error);
-    let mut sink = Sink::begin(form, out).map_err(problem)?;
+    let mut sink = Sink::begin(form, cells, out).map_err(problem)?;
     let mut done = Done::default();
     let mut read = 0;
     let mut each = |flow: FlowRef, progress: &mut Progress| -> Result<(), Problem> {
@@ -255,13 +270,13 @@ fn find(
 enum Sink<'a> {
     File(FlowWriter<Out<'a>>),
     Curl(Out<'a>),
-    Csv(Out<'a>),
+    Csv(Out<'a>, Cells),
     #[cfg(feature = "parquet")]
     Parquet(Box<store::ParquetWriter<&'a mut OutputFile>>),
 }
 
 impl<'a> Sink<'a> {
-    fn begin(form: ExportForm, mut out: Out<'a>) -> io::Result<Self> {
+    fn begin(form: ExportForm, cells: Cells, mut out: Out<'a>) -> io::Result<Self> {
         let format = match form {
             ExportForm::Jsonl => Format::Jsonl,
             ExportForm::Har => Format::Har,
@@ -269,8 +284,8 @@ impl<'a> Sink<'a> {
             ExportForm::Curl => return Ok(Self::Curl(out)),
             ExportForm::Csv => {
                 let names = FlowItem::FIELDS.iter().map(|(name, _)| *name);
-                out.write_all(csv::line(names).as_bytes())?;
-                return Ok(Self::Csv(out));
+                out.write_all(cells.line(names).as_bytes())?;
+                return Ok(Self::Csv(out, cells));
             }
             ExportForm::Parquet => return Self::begin_parquet(out),
         };
@@ -300,7 +315,9 @@ impl<'a> Sink<'a> {
             Self::Curl(out) => out
                 .write_all(curl_command(record).as_bytes())
                 .map(|()| true),
-            Self::Csv(out) => out.write_all(csv_line(record)?.as_bytes()).map(|()| true),
+            Self::Csv(out, cells) => out
+                .write_all(csv_line(record, *cells)?.as_bytes())
+                .map(|()| true),
             #[cfg(feature = "parquet")]
             Self::Parquet(writer) => writer.write(record).map(|()| true),
         }
@@ -309,7 +326,7 @@ impl<'a> Sink<'a> {
     fn finish(self) -> io::Result<()> {
         match self {
             Self::File(writer) => writer.finish().map(drop),
-            Self::Curl(mut out) | Self::Csv(mut out) => out.flush(),
+            Self::Curl(mut out) | Self::Csv(mut out, _) => out.flush(),
             #[cfg(feature = "parquet")]
             Self::Parquet(writer) => writer.finish().map(drop),
         }
@@ -334,7 +351,7 @@ fn curl_command(record: &FlowRecord) -> String {
 }
 
 /// The fields of a flow in a list, in their order.
-fn csv_line(record: &FlowRecord) -> io::Result<String> {
+fn csv_line(record: &FlowRecord, cells: Cells) -> io::Result<String> {
     let item = serde_json::to_value(FlowItem::new(&record.detail.row))?;
     let values: Vec<String> = FlowItem::FIELDS
         .iter()
@@ -344,5 +361,5 @@ fn csv_line(record: &FlowRecord) -> io::Result<String> {
             found.map(csv::text_of).unwrap_or_default()
         })
         .collect();
-    Ok(csv::line(values.iter().map(String::as_str)))
+    Ok(cells.line(values.iter().map(String::as_str)))
 }

@@ -91,6 +91,10 @@ pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a service that has drained may take to store what is queued, before it is killed.
 pub(crate) const STOP_FLUSH: Duration = Duration::from_secs(15);
+/// Reports of panics that one process writes: the first ones say what is wrong.
+pub(crate) const CRASH_REPORTS_MAX: usize = 5;
+/// Bytes of what a panic says that a report has: some hold what was captured.
+pub(crate) const CRASH_WORDS_BYTES_MAX: usize = 512;
 /// The largest answer of the service to a command.
 pub(crate) const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 /// The largest log file: days of a busy service.

@@ -18,6 +18,7 @@ mod clock;
 mod command;
 mod config;
 mod context;
+mod crash;
 mod csv;
 mod descriptors;
 mod diagnosis;
@@ -66,8 +67,10 @@ mod wiring;
 use std::process::ExitCode;
 
 use crate::context::Context;
+use crate::crash::Crashes;
 use crate::environment::Environment;
 use crate::output::report;
+use crate::paths::Paths;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -75,12 +78,17 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let environment = Environment::of_process();
     let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let crashes = Crashes::watch(&Paths::of(&environment), &words);
     let arguments = match usage::parse(&words, &environment) {
         Ok(arguments) => arguments,
         Err(answer) => return usage::answer(*answer, &words, environment).into(),
     };
     let context = Context::new(environment, arguments.global);
-    match command::dispatch(&context, arguments.command) {
+    let done = crashes.caught(|| {
+        crash::panic_if_asked(&context.environment);
+        command::dispatch(&context, arguments.command)
+    });
+    match done {
         Ok(exit) => exit.into(),
         Err(problem) => {
             if !problem.is_reader_gone() {

@@ -46,6 +46,7 @@ fn path(context: &Context) -> Result<Exit, Problem> {
     rows.push(("database", folder(&paths::database(&data))));
     rows.push(("ca", folder(&paths::ca_folder(&data))));
     rows.push(("cache", folder(&context.paths.cache)));
+    rows.push(("state", folder(&context.paths.state)));
     rows.push(("runtime", folder(&context.paths.runtime)));
     if context.json() {
         let mut document = serde_json::Map::new();

@@ -171,7 +171,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
     entry("ORL0905", "the service does not run",
         "What was asked for needs a service that runs: oriel start."),
     entry("ORL7000", "a mistake in oriel",
-        "Please report it with the command and the message."),
+        "oriel ended with code 70. What is known of it is in a crash-….txt in $XDG_STATE_HOME/oriel (`oriel config path` prints where), with credentials masked: look through it, and send it along with the report. A mistake beside a command ends nothing else, but leaves such a file too."),
 ];
 
 const fn entry(code: &'static str, title: &'static str, text: &'static str) -> Entry {

@@ -93,8 +93,30 @@ fn schema_and_paths_are_for_programs_too() {
     let world = World::new();
     let schema = world.json(&["config", "schema"]);
     assert_eq!(schema["additionalProperties"], false);
+    let place = |name: &str| world.path(name).display().to_string();
     let paths = world.json(&["config", "path", "--json"]);
-    assert_eq!(paths["config"], world.path(USER).display().to_string());
+    let rows = [
+        ("schema", "oriel.config.path/1".to_owned()),
+        ("config", world.path(USER).display().to_string()),
+        ("system", "/etc/oriel/config.toml".to_owned()),
+        ("data", place(".local/share/oriel")),
+        ("database", place(".local/share/oriel/oriel.db")),
+        ("ca", place(".local/share/oriel/ca")),
+        ("cache", place(".cache/oriel")),
+        ("state", place(".local/state/oriel")),
+        ("runtime", place(".cache/oriel/runs")),
+    ];
+    for (name, path) in &rows {
+        assert_eq!(paths[name], *path, "{name}");
+    }
+    assert_eq!(paths.as_object().unwrap().len(), rows.len(), "{paths}");
+    let text = world.done(&["config", "path"]);
+    for (name, path) in rows.iter().skip(1) {
+        assert!(text.contains(&format!("{name:9}  {path}\n")), "{text}");
+    }
+    world.file(".oriel.toml", "");
+    let project = world.json(&["config", "path", "--json"]);
+    assert_eq!(project["project"], place(".oriel.toml"));
 }
 
 #[test]

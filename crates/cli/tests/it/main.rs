@@ -9,6 +9,7 @@ mod capture;
 mod certificates;
 mod clients;
 mod config;
+mod crash;
 mod db;
 mod doctor;
 mod downloads;

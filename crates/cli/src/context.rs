@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::args::{Global, Zone};
 use crate::config::layer::Layer;
 use crate::environment::Environment;
+use crate::own_folder;
 use crate::paths::Paths;
 use crate::problem::Problem;
 use crate::settings::{Purpose, Settings, Sources};
@@ -57,6 +58,11 @@ impl Context {
         purpose: Purpose,
         flags: Layer,
     ) -> Result<Settings, Vec<Problem>> {
+        if self.paths.is_homeless {
+            let home = &self.paths.home;
+            own_folder::claim(home)
+                .map_err(|error| vec![own_folder::foreign(home, &error.to_string())])?;
+        }
         Settings::load(&self.sources(), purpose, flags)
     }
 

@@ -35,6 +35,7 @@ mod listeners;
 mod logging;
 mod output;
 mod output_file;
+mod own_folder;
 mod paths;
 mod port;
 mod problem;

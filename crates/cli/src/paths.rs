@@ -6,13 +6,15 @@ use crate::environment::Environment;
 
 /// The config file for every user of the machine.
 const SYSTEM_CONFIG: &str = "/etc/oriel/config.toml";
-/// Where files go if there is not even a home folder, as in a bare container.
+/// Where a folder is made if there is not even a home, as in a bare container.
 const HOMELESS: &str = "/tmp";
 
 /// The folders in use.
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
     pub(crate) home: PathBuf,
+    /// Whether the home is one that stands in for none: others may have made it first.
+    pub(crate) is_homeless: bool,
     pub(crate) system_config: PathBuf,
     pub(crate) user_config: PathBuf,
     pub(crate) data: PathBuf,
@@ -25,9 +27,9 @@ pub(crate) struct Paths {
 
 impl Paths {
     pub(crate) fn of(environment: &Environment) -> Self {
-        let home = environment
-            .path("HOME")
-            .unwrap_or_else(|| PathBuf::from(HOMELESS));
+        let known_home = environment.path("HOME");
+        let is_homeless = known_home.is_none();
+        let home = known_home.unwrap_or_else(|| stand_in(environment));
         // The specification says: a path that is not absolute is to be ignored.
         let folder = |name: &str, below_home: &str| {
             environment
@@ -44,6 +46,7 @@ impl Paths {
         Self {
             system_config: SYSTEM_CONFIG.into(),
             home: home.clone(),
+            is_homeless,
             user_config: folder("XDG_CONFIG_HOME", ".config").join("config.toml"),
             data: folder("XDG_DATA_HOME", ".local/share"),
             cache,
@@ -51,6 +54,14 @@ impl Paths {
             runtime,
         }
     }
+}
+
+/// A folder of this user's alone, for who has no home.
+fn stand_in(environment: &Environment) -> PathBuf {
+    let temporary = environment.path("TMPDIR");
+    let temporary = temporary.unwrap_or_else(|| PathBuf::from(HOMELESS));
+    let user = rustix::process::geteuid().as_raw();
+    temporary.join(format!("oriel-{user}"))
 }
 
 /// The database in a data folder.
@@ -86,5 +97,15 @@ mod tests {
         );
         assert_eq!(paths.state, Path::new("/home/dana/.local/state/oriel"));
         assert_eq!(paths.runtime, Path::new("/home/dana/.cache/oriel/runs"));
+        assert!(!paths.is_homeless);
+    }
+
+    #[test]
+    fn who_has_no_home_has_a_folder_of_their_own() {
+        let user = rustix::process::geteuid().as_raw();
+        let paths = Paths::of(&Environment::default());
+        assert!(paths.is_homeless);
+        let expected = format!("/tmp/oriel-{user}/.local/share/oriel");
+        assert_eq!(paths.data, Path::new(&expected));
     }
 }

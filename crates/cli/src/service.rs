@@ -12,11 +12,10 @@ pub(crate) mod orders;
 pub(crate) mod succession;
 pub(crate) mod unit;
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::authority::make_private_folder;
 use crate::exit::Exit;
+use crate::own_folder;
 use crate::paths::Paths;
 use crate::problem::Problem;
 
@@ -46,19 +45,7 @@ impl Place {
     /// Makes the folder, and sees to it that it is ours alone: who can enter it could listen in our
     /// place.
     fn make_folder(&self) -> Result<(), Problem> {
-        make_private_folder(&self.folder).map_err(|error| unusable(&self.folder, error))?;
-        let facts = std::fs::symlink_metadata(&self.folder);
-        let facts = facts.map_err(|error| unusable(&self.folder, error))?;
-        let us = rustix::process::geteuid().as_raw();
-        if !facts.is_dir() || facts.uid() != us {
-            return Err(unusable(&self.folder, "it is not our folder"));
-        }
-        if facts.mode() & 0o077 != 0 {
-            let private = std::fs::Permissions::from_mode(0o700);
-            std::fs::set_permissions(&self.folder, private)
-                .map_err(|error| unusable(&self.folder, error))?;
-        }
-        Ok(())
+        own_folder::claim(&self.folder).map_err(|error| unusable(&self.folder, error))
     }
 }
 

@@ -37,7 +37,8 @@ use crate::exit::Exit;
 use crate::gateways::{self, gateways};
 use crate::limits::OVERFLOW_WAIT_MAX;
 use crate::listeners::{listeners, refuse_exposure, upstreams};
-use crate::paths::database;
+use crate::own_folder::refuse_foreign;
+use crate::paths::{ca_folder, database};
 use crate::port::port_in_use;
 use crate::problem::Problem;
 use crate::service::handover::Sockets;
@@ -164,7 +165,10 @@ fn warn_of(refused: &CertificateRefused) {
 /// the database, the ports, the run.
 pub(crate) async fn start(settings: &Settings, plan: Plan) -> Result<Station, Problem> {
     refuse_exposure(settings)?;
-    session_authority::sweep(&settings.data_folder.value, now());
+    let data = &settings.data_folder.value;
+    refuse_foreign(data)?;
+    refuse_foreign(&ca_folder(data))?;
+    session_authority::sweep(data, now());
     let authority = Arc::new(match plan.authority {
         AuthorityPlan::Lasting => load_for_use(settings, now())?,
         AuthorityPlan::Session => session_authority::make(now())?,

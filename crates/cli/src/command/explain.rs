@@ -158,6 +158,8 @@ pub(crate) const ENTRIES: &[Entry] = &[
         "The database could not be written when the run ended, so its flows are in files beside it, as durable as it is. The next oriel that can write to the database merges them: each flow once, with the run it belongs to. The reason given is why it cannot be written."),
     entry("ORL0713", "the archive is older than this program",
         "Its tables are those of an older oriel. `oriel db migrate` brings them up to date; whoever owns them may have to do it, with what `oriel db schema` prints."),
+    entry("ORL0715", "a folder belongs to somebody else",
+        "oriel keeps what it captures, and its certificate authority, in folders that are yours alone. Where there is no HOME that is oriel-UID in $TMPDIR or /tmp, where others can make folders too: one that they made is not used. --data DIR, ORIEL_DATA or HOME name another."),
     entry("ORL0801", "the network failed",
         "Something that this command needs from the network, on this machine or another, did not work."),
     entry("ORL0901", "a file of the service cannot be used",

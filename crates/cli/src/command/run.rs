@@ -24,6 +24,7 @@ use crate::clock::now;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::limits::RUN_DRAIN;
+use crate::own_folder::refuse_foreign;
 use crate::problem::Problem;
 use crate::run_folder::RunFolder;
 use crate::service::handover::Sockets;
@@ -107,7 +108,9 @@ impl Job<'_> {
             recording,
             ..
         } = station;
-        let folder = RunFolder::new(&self.context.paths.runtime);
+        let runtime = &self.context.paths.runtime;
+        refuse_foreign(runtime).map_err(before_child)?;
+        let folder = RunFolder::new(runtime);
         let trust = self.trust_files(&folder, &authority)?;
         // Our own front, if there is one, has its port by now.
         let front = base_url

@@ -18,6 +18,7 @@ mod exchange;
 mod flow_as_curl;
 mod flows;
 mod gateways;
+mod homeless;
 mod outages;
 mod pages;
 mod pair;

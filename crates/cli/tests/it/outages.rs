@@ -570,7 +570,6 @@ fn start_on_disk(world: &World, script: &str) -> Option<Service> {
             is_allowed,
             "this takes a mount namespace (unshare -Urm); {WITHOUT_NAMESPACES}=1 leaves it out"
         );
-        eprintln!("not tested: this takes a mount namespace");
         return None;
     }
     let mut command = serve_command(world);

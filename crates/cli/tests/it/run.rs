@@ -530,6 +530,10 @@ fn a_run_stops_and_goes_on_with_its_child() {
 }
 
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it is real time that a person waits"
+)]
 fn the_summary_is_there_at_once() {
     // What is still open when the command ends is not waited for. A machine that is busy with other
     // things may take longer now and then, so the best of some runs counts.

@@ -1,4 +1,5 @@
-//! A stored body as text: its codings undone, JSON in lines, hostile bytes escaped.
+//! A stored body as text: its codings undone, JSON in lines, a line for each message of a stream, hostile
+//! bytes escaped.
 
 use store::{Body, is_binary};
 use traffic::wire::encoding::decode;
@@ -6,14 +7,17 @@ use traffic::wire::encoding::decode;
 use crate::escape::escape_bytes;
 use crate::limits::{DECODED_BYTES_MAX, SHOWN_BYTES_MAX};
 use crate::quantity::bytes;
+use crate::stream_text::{StreamText, stream_text};
 
 /// How a body is to be shown.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Style {
+pub(crate) struct Style<'a> {
     /// Breaks JSON into lines.
     pub(crate) pretty: bool,
     /// Shows all of it.
     pub(crate) full: bool,
+    /// What `grpc-encoding` says.
+    pub(crate) message_coding: &'a str,
 }
 
 /// A body for people.
@@ -25,7 +29,7 @@ pub(crate) struct BodyText {
 }
 
 /// The body as text.
-pub(crate) fn body_text(body: &Body, style: Style) -> BodyText {
+pub(crate) fn body_text(body: &Body, style: Style<'_>) -> BodyText {
     let mut notes = Vec::new();
     if body.truncated {
         let seen = body.seen.map(bytes).unwrap_or_else(|| "more".to_owned());
@@ -35,6 +39,14 @@ pub(crate) fn body_text(body: &Body, style: Style) -> BodyText {
     let decoded = decode(encoding, &body.bytes, DECODED_BYTES_MAX);
     if let Some(note) = &decoded.note {
         notes.push(note.to_string());
+    }
+    match stream_text(body, &decoded.bytes, style.message_coding, style.full) {
+        StreamText::None => {}
+        StreamText::Unreadable(why) => notes.push(why),
+        StreamText::Lines { text, notes: more } => {
+            notes.extend(more);
+            return BodyText { text, notes };
+        }
     }
     if is_binary(&decoded.bytes) {
         let kind = body.content_type.as_deref().unwrap_or("no content type");
@@ -145,6 +157,7 @@ mod tests {
         let style = Style {
             pretty: true,
             full: false,
+            message_coding: "",
         };
         body_text(&body(bytes), style)
     }
@@ -189,6 +202,7 @@ mod tests {
         let style = Style {
             pretty: false,
             full: false,
+            message_coding: "",
         };
         let notes = body_text(&cut, style).notes;
         assert_eq!(

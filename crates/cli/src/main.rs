@@ -54,6 +54,7 @@ mod settings;
 mod signals;
 mod sockets;
 mod store_problem;
+mod stream_text;
 mod summary;
 mod table;
 mod terminal;

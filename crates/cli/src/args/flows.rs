@@ -291,7 +291,7 @@ pub(crate) struct FlowsShow {
     /// Only this part of it
     #[arg(long, value_enum)]
     pub(crate) part: Option<Part>,
-    /// With its bodies
+    /// With its bodies; those that stream have a line for each message (`--part raw` shows them as they came)
     #[arg(long)]
     pub(crate) body: bool,
     /// With everything, bodies in their whole length

@@ -1,5 +1,6 @@
 //! `oriel flows` and `oriel demo`.
 
+use crate::site::Site;
 use crate::upstream::{HELLO, HOSTILE, answering};
 use crate::world::World;
 
@@ -305,4 +306,56 @@ fn texts_are_searched() {
     assert_eq!(world.oriel(&["flows", "search", "?!"]).code, Some(2));
     let index = world.path(".local/share/oriel/oriel.search.db");
     assert_eq!(crate::world::mode(&index), 0o600);
+}
+
+#[test]
+fn bodies_that_stream_have_a_line_for_each_message() {
+    let world = World::new();
+    let site = Site::http(&world);
+    let message = b"\0\0\0\0\x07\x0a\x05hello";
+    std::fs::write(world.path("message"), message).unwrap();
+    let shown = |arguments: &[&str], part: &str| {
+        let mut command = vec!["curl", "-s", "-o", "/dev/null"];
+        command.extend(arguments);
+        site.run(&world, &command).succeeded();
+        world.done(&["flows", "show", "@last.1", "--part", part, "--body"])
+    };
+    for coding in ["", "&coding=gzip"] {
+        let url = site.url(&format!("/sse?events=2{coding}"));
+        let events = shown(&[&url], "response");
+        assert!(
+            events.contains("\n   0  ") && events.contains("\n   1  "),
+            "{events}"
+        );
+        assert!(!events.contains("data: "), "{events}");
+    }
+    let lines = shown(&[&site.url("/ndjson?events=2")], "response");
+    assert!(lines.contains("\n   1  {"), "{lines}");
+    let messages = shown(&[&site.url("/eventstream?events=2")], "response");
+    assert!(messages.contains("\n   1  "), "{messages}");
+    assert!(!messages.contains("binary"), "{messages}");
+    let grpc = [
+        "-H",
+        "content-type: application/grpc",
+        "--data-binary",
+        "@message",
+    ];
+    let url = site.url("/grpc?copies=2");
+    let sent = shown(&[&grpc[..], &[&url]].concat(), "request");
+    assert!(
+        sent.contains("\n   0  message 7 B  \\n\\u{5}hello\n"),
+        "{sent}"
+    );
+    let got = world.done(&["flows", "show", "@last.1", "--part", "response", "--body"]);
+    assert!(got.contains("\n   1  message 7 B  "), "{got}");
+    let wire = world.done(&["flows", "show", "@last.1", "--part", "raw"]);
+    assert!(wire.contains("\\u{7}\n\\u{5}hello"), "{wire}");
+
+    std::fs::write(world.path("message"), b"\xffgarbage").unwrap();
+    let garbage = shown(&[&grpc[..], &[&url]].concat(), "request");
+    assert!(
+        garbage.contains("cannot be read as gRPC messages"),
+        "{garbage}"
+    );
+    assert!(garbage.contains("\n\\xffgarbage\n"), "{garbage}");
 }

@@ -113,6 +113,19 @@ impl View<'_> {
             .map_err(|error| store_problem(&error))
     }
 
+    /// The first field of this name in a message's head; empty without one.
+    fn field(&self, message: Message, name: &str) -> &str {
+        let head = match message {
+            Message::Request => Some(&self.detail.request),
+            Message::Response => self.detail.response.as_ref(),
+        };
+        let fields = head.map_or(&[][..], |head| &head.fields);
+        let mut values = fields
+            .iter()
+            .filter(|(known, _)| known.eq_ignore_ascii_case(name));
+        values.next().map_or("", |(_, value)| value)
+    }
+
     fn text(&self) -> Result<String, Problem> {
         let mut text = String::new();
         match self.arguments.part {
@@ -400,6 +413,7 @@ impl View<'_> {
         let style = Style {
             pretty: self.context.terminal.stdout.is_terminal,
             full: self.arguments.full,
+            message_coding: self.field(message, "grpc-encoding"),
         };
         let shown = body_text(&body, style);
         text.push('\n');

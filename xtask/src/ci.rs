@@ -32,6 +32,16 @@ const PARQUET: [&str; 8] = [
     "parquet",
 ];
 
+/// The fuzz targets are a workspace of their own, which nothing else builds.
+const FUZZ: [&str; 6] = [
+    "check",
+    "--quiet",
+    "--manifest-path",
+    "fuzz/Cargo.toml",
+    "--target-dir",
+    "target/fuzz",
+];
+
 pub(crate) fn run(scope: Scope) -> Result<(), Failure> {
     gate("fmt", cargo(&["fmt", "--all", "--check"]))?;
     console::complain("==> tidy");
@@ -51,6 +61,7 @@ pub(crate) fn run(scope: Scope) -> Result<(), Failure> {
     let mut doc = cargo(&["doc", "--no-deps", "--workspace"]);
     doc.env("RUSTDOCFLAGS", "-D warnings");
     gate("doc", doc)?;
+    gate("fuzz targets", cargo(&FUZZ))?;
     if scope == Scope::Full {
         gate("parquet", cargo(&PARQUET))?;
         seeds::run()?;

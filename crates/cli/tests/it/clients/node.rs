@@ -1,5 +1,6 @@
 //! Node: a version that obeys the proxy variables is captured, one that does not is named as the
-//! reason why nothing was. Trust is checked in both, by a tunnel made by hand.
+//! reason why nothing was. Trust is checked in both, by a tunnel made by hand, and so is `fetch`: where
+//! Node does not lead it through the proxy, undici does.
 
 use serde_json::json;
 use testbed::upstream::Protocols;
@@ -70,6 +71,53 @@ fn fetch_is_captured_or_the_reason_is_told() {
     );
     assert!(told.contains("ignores HTTPS_PROXY"), "{told}");
     assert!(told.contains("NODE_USE_ENV_PROXY"), "{told}");
+}
+
+#[test]
+fn fetch_is_captured_with_a_dispatcher_that_obeys() {
+    let modules = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../target/clients/node_modules"
+    );
+    assert!(
+        std::path::Path::new(modules).join("undici").is_dir(),
+        "undici is missing in {modules}; .ci/run installs it"
+    );
+    let world = World::new();
+    let site = Site::https(&world, Protocols::Both);
+    // It is Node's own fetch, as agents call it: the dispatcher alone is another one.
+    let script = r#"
+const { EnvHttpProxyAgent, setGlobalDispatcher } = require("undici");
+if (process.argv[2] === "old") setGlobalDispatcher(new EnvHttpProxyAgent());
+(async () => {
+  const [bytes, echo] = [process.argv[1] + "/bytes/5000", process.argv[1] + "/upload"];
+  const answer = await fetch(bytes);
+  const sent = await fetch(echo, { method: "POST", body: "x".repeat(300) });
+  console.log(answer.status, (await answer.arrayBuffer()).byteLength, sent.status);
+})();
+"#;
+    let age = if obeys_proxy_variables() {
+        "new"
+    } else {
+        "old"
+    };
+    let mut command = site.command(&world, &["node", "-e", script, &site.url(""), age]);
+    let printed = Printed::of(command.env("NODE_PATH", modules).output().unwrap());
+    assert_eq!(
+        (printed.code, printed.stdout.as_str()),
+        (Some(0), "200 5000 200\n"),
+        "{}",
+        printed.stderr
+    );
+    let all = flows(&world);
+    assert_eq!(all.len(), 2, "{all:?}");
+    for (flow, path) in all.iter().zip(["/bytes/5000", "/upload"]) {
+        assert_eq!(flow["url"], site.url(path));
+        assert_eq!(flow["status"], 200);
+    }
+    assert_eq!(all[0]["sizes"]["response_bytes"], 5000);
+    assert_eq!(all[1]["sizes"]["request_bytes"], 300);
+    assert_eq!(site.upstream.received().len(), 2);
 }
 
 #[test]

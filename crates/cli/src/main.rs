@@ -29,6 +29,7 @@ mod environment;
 mod escape;
 mod exit;
 mod flow_text;
+mod free_space;
 mod gateways;
 mod limits;
 mod listeners;

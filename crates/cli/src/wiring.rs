@@ -23,7 +23,7 @@ use traffic::rules::private::{self, DialGuard};
 use traffic::rules::route::{self, RouteConfig, Rules};
 use traffic::{CertificateRefused, Event, ListenAddress};
 
-use crate::admin::{Admin, Status};
+use crate::admin::{Admin, AuthorityFacts, Status};
 use crate::archive;
 use crate::authority::load_for_use;
 use crate::clock::now;
@@ -330,6 +330,10 @@ impl Station {
                 .recording
                 .as_ref()
                 .and_then(|recording| Some(recording.shipper.as_ref()?.watch())),
+            authority: Some(AuthorityFacts {
+                subject: self.authority.subject().to_owned(),
+                not_after: self.authority.not_after(),
+            }),
             downloads: self.downloads.clone(),
             control: Some(self.proxy.control()),
         }

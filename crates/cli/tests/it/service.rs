@@ -101,6 +101,16 @@ fn starts_says_how_it_is_and_stops() {
     assert!(status["store"]["last_error"].is_null());
     let shown = world.oriel(&["status"]).succeeded();
     assert!(shown.stdout.contains("running   pid "), "{}", shown.stdout);
+    assert!(shown.stdout.contains(" flows"), "{}", shown.stdout);
+    assert!(shown.stdout.contains("expires in 36"), "{}", shown.stdout);
+    assert_eq!(status["store"]["flows"], 0);
+    assert!(status["store"]["oldest"].is_null(), "{status}");
+    assert!(status["store"]["bytes"].as_u64() > Some(0), "{status}");
+    assert!(status["store"]["disk_free_bytes"].is_u64(), "{status}");
+    let authority = world.json(&["ca", "show", "--json"]);
+    assert_eq!(status["ca"]["not_after"], authority["not_after"]);
+    assert_eq!(status["ca"]["subject"], authority["subject"]);
+    assert!(status["warnings"].is_array(), "{status}");
     let runtime = world.path(".cache/oriel/runs");
     assert_eq!(mode(&runtime), 0o700);
     assert_eq!(mode(&runtime.join("control.sock")), 0o600);

@@ -55,7 +55,7 @@ use crate::terminal::When;
     version,
     disable_help_subcommand = false,
     infer_subcommands = false,
-    after_help = "Exit codes and variables are in the manual page: oriel man"
+    after_help = "Filters, JSON, exit codes, variables and ids: oriel help topics"
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -119,6 +119,19 @@ pub(crate) enum Zone {
     #[default]
     Local,
     Utc,
+}
+
+/// A shell that completes words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CompletionShell {
+    Bash,
+    Elvish,
+    Fish,
+    #[value(alias = "nu")]
+    Nushell,
+    #[value(alias = "pwsh")]
+    Powershell,
+    Zsh,
 }
 
 #[derive(Debug, Subcommand)]
@@ -203,7 +216,7 @@ pub(crate) enum Command {
     #[command(
         after_help = "Example:\n  oriel completions bash > ~/.local/share/bash-completion/completions/oriel"
     )]
-    Completions { shell: clap_complete::Shell },
+    Completions { shell: CompletionShell },
     /// Print a manual page
     #[command(
         after_help = "Examples:\n  oriel man | man -l -\n  oriel man --out /usr/local/share/man/man1"

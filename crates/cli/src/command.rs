@@ -21,6 +21,7 @@ pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod status;
 pub(crate) mod stop;
+pub(crate) mod topics;
 pub(crate) mod version;
 
 use crate::args::Command;

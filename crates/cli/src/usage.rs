@@ -6,6 +6,7 @@ use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::args::{Arguments, Global};
+use crate::command::topics;
 use crate::context::Context;
 use crate::environment::Environment;
 use crate::exit::Exit;
@@ -34,12 +35,23 @@ pub(crate) fn parse(
     if asks_short_help {
         return Err(Box::new(Answer::Text(SHORT_HELP.to_owned())));
     }
+    if let Some(page) = asked_topic(words) {
+        return Err(Box::new(Answer::Text(page)));
+    }
     let mut arguments = Arguments::try_parse_from(words)
         .map_err(|error| Box::new(answer_to(&error, environment)))?;
     if environment.text("ORIEL_OUTPUT") == Some("json") {
         arguments.global.json = true;
     }
     Ok(arguments)
+}
+
+/// The page of `oriel help TOPIC`.
+fn asked_topic(words: &[OsString]) -> Option<String> {
+    match words {
+        [_, help, topic] if help == "help" => topics::page(topic.to_str()?),
+        _ => None,
+    }
 }
 
 /// Gives the answer.
@@ -98,7 +110,9 @@ fn unknown_command(error: &clap::Error, environment: &Environment) -> Problem {
     for suggestion in suggestions {
         problem = problem.fix(format!("oriel {suggestion}"));
     }
-    if suggestions.is_empty() {
+    if let Some(topic) = topics::meant(word) {
+        problem = problem.fix(format!("oriel help {topic}"));
+    } else if suggestions.is_empty() {
         problem = problem.fix("oriel --help");
     }
     problem
@@ -163,6 +177,6 @@ Operate   config  db  doctor
 More      export  import  explain  completions  man  version  help
 
 Global    --json  --color <when>  -q/--quiet  -v/--verbose  --config <file>
-More      oriel --help      oriel <command> --help      oriel man
+More      oriel --help      oriel <command> --help      oriel help topics      oriel man
 "
 );

@@ -80,7 +80,7 @@ fn roff(text: &str) -> String {
     text.replace('\\', "\\e").replace('-', "\\-")
 }
 
-const EXIT_STATUS: &str = r".SH EXIT STATUS
+pub(crate) const EXIT_STATUS: &str = r".SH EXIT STATUS
 .TP
 0
 success; a list may be empty
@@ -90,6 +90,9 @@ it worked, and the answer is no (config check)
 .TP
 2
 wrong usage, or a wrong setting
+.TP
+3
+the service does not run (status)
 .TP
 4
 a permission or credentials are missing

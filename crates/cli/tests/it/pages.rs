@@ -70,10 +70,37 @@ fn every_command_has_help_and_a_page() {
 #[test]
 fn every_shell_gets_completions() {
     let world = World::new();
-    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+    for shell in [
+        "bash",
+        "zsh",
+        "fish",
+        "powershell",
+        "elvish",
+        "nushell",
+        "nu",
+    ] {
         let printed = world.oriel(&["completions", shell]);
         assert!(printed.stdout.contains("upstream-ca"), "{shell}");
     }
+}
+
+#[test]
+fn topics_are_told_offline() {
+    let world = World::new();
+    let list = world.done(&["help", "topics"]);
+    for topic in ["filters", "json", "exit-codes", "environment", "ids"] {
+        assert!(list.contains(&format!("\n  {topic} ")), "{list}");
+        let page = world.done(&["help", topic]);
+        assert!(page.lines().count() > 5, "{page}");
+    }
+    assert!(world.done(&["help", "run"]).contains("Usage: oriel run"));
+    let wrong = world.oriel(&["help", "filter"]);
+    assert_eq!(wrong.code, Some(2));
+    assert!(
+        wrong.stderr.contains("oriel help filters"),
+        "{}",
+        wrong.stderr
+    );
 }
 
 #[test]

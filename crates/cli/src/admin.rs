@@ -44,21 +44,12 @@ pub(crate) struct Status {
     pub(crate) recorder: Option<Recorder>,
     /// How copying to the archive goes, if there is one.
     pub(crate) archive: Option<ShipperWatch>,
-    /// Whose certificates clients see.
-    pub(crate) authority: Option<AuthorityFacts>,
-    /// The authority's certificate in its forms.
+    /// The authority, and its certificate in its forms.
     pub(crate) downloads: Shelf,
     /// What counts; `None` without a proxy.
     pub(crate) control: Option<Control>,
     /// Where its log is, if it is a file of ours.
     pub(crate) log: Option<PathBuf>,
-}
-
-/// What is told of the authority.
-#[derive(Clone, Debug)]
-pub(crate) struct AuthorityFacts {
-    pub(crate) subject: String,
-    pub(crate) not_after: Timestamp,
 }
 
 /// The first line of a request, and whom it names.
@@ -321,7 +312,7 @@ impl Status {
             "started_at": store::json::rfc3339(self.started_at),
             "listeners": self.listeners(),
             "session": self.recorder.as_ref().map(|recorder| recorder.run().to_string()),
-            "ca": self.authority.as_ref().map(|authority| serde_json::json!({
+            "ca": self.downloads.authority().map(|authority| serde_json::json!({
                 "subject": authority.subject,
                 "not_after": store::json::rfc3339(authority.not_after),
             })),
@@ -346,7 +337,6 @@ mod tests {
             database: None,
             recorder: None,
             archive: None,
-            authority: None,
             downloads: Shelf::default(),
             control: None,
         };

@@ -19,7 +19,7 @@ use parking_lot::RwLock;
 use proxy::tls::pem;
 use proxy::{Authority, LocalResponse, LocalSite};
 use rustls_pki_types::CertificateDer;
-use traffic::Host;
+use traffic::{Host, Timestamp};
 
 pub(crate) use mobileconfig::mobileconfig;
 
@@ -38,24 +38,54 @@ pub(crate) struct Download {
     pub(crate) body: Vec<u8>,
 }
 
-/// The files that there are at present: another authority has others. Those who share it see the
-/// same.
+/// What is told of an authority.
+#[derive(Clone, Debug)]
+pub(crate) struct AuthorityFacts {
+    pub(crate) subject: String,
+    pub(crate) not_after: Timestamp,
+}
+
+/// The authority that there is at present, and its files: another one takes its place while the
+/// program runs. Those who share this see the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Shelf(Arc<RwLock<Vec<Download>>>);
+pub(crate) struct Shelf(Arc<RwLock<OnShow>>);
+
+#[derive(Debug, Default)]
+struct OnShow {
+    authority: Option<AuthorityFacts>,
+    files: Vec<Download>,
+}
+
+impl OnShow {
+    fn of(authority: &Authority, files: Vec<Download>) -> Self {
+        Self {
+            authority: Some(AuthorityFacts {
+                subject: authority.subject().to_owned(),
+                not_after: authority.not_after(),
+            }),
+            files,
+        }
+    }
+}
 
 impl Shelf {
-    pub(crate) fn of(files: Vec<Download>) -> Self {
-        Self(Arc::new(RwLock::new(files)))
+    pub(crate) fn of(authority: &Authority, files: Vec<Download>) -> Self {
+        Self(Arc::new(RwLock::new(OnShow::of(authority, files))))
     }
 
     /// Puts these in the place of those that are there.
-    pub(crate) fn put(&self, files: Vec<Download>) {
-        *self.0.write() = files;
+    pub(crate) fn put(&self, authority: &Authority, files: Vec<Download>) {
+        *self.0.write() = OnShow::of(authority, files);
     }
 
     pub(crate) fn find(&self, path: &str) -> Option<Download> {
-        let files = self.0.read();
-        files.iter().find(|file| file.path == path).cloned()
+        let shown = self.0.read();
+        shown.files.iter().find(|file| file.path == path).cloned()
+    }
+
+    /// Whose certificates clients see.
+    pub(crate) fn authority(&self) -> Option<AuthorityFacts> {
+        self.0.read().authority.clone()
     }
 }
 

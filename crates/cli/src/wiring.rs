@@ -23,7 +23,7 @@ use traffic::rules::private::{self, DialGuard};
 use traffic::rules::route::{self, RouteConfig, Rules};
 use traffic::{CertificateRefused, Event, ListenAddress};
 
-use crate::admin::{Admin, AuthorityFacts, Status};
+use crate::admin::{Admin, Status};
 use crate::archive;
 use crate::authority::load_for_use;
 use crate::clock::now;
@@ -208,7 +208,7 @@ pub(crate) async fn start(settings: &Settings, plan: Plan) -> Result<Station, Pr
         address,
         admin,
         downloads: match plan.authority {
-            AuthorityPlan::Lasting => Shelf::of(downloads_of(settings, &authority)),
+            AuthorityPlan::Lasting => Shelf::of(&authority, downloads_of(settings, &authority)),
             AuthorityPlan::Session => Shelf::default(),
         },
         authority,
@@ -330,10 +330,6 @@ impl Station {
                 .recording
                 .as_ref()
                 .and_then(|recording| Some(recording.shipper.as_ref()?.watch())),
-            authority: Some(AuthorityFacts {
-                subject: self.authority.subject().to_owned(),
-                not_after: self.authority.not_after(),
-            }),
             downloads: self.downloads.clone(),
             control: Some(self.proxy.control()),
         }

@@ -147,7 +147,8 @@ impl<'a> Reloader<'a> {
         self.control
             .reload(config)
             .map_err(|error| reload_problem(&error))?;
-        self.downloads.put(downloads_of(&settings, &authority));
+        self.downloads
+            .put(&authority, downloads_of(&settings, &authority));
         self.authority = authority;
         self.in_force = settings;
         Ok(changed.into_iter().map(|row| row.path).collect())

@@ -122,8 +122,8 @@ fn python(version: &str) -> Option<String> {
     if works(&name, "--version") {
         return Some(name);
     }
-    let home = std::env::var("HOME").ok()?;
-    let built = std::fs::read_dir(format!("{home}/.pyenv/versions")).ok()?;
+    let home = std::env::home_dir()?;
+    let built = std::fs::read_dir(home.join(".pyenv/versions")).ok()?;
     let mut paths = built.filter_map(|entry| {
         entry
             .ok()?

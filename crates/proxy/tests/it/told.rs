@@ -577,6 +577,17 @@ impl InterceptHandler for Stuck {
     }
 }
 
+/// Lets a hanging handler go, also where the test fails: the runtime waits for its threads.
+struct Release(Stuck);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        let (go, changed) = &*self.0.go;
+        *go.lock() = true;
+        changed.notify_all();
+    }
+}
+
 /// The status that a CONNECT is answered with.
 async fn connect(proxy: &Embedded, upstream: &Upstream) -> u16 {
     let mut client = proxy.connect().await;
@@ -596,6 +607,7 @@ async fn whether_to_open_tls_is_no_where_the_handler_hangs_or_panics() {
                 panics,
                 ..Stuck::default()
             };
+            let _release = Release(stuck.clone());
             let proxy = Embedded::start(stuck.clone(), |config| {
                 config.handler.request_timeout_ms = 50;
                 config.handler.on_error = on_error;
@@ -605,8 +617,6 @@ async fn whether_to_open_tls_is_no_where_the_handler_hangs_or_panics() {
             let metrics = proxy.handle.metrics();
             let failed = (metrics.handler_panic_count, metrics.handler_timeout_count);
             assert_eq!(failed, (u64::from(panics), u64::from(!panics)));
-            *stuck.go.0.lock() = true;
-            stuck.go.1.notify_all();
         }
     }
 }
@@ -614,6 +624,7 @@ async fn whether_to_open_tls_is_no_where_the_handler_hangs_or_panics() {
 #[tokio::test]
 async fn a_hanging_handler_gets_no_more_threads_than_there_are_for_it() {
     let (upstream, stuck) = (http().await, Stuck::default());
+    let release = Release(stuck.clone());
     let proxy = Embedded::start(stuck.clone(), |config| {
         config.handler.request_timeout_ms = 100;
     })
@@ -625,14 +636,39 @@ async fn a_hanging_handler_gets_no_more_threads_than_there_are_for_it() {
     assert_eq!(stuck.asked.load(Ordering::Relaxed), INTERCEPT_QUESTIONS_MAX);
     assert_eq!(upstream.connection_count(), 0);
     // Once it lets go of them it is asked again.
-    *stuck.go.0.lock() = true;
-    stuck.go.1.notify_all();
+    drop(release);
     soon(async {
         while connect(&proxy, &upstream).await != 200 {
             tokio::task::yield_now().await;
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_response_is_shown_with_its_content_codings_undone_where_there_is_room_for_it() {
+    let upstream = http().await;
+    for coding in ["gzip", "deflate", "br", "zstd"] {
+        let mut sizes = Vec::new();
+        for held_bytes_max in [1 << 20, 4000] {
+            let told = Told::default();
+            let proxy = Embedded::start(told.clone(), |config| {
+                config.limits.max_held_bytes = held_bytes_max;
+            })
+            .await;
+            let mut client = proxy.through(&upstream).await;
+            let path = format!("/{coding}");
+            let response = soon(client.request(&get(&path))).await.unwrap();
+            assert!(response.body.seen < 4000);
+            told.reached("response", 1).await;
+            stop(&proxy).await;
+            sizes.extend(told.bodies.lock().iter().copied());
+            assert_eq!(proxy.handle.metrics().held_bytes, 0);
+        }
+        assert!(sizes[0].0 > 4000, "{coding}: {sizes:?}");
+        // What is queued has room, what it becomes has not.
+        assert_eq!((sizes[0].1, sizes[1]), (false, (0, true)), "{coding}");
+    }
 }
 
 /// A proxy that began with the first change to its configuration and was reloaded with the second.

@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 use store::json::rfc3339;
-use store::{Location, Origin, Shipper, ShipperOptions, ShipperState, ShipperStatus};
+use store::{Archive, Location, Origin, Shipper, ShipperOptions, ShipperState, ShipperStatus};
 
 use crate::config::database_variable::DATABASE_URL;
 use crate::config::layer;
 use crate::config::values::ArchiveChoice;
+use crate::exit::Exit;
 use crate::limits::ARCHIVE_STOP;
 use crate::paths::database;
 use crate::problem::Problem;
@@ -28,6 +29,23 @@ pub(crate) fn to_read(settings: &Settings) -> Location {
     match of(settings) {
         Some(location) if !is_everybodys => location.clone(),
         _ => Location::File(database(&settings.data_folder.value)),
+    }
+}
+
+/// Opens an archive to change what is in it; `None` if nothing was ever stored there.
+pub(crate) fn open(location: &Location) -> Result<Option<Box<dyn Archive>>, Problem> {
+    let problem = |error| store_problem(&error);
+    let mut archive = location.open_archive().map_err(problem)?;
+    let status = archive.status().map_err(problem)?;
+    match status.schema {
+        0 => Ok(None),
+        schema if schema < status.known => {
+            let what = format!("the tables of {location} are those of an older oriel");
+            Err(Problem::new("ORL0713", Exit::Storage, what)
+                .why(format!("they have schema {schema} of {}", status.known))
+                .fix("oriel db migrate"))
+        }
+        _ => Ok(Some(archive)),
     }
 }
 

@@ -78,26 +78,14 @@ enum Opened {
 impl Opened {
     /// `None` if nothing was ever stored there.
     fn at(location: &Location) -> Result<Option<Self>, Problem> {
-        let problem = |error| store_problem(&error);
         if let Some(path) = location.file() {
             return match Remover::open(path) {
                 Ok(remover) => Ok(Some(Self::File(remover))),
                 Err(StoreError::NotFound { .. }) => Ok(None),
-                Err(error) => Err(problem(error)),
+                Err(error) => Err(store_problem(&error)),
             };
         }
-        let mut archive = location.open_archive().map_err(problem)?;
-        let status = archive.status().map_err(problem)?;
-        match status.schema {
-            0 => Ok(None),
-            schema if schema < status.known => {
-                let what = format!("the tables of {location} are those of an older oriel");
-                Err(Problem::new("ORL0713", Exit::Storage, what)
-                    .why(format!("they have schema {schema} of {}", status.known))
-                    .fix("oriel db migrate"))
-            }
-            _ => Ok(Some(Self::Archive(archive))),
-        }
+        Ok(archive::open(location)?.map(Self::Archive))
     }
 
     fn plan(&mut self, doomed: &Doomed<'_>) -> Result<Removal, StoreError> {

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use crate::database;
 use crate::limits::{NOTE_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX};
-use crate::reader::row_of;
+use crate::reader::{flow_of_uuid, row_of};
 use crate::{FlowRef, FlowRow, StoreError};
 
 /// Writes what people say about flows. Others may write to the same database meanwhile.
@@ -65,6 +65,26 @@ impl Annotator {
         Ok(Self { connection })
     }
 
+    /// The flow with this UUID; `None` if it is not there.
+    pub fn flow_of(&self, uuid: &str) -> Result<Option<FlowRef>, StoreError> {
+        flow_of_uuid(&self.connection, uuid)
+    }
+
+    /// Says of the flow with this UUID what is said elsewhere, in the place of what was said here. Answers
+    /// whether it is there.
+    pub fn replace(&mut self, uuid: &str, annotation: &Annotation) -> Result<bool, StoreError> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let Some(flow) = flow_of_uuid(&transaction, uuid)? else {
+            return Ok(false);
+        };
+        let row = row_of(&transaction, flow)?;
+        store(&transaction, row, annotation)?;
+        transaction.commit()?;
+        Ok(true)
+    }
+
     /// Changes what is said about a flow, and answers what is said now. Followers see it as a change
     /// of the flow.
     pub fn annotate(
@@ -79,10 +99,7 @@ impl Annotator {
         let row = row_of(&transaction, flow)?;
         let mut annotation = read(&transaction, row)?;
         annotation.apply(change)?;
-        write(&transaction, row, &annotation)?;
-        transaction
-            .execute("INSERT INTO flow_changes (flow) VALUES (?1)", [row])
-            .map_err(StoreError::from)?;
+        store(&transaction, row, &annotation)?;
         transaction.commit().map_err(StoreError::from)?;
         Ok(annotation)
     }
@@ -97,7 +114,8 @@ impl Annotation {
         }
     }
 
-    fn apply(&mut self, change: &Annotate) -> Result<(), AnnotateError> {
+    /// Changes it; what is not allowed changes nothing that is stored.
+    pub(crate) fn apply(&mut self, change: &Annotate) -> Result<(), AnnotateError> {
         for tag in &change.add_tags {
             if !is_tag(tag) {
                 return Err(AnnotateError::NotATag { tag: tag.clone() });
@@ -140,6 +158,13 @@ fn read(connection: &Connection, row: i64) -> Result<Annotation, StoreError> {
         },
         None => Annotation::default(),
     })
+}
+
+/// Stores it, and has followers and archives look at the flow again.
+fn store(connection: &Connection, row: i64, annotation: &Annotation) -> Result<(), StoreError> {
+    write(connection, row, annotation)?;
+    connection.execute("INSERT INTO flow_changes (flow) VALUES (?1)", [row])?;
+    Ok(())
 }
 
 /// Stores it in the place of what was said before.

@@ -15,7 +15,10 @@ pub(crate) use self::file::FileArchive;
 pub(crate) use self::pages::{Listed, read_page};
 pub(crate) use self::rows::{fields_object, latest, run_id_candidate};
 
-use crate::{Doomed, FlowRecord, GapRecord, Progress, Removal, RunRecord, StoreError};
+use crate::{
+    Annotate, AnnotateError, Annotation, Doomed, FlowRecord, GapRecord, Progress, Removal,
+    RunRecord, SessionName, StoreError,
+};
 
 /// A database that several oriels write to. All calls wait for it.
 ///
@@ -42,6 +45,22 @@ pub trait Archive: fmt::Debug + Send {
         progress: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<Removal, StoreError>;
 
+    /// Changes what is said about the flow with this UUID, and answers what is said now; `None` if it is not
+    /// there. A machine that still has the flow replaces it when it copies that flow again.
+    fn annotate(
+        &mut self,
+        uuid: &str,
+        change: &Annotate,
+    ) -> Result<Option<Annotation>, AnnotateError>;
+
+    /// Gives a session a name; an empty one takes it away. Answers whether flows of it are there. What comes
+    /// with flows does not replace it.
+    fn rename_session(&mut self, id: &str, name: &str) -> Result<bool, StoreError>;
+
+    /// Makes one session of two: what is there of `other`, and will come of it, belongs to `into`. Answers
+    /// whether flows of both are there.
+    fn merge_sessions(&mut self, into: &str, other: &str) -> Result<bool, StoreError>;
+
     /// What there is.
     fn status(&mut self) -> Result<ArchiveStatus, StoreError>;
 }
@@ -55,6 +74,8 @@ pub struct ArchiveBatch {
     pub flows: Vec<FlowRecord>,
     /// Losses.
     pub gaps: Vec<GapRecord>,
+    /// Names of sessions, for those that were given none where this is written.
+    pub sessions: Vec<SessionName>,
 }
 
 /// What bringing a schema up to date did.
@@ -87,6 +108,9 @@ impl ArchiveBatch {
     /// Whether there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.runs.is_empty() && self.flows.is_empty() && self.gaps.is_empty()
+        self.runs.is_empty()
+            && self.flows.is_empty()
+            && self.gaps.is_empty()
+            && self.sessions.is_empty()
     }
 }

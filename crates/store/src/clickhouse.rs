@@ -5,6 +5,7 @@
 //! that are written again replace those before when they are read with `FINAL`: a batch that was sent
 //! twice, or only in part, is right after it was sent whole.
 
+mod annotate;
 mod columns;
 mod migrate;
 mod reader;
@@ -13,6 +14,7 @@ mod row;
 mod runs;
 mod schema;
 mod server;
+mod sessions;
 mod summary;
 mod sums;
 mod write;
@@ -26,7 +28,7 @@ use self::removal::Removing;
 pub use self::schema::{clickhouse_reader_role, clickhouse_schema};
 use self::server::Server;
 use crate::archive::{self, Archive, ArchiveBatch, ArchiveStatus, Migrated};
-use crate::{Doomed, Progress, Removal, StoreError};
+use crate::{Annotate, AnnotateError, Annotation, Doomed, Progress, Removal, StoreError};
 
 /// A ClickHouse database that flows are written to.
 pub struct ClickHouseArchive {
@@ -74,6 +76,22 @@ impl Archive for ClickHouseArchive {
         progress: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<Removal, StoreError> {
         archive::removal::remove(&mut Removing::open(&self.server)?, doomed, progress)
+    }
+
+    fn annotate(
+        &mut self,
+        uuid: &str,
+        change: &Annotate,
+    ) -> Result<Option<Annotation>, AnnotateError> {
+        annotate::annotate(&self.server, uuid, change)
+    }
+
+    fn rename_session(&mut self, id: &str, name: &str) -> Result<bool, StoreError> {
+        sessions::rename(&self.server, id, name)
+    }
+
+    fn merge_sessions(&mut self, into: &str, other: &str) -> Result<bool, StoreError> {
+        sessions::merge(&self.server, into, other)
     }
 
     fn status(&mut self) -> Result<ArchiveStatus, StoreError> {

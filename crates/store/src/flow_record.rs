@@ -92,6 +92,13 @@ pub struct Records {
 }
 
 impl FlowRecord {
+    /// The id of the session that it is of, where that is known.
+    #[must_use]
+    pub fn session(&self) -> Option<&str> {
+        let session = self.detail.row.session.as_ref();
+        session.map(|mark| &*mark.id)
+    }
+
     /// About how many bytes it takes in memory: bodies, messages and heads.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -27,7 +27,8 @@ use self::writing::Writing;
 use crate::ingest::bodies::{Bodies, Remembered};
 use crate::process::ProcessMark;
 use crate::{
-    ArchiveBatch, FlowRecord, GapRecord, RunId, RunRecord, StoreError, database, interrupted,
+    ArchiveBatch, FlowRecord, GapRecord, RunId, RunRecord, SessionName, StoreError, database,
+    interrupted,
 };
 
 /// A SQLite file that takes flows from elsewhere.
@@ -64,6 +65,7 @@ struct Batch<'b> {
     runs: &'b [Arc<RunRecord>],
     flows: &'b [FlowRecord],
     gaps: &'b [GapRecord],
+    sessions: &'b [SessionName],
 }
 
 /// What happens to a flow that is stored already.
@@ -107,6 +109,7 @@ impl Importer {
             runs: &[],
             flows,
             gaps: &[],
+            sessions: &[],
         };
         self.store(batch, Meeting::Replace)
     }
@@ -177,6 +180,7 @@ impl<'b> From<&'b ArchiveBatch> for Batch<'b> {
             runs: &batch.runs,
             flows: &batch.flows,
             gaps: &batch.gaps,
+            sessions: &batch.sessions,
         }
     }
 }

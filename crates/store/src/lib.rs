@@ -95,7 +95,7 @@ pub use run::{EndRun, FailureGroup, HostCount, NewRun, Percentiles, Run, RunKind
 pub use search::{
     Excerpt, Hit, Hits, Search, SearchCursor, TextIndex, TextIndexer, TextPart, is_binary,
 };
-pub use sessions::SessionEditor;
+pub use sessions::{SessionEditor, SessionName};
 pub use shipper::{Shipper, ShipperOptions, ShipperState, ShipperStatus, ShipperWatch};
 pub use spool::Spooled;
 pub use store::{Store, StoreOptions};

@@ -12,7 +12,9 @@ use crate::interrupted::forget_changes;
 use crate::limits::{BACKUP_PAGES, BUSY_TIMEOUT, CHECK_FINDINGS_MAX, RECORDS_FLOWS_MAX};
 use crate::reader::records;
 use crate::shipper::{count_waiting, read_gaps};
-use crate::{Archive, ArchiveBatch, Location, Marker, Migrated, Reader, StoreError};
+use crate::{
+    Archive, ArchiveBatch, Location, Marker, Migrated, Reader, Session, SessionName, StoreError,
+};
 
 /// What there is in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -258,7 +260,8 @@ pub struct Copied {
 }
 
 /// Copies all flows of one database to another, those that come meanwhile too. What is there already is
-/// brought up to date, so a copy that was broken off is gone on with by doing it again. Of a file, runs
+/// brought up to date, so a copy that was broken off is gone on with by doing it again. So are names of
+/// sessions that have none there. Of a file, runs
 /// without flows and losses go as well. `progress` gets the flows so far.
 pub fn copy(
     from: &Location,
@@ -280,6 +283,15 @@ pub fn copy(
             ..ArchiveBatch::default()
         })?;
         progress(copied.flows);
+    }
+    let named = reader.sessions(usize::MAX)?.into_iter();
+    let named = named.filter_map(|Session { id, name, .. }| Some(SessionName { id, name: name? }));
+    let names = ArchiveBatch {
+        sessions: named.collect(),
+        ..ArchiveBatch::default()
+    };
+    if !names.is_empty() {
+        to.write(&names)?;
     }
     if let Some(path) = from.file() {
         copy_rest(&open_for_reading(path)?, to, &mut copied)?;
@@ -308,7 +320,7 @@ fn copy_rest(
         to.write(&ArchiveBatch {
             runs: runs.into_iter().map(|(_, run)| run).collect(),
             gaps,
-            flows: Vec::new(),
+            ..ArchiveBatch::default()
         })?;
     }
 }

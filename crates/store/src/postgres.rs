@@ -4,6 +4,7 @@
 //! The calls wait for the server on the thread they are made on, and must not be made within an async
 //! task.
 
+mod annotate;
 mod chunks;
 mod columns;
 mod connect;
@@ -14,6 +15,7 @@ pub(crate) mod regex;
 mod removal;
 mod row;
 mod runs;
+mod sessions;
 mod summary;
 mod sums;
 mod time;
@@ -31,7 +33,7 @@ pub(crate) use self::reader::PostgresBackend;
 use self::removal::Removing;
 use self::words::WordIndexer;
 use crate::archive::{self, Archive, ArchiveBatch, ArchiveStatus, Migrated};
-use crate::{Doomed, Progress, Removal, StoreError};
+use crate::{Annotate, AnnotateError, Annotation, Doomed, Progress, Removal, StoreError};
 
 /// SQL that makes a role `oriel_reader`, which may read an archive and change nothing.
 pub const READONLY_ROLE: &str = include_str!("../migrations/postgres/readonly_role.sql");
@@ -88,6 +90,22 @@ impl Archive for PostgresArchive {
         progress: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<Removal, StoreError> {
         archive::removal::remove(&mut Removing::connect(&self.server)?, doomed, progress)
+    }
+
+    fn annotate(
+        &mut self,
+        uuid: &str,
+        change: &Annotate,
+    ) -> Result<Option<Annotation>, AnnotateError> {
+        annotate::annotate(&mut self.client, &self.server, uuid, change)
+    }
+
+    fn rename_session(&mut self, id: &str, name: &str) -> Result<bool, StoreError> {
+        sessions::rename(&mut self.client, &self.server, id, name)
+    }
+
+    fn merge_sessions(&mut self, into: &str, other: &str) -> Result<bool, StoreError> {
+        sessions::merge(&mut self.client, &self.server, into, other)
     }
 
     fn status(&mut self) -> Result<ArchiveStatus, StoreError> {

@@ -25,7 +25,7 @@ use self::backend::Backend;
 pub use self::changes::{Changes, Marker};
 use self::file::FileBackend;
 pub use self::page::{Cursor, Order, Page, Query, SortKey};
-pub(crate) use self::resolve::row_of;
+pub(crate) use self::resolve::{flow_of_uuid, row_of};
 pub use self::sessions::Session;
 pub use self::stats::{Stats, StatsGroup, StatsKey};
 use crate::clickhouse::ClickHouseBackend;

@@ -1,11 +1,22 @@
-//! What people do to the sessions of agents: name and join them. Only a file of this machine takes it.
+//! What people do to the sessions of agents in a file: name and join them. An archive takes it by
+//! [`crate::Archive::rename_session`] and [`crate::Archive::merge_sessions`].
 //! They are removed as other flows are: [`crate::Chosen::Sessions`].
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use crate::{StoreError, database};
+
+/// What people call a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionName {
+    /// The id of the session.
+    pub id: String,
+    /// Its name, not empty.
+    pub name: String,
+}
 
 /// Changes sessions. Others may write to the same database meanwhile.
 #[derive(Debug)]
@@ -23,10 +34,14 @@ impl SessionEditor {
     /// Gives a session a name; an empty one takes it away. Answers whether there is such a session.
     pub fn rename(&mut self, id: &str, name: &str) -> Result<bool, StoreError> {
         let name = Some(name).filter(|name| !name.is_empty());
-        let changed = self
+        let transaction = self
             .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let changed = transaction
             .prepare_cached("UPDATE sessions SET name = ?2 WHERE id = ?1")?
             .execute((id, name))?;
+        note_name(&transaction, id)?;
+        transaction.commit()?;
         Ok(changed > 0)
     }
 
@@ -78,6 +93,19 @@ fn forget_marks(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Has archives that have all flows of a session hear of its name: it goes with the last of them.
+fn note_name(connection: &Connection, id: &str) -> rusqlite::Result<()> {
+    connection.execute(
+        "INSERT INTO flow_changes (flow)
+         SELECT max(flows.id) FROM flows JOIN session_marks AS marks ON marks.id = flows.session
+           JOIN sessions ON sessions.number = marks.session
+         WHERE flows.session IS NOT NULL AND sessions.id = ?1
+         HAVING max(flows.id) IS NOT NULL",
+        [id],
+    )?;
+    Ok(())
+}
+
 /// Has followers look at the flows of a session again.
 fn note_changes(connection: &Connection, session: i64) -> rusqlite::Result<()> {
     connection.execute(
@@ -85,5 +113,37 @@ fn note_changes(connection: &Connection, session: i64) -> rusqlite::Result<()> {
          WHERE session IN (SELECT id FROM session_marks WHERE session = ?1)",
         [session],
     )?;
+    Ok(())
+}
+
+/// The names of those of these sessions that have one.
+pub(crate) fn names_of<'i>(
+    connection: &Connection,
+    ids: impl IntoIterator<Item = &'i str>,
+) -> Result<Vec<SessionName>, StoreError> {
+    let ids: BTreeSet<&str> = ids.into_iter().collect();
+    let mut statement = connection
+        .prepare_cached("SELECT name FROM sessions WHERE id = ?1 AND name IS NOT NULL")?;
+    let mut names = Vec::new();
+    for id in ids {
+        let name = statement.query_row([id], |row| row.get(0)).optional()?;
+        names.extend(name.map(|name| SessionName {
+            id: id.to_owned(),
+            name,
+        }));
+    }
+    Ok(names)
+}
+
+/// Names sessions that have no name here.
+pub(crate) fn name_nameless(
+    connection: &Connection,
+    names: &[SessionName],
+) -> Result<(), StoreError> {
+    for SessionName { id, name } in names {
+        connection
+            .prepare_cached("UPDATE sessions SET name = ?2 WHERE id = ?1 AND name IS NULL")?
+            .execute((id, name))?;
+    }
     Ok(())
 }

@@ -445,7 +445,7 @@ fn write(
     };
     match batch.flows.as_slice() {
         [] => Err(StoreError::NotStorable { detail }),
-        [flow] if batch.runs.is_empty() && batch.gaps.is_empty() => {
+        [flow] if batch.runs.is_empty() && batch.gaps.is_empty() && batch.sessions.is_empty() => {
             Ok(vec![(flow.clone(), detail)])
         }
         flows => {
@@ -453,6 +453,7 @@ fn write(
                 runs: batch.runs.clone(),
                 flows: Vec::new(),
                 gaps: batch.gaps.clone(),
+                sessions: batch.sessions.clone(),
             };
             if !rest.is_empty() {
                 archive.write(&rest)?;
@@ -492,8 +493,8 @@ mod tests {
     use super::*;
     use crate::ingest::tests::events;
     use crate::{
-        ArchiveStatus, Doomed, Marker, Migrated, NewRun, Progress, Reader, Redaction, Removal,
-        RunKind, Store, StoreOptions,
+        Annotate, AnnotateError, Annotation, ArchiveStatus, Doomed, Marker, Migrated, NewRun,
+        Progress, Reader, Redaction, Removal, RunKind, Store, StoreOptions,
     };
 
     /// Refuses flows with certain numbers.
@@ -531,6 +532,22 @@ mod tests {
             _progress: &mut dyn FnMut(Progress) -> bool,
         ) -> Result<Removal, StoreError> {
             unreachable!("nothing is removed by who copies")
+        }
+
+        fn annotate(
+            &mut self,
+            _uuid: &str,
+            _change: &Annotate,
+        ) -> Result<Option<Annotation>, AnnotateError> {
+            unreachable!("nothing is said by who copies")
+        }
+
+        fn rename_session(&mut self, _id: &str, _name: &str) -> Result<bool, StoreError> {
+            unreachable!("nothing is said by who copies")
+        }
+
+        fn merge_sessions(&mut self, _into: &str, _other: &str) -> Result<bool, StoreError> {
+            unreachable!("nothing is said by who copies")
         }
 
         fn status(&mut self) -> Result<ArchiveStatus, StoreError> {
@@ -584,7 +601,7 @@ mod tests {
             let batch = ArchiveBatch {
                 runs: vec![run()],
                 flows: flows.clone(),
-                gaps: Vec::new(),
+                ..ArchiveBatch::default()
             };
             let refused = write(&mut archive, &batch).unwrap();
             let refused: Vec<u64> = refused

@@ -61,7 +61,7 @@ pub(super) fn open(context: &Context, data: &DataFlags) -> Result<Option<Reader>
 }
 
 /// Where flows are looked for.
-fn location(context: &Context, data: &DataFlags) -> Result<Location, Problem> {
+pub(super) fn location(context: &Context, data: &DataFlags) -> Result<Location, Problem> {
     let settings = context.settings(Purpose::Serve, data.layer())?;
     // Who names a folder means what is in it.
     Ok(match data.data {

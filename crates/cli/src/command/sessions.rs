@@ -5,16 +5,20 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 use store::json::rfc3339;
-use store::{Choice, Chosen, Doomed, Reader, Session, SessionEditor, StatsGroup, StatsKey};
+use store::{
+    Archive, Choice, Chosen, Doomed, Location, Reader, Session, SessionEditor, StatsGroup,
+    StatsKey, StoreError,
+};
 use traffic::rules::filter::Filter;
 
+use crate::archive;
 use crate::args::{
     DataFlags, FlowsTail, Sessions, SessionsCommand, SessionsDiff, SessionsList, SessionsMerge,
     SessionsRename, SessionsRm, SessionsShow,
 };
 use crate::clock::now;
 use crate::command::flows::spooled::{self, Spool};
-use crate::command::flows::{open, tail};
+use crate::command::flows::{location, open, tail};
 use crate::context::Context;
 use crate::escape::escape_line;
 use crate::exit::Exit;
@@ -281,8 +285,7 @@ fn watch(context: &Context, arguments: &SessionsShow) -> Result<Exit, Problem> {
 
 fn rename(context: &Context, arguments: &SessionsRename) -> Result<Exit, Problem> {
     let (_, session) = find(context, &arguments.data, &arguments.id)?;
-    let done = editor(context, &arguments.data)?.rename(&session.id, &arguments.name);
-    let is_known = done.map_err(|error| store_problem(&error))?;
+    let is_known = Editor::open(context, &arguments.data)?.rename(&session.id, &arguments.name)?;
     tell(
         context,
         is_known,
@@ -297,8 +300,7 @@ fn rename(context: &Context, arguments: &SessionsRename) -> Result<Exit, Problem
 fn merge(context: &Context, arguments: &SessionsMerge) -> Result<Exit, Problem> {
     let (reader, session) = find(context, &arguments.data, &arguments.id)?;
     let other = resolve(&reader, &arguments.other)?;
-    let done = editor(context, &arguments.data)?.merge(&session.id, &other.id);
-    let is_known = done.map_err(|error| store_problem(&error))?;
+    let is_known = Editor::open(context, &arguments.data)?.merge(&session.id, &other.id)?;
     let said = format!("{} belongs to it", escape_line(&other.id));
     tell(context, is_known, &session, &said)
 }
@@ -332,10 +334,60 @@ fn tell(context: &Context, is_known: bool, session: &Session, said: &str) -> Res
     Ok(Exit::Success)
 }
 
-fn editor(context: &Context, data: &DataFlags) -> Result<SessionEditor, Problem> {
-    let settings = context.settings(Purpose::Serve, data.layer())?;
-    let path = database(&settings.data_folder.value);
-    SessionEditor::open(&path).map_err(|error| store_problem(&error))
+/// What changes sessions: where flows are read, and in the file of this machine as far as it has them.
+struct Editor {
+    archive: Option<Box<dyn Archive>>,
+    file: Option<SessionEditor>,
+}
+
+impl Editor {
+    fn open(context: &Context, data: &DataFlags) -> Result<Self, Problem> {
+        let settings = context.settings(Purpose::Serve, data.layer())?;
+        let path = database(&settings.data_folder.value);
+        let location = location(context, data)?;
+        let file = match SessionEditor::open(&path) {
+            Ok(editor) => Some(editor),
+            Err(StoreError::NotFound { .. }) => None,
+            Err(error) => return Err(store_problem(&error)),
+        };
+        let archive = match location == Location::File(path) {
+            true => None,
+            false => archive::open(&location)?,
+        };
+        Ok(Self { archive, file })
+    }
+
+    /// Answers whether there is such a session where flows are read.
+    fn rename(&mut self, id: &str, name: &str) -> Result<bool, Problem> {
+        self.change(
+            |archive| archive.rename_session(id, name),
+            |file| file.rename(id, name),
+        )
+    }
+
+    /// Answers whether there are both where flows are read.
+    fn merge(&mut self, into: &str, other: &str) -> Result<bool, Problem> {
+        self.change(
+            |archive| archive.merge_sessions(into, other),
+            |file| file.merge(into, other),
+        )
+    }
+
+    fn change(
+        &mut self,
+        in_archive: impl FnOnce(&mut (dyn Archive + 'static)) -> Result<bool, StoreError>,
+        in_file: impl FnOnce(&mut SessionEditor) -> Result<bool, StoreError>,
+    ) -> Result<bool, Problem> {
+        let problem = |error| store_problem(&error);
+        let archived = self.archive.as_deref_mut().map(in_archive).transpose();
+        let archived = archived.map_err(problem)?;
+        if archived == Some(false) {
+            return Ok(false);
+        }
+        let filed = self.file.as_mut().map(in_file).transpose();
+        let filed = filed.map_err(problem)?;
+        Ok(archived.or(filed).unwrap_or(false))
+    }
 }
 
 fn read(reader: &Reader, limit: usize) -> Result<Vec<Session>, Problem> {

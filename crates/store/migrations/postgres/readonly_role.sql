@@ -10,7 +10,7 @@ BEGIN
     CREATE ROLE oriel_reader NOLOGIN;
   END IF;
   EXECUTE format('GRANT USAGE ON SCHEMA %I TO oriel_reader', current_schema());
-  EXECUTE format('GRANT SELECT ON runs, flows, chunks, batches, messages, gaps, oriel_migrations, %I TO oriel_reader',
-    'CCProxy_HttpTraces');
+  EXECUTE format('GRANT SELECT ON runs, flows, chunks, batches, messages, gaps, session_names, session_merges,
+    oriel_migrations, %I TO oriel_reader', 'CCProxy_HttpTraces');
 END
 $$;

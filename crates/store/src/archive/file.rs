@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::database::{KNOWN_SCHEMA, open_for_writing};
 use crate::{
-    Archive, ArchiveBatch, ArchiveStatus, Doomed, Importer, Migrated, Progress, Removal, Remover,
-    StoreError,
+    Annotate, AnnotateError, Annotation, Annotator, Archive, ArchiveBatch, ArchiveStatus, Doomed,
+    Importer, Migrated, Progress, Removal, Remover, SessionEditor, StoreError,
 };
 
 /// A SQLite file that takes the flows of others.
@@ -53,6 +53,26 @@ impl Archive for FileArchive {
         progress: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<Removal, StoreError> {
         Remover::open(&self.path)?.remove(*doomed, progress)
+    }
+
+    fn annotate(
+        &mut self,
+        uuid: &str,
+        change: &Annotate,
+    ) -> Result<Option<Annotation>, AnnotateError> {
+        let mut annotator = Annotator::open(&self.path)?;
+        match annotator.flow_of(uuid)? {
+            Some(flow) => annotator.annotate(flow, change).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn rename_session(&mut self, id: &str, name: &str) -> Result<bool, StoreError> {
+        SessionEditor::open(&self.path)?.rename(id, name)
+    }
+
+    fn merge_sessions(&mut self, into: &str, other: &str) -> Result<bool, StoreError> {
+        SessionEditor::open(&self.path)?.merge(into, other)
     }
 
     fn status(&mut self) -> Result<ArchiveStatus, StoreError> {

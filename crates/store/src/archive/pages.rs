@@ -12,6 +12,9 @@ use crate::{FlowRow, StoreError};
 pub(crate) trait Listed {
     const DIALECT: Dialect;
 
+    /// Whether it has no names of sessions.
+    fn is_nameless(&self) -> bool;
+
     /// How many flows match.
     fn count(&mut self, conditions: &Conditions) -> Result<u64, StoreError>;
 
@@ -30,7 +33,7 @@ pub(crate) fn read_page<A: Listed>(
     query: &Query,
     words: Option<&Words>,
 ) -> Result<Page, StoreError> {
-    let mut conditions = Conditions::new(A::DIALECT);
+    let mut conditions = Conditions::new(A::DIALECT).nameless(archive.is_nameless());
     conditions.add_run(query.run);
     conditions.add_filter(query.filter.as_ref());
     if let Some(words) = words {

@@ -12,7 +12,7 @@ use traffic::Timestamp;
 use crate::archive::fields_object;
 use crate::row_number::first_row_at;
 use crate::search::words_of_flow;
-use crate::{FlowKind, FlowRecord, GapRecord, RunRecord, StoreError, StreamMessage};
+use crate::{FlowKind, FlowRecord, GapRecord, RunRecord, SessionName, StoreError, StreamMessage};
 
 /// A table with the columns that are written, and the types in which they are sent.
 pub(super) struct Table {
@@ -155,6 +155,20 @@ pub(super) const GAPS: Table = Table {
     ],
     bytes: &[],
 };
+
+pub(super) const SESSION_NAMES: Table = Table {
+    name: "session_names",
+    columns: &[("session_id", TEXT), ("name", TEXT), ("version", NUMBER)],
+    bytes: &[],
+};
+
+/// A row of `session_names`.
+#[derive(Debug, Serialize)]
+pub(super) struct SessionNameColumns<'r> {
+    session_id: &'r str,
+    name: &'r str,
+    version: u64,
+}
 
 /// A row of `runs`.
 #[derive(Debug, Serialize)]
@@ -299,6 +313,36 @@ impl Table {
             sent.join(", "),
         )
     }
+
+    /// The statement that writes rows again as they are, but for some columns, which become what an expression
+    /// says. Columns that are filled in by themselves are anew.
+    pub(super) fn again(&self, changed: &[(&str, &str)], condition: &str) -> String {
+        let names: Vec<&str> = self.columns.iter().map(|(name, _)| *name).collect();
+        let values: Vec<&str> = names
+            .iter()
+            .map(|name| {
+                let change = changed.iter().find(|(column, _)| column == name);
+                change.map_or(*name, |(_, value)| *value)
+            })
+            .collect();
+        format!(
+            "INSERT INTO {table} ({}) SELECT {} FROM {table} WHERE {condition}",
+            names.join(", "),
+            values.join(", "),
+            table = self.name,
+        )
+    }
+}
+
+impl<'r> SessionNameColumns<'r> {
+    /// A name that came with flows.
+    pub(super) fn of(named: &'r SessionName) -> Self {
+        Self {
+            session_id: &named.id,
+            name: &named.name,
+            version: 0,
+        }
+    }
 }
 
 impl<'r> RunColumns<'r> {
@@ -323,8 +367,12 @@ impl<'r> RunColumns<'r> {
 }
 
 impl<'r> FlowColumns<'r> {
-    /// `run_id` is the id of its run in the archive.
-    pub(super) fn of(record: &'r FlowRecord, run_id: &'r str) -> Result<Self, StoreError> {
+    /// `run_id` is the id of its run in the archive, `joined` the session that its own was joined to there.
+    pub(super) fn of(
+        record: &'r FlowRecord,
+        run_id: &'r str,
+        joined: Option<&'r str>,
+    ) -> Result<Self, StoreError> {
         let detail = &record.detail;
         let row = &detail.row;
         let origin = &record.run.origin;
@@ -351,7 +399,7 @@ impl<'r> FlowColumns<'r> {
             kind: row.kind.as_str(),
             state: row.state.as_str(),
             proxy_direction: u8::from(!is_reverse),
-            session_id: session.map(|mark| &*mark.id),
+            session_id: joined.or_else(|| session.map(|mark| &*mark.id)),
             session_method: session.map(|mark| mark.method.as_str()),
             session_confidence: session.map(|mark| mark.method.confidence().as_str()),
             agent: session.and_then(|mark| mark.agent.as_deref()),

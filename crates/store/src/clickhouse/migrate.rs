@@ -13,10 +13,14 @@ pub(super) const MIGRATIONS: &[Migration] = migrations!["clickhouse/":
     "0001_flows",
     "0002_words",
     "0003_repetition",
+    "0004_sessions",
 ];
 
 /// The step from which on flows have their words.
 pub(super) const WITH_WORDS: u32 = 2;
+
+/// The step from which on sessions have names.
+pub(super) const WITH_SESSIONS: u32 = 4;
 
 /// A step that was applied.
 #[derive(Deserialize)]

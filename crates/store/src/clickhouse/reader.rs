@@ -107,6 +107,15 @@ impl ClickHouseBackend {
         }
     }
 
+    /// Whether there are no names of sessions.
+    fn is_nameless(&self) -> bool {
+        self.schema < migrate::WITH_SESSIONS
+    }
+
+    fn conditions(&self) -> Conditions {
+        Conditions::new(Dialect::ClickHouse).nameless(self.is_nameless())
+    }
+
     /// Rows of a `SELECT` with the values of its conditions.
     pub(super) fn select<T: DeserializeOwned>(
         &self,
@@ -138,8 +147,8 @@ impl ClickHouseBackend {
     }
 
     /// What was written behind a marker and has settled, in order: conditions, and the order.
-    fn since(marker: Marker) -> (Conditions, &'static str) {
-        let mut conditions = Conditions::new(Dialect::ClickHouse);
+    fn since(&self, marker: Marker) -> (Conditions, &'static str) {
+        let mut conditions = self.conditions();
         conditions.add(
             "(toUnixTimestamp64Micro(created_at), number) > (?, ?)",
             [marker.arrival, marker.begun_row].map(Stored::from),
@@ -248,13 +257,13 @@ impl Backend for ClickHouseBackend {
 
     fn sessions(&self, limit: usize) -> Result<Vec<Session>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let sql = format!("{} LIMIT {limit}", sums::SESSIONS);
+        let sql = sums::sessions_sql(self.is_nameless(), limit);
         let found: Vec<SessionSums> = self.server.rows(&sql, &[])?;
         Ok(found.into_iter().map(SessionSums::into_session).collect())
     }
 
     fn stats(&self, by: StatsKey, filter: Option<&Filter>) -> Result<Stats, StoreError> {
-        let mut conditions = Conditions::new(Dialect::ClickHouse);
+        let mut conditions = self.conditions();
         conditions.add_filter(filter);
         let rows = self.select(&sums::stats_sql(by, &conditions), &conditions)?;
         Ok(sums::stats(by, rows))
@@ -336,7 +345,7 @@ impl Backend for ClickHouseBackend {
     }
 
     fn marker(&self) -> Result<Marker, StoreError> {
-        let (conditions, _) = Self::since(Marker::default());
+        let (conditions, _) = self.since(Marker::default());
         let sql = format!(
             "SELECT toUnixTimestamp64Micro(created_at) AS written, number FROM flows WHERE {}
              ORDER BY created_at DESC, number DESC LIMIT 1",
@@ -352,7 +361,7 @@ impl Backend for ClickHouseBackend {
         filter: Option<&Filter>,
     ) -> Result<Changes, StoreError> {
         // How far it goes is settled first, without regard to the filter, so that the marker moves on.
-        let (conditions, order) = Self::since(marker);
+        let (conditions, order) = self.since(marker);
         let sql = format!(
             "SELECT written, number FROM (
                SELECT toUnixTimestamp64Micro(created_at) AS written, number FROM flows WHERE {}
@@ -367,7 +376,7 @@ impl Backend for ClickHouseBackend {
                 marker,
             });
         };
-        let (mut conditions, _) = Self::since(marker);
+        let (mut conditions, _) = self.since(marker);
         conditions.add(
             "(toUnixTimestamp64Micro(created_at), number) <= (?, ?)",
             [end.written, end.number].map(Stored::from),
@@ -395,7 +404,7 @@ impl Backend for ClickHouseBackend {
         let mut runs: HashMap<RunId, Arc<RunRecord>> = HashMap::new();
         let mut held = 0_usize;
         while records.flows.len() < limit.max(1) && held < RECORDS_BYTES_MAX {
-            let (conditions, order) = Self::since(records.marker);
+            let (conditions, order) = self.since(records.marker);
             let at_once = (limit.max(1) - records.flows.len()).min(CLICKHOUSE_RECORDS_AT_ONCE);
             let sql = format!(
                 "SELECT toUnixTimestamp64Micro(created_at) AS written, {ROW_COLUMNS}, detail, {BODIES}
@@ -424,6 +433,10 @@ impl Backend for ClickHouseBackend {
 
 impl Listed for &ClickHouseBackend {
     const DIALECT: Dialect = Dialect::ClickHouse;
+
+    fn is_nameless(&self) -> bool {
+        ClickHouseBackend::is_nameless(self)
+    }
 
     fn count(&mut self, conditions: &Conditions) -> Result<u64, StoreError> {
         let sql = format!(

@@ -135,9 +135,11 @@ impl Removable for Removing<'_> {
         Ok(())
     }
 
-    /// Bodies lie in the rows of their flows.
+    /// Bodies lie in the rows of their flows. Sessions that were joined stay so: flows of them may come yet.
     fn sweep(&mut self, _goes_on: &mut dyn FnMut() -> bool) -> Result<(), StoreError> {
-        Ok(())
+        let sql = "DELETE FROM session_names
+             WHERE session_id NOT IN (SELECT assumeNotNull(session_id) FROM flows WHERE session_id IS NOT NULL)";
+        self.server.execute(sql, &[])
     }
 }
 

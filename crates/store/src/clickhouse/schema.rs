@@ -66,7 +66,14 @@ pub fn clickhouse_reader_role(cluster: Option<&str>) -> String {
          -- It may change settings of its queries: oriel sets `final`.\n\
          CREATE ROLE IF NOT EXISTS oriel_reader{of_cluster} SETTINGS readonly = 2;\n"
     );
-    for table in ["runs", "flows", "messages", "gaps"] {
+    for table in [
+        "runs",
+        "flows",
+        "messages",
+        "gaps",
+        "session_names",
+        "session_merges",
+    ] {
         sql.push_str(&format!(
             "GRANT{of_cluster} SELECT ON {table} TO oriel_reader;\n"
         ));
@@ -130,6 +137,7 @@ fn table_for_cluster((before, table, after): (&str, &str, &str), cluster: &str) 
     let key = match table {
         "runs" => "uuid",
         "gaps" => "run_uuid",
+        "session_names" | "session_merges" => "session_id",
         _ => "trace_id",
     };
     let path = format!("'/clickhouse/tables/{{shard}}/oriel/{table}', '{{replica}}'");
@@ -178,6 +186,7 @@ mod tests {
         assert_eq!(found(0), ["runs", "flows", "messages", "gaps", ""]);
         assert_eq!(found(1), ["flows", "flows"]);
         assert_eq!(found(2), ["flows"; 4]);
+        assert_eq!(found(3), ["session_names", "session_merges"]);
     }
 
     #[test]

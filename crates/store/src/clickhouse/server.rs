@@ -152,6 +152,20 @@ impl Server {
         self.send(&settings, &[], rows).map(drop)
     }
 
+    /// Runs an `INSERT … SELECT …`; it is durable when this returns. Of rows that were written again only the
+    /// last is read.
+    pub(super) fn write_again(&self, sql: &str, values: &[Value<'_>]) -> Result<(), StoreError> {
+        let settings = [
+            ("final", "1"),
+            ("do_not_merge_across_partitions_select_final", "1"),
+            ("distributed_product_mode", "global"),
+            ("max_partitions_per_insert_block", "0"),
+            ("async_insert", "0"),
+            ("distributed_foreground_insert", "1"),
+        ];
+        self.send(&settings, values, sql.as_bytes()).map(drop)
+    }
+
     /// The rows of a `SELECT`. Of rows that were written again only the last is seen.
     pub(super) fn rows<T: DeserializeOwned>(
         &self,

@@ -7,8 +7,20 @@ use super::summary::percentiles;
 use crate::reader::select::{Conditions, Dialect};
 use crate::reader::{Session, Stats, StatsGroup, StatsKey};
 
-/// The sessions that have flows, those first that were seen last, but for how many at most.
-pub(super) const SESSIONS: &str = "SELECT assumeNotNull(session_id) AS id,
+/// The sessions that have flows, those first that were seen last, so many at most. An archive as an older
+/// oriel left it is nameless.
+pub(super) fn sessions_sql(is_nameless: bool, limit: i64) -> String {
+    let sums = format!("{SESSIONS} LIMIT {limit}");
+    match is_nameless {
+        true => format!("SELECT *, NULL AS name FROM ({sums}) ORDER BY last DESC, id"),
+        false => format!(
+            "SELECT sums.*, nullIf(names.name, '') AS name FROM ({sums}) AS sums
+             LEFT JOIN session_names AS names ON names.session_id = sums.id ORDER BY last DESC, id"
+        ),
+    }
+}
+
+const SESSIONS: &str = "SELECT assumeNotNull(session_id) AS id,
     argMinIf(agent, (start_time, number), agent IS NOT NULL) AS program,
     toUnixTimestamp64Micro(min(start_time)) AS started,
     toUnixTimestamp64Micro(max(start_time)) AS last,
@@ -20,10 +32,11 @@ pub(super) const SESSIONS: &str = "SELECT assumeNotNull(session_id) AS id,
   FROM flows WHERE session_id IS NOT NULL GROUP BY session_id
   ORDER BY last DESC, id";
 
-/// A row of [`SESSIONS`].
+/// A row of [`sessions_sql`].
 #[derive(Deserialize)]
 pub(super) struct SessionSums {
     id: String,
+    name: Option<String>,
     program: Option<String>,
     started: i64,
     last: i64,
@@ -37,11 +50,11 @@ pub(super) struct SessionSums {
 }
 
 impl SessionSums {
-    /// The session. Names that people gave are in files only.
+    /// The session.
     pub(super) fn into_session(self) -> Session {
         Session {
             id: self.id,
-            name: None,
+            name: self.name,
             agent: self.program,
             started_at: Timestamp(self.started),
             last_at: Timestamp(self.last),

@@ -1,10 +1,11 @@
-//! Writes a batch: runs, messages and gaps, then the flows.
+//! Writes a batch: runs, messages, gaps and names of sessions, then the flows.
 
 use serde::Serialize;
 
 use super::columns::{FLOWS, FlowColumns, GAPS, GapColumns, MESSAGES, MessageColumns, Table};
 use super::runs::place_runs;
 use super::server::Server;
+use super::sessions::{merged, write_names};
 use crate::StoreError;
 use crate::archive::{ArchiveBatch, latest};
 use crate::limits::CLICKHOUSE_INSERT_BYTES;
@@ -27,9 +28,12 @@ pub(super) fn write(server: &Server, batch: &ArchiveBatch) -> Result<(), StoreEr
             .map(move |message| Ok(MessageColumns::of(uuid, message)))
     });
     insert_each(server, &MESSAGES, messages)?;
-    let flows = flows
-        .iter()
-        .map(|flow| FlowColumns::of(flow, run_id(&flow.run.uuid)));
+    write_names(server, &batch.sessions)?;
+    let joined = merged(server, &flows)?;
+    let flows = flows.iter().map(|flow| {
+        let joined = flow.session().and_then(|id| joined.get(id));
+        FlowColumns::of(flow, run_id(&flow.run.uuid), joined.map(String::as_str))
+    });
     insert_each(server, &FLOWS, flows)
 }
 

@@ -6,6 +6,7 @@ use super::stored::Stored;
 use super::{Batch, Imported, Known, Meeting, parts, runs};
 use crate::ingest::arrivals::Arrivals;
 use crate::ingest::bodies::{Bodies, Remembered};
+use crate::sessions::name_nameless;
 use crate::{FlowRecord, GapRecord, RunId, RunRecord, StoreError};
 
 /// A transaction, and what it needs to know.
@@ -47,6 +48,7 @@ impl<'c, 'i> Writing<'c, 'i> {
         for gap in batch.gaps {
             self.write_gap(gap)?;
         }
+        name_nameless(self.connection, batch.sessions)?;
         Ok(imported)
     }
 

@@ -1,5 +1,6 @@
 //! A flow as a row of `flows`: the columns that are written, and what goes into each.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use super::chunks::Hash;
@@ -99,6 +100,8 @@ pub(super) enum StoredBody<'r> {
 pub(super) struct Placed<'r> {
     /// The id of its run in the archive.
     pub(super) run_id: &'r str,
+    /// The session that its own was joined to in the archive.
+    pub(super) joined: Option<&'r str>,
     pub(super) batch: i64,
     pub(super) request_body: StoredBody<'r>,
     pub(super) response_body: StoredBody<'r>,
@@ -112,7 +115,7 @@ pub(super) fn write_row(
 ) -> Result<usize, StoreError> {
     rows.begin_row();
     write_identity(rows, record, placed);
-    write_target(rows, record);
+    write_target(rows, record, placed);
     write_messages(rows, record, placed)?;
     write_times(rows, record);
     write_connections(rows, record);
@@ -142,7 +145,7 @@ fn write_identity(rows: &mut CopyRows, record: &FlowRecord, placed: &Placed<'_>)
     rows.text(row.state.as_str());
 }
 
-fn write_target(rows: &mut CopyRows, record: &FlowRecord) {
+fn write_target(rows: &mut CopyRows, record: &FlowRecord, placed: &Placed<'_>) {
     let detail = &record.detail;
     let row = &detail.row;
     let is_reverse = detail
@@ -150,7 +153,7 @@ fn write_target(rows: &mut CopyRows, record: &FlowRecord) {
         .as_ref()
         .is_some_and(|client| client.proxy_direction() == "reverse");
     rows.int4(i32::from(!is_reverse));
-    write_session(rows, row.session.as_ref());
+    write_session(rows, row.session.as_ref(), placed.joined);
     rows.text(row.traffic_type.as_str());
     rows.text(&row.method);
     rows.text(&detail.scheme);
@@ -164,9 +167,12 @@ fn write_target(rows: &mut CopyRows, record: &FlowRecord) {
     rows.text(&row.route_rule);
 }
 
-fn write_session(rows: &mut CopyRows, session: Option<&SessionMark>) {
+fn write_session(rows: &mut CopyRows, session: Option<&SessionMark>, joined: Option<&str>) {
     let text = |rows: &mut CopyRows, text: Option<&str>| rows.optional(text, CopyRows::text);
-    text(rows, session.map(|mark| indexed(&mark.id)));
+    text(
+        rows,
+        joined.or_else(|| session.map(|mark| indexed(&mark.id))),
+    );
     text(rows, session.map(|mark| mark.method.as_str()));
     text(rows, session.map(|mark| mark.method.confidence().as_str()));
     text(rows, session.and_then(|mark| mark.agent.as_deref()));
@@ -274,6 +280,11 @@ fn json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(value).map_err(|error| StoreError::NotStorable {
         detail: error.to_string(),
     })
+}
+
+/// The id of a session as it is stored.
+pub(super) fn session_key(id: &str) -> Cow<'_, str> {
+    storable(indexed(id))
 }
 
 /// What an index can hold of a text.

@@ -20,6 +20,8 @@ pub(super) enum Lock {
     Chunks = 2,
     /// Numbering a batch, until it is visible.
     Batches = 3,
+    /// Held shared by who writes flows; alone to join two sessions, so that none is missed.
+    Sessions = 4,
 }
 
 /// All steps of the schema.
@@ -27,10 +29,14 @@ const MIGRATIONS: &[Migration] = migrations!["postgres/":
     "0001_flows",
     "0002_words",
     "0003_search_path",
+    "0004_sessions",
 ];
 
 /// The step from which on flows have their words.
 pub(super) const WITH_WORDS: u32 = 2;
+
+/// The step from which on sessions have names.
+pub(super) const WITH_SESSIONS: u32 = 4;
 
 /// Makes the table that says which steps are applied.
 const STEPS: &str = "CREATE TABLE IF NOT EXISTS oriel_migrations (

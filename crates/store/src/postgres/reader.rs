@@ -72,6 +72,15 @@ impl PostgresBackend {
         }
     }
 
+    /// Whether there are no names of sessions.
+    fn is_nameless(&self) -> bool {
+        self.schema < migrate::WITH_SESSIONS
+    }
+
+    fn conditions(&self) -> Conditions {
+        Conditions::new(Dialect::Postgres).nameless(self.is_nameless())
+    }
+
     fn client(&self) -> RefMut<'_, Client> {
         self.client.borrow_mut()
     }
@@ -133,12 +142,12 @@ impl Backend for PostgresBackend {
 
     fn sessions(&self, limit: usize) -> Result<Vec<Session>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = self.query(sums::SESSIONS, &[&limit])?;
+        let rows = self.query(&sums::sessions_sql(self.is_nameless()), &[&limit])?;
         rows.iter().map(sums::read_session).collect()
     }
 
     fn stats(&self, by: StatsKey, filter: Option<&Filter>) -> Result<Stats, StoreError> {
-        let mut conditions = Conditions::new(Dialect::Postgres);
+        let mut conditions = self.conditions();
         conditions.add_filter(filter);
         let sql = sums::stats_sql(by, &conditions);
         self.snapshot(|transaction| {
@@ -312,6 +321,10 @@ struct Snapshot<'b, 't, 'c> {
 impl Listed for Snapshot<'_, '_, '_> {
     const DIALECT: Dialect = Dialect::Postgres;
 
+    fn is_nameless(&self) -> bool {
+        self.backend.is_nameless()
+    }
+
     fn count(&mut self, conditions: &Conditions) -> Result<u64, StoreError> {
         let sql = format!(
             "SELECT count(*) AS flows FROM flows WHERE {}",
@@ -398,7 +411,7 @@ impl PostgresBackend {
                 marker: since,
             });
         };
-        let mut conditions = Conditions::new(Dialect::Postgres);
+        let mut conditions = self.conditions();
         conditions.add(
             "batch IN (SELECT batch FROM batches WHERE number > ? AND number <= ?)",
             [since.arrival, until].map(Value::from),

@@ -169,6 +169,11 @@ impl Removable for Removing<'_> {
             // By the last one who follows knows how far the archive is.
             let sql = "DELETE FROM batches WHERE number < (SELECT max(number) FROM batches)
                  AND NOT EXISTS (SELECT FROM flows WHERE flows.batch = batches.batch)";
+            transaction.execute(sql, &[])?;
+            // Sessions that were joined stay so: flows of them may come yet.
+            let sql = "DELETE FROM session_names WHERE NOT EXISTS (
+                   SELECT FROM flows WHERE flows.session_id = session_names.session_id
+                 )";
             transaction.execute(sql, &[]).map(drop)
         })
     }

@@ -8,9 +8,21 @@ use crate::StoreError;
 use crate::reader::select::{Conditions, Dialect};
 use crate::reader::{Session, Stats, StatsGroup, StatsKey};
 
-/// The sessions that have flows, those first that were seen last; `$1` is how many at most.
-pub(super) const SESSIONS: &str = "SELECT session_id,
-    (array_agg(agent ORDER BY start_time, number) FILTER (WHERE agent IS NOT NULL))[1] AS agent,
+/// The sessions that have flows, those first that were seen last; `$1` is how many at most. An archive as an
+/// older oriel left it is nameless.
+pub(super) fn sessions_sql(is_nameless: bool) -> String {
+    let name = match is_nameless {
+        true => "NULL::text",
+        false => {
+            "(SELECT nullif(name, '') FROM session_names WHERE session_names.session_id = flows.session_id)"
+        }
+    };
+    format!("SELECT session_id, {name} AS name, {SESSIONS}")
+}
+
+/// What follows the id and the name.
+const SESSIONS: &str =
+    "(array_agg(agent ORDER BY start_time, number) FILTER (WHERE agent IS NOT NULL))[1] AS agent,
     min(start_time) AS started_at, max(start_time) AS last_at, count(*) AS flows,
     count(*) FILTER (WHERE traffic_type = 'llm') AS llm_flows,
     count(*) FILTER (WHERE state = 'failed' OR status_code >= 400) AS failed,
@@ -20,12 +32,12 @@ pub(super) const SESSIONS: &str = "SELECT session_id,
   FROM flows WHERE session_id IS NOT NULL GROUP BY session_id
   ORDER BY last_at DESC, session_id COLLATE \"C\" LIMIT $1";
 
-/// Reads a row of [`SESSIONS`]. Names that people gave are in files only.
+/// Reads a row of [`sessions_sql`].
 pub(super) fn read_session(row: &Row) -> Result<Session, StoreError> {
     let number = |column| bytes(row, column).map(Option::unwrap_or_default);
     Ok(Session {
         id: get(row, "session_id")?,
-        name: None,
+        name: get(row, "name")?,
         agent: get(row, "agent")?,
         started_at: time(row, "started_at")?,
         last_at: time(row, "last_at")?,

@@ -8,11 +8,12 @@ use std::iter::repeat_n;
 use postgres::{Client, Transaction};
 
 use super::chunks::{Hash, chunks, hash};
-use super::columns::{COLUMNS, Placed, StoredBody, signed, write_row};
+use super::columns::{COLUMNS, Placed, StoredBody, session_key, signed, write_row};
 use super::connect::Server;
 use super::copy::{CopyRows, storable};
 use super::migrate::{LOCKS, Lock};
 use super::runs::place_runs;
+use super::sessions::{merged, write_names};
 use super::time::Time;
 use crate::archive::{ArchiveBatch, latest};
 use crate::limits::{CHANGES_ROWS_MAX, POSTGRES_COPY_BYTES, POSTGRES_INLINE_BODY_BYTES_MAX};
@@ -57,6 +58,7 @@ pub(super) fn write(
     let mut transaction = client.transaction().map_err(failed)?;
     let runs = place_runs(&mut transaction, server, batch)?;
     write_gaps(&mut transaction, &batch.gaps, &runs).map_err(failed)?;
+    write_names(&mut transaction, &batch.sessions).map_err(failed)?;
     let flows = latest(&batch.flows);
     let listed = match flows.is_empty() {
         true => 0,
@@ -97,14 +99,15 @@ fn write_flows(
     runs: &HashMap<&str, String>,
 ) -> Result<usize, StoreError> {
     let failed = |error| server.failed(error);
-    // The chunks that are there stay until this transaction has ended.
+    // The chunks that are there stay until this transaction has ended, and so do sessions.
     transaction
         .execute(
-            "SELECT pg_advisory_xact_lock_shared($1, $2)",
-            &[&LOCKS, &(Lock::Chunks as i32)],
+            "SELECT pg_advisory_xact_lock_shared($1, $2), pg_advisory_xact_lock_shared($1, $3)",
+            &[&LOCKS, &(Lock::Chunks as i32), &(Lock::Sessions as i32)],
         )
         .map_err(failed)?;
     let batches = batch_ids(transaction, flows.len()).map_err(failed)?;
+    let joined = merged(transaction, flows).map_err(failed)?;
     let mut wanted = BTreeMap::new();
     let mut bodies = Vec::with_capacity(flows.len());
     for flow in flows {
@@ -121,6 +124,10 @@ fn write_flows(
     let rows = placed.map(|((flow, (request_body, response_body)), batch)| {
         let placed = Placed {
             run_id: run_id(runs, flow),
+            joined: flow
+                .session()
+                .and_then(|id| joined.get(&*session_key(id)))
+                .map(String::as_str),
             batch,
             request_body,
             response_body,
@@ -337,7 +344,10 @@ fn write_message(rows: &mut CopyRows, flow: &str, message: &StreamMessage) {
 }
 
 /// Ids for so many flows: who follows reads a batch at once.
-fn batch_ids(transaction: &mut Transaction<'_>, flows: usize) -> Result<Vec<i64>, postgres::Error> {
+pub(super) fn batch_ids(
+    transaction: &mut Transaction<'_>,
+    flows: usize,
+) -> Result<Vec<i64>, postgres::Error> {
     let batches = i64::try_from(flows.div_ceil(CHANGES_ROWS_MAX)).unwrap_or(i64::MAX);
     let sql = "SELECT nextval('batch_ids') FROM generate_series(1, $1::bigint)";
     let rows = transaction.query(sql, &[&batches])?;
@@ -345,7 +355,7 @@ fn batch_ids(transaction: &mut Transaction<'_>, flows: usize) -> Result<Vec<i64>
 }
 
 /// Gives the batches their numbers, for whoever follows. Until the transaction has ended, others wait.
-fn number(
+pub(super) fn number(
     transaction: &mut Transaction<'_>,
     batches: &[i64],
     mut flows: usize,

@@ -6,7 +6,7 @@ mod file;
 use uuid::Uuid;
 
 pub(super) use self::file::FileIds;
-pub(crate) use self::file::row_of;
+pub(crate) use self::file::{flow_of_uuid, row_of};
 use crate::{FlowRef, RunId, StoreError, UnknownId};
 
 /// How many runs are named when an id may mean several.

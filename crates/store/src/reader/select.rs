@@ -31,6 +31,8 @@ pub(crate) const SIZE: &str = "(coalesce(tunnel_bytes_sent, request_body_size, 0
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Conditions {
     dialect: Dialect,
+    /// Whether the database has no names of sessions.
+    is_nameless: bool,
     sql: String,
     values: Vec<Value>,
 }
@@ -52,6 +54,14 @@ impl Conditions {
         Self {
             dialect,
             ..Self::default()
+        }
+    }
+
+    /// The same for a database that has no names of sessions, if so: an archive as an older oriel left it.
+    pub(crate) fn nameless(self, is_nameless: bool) -> Self {
+        Self {
+            is_nameless,
+            ..self
         }
     }
 
@@ -250,7 +260,7 @@ impl Conditions {
         self.sql.push_str(after);
     }
 
-    /// A run, or the session of an agent. Names that people gave to sessions are in files only.
+    /// A run, or the session of an agent, by its id or the name that people gave it.
     fn write_session(&mut self, pattern: &Pattern) {
         if matches!(pattern, Pattern::Plain(text) if place_from_end(text).is_some()) {
             return self.write_run(pattern);
@@ -258,12 +268,27 @@ impl Conditions {
         self.sql.push('(');
         self.write_run(pattern);
         self.sql.push_str(" OR ");
-        let columns: &[(&str, Plain)] = match self.dialect {
-            Dialect::Sqlite => &[("session_id", Plain::Whole), ("session_name", Plain::Whole)],
-            Dialect::Postgres | Dialect::ClickHouse => &[("session_id", Plain::Whole)],
-        };
-        self.write_any(pattern, columns);
+        let by_id = ("session_id", Plain::Whole);
+        match self.dialect {
+            Dialect::Sqlite => self.write_any(pattern, &[by_id, ("session_name", Plain::Whole)]),
+            Dialect::Postgres | Dialect::ClickHouse => {
+                self.write_any(pattern, &[by_id]);
+                self.write_session_name(pattern);
+            }
+        }
         self.sql.push(')');
+    }
+
+    /// An archive has the names of sessions in a table of their own.
+    fn write_session_name(&mut self, pattern: &Pattern) {
+        if self.is_nameless {
+            return;
+        }
+        self.sql.push_str(
+            " OR coalesce(session_id IN (SELECT session_id FROM session_names WHERE name <> '' AND ",
+        );
+        self.write_any(pattern, &[("name", Plain::Whole)]);
+        self.sql.push_str("), FALSE)");
     }
 
     /// A run by its id or name, or by its place from the end.

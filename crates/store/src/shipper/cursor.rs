@@ -8,6 +8,7 @@ use traffic::Timestamp;
 use crate::limits::{SHIP_GAPS_MAX, SHIP_RUNS_MAX};
 use crate::reader::Marker;
 use crate::reader::records::{self, Unreadable, run_record};
+use crate::sessions::names_of;
 use crate::{ArchiveBatch, FlowRecord, GapRecord, Records, RunId, RunRecord, StoreError};
 
 /// A file, as the outbox of one archive.
@@ -71,6 +72,8 @@ impl Outbox {
             records::read_what_is_whole(&transaction, self.marker, limit)?;
         let runs = read_runs(&transaction, self.archive)?;
         let gaps = read_gaps(&transaction, self.gap)?;
+        let sessions = flows.iter().filter_map(FlowRecord::session);
+        let sessions = names_of(&transaction, sessions)?;
         transaction.finish()?;
         Ok(Batch {
             gap: gaps.last().map_or(self.gap, |gap| gap.number),
@@ -82,6 +85,7 @@ impl Outbox {
                 runs: runs.into_iter().map(|(_, run)| run).collect(),
                 flows,
                 gaps,
+                sessions,
             },
             unreadable,
             marker,

@@ -136,7 +136,7 @@ fn store(content: &[u8], importer: &mut Importer) -> Result<Stored, StoreError> 
     let mut batch = ArchiveBatch {
         runs: runs.into_iter().map(|(_, run)| run).collect(),
         gaps: read_gaps(&spooled, 0).map_err(not_storable)?,
-        flows: Vec::new(),
+        ..ArchiveBatch::default()
     };
     let mut marker = Marker::default();
     let mut stored = Stored::default();

@@ -4,6 +4,7 @@
 mod clickhouse;
 mod postgres;
 mod removal;
+mod said;
 mod sums;
 mod words;
 

@@ -494,7 +494,7 @@ fn runs_of_many_oriels_have_ids_of_their_own() {
     let end = ArchiveBatch {
         runs: vec![ended],
         gaps: vec![gap],
-        flows: Vec::new(),
+        ..ArchiveBatch::default()
     };
     archive.write(&end).unwrap();
     archive.write(&end).unwrap();

@@ -1,10 +1,13 @@
 //! `oriel flows mark` and `oriel flows note`: what people say about flows.
 
 use serde::Serialize;
-use store::{Annotate, AnnotateError, Annotation, Annotator, FlowRef};
+use store::{
+    Annotate, AnnotateError, Annotation, Annotator, Archive, FlowRef, Location, Reader, StoreError,
+};
 
+use crate::archive;
 use crate::args::{DataFlags, FlowsMark, FlowsNote};
-use crate::command::flows::{nothing_there, open};
+use crate::command::flows::{location, nothing_there, open};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::{print_json, say_line};
@@ -63,12 +66,10 @@ fn run(
     // All ids are understood before anything is written.
     let flows: Result<Vec<FlowRef>, _> = ids.iter().map(|id| reader.resolve(id)).collect();
     let flows = flows.map_err(|error| store_problem(&error))?;
-    let settings = context.settings(Purpose::Serve, data.layer())?;
-    let path = database(&settings.data_folder.value);
-    let mut annotator = Annotator::open(&path).map_err(|error| store_problem(&error))?;
+    let mut place = Place::open(context, data)?;
     let mut items = Vec::with_capacity(flows.len());
     for flow in flows {
-        let said = annotator.annotate(flow, change).map_err(problem)?;
+        let said = place.annotate(&reader, flow, change)?;
         if !context.json() && !context.global.quiet {
             say_line(&sentence(flow, &said));
         }
@@ -85,6 +86,66 @@ fn run(
         })?;
     }
     Ok(Exit::Success)
+}
+
+/// Where it is written: where flows are read.
+enum Place {
+    File(Annotator),
+    Archive {
+        archive: Box<dyn Archive>,
+        /// The file of this machine, if there is one: what it copies next says the same.
+        file: Option<Annotator>,
+    },
+}
+
+impl Place {
+    fn open(context: &Context, data: &DataFlags) -> Result<Self, Problem> {
+        let settings = context.settings(Purpose::Serve, data.layer())?;
+        let path = database(&settings.data_folder.value);
+        let own = Annotator::open(&path);
+        let location = location(context, data)?;
+        if location == Location::File(path) {
+            return own.map(Self::File).map_err(|error| store_problem(&error));
+        }
+        let archive = archive::open(&location)?;
+        Ok(Self::Archive {
+            archive: archive.ok_or_else(|| nothing_there("of it"))?,
+            file: match own {
+                Ok(annotator) => Some(annotator),
+                Err(StoreError::NotFound { .. }) => None,
+                Err(error) => return Err(store_problem(&error)),
+            },
+        })
+    }
+
+    /// Changes what is said about a flow that the reader knows by this id.
+    fn annotate(
+        &mut self,
+        reader: &Reader,
+        flow: FlowRef,
+        change: &Annotate,
+    ) -> Result<Annotation, Problem> {
+        match self {
+            Self::File(annotator) => annotator.annotate(flow, change).map_err(problem),
+            Self::Archive { archive, file } => {
+                // Another flow may have this id in the file: only the UUID is the same everywhere.
+                let uuid = reader.flow(flow).map_err(|error| store_problem(&error))?;
+                let uuid = uuid.row.uuid;
+                let said = archive.annotate(&uuid, change).map_err(problem)?;
+                let said = said.ok_or_else(|| gone(flow))?;
+                if let Some(file) = file {
+                    file.replace(&uuid, &said)
+                        .map_err(|error| store_problem(&error))?;
+                }
+                Ok(said)
+            }
+        }
+    }
+}
+
+fn gone(flow: FlowRef) -> Problem {
+    Problem::new("ORL0005", Exit::Unknown, format!("no flow {flow}"))
+        .why("it was there a moment ago: somebody removed it")
 }
 
 fn sentence(flow: FlowRef, said: &Annotation) -> String {

@@ -23,7 +23,7 @@ fn flows_are_kept_and_found_in_postgresql() {
     let cluster = PostgresCluster::start().unwrap();
     record_and_ask(&cluster.url("postgres"));
     // What is older than this program is not changed by who removes.
-    let older = "DELETE FROM oriel_migrations WHERE number = 2";
+    let older = "DELETE FROM oriel_migrations WHERE number > 1";
     cluster.psql("postgres", older).unwrap();
     let world = World::new();
     let mut prune = world.command(&["db", "prune", "--archive", "--older-than", "0s"]);
@@ -131,7 +131,76 @@ fn record_and_ask(url: &str) {
     let status = ask(&["db", "status", "--json"]);
     assert_eq!(status["archive"]["flows"], 2, "{status}");
     assert_eq!(status["archive"]["runs"], 2);
+    annotate(&other, &world, &archived, id);
+    name(&other, &world, &archived);
     remove(&other, &world, &archived, id);
+}
+
+/// Who has no file of its own says something about a flow, and so does the machine that recorded it.
+fn annotate(other: &World, world: &World, archived: &[(&str, &str)], id: &str) {
+    let data = world.path(".local/share/oriel");
+    let data = data.to_str().unwrap();
+    let tags = |world: &World, more: &[&str]| {
+        let arguments = [&["flows", "show", id, "--json"], more].concat();
+        list(world, &arguments, archived)["tags"].clone()
+    };
+    let say = |world: &World, arguments: &[&str]| list(world, arguments, archived);
+    let marked = say(other, &["flows", "mark", id, "--tag", "gold", "--json"]);
+    assert_eq!(marked["items"][0]["tags"], serde_json::json!(["gold"]));
+    assert_eq!(tags(other, &[]), serde_json::json!(["gold"]));
+    assert_eq!(say(other, &["flows", "tag:gold", "--json"])["total"], 1);
+    // It adds to what is said there, and what is copied later says the same.
+    say(world, &["flows", "mark", id, "--tag", "mine", "--json"]);
+    let both = serde_json::json!(["gold", "mine"]);
+    assert_eq!(tags(other, &[]), both);
+    assert_eq!(tags(world, &["--data", data]), both);
+    let mut run = world.command(&["run", "-q", "--", "true"]);
+    Printed::of(run.envs(archived.iter().copied()).output().unwrap()).succeeded();
+    assert_eq!(tags(other, &[]), both);
+    // What is said in the file alone is copied too.
+    let less = ["flows", "mark", id, "--untag", "gold", "--untag", "mine"];
+    say(world, &[&less[..], &["--json", "--data", data]].concat());
+    assert_eq!(tags(other, &[]), both);
+    let mut run = world.command(&["run", "-q", "--", "true"]);
+    Printed::of(run.envs(archived.iter().copied()).output().unwrap()).succeeded();
+    assert_eq!(tags(other, &[]), serde_json::json!([]));
+    let noted = say(other, &["flows", "note", id, "seen", "--json"]);
+    assert_eq!(noted["items"][0]["note"], "seen");
+    say(other, &["flows", "note", id, "", "--json"]);
+    let unknown = other
+        .command(&["flows", "mark", "zzzz.1"])
+        .envs(archived.iter().copied())
+        .output();
+    assert_eq!(Printed::of(unknown.unwrap()).code, Some(5));
+}
+
+/// A session is named where flows are read, and before that in the file of the machine alone.
+fn name(other: &World, world: &World, archived: &[(&str, &str)]) {
+    let data = world.path(".local/share/oriel");
+    let data = data.to_str().unwrap();
+    let names = |world: &World, more: &[&str]| {
+        let arguments = [&["sessions", "--json"], more].concat();
+        list(world, &arguments, archived)["items"][0]["name"].clone()
+    };
+    let in_file = ["sessions", "rename", SESSION, "of the machine", "--json"];
+    list(world, &[&in_file[..], &["--data", data]].concat(), archived);
+    assert!(names(other, &[]).is_null());
+    let mut run = world.command(&["run", "-q", "--", "true"]);
+    Printed::of(run.envs(archived.iter().copied()).output().unwrap()).succeeded();
+    assert_eq!(names(other, &[]), "of the machine");
+    for (here, name) in [(other, "from afar"), (world, "the bug")] {
+        list(
+            here,
+            &["sessions", "rename", SESSION, name, "--json"],
+            archived,
+        );
+        assert_eq!(names(other, &[]), name);
+    }
+    assert_eq!(names(world, &["--data", data]), "the bug");
+    let found = list(other, &["flows", "session:\"the bug\"", "--json"], archived);
+    assert_eq!(found["total"], 2, "{found}");
+    let shown = list(other, &["sessions", "show", "the bug", "--json"], archived);
+    assert_eq!(shown["id"], SESSION);
 }
 
 /// Bodies go, then a flow, then all that is old, from the archive alone.

@@ -95,6 +95,17 @@ fn flows_of(connection: &Connection, run: RunId) -> rusqlite::Result<u64> {
     Ok(u64::try_from(flows).unwrap_or(0))
 }
 
+/// The flow that has this UUID; `None` too if it is no UUID.
+pub(crate) fn flow_of_uuid(
+    connection: &Connection,
+    uuid: &str,
+) -> Result<Option<FlowRef>, StoreError> {
+    match Uuid::try_parse(uuid) {
+        Ok(uuid) => FileIds(connection).flow_of_uuid(uuid),
+        Err(_) => Ok(None),
+    }
+}
+
 /// The row of a flow.
 pub(crate) fn row_of(connection: &Connection, flow: FlowRef) -> Result<i64, StoreError> {
     let seq = i64::try_from(flow.seq).unwrap_or(i64::MAX);

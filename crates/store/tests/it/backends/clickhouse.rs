@@ -10,7 +10,7 @@ use regex::Regex;
 use testbed::clickhouse::ClickHouse;
 
 use super::words::Spoken;
-use super::{Original, clients, removal, sums};
+use super::{Original, clients, removal, said, sums};
 use crate::copies::{record_all_sorts, records};
 use crate::postgres::{PRINTED, conversation, record_for_printed};
 use crate::script::Place;
@@ -114,6 +114,26 @@ fn clickhouse_sums_up_the_same() {
 }
 
 #[test]
+fn what_people_say_is_the_same_in_clickhouse() {
+    let server = server();
+    let url = server.url("default");
+    let mut archive = ClickHouseArchive::connect(&url).unwrap();
+    archive.migrate().unwrap();
+    let reader = Reader::open_at(&Location::ClickHouse(url)).unwrap();
+    said::compare(&mut archive, &reader);
+}
+
+#[test]
+fn what_people_say_is_the_same_in_a_cluster() {
+    let server = server();
+    make_cluster(&server);
+    let url = server.url("default");
+    let mut archive = ClickHouseArchive::connect(&url).unwrap();
+    let reader = Reader::open_at(&Location::ClickHouse(url)).unwrap();
+    said::compare(&mut archive, &reader);
+}
+
+#[test]
 fn the_same_flows_go_from_clickhouse() {
     let server = server();
     let url = server.url("default");
@@ -139,8 +159,8 @@ fn a_schema_is_made_once_and_a_newer_one_refused() {
     let url = server.url("default");
     let mut archive = ClickHouseArchive::connect(&url).unwrap();
     assert_eq!(archive.status().unwrap().schema, 0);
-    assert_eq!(archive.migrate().unwrap(), Migrated { from: 0, to: 3 });
-    assert_eq!(archive.migrate().unwrap(), Migrated { from: 3, to: 3 });
+    assert_eq!(archive.migrate().unwrap(), Migrated { from: 0, to: 4 });
+    assert_eq!(archive.migrate().unwrap(), Migrated { from: 4, to: 4 });
     let place = Place::new();
     record_all_sorts(&place);
     let flows = records(&place.path(), 100);
@@ -179,7 +199,7 @@ fn the_printed_schema_is_taken_and_leaves_nothing_to_do() {
         }
     }
     let mut archive = ClickHouseArchive::connect(&server.url("default")).unwrap();
-    assert_eq!(archive.migrate().unwrap(), Migrated { from: 3, to: 3 });
+    assert_eq!(archive.migrate().unwrap(), Migrated { from: 4, to: 4 });
     // There are neither a cluster nor roles here: what is for these is read by the server's parser.
     for script in [
         clickhouse_schema(Some("fleet")),
@@ -221,7 +241,7 @@ fn a_cluster_gives_the_same_answers() {
     make_cluster(&server);
     let url = server.url("default");
     let mut archive = ClickHouseArchive::connect(&url).unwrap();
-    assert_eq!(archive.migrate().unwrap(), Migrated { from: 3, to: 3 });
+    assert_eq!(archive.migrate().unwrap(), Migrated { from: 4, to: 4 });
     let original = Original::new();
     original.copy_to(&mut archive);
     original.copy_to(&mut archive);
@@ -239,7 +259,7 @@ fn a_cluster_gives_the_same_answers() {
     assert_eq!(server.query(engine).unwrap(), "Distributed\n");
     // Who finds a step missing leaves it to whoever made the tables.
     server
-        .query("ALTER TABLE oriel_migrations DELETE WHERE number = 3 SETTINGS mutations_sync = 1")
+        .query("ALTER TABLE oriel_migrations DELETE WHERE number = 4 SETTINGS mutations_sync = 1")
         .unwrap();
     let refused = archive.migrate().unwrap_err();
     let StoreError::Unavailable { source, .. } = refused else {

@@ -7,7 +7,7 @@ use oriel_store::{
 use testbed::postgres::PostgresCluster;
 
 use super::words::Spoken;
-use super::{Original, removal, sums};
+use super::{Original, removal, said, sums};
 use crate::copies::{record_all_sorts, records};
 use crate::script::Place;
 use crate::search::{filter, search};
@@ -35,6 +35,36 @@ fn postgresql_sums_up_the_same() {
     archive.migrate().unwrap();
     let reader = Reader::open_at(&Location::Postgres(url)).unwrap();
     sums::compare(&mut archive, &reader);
+}
+
+#[test]
+fn what_people_say_is_the_same_in_postgresql() {
+    let cluster = PostgresCluster::start().unwrap();
+    let url = cluster.url("postgres");
+    let mut archive = PostgresArchive::connect(&url).unwrap();
+    archive.migrate().unwrap();
+    let reader = Reader::open_at(&Location::Postgres(url)).unwrap();
+    said::compare(&mut archive, &reader);
+}
+
+#[test]
+fn an_archive_of_an_older_oriel_is_read_without_names() {
+    let cluster = PostgresCluster::start().unwrap();
+    let url = cluster.url("postgres");
+    let mut archive = PostgresArchive::connect(&url).unwrap();
+    archive.migrate().unwrap();
+    let original = Original::new();
+    original.copy_to(&mut archive);
+    let older =
+        "DROP TABLE session_names, session_merges; DELETE FROM oriel_migrations WHERE number > 2";
+    cluster.psql("postgres", older).unwrap();
+    let reader = Reader::open_at(&Location::Postgres(url)).unwrap();
+    reader.sessions(10).unwrap();
+    let query = Query {
+        filter: Some(filter("session:named")),
+        ..Query::default()
+    };
+    assert!(!reader.flows(&query).unwrap().rows.is_empty());
 }
 
 #[test]

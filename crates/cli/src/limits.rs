@@ -124,3 +124,7 @@ pub(crate) const OVERFLOW_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long the end of oriel waits for what is left to be copied to the archive: some ten thousand
 /// flows. What does not go in time goes with the next oriel on the same file.
 pub(crate) const ARCHIVE_STOP: Duration = Duration::from_secs(5);
+/// How often it is looked how far copying to the archive is, by who waits for it.
+pub(crate) const ARCHIVE_LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Looks without any flow less left after which a service that copies is not waited for: ten seconds.
+pub(crate) const ARCHIVE_LOOKS_MAX: u32 = 100;

@@ -1,4 +1,7 @@
-//! `oriel import`: flows of files become flows like others, in a run of their own for each file.
+//! `oriel import`: flows of files become flows like others, in a run of their own for each file. Where flows are
+//! read from an archive they are copied there.
+
+mod archived;
 
 use std::fs::File;
 use std::io;
@@ -8,6 +11,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use store::{FlowRecord, Format, Found, Import, Importer, ReadError, Redaction, RunId, RunRecord};
 
+use self::archived::{Arrived, Elsewhere};
 use crate::args::ImportFiles;
 use crate::clock::now;
 use crate::context::Context;
@@ -19,7 +23,7 @@ use crate::paths::database;
 use crate::problem::Problem;
 use crate::progress::Progress;
 use crate::quantity::count;
-use crate::settings::Purpose;
+use crate::settings::{Purpose, Settings};
 use crate::store_problem::store_problem;
 
 /// What became of the files.
@@ -27,6 +31,8 @@ use crate::store_problem::store_problem;
 struct Document {
     schema: &'static str,
     files: Vec<Item>,
+    /// Whether the archive that flows are read from has them; `null` without one.
+    archived: Option<bool>,
 }
 
 /// What became of one file.
@@ -34,8 +40,10 @@ struct Document {
 struct Item {
     file: String,
     format: Option<&'static str>,
-    /// The run; `null` for JSON lines, whose flows keep their runs.
+    /// The run, by its id where flows are read; `null` for JSON lines, whose flows keep their runs.
     run: Option<String>,
+    #[serde(skip)]
+    run_uuid: Option<String>,
     added: u64,
     changed: u64,
     unchanged: u64,
@@ -64,14 +72,64 @@ pub(crate) fn run(context: &Context, arguments: &ImportFiles) -> Result<Exit, Pr
         }
         items.push(item);
     }
+    let elsewhere = Elsewhere::of(&settings, arguments.data.data.is_some());
+    let arrived = elsewhere.map(|elsewhere| bring(context, &elsewhere, &mut items));
+    let arrived = arrived.transpose()?;
+    if !context.json() && !context.global.quiet {
+        tell_where(
+            &settings,
+            arguments.data.data.is_some(),
+            arrived.as_ref(),
+            &items,
+        );
+    }
     let whole = items.iter().all(|item| item.left_out == 0);
     if context.json() {
         print_json(&Document {
             schema: "oriel.import/1",
             files: items,
+            archived: arrived.map(|arrived| matches!(arrived, Arrived::Whole)),
         })?;
     }
     Ok(if whole { Exit::Success } else { Exit::Negative })
+}
+
+/// Brings what was imported to where flows are read.
+fn bring(
+    context: &Context,
+    elsewhere: &Elsewhere<'_>,
+    items: &mut [Item],
+) -> Result<Arrived, Problem> {
+    let arrived = elsewhere.copy(context)?;
+    if matches!(arrived, Arrived::Whole) {
+        for item in items {
+            let Some(uuid) = item.run_uuid.as_deref().filter(|_| item.run.is_some()) else {
+                continue;
+            };
+            let id = elsewhere.run_id(uuid);
+            let id = id.map_err(|error| store_problem(&error))?;
+            item.run = id.map(|id| id.to_string());
+        }
+    }
+    Ok(arrived)
+}
+
+/// Says where the flows are seen.
+fn tell_where(settings: &Settings, names_folder: bool, arrived: Option<&Arrived>, items: &[Item]) {
+    let mut place = String::new();
+    if let Some(Arrived::Waiting(why)) = arrived {
+        say_line(&format!(
+            "the archive has not all of them yet: {}. They wait in the file of this machine, and go with the next \
+             oriel on it",
+            escape_line(why)
+        ));
+    }
+    if names_folder || matches!(arrived, Some(Arrived::Waiting(_))) {
+        place = format!(" --data {}", settings.data_folder.value.display());
+    }
+    for run in items.iter().filter_map(|item| item.run.as_ref()) {
+        say_line(&format!("see them: oriel flows --session {run}{place}"));
+    }
 }
 
 fn import(
@@ -93,6 +151,7 @@ fn import(
             file: name.display().to_string(),
             format: None,
             run: None,
+            run_uuid: Some(run.uuid.clone()),
             added: 0,
             changed: 0,
             unchanged: 0,
@@ -189,15 +248,11 @@ fn sentence(item: &Item) -> String {
             parts.push(format!("{} {what}", count(number)));
         }
     }
-    let from = format!(
+    format!(
         "imported {} from {}",
         parts.join(", "),
         escape_line(&item.file)
-    );
-    match &item.run {
-        Some(run) => format!("{from}; see them: oriel flows --session {run}"),
-        None => from,
-    }
+    )
 }
 
 fn cannot_read(path: &Path, error: &io::Error) -> Problem {

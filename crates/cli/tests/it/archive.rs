@@ -133,6 +133,83 @@ fn a_service_says_how_copying_goes() {
     assert_eq!(there["total"], 2);
 }
 
+/// A file of two flows, from another machine.
+fn exported(world: &World) -> String {
+    let other = World::new();
+    for _flow in 0..2 {
+        assert_eq!(run_curl(&other, &[]).code, Some(0));
+    }
+    let path = world.path("flows.har").display().to_string();
+    other.oriel(&["export", "-o", &path]).succeeded();
+    path
+}
+
+/// What is said, and the command that it ends with.
+fn import(world: &World, file: &str, variables: &[(&str, &str)]) -> (String, Vec<String>) {
+    let mut command = world.command(&["import", file]);
+    command.envs(variables.iter().copied());
+    let said = Printed::of(command.output().unwrap()).succeeded().stderr;
+    let (_, hint) = said.split_once("see them: oriel ").unwrap();
+    let hint = hint.split_whitespace().map(str::to_owned).collect();
+    (said, hint)
+}
+
+fn total(world: &World, hint: &[String], variables: &[(&str, &str)]) -> Value {
+    let mut words: Vec<&str> = hint.iter().map(String::as_str).collect();
+    words.push("--json");
+    list(world, &words, variables)["total"].clone()
+}
+
+#[test]
+fn what_is_imported_is_in_the_archive_and_seen_by_what_is_said() {
+    let world = World::new();
+    let url = url(&world);
+    let archived = [("ORIEL_DATABASE_URL", url.as_str())];
+    let file = exported(&world);
+    let in_the_way = world.file("team", "a file where the folder should be");
+    let (said, hint) = import(&world, &file, &archived);
+    assert!(
+        said.contains("the archive has not all of them yet"),
+        "{said}"
+    );
+    assert_eq!(total(&world, &hint, &archived), 2, "{said}");
+
+    std::fs::remove_file(in_the_way).unwrap();
+    let (said, hint) = import(&world, &file, &archived);
+    assert!(!said.contains("--data"), "{said}");
+    assert_eq!(total(&world, &hint, &archived), 2, "{said}");
+    let other = World::new();
+    assert_eq!(list(&other, &["flows", "--json"], &archived)["total"], 4);
+
+    // Who names a folder is told so.
+    let data = world.path("elsewhere").display().to_string();
+    let mut command = world.command(&["import", &file, "--data", &data, "--json"]);
+    let printed = Printed::of(command.envs(archived).output().unwrap()).succeeded();
+    let printed: Value = serde_json::from_str(&printed.stdout).unwrap();
+    assert!(printed["archived"].is_null(), "{printed}");
+    let run = printed["files"][0]["run"].as_str().unwrap();
+    let hint = ["flows", "--session", run, "--data", &data].map(str::to_owned);
+    assert_eq!(total(&world, &hint, &archived), 2);
+    assert_eq!(list(&other, &["flows", "--json"], &archived)["total"], 4);
+}
+
+#[test]
+fn a_service_copies_what_is_imported() {
+    let world = World::new();
+    let url = url(&world);
+    let archived = [("ORIEL_DATABASE_URL", url.as_str())];
+    let file = exported(&world);
+    let mut command = world.serve_command(&["--admin", "127.0.0.1:0"]);
+    command.envs(archived);
+    let mut service = crate::world::Service::start(command);
+    let admin = service.admin.unwrap();
+    wait_for(admin, |archive| archive["state"] == "idle");
+    let (said, hint) = import(&world, &file, &archived);
+    assert!(!said.contains("--data"), "{said}");
+    assert_eq!(total(&world, &hint, &archived), 2, "{said}");
+    assert_eq!(service.stop(), Some(0));
+}
+
 #[test]
 fn everybodys_variable_is_for_a_service_only_and_no_password_is_shown() {
     let world = World::new();

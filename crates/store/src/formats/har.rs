@@ -78,6 +78,9 @@ struct Own<'a> {
     uuid: &'a str,
     run: &'a str,
     state: &'static str,
+    /// The URL as it was asked for, where that is none as readers of this format know them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<&'a str>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     tags: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,7 +100,7 @@ struct OwnError<'a> {
 #[serde(rename_all = "camelCase")]
 struct Request<'a> {
     method: &'a str,
-    url: &'a str,
+    url: Cow<'a, str>,
     http_version: &'a str,
     cookies: Vec<Cookie<'a>>,
     headers: Vec<Pair<'a>>,
@@ -215,6 +218,7 @@ impl<'a> Entry<'a> {
                 uuid: &row.uuid,
                 run: &record.run.uuid,
                 state: row.state.as_str(),
+                url: Some(&*row.url).filter(|url| standard_url(url) != *url),
                 tags: &row.tags,
                 error: row.error.as_ref().map(|error| OwnError {
                     side: &error.side,
@@ -250,7 +254,7 @@ impl<'a> Request<'a> {
         });
         Self {
             method: &row.method,
-            url: &row.url,
+            url: standard_url(&row.url),
             http_version: row.client_version.as_deref().unwrap_or_default(),
             cookies: cookies(&detail.request, "cookie"),
             headers: headers(&detail.request),
@@ -441,6 +445,23 @@ fn headers(head: &HeadView) -> Vec<Pair<'_>> {
         value: Cow::Owned(value.clone()),
     };
     head.fields.iter().map(pair).collect()
+}
+
+/// The URL without its fragment, and with what no URL may have (RFC 3986 section 2) percent-encoded: clients send
+/// such, and readers refuse the whole file for it.
+fn standard_url(url: &str) -> Cow<'_, str> {
+    let (url, _) = url.split_once('#').unwrap_or((url, ""));
+    if url.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Cow::Borrowed(url);
+    }
+    let mut standard = String::with_capacity(url.len() + 16);
+    for byte in url.bytes() {
+        match byte.is_ascii_graphic() {
+            true => standard.push(char::from(byte)),
+            false => standard.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    Cow::Owned(standard)
 }
 
 /// The parameters of a URL, as a form has them.

@@ -12,14 +12,14 @@ use traffic::Timestamp;
 use crate::copies::{record_all_sorts, records};
 use crate::script::{Place, START};
 
-fn all_sorts() -> Vec<FlowRecord> {
+pub(crate) fn all_sorts() -> Vec<FlowRecord> {
     let place = Place::new();
     record_all_sorts(&place);
     place.flush();
     records(&place.path(), 100)
 }
 
-fn written(format: Format, records: &[FlowRecord]) -> Vec<u8> {
+pub(crate) fn written(format: Format, records: &[FlowRecord]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut writer = FlowWriter::begin(format, &mut out).unwrap();
     let count = records
@@ -45,7 +45,7 @@ fn read(bytes: &[u8]) -> (Vec<Found>, Result<Format, ReadError>) {
     (found, outcome)
 }
 
-fn flows(bytes: &[u8]) -> Vec<FlowRecord> {
+pub(crate) fn flows(bytes: &[u8]) -> Vec<FlowRecord> {
     let (found, outcome) = read(bytes);
     outcome.unwrap();
     let flow = |item| match item {

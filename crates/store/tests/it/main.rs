@@ -8,6 +8,7 @@ mod copies;
 mod crash;
 mod files;
 mod filters;
+mod foreign;
 mod formats;
 mod http_traces;
 mod ids;

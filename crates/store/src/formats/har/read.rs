@@ -163,7 +163,10 @@ impl<'de> Visitor<'de> for Seed<'_, '_, '_> {
 fn draft(entry: &Value) -> Result<Draft, String> {
     let request = &entry["request"];
     let response = &entry["response"];
-    let url = text(request, "url").ok_or("it has no URL")?;
+    let asked = text(&entry["_oriel"], "url");
+    let url = asked
+        .or_else(|| text(request, "url"))
+        .ok_or("it has no URL")?;
     let started_at = text(entry, "startedDateTime")
         .and_then(|time| time.parse::<jiff::Timestamp>().ok())
         .map(|time| Timestamp(time.as_microsecond()))

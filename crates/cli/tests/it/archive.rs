@@ -1,6 +1,7 @@
 //! Flows are copied to an archive, and read there. The archive is a file here, a server in
-//! [`servers`].
+//! [`servers`], which fails in [`faults`].
 
+mod faults;
 mod servers;
 
 use std::io::{Read, Write};

@@ -22,7 +22,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use auth::{Auth, AuthCommand};
 pub(crate) use ca::{
-    Ca, CaCommand, CaCrossSign, CaCsr, CaExport, CaImport, CaInit, CaInstall, CaRotate,
+    Ca, CaCommand, CaCrossSign, CaCsr, CaExport, CaImport, CaInit, CaInstall, CaRotate, CaShow,
     CaUninstall, CaVerify, ChangeFlags, ExportFormat, TrustStore,
 };
 pub(crate) use config::{Config, ConfigCommand};

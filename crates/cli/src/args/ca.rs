@@ -24,11 +24,8 @@ pub(crate) enum CaCommand {
     )]
     Init(CaInit),
     /// Show the certificate
-    #[command(after_help = "Example:\n  oriel ca show")]
-    Show {
-        #[command(flatten)]
-        authority: AuthorityFlags,
-    },
+    #[command(after_help = "Examples:\n  oriel ca show\n  oriel ca show --fingerprint")]
+    Show(CaShow),
     /// Write the certificate; never the key
     #[command(after_help = "Example:\n  oriel ca export --format bundle -o bundle.pem")]
     Export(CaExport),
@@ -188,6 +185,18 @@ pub(crate) struct CaCsr {
     /// Write into this file
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) authority: AuthorityFlags,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CaShow {
+    /// The certificate alone, PEM; `oriel ca export` has more forms
+    #[arg(long, conflicts_with = "fingerprint")]
+    pub(crate) pem: bool,
+    /// Its SHA-256 fingerprint alone
+    #[arg(long)]
+    pub(crate) fingerprint: bool,
     #[command(flatten)]
     pub(crate) authority: AuthorityFlags,
 }

@@ -16,8 +16,7 @@ use std::path::Path;
 use traffic::Timestamp;
 
 use crate::args::{AuthorityFlags, CaCommand};
-use crate::authority::{load_or_make, unwritable};
-use crate::clock::now;
+use crate::authority::unwritable;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::print_bytes;
@@ -27,10 +26,7 @@ use crate::settings::{Purpose, Settings};
 pub(crate) fn run(context: &Context, command: &CaCommand) -> Result<Exit, Problem> {
     match command {
         CaCommand::Init(arguments) => init::run(context, arguments)?,
-        CaCommand::Show { authority } => {
-            let settings = settings(context, authority)?;
-            show::show(context, &settings, &load_or_make(&settings, now())?)?;
-        }
+        CaCommand::Show(arguments) => show::run(context, arguments)?,
         CaCommand::Export(arguments) => export::run(context, arguments)?,
         CaCommand::Verify(arguments) => return verify::run(context, arguments),
         CaCommand::Install(arguments) => return install::install(context, arguments),

@@ -16,6 +16,24 @@ fn the_authority_is_made_once_and_for_its_owner() {
 }
 
 #[test]
+fn a_part_of_what_is_shown_can_be_asked_for_alone() {
+    let world = World::new();
+    let pem = world.done(&["ca", "show", "--pem"]);
+    assert_eq!(pem, world.done(&["ca", "export", "--format", "chain"]));
+    let fingerprint = world.done(&["ca", "show", "--fingerprint"]);
+    let sha256 = world.json(&["ca", "show", "--json"])["sha256"].clone();
+    assert_eq!(
+        fingerprint.replace(':', ""),
+        format!("{}\n", sha256.as_str().unwrap())
+    );
+    assert_eq!(fingerprint.len(), 32 * 3);
+    for flags in [["--pem", "--fingerprint"], ["--pem", "--json"]] {
+        let printed = world.oriel(&[&["ca", "show"], &flags[..]].concat());
+        assert_eq!(printed.code, Some(2), "{flags:?}: {}", printed.stderr);
+    }
+}
+
+#[test]
 fn the_key_is_never_exported() {
     let world = World::new();
     for format in ["pem", "bundle"] {

@@ -4,19 +4,42 @@ use std::fmt::Write as _;
 
 use proxy::Authority;
 use proxy::tls::chain::Link;
+use proxy::tls::pem;
 use serde_json::{Value, json};
 
 use super::stale::Stale;
-use super::{day, days_left, hex};
-use crate::authority::AuthorityFiles;
+use super::{day, days_left, hex, settings};
+use crate::args::CaShow;
+use crate::authority::{AuthorityFiles, load_or_make};
 use crate::clock::now;
 use crate::context::Context;
 use crate::escape::escape_line;
-use crate::output::{print, print_json};
+use crate::exit::Exit;
+use crate::output::{print, print_json, print_line};
 use crate::problem::Problem;
 use crate::settings::Settings;
 use crate::trust_store::journal::Journal;
 use crate::trusted::earlier;
+
+pub(super) fn run(context: &Context, arguments: &CaShow) -> Result<(), Problem> {
+    let settings = settings(context, &arguments.authority)?;
+    let authority = load_or_make(&settings, now())?;
+    if !arguments.pem && !arguments.fingerprint {
+        return show(context, &settings, &authority);
+    }
+    if context.json() {
+        let what = "--json shows the whole certificate, not a part of it";
+        return Err(Problem::new("ORL0001", Exit::Usage, what)
+            .fix("oriel ca show --json      has the fingerprint: sha256")
+            .fix("oriel ca show --pem"));
+    }
+    match arguments.pem {
+        true => print(&pem::certificates(std::slice::from_ref(
+            authority.certificate_der(),
+        ))),
+        false => print_line(&hex(&authority.sha256(), ":")),
+    }
+}
 
 pub(super) fn show(
     context: &Context,

@@ -8,7 +8,7 @@ use serde_json::Value;
 use testbed::upstream::Protocols;
 
 use crate::site::{NAME, Site, flows, only_flow, text};
-use crate::world::{Printed, World, mode};
+use crate::world::{Printed, Service, World, mode};
 
 /// Runs shell commands in the home of a test.
 pub(crate) fn shell(world: &World, script: &str) -> Printed {
@@ -33,14 +33,10 @@ fn refused(world: &World, arguments: &[&str]) -> (String, String) {
     )
 }
 
-/// Asks an upstream through a service that uses this authority, with clients that trust one file
-/// each; gives their exit codes, and the certificates that they are sent.
-fn ask(world: &World, authority: (&str, &str), trusted: &[&str]) -> (Vec<Option<i32>>, usize) {
-    let site = Site::https(world, Protocols::Both);
-    let port = site.upstream.address().port();
-    let (certificate, key) = authority;
-    let mut service = world.serve_port(
-        port,
+/// A service that opens what goes to an upstream with this authority.
+fn serve(world: &World, site: &Site, (certificate, key): (&str, &str)) -> Service {
+    world.serve_port(
+        site.upstream.address().port(),
         &[
             "--admin",
             "off",
@@ -53,7 +49,15 @@ fn ask(world: &World, authority: (&str, &str), trusted: &[&str]) -> (Vec<Option<
             "--ca-key",
             key,
         ],
-    );
+    )
+}
+
+/// Asks an upstream through a service that uses this authority, with clients that trust one file
+/// each; gives their exit codes, and the certificates that they are sent.
+fn ask(world: &World, authority: (&str, &str), trusted: &[&str]) -> (Vec<Option<i32>>, usize) {
+    let site = Site::https(world, Protocols::Both);
+    let port = site.upstream.address().port();
+    let mut service = serve(world, &site, authority);
     let proxy = service.proxy.to_string();
     let codes = trusted.iter().map(|trusted| {
         let asked = Command::new("curl")
@@ -105,8 +109,30 @@ openssl x509 -req \
   -days 365 \
   -extfile ca_extensions.cnf
 cat mitm-cross-signed.crt upstream-ca.crt > mitm-chain.crt
+# Check the signing relationship
+openssl x509 -in mitm-cross-signed.crt -noout -subject -issuer
+
+# Verify the chain is valid
 openssl verify -CAfile upstream-ca.crt mitm-cross-signed.crt
 "#;
+
+/// What it is to print, but for the spaces, which OpenSSL has put elsewhere since.
+const GUIDE_PRINTS: &str = "\
+subject=CN = AI Proxy CA
+issuer=CN = Upstream Root CA
+mitm-cross-signed.crt: OK
+";
+
+/// What people are told to try when it does not work: is it signed by another, and does a request
+/// come through.
+const TROUBLESHOOTING: [&str; 2] = [
+    "openssl x509 -in mitm-cross-signed.crt -noout -subject -issuer",
+    r"# Test with curl through the proxy
+curl -x http://localhost:8888 \
+  --cacert /path/to/ai-proxy-ca.crt \
+  https://api.anthropic.com/v1/messages
+",
+];
 
 /// A root of somebody else.
 const UPSTREAM_CA: &str = "openssl req -x509 -newkey rsa:2048 -nodes -keyout upstream-ca.key \
@@ -117,7 +143,14 @@ fn files_made_by_the_guide_are_taken_as_they_are() {
     let world = World::new();
     shell(&world, UPSTREAM_CA);
     let said = shell(&world, GUIDE).stdout;
-    assert!(said.ends_with("mitm-cross-signed.crt: OK\n"), "{said}");
+    let bare = |text: &str| text.replace(' ', "");
+    assert!(bare(&said).ends_with(&bare(GUIDE_PRINTS)), "{said}");
+    let [names, request] = TROUBLESHOOTING;
+    let said = shell(&world, names).stdout;
+    let expected = bare(GUIDE_PRINTS);
+    let (subject, issuer) = (expected.lines().next(), expected.lines().nth(1));
+    assert_eq!(bare(&said).lines().next(), subject);
+    assert_eq!(bare(&said).lines().nth(1), issuer);
     shell(
         &world,
         "openssl req -x509 -newkey rsa:2048 -nodes -keyout /dev/null -out stranger.crt -subj /CN=s",
@@ -136,6 +169,20 @@ fn files_made_by_the_guide_are_taken_as_they_are() {
         .filter(|kind| kind == "client_distrusts")
         .collect();
     assert_eq!(kinds.len(), 1);
+
+    let site = Site::https(&world, Protocols::Both);
+    let mut service = serve(&world, &site, files);
+    // Its proxy, its file and its host are those of this test.
+    let request = request
+        .replace("localhost:8888", &service.proxy.to_string())
+        .replace("/path/to/ai-proxy-ca.crt", "upstream-ca.crt")
+        .replace(
+            "https://api.anthropic.com/v1/messages",
+            &site.url("/bytes/7"),
+        );
+    let asked = shell(&world, &format!("unset no_proxy NO_PROXY; {request}"));
+    assert_eq!(asked.stdout.len(), 7, "{}", asked.stderr);
+    assert_eq!(service.stop(), Some(0));
 
     let flags = ["--ca-cert", "mitm-chain.crt", "--ca-key", "mitm.key"];
     let verified = world.done(&[&["ca", "verify", "--tools", "none"][..], &flags].concat());

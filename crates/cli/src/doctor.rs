@@ -5,6 +5,7 @@
 //! The rest are checks without traffic: each gives [`Check`]s, with why and how to fix it.
 
 mod bench;
+mod canary;
 mod environment;
 mod overrides;
 mod ports;

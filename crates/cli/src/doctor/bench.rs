@@ -13,8 +13,9 @@ use proxy::{Authority, ConnectPorts, Proxy, Watcher};
 use testbed::upstream::{Protocols, Upstream, UpstreamOptions};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
-use traffic::{Event, Failure, FlowId, FlowKind, Host, Outcome as Ending, Scheme, Timestamp};
+use traffic::{Event, Failure, FlowId, FlowKind, Outcome as Ending, Scheme, Timestamp};
 
+use super::canary::{Canary, NAME};
 use super::process::{self, Ended, Ran};
 use super::tools::{Choice, Errand, TOOLS, Tool};
 use super::verdict::{Circumstances, Observation, Outcome, system_wide, with_run};
@@ -38,8 +39,6 @@ use crate::settings::{Purpose, Settings};
 use crate::wiring::{EnginePlan, engine_config};
 use crate::{runtime, session_authority, trusted};
 
-/// The name of all upstreams.
-const NAME: &str = "localhost";
 /// Their address, for who sends no SNI for such a name.
 const ADDRESS: &str = "127.0.0.1";
 
@@ -89,7 +88,7 @@ pub(crate) fn for_probes(settings: &Settings, now: Timestamp) -> Result<Authorit
     if now < authority.not_before() || authority.not_after() <= now {
         return Err(not_tried("the authority is not valid today".to_owned()));
     }
-    if !Host::parse(NAME).is_ok_and(|host| authority.permits(&host)) {
+    if Canary::of(&authority).is_none() {
         let only = authority.constraints_text().unwrap_or_default();
         return Err(not_tried(format!("the authority signs for {only} alone")));
     }
@@ -141,6 +140,7 @@ async fn at_the_bench(
     let bench = Arc::new(Bench {
         issuer: testbed::authority::Authority::new("oriel doctor upstream"),
         settings: context.settings(Purpose::Run, probe_layer())?,
+        canary: Canary::of(&authority).unwrap_or(Canary::Local),
         authority,
         stranger: Arc::new(session_authority::make(now())?),
         files,
@@ -154,8 +154,9 @@ async fn at_the_bench(
 }
 
 /// What the engine of one request saw.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Journal {
+    canary: Canary,
     seen: watch::Sender<Seen>,
 }
 
@@ -176,7 +177,7 @@ impl Watcher for Journal {
     fn handle_events(&self, events: &mut Vec<Event>) {
         self.seen.send_modify(|seen| {
             for event in events.drain(..) {
-                seen.note(event);
+                seen.note(event, &self.canary);
             }
         });
     }
@@ -195,9 +196,9 @@ impl Journal {
 
 impl Seen {
     /// Flows elsewhere, which are blocked, are no concern: a browser has errands of its own.
-    fn note(&mut self, event: Event) {
+    fn note(&mut self, event: Event, canary: &Canary) {
         match event {
-            Event::FlowStarted(started) if started.target.host.is_loopback() => {
+            Event::FlowStarted(started) if canary.is(&started.target.host) => {
                 self.begun = true;
                 self.opened |= started.kind == FlowKind::Http && started.scheme == Scheme::Https;
                 if started.kind == FlowKind::Tunnel {
@@ -224,6 +225,8 @@ struct Bench {
     issuer: testbed::authority::Authority,
     /// Those of the engines.
     settings: Settings,
+    /// The name that `authority` may sign for.
+    canary: Canary,
     authority: Arc<Authority>,
     /// An authority that nobody can know.
     stranger: Arc<Authority>,
@@ -320,24 +323,50 @@ impl Bench {
         }))
     }
 
-    /// Has a tool make its request, through an engine and to an upstream of its own.
+    /// Has a tool make its request. For a name that is not this machine's it does so if it asked the
+    /// proxy for `localhost`: one that does not would ask the network.
     async fn observe(
         &self,
         tool: &Tool,
         program: &Path,
         given: Given,
     ) -> Result<Observation, Problem> {
+        let canary = &self.canary;
+        if *canary != Canary::Local {
+            let (first, came) = self.ask(tool, program, given, &Canary::Local).await?;
+            if !came {
+                return Ok(first);
+            }
+        }
+        let (observation, _came) = self.ask(tool, program, given, canary).await?;
+        Ok(observation)
+    }
+
+    /// Has a tool make its request for a name, through an engine and to an upstream of its own; says
+    /// whether it came to the engine at all.
+    async fn ask(
+        &self,
+        tool: &Tool,
+        program: &Path,
+        given: Given,
+        canary: &Canary,
+    ) -> Result<(Observation, bool), Problem> {
         let folder = self.folder.join(format!("{}-{given:?}", tool.name));
         make_private_folder(&folder).map_err(|error| unwritable(&folder, &error))?;
         let options = UpstreamOptions::https(self.issuer.issue(&[NAME, ADDRESS]), Protocols::Both);
         let upstream = Upstream::start(options)
             .await
             .map_err(|error| no_loopback(&error))?;
-        let journal = Arc::new(Journal::default());
-        let engine = self.engine(given, &journal).await?;
-        let address = engine.local_address();
+        let journal = Arc::new(Journal {
+            canary: canary.clone(),
+            seen: watch::Sender::default(),
+        });
+        let port = upstream.address().port();
+        let engine = self.engine(given, &journal, port).await?;
+        let (address, name) = (engine.local_address(), canary.name());
         let errand = Errand {
-            port: upstream.address().port(),
+            host: &name,
+            port,
             proxy: address.ok_or_else(|| Problem::bug("the proxy has no address"))?,
             folder: &folder,
             home: &self.home,
@@ -362,17 +391,23 @@ impl Bench {
         );
         upstream.stop().await;
         let silent = !seen.opened && seen.failure.is_none();
-        Ok(Observation {
+        let observation = Observation {
             opened: seen.opened,
             failure: seen.failure,
             past: silent && arrived && !came,
             left: silent && came && !seen.begun && !seen.elsewhere,
             unopened: seen.unopened,
             ran,
-        })
+        };
+        Ok((observation, came))
     }
 
-    async fn engine(&self, given: Given, journal: &Arc<Journal>) -> Result<Proxy, Problem> {
+    async fn engine(
+        &self,
+        given: Given,
+        journal: &Arc<Journal>,
+        port: u16,
+    ) -> Result<Proxy, Problem> {
         let plan = EnginePlan {
             connect_ports: ConnectPorts::Any,
             drain: Some(RUN_DRAIN),
@@ -382,7 +417,8 @@ impl Bench {
             Given::Everything | Given::Proxy => &self.authority,
             Given::Stranger => &self.stranger,
         };
-        let config = engine_config(&self.settings, plan, Arc::clone(authority))?;
+        let settings = journal.canary.settings(&self.settings, port);
+        let config = engine_config(&settings, plan, Arc::clone(authority))?;
         let watcher = Arc::clone(journal) as Arc<dyn Watcher>;
         let bound = Proxy::bind(config, Some(watcher)).await;
         bound.map_err(|error| no_loopback(&error))

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::canary::NAME;
 use crate::environment::Environment;
 use crate::limits::PROBE_TIMEOUT;
 use crate::trust_store::Store;
@@ -45,7 +46,9 @@ pub(super) struct Tool {
 /// One request that a tool is to make.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Errand<'a> {
-    /// Where the upstream listens.
+    /// What the upstream is called.
+    pub(super) host: &'a str,
+    /// Where it listens.
     pub(super) port: u16,
     pub(super) proxy: SocketAddr,
     /// A folder for what the tool writes; it runs in it.
@@ -129,7 +132,13 @@ impl Errand<'_> {
     /// The URL of a path at the upstream. `localhost` is the one name that means this machine
     /// everywhere, so nothing leaves it even if the tool goes past the proxy.
     fn url(&self, path: &str) -> String {
-        format!("https://localhost:{}{path}", self.port)
+        format!("https://{}:{}{path}", self.host, self.port)
+    }
+
+    /// The same by another name of this machine, for a tool that does not take its usual one.
+    fn url_by(&self, name: &str, path: &str) -> String {
+        let host = if self.host == NAME { name } else { self.host };
+        format!("https://{host}:{}{path}", self.port)
     }
 
     /// A folder of the person's that a variable may name.
@@ -311,7 +320,7 @@ fn cargo(errand: &Errand<'_>) -> Invocation {
 
 fn go(errand: &Errand<'_>) -> Invocation {
     // Go never uses a proxy for `localhost`, in small letters.
-    let modules = format!("https://LOCALHOST:{}", errand.port);
+    let modules = errand.url_by("LOCALHOST", "");
     Invocation::new(&["list", "-m", "canary.example/oriel@latest"])
         .with(&[
             ("GOPROXY", &modules),
@@ -342,7 +351,7 @@ fn java(errand: &Errand<'_>) -> Invocation {
     // Without this Java would use no proxy for this machine, even if it was given one.
     let mut arguments = vec!["-XX:TieredStopAtLevel=1", "-Dhttp.nonProxyHosts="];
     // Java sends no SNI for a name without a dot, and what has none is not opened.
-    let url = format!("https://127.0.0.1:{}/", errand.port);
+    let url = errand.url_by("127.0.0.1", "/");
     let host = format!("-Dhttps.proxyHost={}", errand.proxy.ip());
     let port = format!("-Dhttps.proxyPort={}", errand.proxy.port());
     let told_proxy = ["JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS"]
@@ -408,6 +417,7 @@ mod tests {
     #[test]
     fn every_tool_can_be_named_and_asks_this_machine_alone() {
         let errand = Errand {
+            host: NAME,
             port: 4711,
             proxy: "127.0.0.1:4000".parse().unwrap(),
             folder: Path::new("/tmp/oriel-probe"),

@@ -100,6 +100,26 @@ fn the_tools_of_this_machine_take_the_authority_of_a_run_and_no_other() {
 }
 
 #[test]
+fn tools_with_roots_of_their_own_take_the_authority_of_a_run_and_no_other() {
+    let world = World::new();
+    let names = ["wget", "httpx", "pip", "npm", "cargo"];
+    let document = diagnose(&mut doctor(&world, &["--tools", &names.join(",")]));
+    let mut tried = 0;
+    for name in names {
+        if tool(&document, name)["found"] == false {
+            continue;
+        }
+        tried += 1;
+        // wget reads no variable for whom it trusts.
+        let with_run = if name == "wget" { "refused" } else { "works" };
+        let expected = [with_run, "refused"];
+        assert_eq!(verdicts(&document, name), expected, "{name}: {document}");
+    }
+    assert!(tried > 0, "{document}");
+    assert_eq!(document["failures"], 0);
+}
+
+#[test]
 fn a_tool_that_is_not_there_is_named_only_if_it_was_asked_for() {
     let world = World::new();
     let empty = world.path("");
@@ -364,20 +384,43 @@ const EXPIRED: &str = "cd FOLDER && umask 077
     openssl x509 -req -in ca.csr -signkey ca.key -days -1 -extfile ext -out ca.crt";
 
 #[test]
-fn an_authority_for_other_hosts_is_not_tried() {
+fn an_authority_for_addresses_alone_is_not_tried() {
     let world = World::new();
-    assert_eq!(
-        world
-            .oriel(&["ca", "init", "--only", "api.openai.com"])
-            .code,
-        Some(0)
-    );
+    world.done(&["ca", "init", "--only", "10.0.0.0/8,localhost.test"]);
+    let document = diagnose(&mut doctor(&world, &["--tools", "curl"]));
+    assert_eq!(verdicts(&document, "curl"), ["works", "refused"]);
+
+    let world = World::new();
+    world.done(&["ca", "init", "--only", "10.0.0.0/8"]);
     let document = diagnose(&mut doctor(&world, &["--tools", "curl"]));
     let checks = document["checks"].to_string();
     assert!(
         checks.contains("no tool was tried: the authority signs for"),
         "{checks}"
     );
+}
+
+#[test]
+fn an_authority_for_other_hosts_is_tried_with_a_name_it_may_sign_for() {
+    let world = World::new();
+    world.done(&["ca", "init", "--only", "api.openai.com"]);
+    let tools = ["--tools", "curl,git,python,requests,java"];
+    let document = diagnose(&mut doctor(&world, &tools));
+    for name in ["curl", "git", "python", "requests"] {
+        assert_eq!(
+            verdicts(&document, name),
+            ["works", "refused"],
+            "{document}"
+        );
+    }
+    // One that goes past oriel is not given a name that it would ask the network for.
+    if tool(&document, "java")["found"] == true {
+        assert_eq!(verdicts(&document, "java"), ["past", "past"]);
+    }
+    assert_eq!(document["failures"], 0, "{document}");
+    let verified = world.json(&["ca", "verify", "--json", "--tools", "curl"]);
+    assert_eq!(verdicts(&verified, "curl"), ["works", "refused"]);
+
     let ask = |host| world.oriel(&["ca", "verify", host, "--tools", "none"]);
     assert_eq!(ask("api.openai.com").code, Some(0));
     let other = ask("example.test");

@@ -280,6 +280,13 @@ impl Authority {
         self.constraints.permit(host)
     }
 
+    /// A host whose name begins with this label and that the name constraints of the chain permit;
+    /// `None` where they permit addresses alone.
+    #[must_use]
+    pub fn name_permitted(&self, label: &str) -> Option<Host> {
+        self.constraints.name_permitted(label)
+    }
+
     /// The name constraints of the chain, for people; `None` where there are none.
     #[must_use]
     pub fn constraints_text(&self) -> Option<String> {

@@ -190,6 +190,22 @@ impl Constraints {
         self.0.iter().all(|level| level.permits(host))
     }
 
+    /// A name with this label that they permit: below one of those that they are about, if there
+    /// are such.
+    pub(crate) fn name_permitted(&self, label: &str) -> Option<Host> {
+        let permitted = self.0.iter().flat_map(|level| &level.permitted);
+        let names = permitted.filter_map(|subtree| match subtree {
+            Subtree::Names(name) => Some(name.trim_start_matches('.')),
+            Subtree::Addresses { .. } => None,
+        });
+        let mut hosts = names
+            .filter(|name| !name.is_empty())
+            // Nobody has a name below this one (RFC 2606).
+            .chain(std::iter::once("test"))
+            .filter_map(|name| Host::parse(&format!("{label}.{name}")).ok());
+        hosts.find(|host| self.permit(host))
+    }
+
     /// Whether a subject could break them; a leaf then has none.
     pub(crate) fn are_about_subjects(&self) -> bool {
         self.0.iter().any(|level| level.subjects)

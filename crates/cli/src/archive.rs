@@ -58,12 +58,19 @@ pub(crate) fn start(settings: &Settings) -> Result<Option<Shipper>, Problem> {
         file: database(&settings.data_folder.value),
         archive: archive.clone(),
         origin: Origin {
-            instance: settings.instance.value.clone(),
+            instance: settings.instance.value.clone().or_else(machine),
             user: settings.user.value.clone(),
             tags: settings.tags.value.clone(),
         },
     });
     shipper.map(Some).map_err(|error| store_problem(&error))
+}
+
+/// The name of this machine.
+fn machine() -> Option<String> {
+    let node = rustix::system::uname();
+    let name = node.nodename().to_string_lossy();
+    (!name.is_empty()).then(|| name.into_owned())
 }
 
 /// Copies what is left, and says if that does not go.

@@ -217,6 +217,8 @@ impl Conditions {
             TextKey::User => {
                 return self.write_of_client(pattern, &[("client_user", Plain::Whole)]);
             }
+            TextKey::Instance => return self.write_of_origin(pattern, "instance"),
+            TextKey::Owner => return self.write_of_origin(pattern, "user"),
             TextKey::Front => return self.write_of_client(pattern, &[("front", Plain::Whole)]),
             TextKey::Sni => return self.write_of_client(pattern, &[("tls_sni", Plain::Domain)]),
             TextKey::Tag => return self.write_tag(pattern),
@@ -250,6 +252,18 @@ impl Conditions {
         self.sql
             .push_str("(client_connection IN (SELECT id FROM client_connections WHERE ");
         self.write_any(pattern, columns);
+        self.sql.push_str("))");
+    }
+
+    /// What is known of whose run it is. An archive has it beside the flow; `user` is a word of SQL.
+    fn write_of_origin(&mut self, pattern: &Pattern, name: &str) {
+        if self.dialect != Dialect::Sqlite {
+            self.write_any(pattern, &[(&format!("\"{name}\""), Plain::Whole)]);
+            return;
+        }
+        let column = format!("json_extract(origin, '$.{name}')");
+        self.sql.push_str("(run_id IN (SELECT id FROM runs WHERE ");
+        self.write_any(pattern, &[(&column, Plain::Whole)]);
         self.sql.push_str("))");
     }
 

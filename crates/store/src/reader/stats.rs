@@ -30,6 +30,10 @@ pub enum StatsKey {
     Error,
     /// The name that the client said to the proxy.
     User,
+    /// The oriel that recorded its run.
+    Instance,
+    /// The person or account that its run was recorded for.
+    Owner,
     /// The name of the client's process.
     Process,
     /// What people tagged it with: a flow with several tags is in several groups.
@@ -72,7 +76,7 @@ pub struct Stats {
 
 impl StatsKey {
     /// All there are.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Host,
         Self::TrafficType,
         Self::Agent,
@@ -82,6 +86,8 @@ impl StatsKey {
         Self::Status,
         Self::Error,
         Self::User,
+        Self::Instance,
+        Self::Owner,
         Self::Process,
         Self::Tag,
         Self::Day,
@@ -107,6 +113,8 @@ impl StatsKey {
             Self::Status => "status",
             Self::Error => "error",
             Self::User => "user",
+            Self::Instance => "instance",
+            Self::Owner => "owner",
             Self::Process => "process",
             Self::Tag => "tag",
             Self::Day => "day",
@@ -134,6 +142,18 @@ impl StatsKey {
                     "(SELECT client_user FROM client_connections WHERE id = client_connection)"
                 }
                 Dialect::Postgres | Dialect::ClickHouse => "client_user",
+            },
+            Self::Instance => match dialect {
+                Dialect::Sqlite => {
+                    "(SELECT json_extract(origin, '$.instance') FROM runs WHERE id = run_id)"
+                }
+                Dialect::Postgres | Dialect::ClickHouse => "instance",
+            },
+            Self::Owner => match dialect {
+                Dialect::Sqlite => {
+                    "(SELECT json_extract(origin, '$.user') FROM runs WHERE id = run_id)"
+                }
+                Dialect::Postgres | Dialect::ClickHouse => "\"user\"",
             },
             Self::Process => match dialect {
                 Dialect::Sqlite => {

@@ -17,6 +17,7 @@ use oriel_store::{
 };
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
+use rusqlite::Connection;
 use traffic::Timestamp;
 use traffic::rules::filter::Filter;
 
@@ -53,6 +54,7 @@ impl Original {
         };
         let mut annotator = Annotator::open(&place.path()).unwrap();
         annotator.annotate(place.flow(4), &note).unwrap();
+        make_different(&place, first);
         let reader = place.reader();
         let runs = [first, place.run];
         Self {
@@ -268,6 +270,25 @@ impl Original {
     }
 }
 
+/// Gives some flows what those of the scripts have in common: whose they are, who sent them, and how.
+fn make_different(place: &Place, first: RunId) {
+    let changes = format!(
+        "UPDATE runs SET origin = '{{\"instance\":\"laptop\",\"user\":\"dana\",\"tags\":[\"a\"]}}'
+           WHERE id = '{first}';
+         UPDATE client_connections SET front = 'socks5', tls_sni = 'cdn.example.net',
+           ja3 = 'cd08e31494f9531f560d64c695473da9', ja4 = 't13d1516h2_8daaf6152771_02713d6af862'
+           WHERE client_user = 'alice';
+         UPDATE places SET request_version = 'HTTP/2' WHERE method = 'OPTIONS';
+         UPDATE places SET traffic_type = 'llm' WHERE method = 'POST';
+         INSERT INTO sessions (id, agent) VALUES ('a-session', 'codex');
+         INSERT INTO session_marks (session, method, confidence, agent, agent_id, parent_agent_id)
+           SELECT number, 'header', 'certain', 'codex', 'helper-1', NULL FROM sessions WHERE id = 'a-session';
+         UPDATE flows SET session = (SELECT max(id) FROM session_marks) WHERE seq = 3;"
+    );
+    let connection = Connection::open(place.path()).unwrap();
+    connection.execute_batch(&changes).unwrap();
+}
+
 /// Copies everything, in the order in which it came.
 fn copy_to(reader: &Reader, archive: &mut dyn Archive) {
     let mut marker = Marker::default();
@@ -286,7 +307,7 @@ fn copy_to(reader: &Reader, archive: &mut dyn Archive) {
 }
 
 /// Each matches some flows and not all.
-const FILTERS: [&str; 54] = [
+const FILTERS: [&str; 74] = [
     "host:example.com",
     "host:*.example.com",
     "host:EXAMPLE.com",
@@ -335,6 +356,26 @@ const FILTERS: [&str; 54] = [
     "user:alice",
     "user:A*",
     "-user:/^al/",
+    "agent:codex",
+    "agent:HELPER-*",
+    "-agent:codex",
+    "front:socks5",
+    "-front:/^conn/",
+    "sni:example.net",
+    "sni:CDN.*",
+    "tls:t13d*",
+    "tls:cd08e31494f9531f560d64c695473da9",
+    "-tls:/_02713d6af862$/",
+    "marked:yes",
+    "marked:no",
+    "proto:HTTP/2",
+    "-proto:http/2",
+    "type:llm",
+    "-type:llm,unknown",
+    "instance:LAPTOP",
+    "-instance:lap*",
+    "owner:dana",
+    "owner:/^d.na$/",
     "session:named",
     "session:@-2",
     "tag:keep",

@@ -146,6 +146,8 @@ fn passes(test: &Test, flow: &FlowDetail) -> bool {
                 let names = [&client.ja3, &client.ja4];
                 names.into_iter().flatten().any(|name| is(pattern, name))
             }
+            // The runs of a machine itself do not say whose they are.
+            TextKey::Instance | TextKey::Owner => false,
             TextKey::Tag => row.tags.iter().any(|tag| is(pattern, tag)),
             TextKey::Note => row.note.as_ref().is_some_and(|note| has(pattern, note)),
             TextKey::Marked => is(pattern, if row.tags.is_empty() { "no" } else { "yes" }),

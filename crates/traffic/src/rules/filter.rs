@@ -14,6 +14,7 @@
 //! text:"rm -rf" text:dead*     words in bodies, messages and URLs, in any order
 //! tag:gold note:hang marked:no what people said about flows
 //! user:dana                    the name that the client said to the proxy
+//! instance:build-7 owner:dana  the machine that recorded it, and for whom, in an archive
 //! front:socks5,reverse         how the client said whom it wants
 //! sni:a.com tls:t13d1516h2*    the name in the ClientHello, its JA3 or JA4
 //! since:1h until:2026-03-02    times relative to now, dates, or RFC 3339
@@ -116,6 +117,10 @@ pub enum TextKey {
     Process,
     /// The name that the client said to the proxy.
     User,
+    /// The oriel that recorded its run.
+    Instance,
+    /// The person or account that its run was recorded for.
+    Owner,
     /// The name in the client's ClientHello. A plain value means its subdomains too.
     Sni,
     /// How the client said whom it wants: `connect`, `absolute_form`, `origin_form`, `socks5`,

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use oriel_store::{Archive, Reader, StatsKey};
+use rusqlite::Connection;
 use traffic::FlowKind;
 
 use super::copy_to;
@@ -33,6 +34,14 @@ pub(super) fn compare(archive: &mut dyn Archive, other: &Reader) {
     )];
     script.response = Some(b"HTTP/1.1 500 No\r\n\r\n".to_vec());
     place.record(script.events());
+    Connection::open(place.path())
+        .unwrap()
+        .execute(
+            "UPDATE runs SET origin = '{\"instance\":\"laptop\",\"user\":\"dana\",\"tags\":[]}'
+             WHERE id = (SELECT id FROM runs ORDER BY number LIMIT 1)",
+            (),
+        )
+        .unwrap();
     let reader = place.reader();
     copy_to(&reader, archive);
 
@@ -73,6 +82,11 @@ pub(super) fn compare(archive: &mut dyn Archive, other: &Reader) {
             .iter()
             .any(|group| group.key.as_deref() == Some("alice"))
     );
+    for (by, name) in [(StatsKey::Instance, "laptop"), (StatsKey::Owner, "dana")] {
+        let groups = reader.stats(by, None).unwrap().groups;
+        let keys: Vec<_> = groups.iter().map(|group| group.key.as_deref()).collect();
+        assert_eq!(keys, [None, Some(name)]);
+    }
     let days = reader.stats(StatsKey::Day, None).unwrap().groups;
     assert_eq!(days.len(), 2);
     assert_eq!(other.stats(StatsKey::Day, None).unwrap().groups, days);

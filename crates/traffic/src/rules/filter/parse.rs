@@ -11,7 +11,7 @@ use crate::Timestamp;
 use crate::spelling::nearest;
 
 /// What stands before a colon, and what it asks for.
-const KEYS: [(&str, Key); 33] = [
+const KEYS: [(&str, Key); 35] = [
     ("host", Key::Text(TextKey::Host)),
     ("path", Key::Text(TextKey::Path)),
     ("url", Key::Text(TextKey::Url)),
@@ -44,6 +44,8 @@ const KEYS: [(&str, Key); 33] = [
     ("process", Key::Text(TextKey::Process)),
     ("pid", Key::Number(NumberKey::Pid, Unit::Count)),
     ("user", Key::Text(TextKey::User)),
+    ("instance", Key::Text(TextKey::Instance)),
+    ("owner", Key::Text(TextKey::Owner)),
     ("sni", Key::Text(TextKey::Sni)),
     ("front", Key::Text(TextKey::Front)),
     ("tls", Key::Text(TextKey::Fingerprint)),

@@ -61,6 +61,10 @@ fn the_client_is_asked_about() {
     check("process:node", "Process='node'");
     check("user:dana", "User='dana'");
     check("front:socks5", "Front='socks5'");
+    check(
+        "instance:build-* -owner:dana",
+        "(Instance=glob[\"build-\", \"\"] & !Owner='dana')",
+    );
     check("text:\"rm -rf\"", "words'rm -rf'");
     check("-text:dead*", "!words'dead'*");
     check("pid:4711", "Pid=4711..4711");

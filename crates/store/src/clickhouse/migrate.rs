@@ -100,7 +100,8 @@ pub(super) fn applied(server: &Server) -> Result<u32, StoreError> {
     if exists.result == 0 {
         return Ok(0);
     }
-    let sql = "SELECT number, name, checksum FROM oriel_migrations ORDER BY number";
+    // Two who applied a step at once have both noted it.
+    let sql = "SELECT DISTINCT number, name, checksum FROM oriel_migrations ORDER BY number";
     let applied: Vec<Applied> = server.rows(sql, &[])?;
     for (position, step) in applied.iter().enumerate() {
         let Some(migration) = MIGRATIONS.get(position) else {

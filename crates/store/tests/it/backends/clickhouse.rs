@@ -174,6 +174,41 @@ fn a_schema_is_made_once_and_a_newer_one_refused() {
     assert!(status.server.starts_with("ClickHouse 2"), "{status:?}");
     assert_eq!((status.runs, status.flows), (1, count));
     assert!(status.bytes.unwrap() > 0);
+    // Two that made it at once noted each step twice.
+    server
+        .query("INSERT INTO oriel_migrations SELECT * FROM oriel_migrations")
+        .unwrap();
+    assert_eq!(archive.migrate().unwrap(), Migrated { from: 3, to: 3 });
+
+    server
+        .query("INSERT INTO oriel_migrations (number, name, checksum) VALUES (99, 'later', 'x')")
+        .unwrap();
+    let location = Location::ClickHouse(url.clone());
+    for refused in [
+        archive.migrate().map(drop),
+        archive.status().map(drop),
+        Reader::open_at(&location).map(drop),
+    ] {
+        assert!(
+            matches!(
+                refused,
+                Err(StoreError::NewerSchema {
+                    found: 99,
+                    known: 3
+                })
+            ),
+            "{refused:?}"
+        );
+    }
+    for change in [
+        "ALTER TABLE oriel_migrations DELETE WHERE number = 99",
+        "ALTER TABLE oriel_migrations UPDATE checksum = 'x' WHERE number = 2",
+    ] {
+        let change = format!("{change} SETTINGS mutations_sync = 1");
+        server.query(&change).unwrap();
+    }
+    let refused = archive.migrate().unwrap_err();
+    assert!(matches!(refused, StoreError::Damaged { .. }), "{refused:?}");
 }
 
 #[test]

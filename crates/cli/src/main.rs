@@ -38,6 +38,7 @@ mod output;
 mod output_file;
 mod own_folder;
 mod paths;
+mod phases;
 mod port;
 mod problem;
 mod progress;

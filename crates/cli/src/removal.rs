@@ -13,6 +13,7 @@ use crate::escape::escape_line;
 use crate::exit::Exit;
 use crate::output::{print_json, say, say_line};
 use crate::paths::database;
+use crate::phases::in_phases;
 use crate::problem::Problem;
 use crate::progress::Progress;
 use crate::quantity::{bytes, plural};
@@ -118,7 +119,10 @@ pub(crate) fn remove(
     let Some(mut opened) = Opened::at(&place.location)? else {
         return tell(context, place, doomed, &Removal::default(), false);
     };
-    let planned = opened.plan(doomed).map_err(problem)?;
+    let planned = in_phases(context, "looking for what would go", |_| {
+        opened.plan(doomed)
+    });
+    let planned = planned.map_err(problem)?;
     let all = planned.flows + planned.bodiless;
     if how.dry_run || all == 0 {
         return tell(context, place, doomed, &planned, false);

@@ -76,8 +76,8 @@ pub use importer::{Imported, Importer};
 pub use llm::{Confidence, Method as SessionMethod, TrafficType};
 pub use location::{Location, UnknownLocation};
 pub use maintenance::{
-    Copied, FileStatus, Outgoing, back_up, check_file, copy, file_status, forget_archive,
-    migrate_file,
+    Copied, FileStatus, Outgoing, back_up, check_file, check_file_in_phases, copy, file_status,
+    forget_archive, migrate_file,
 };
 pub use postgres::{PostgresArchive, READONLY_ROLE, postgres_schema};
 pub use reader::{

@@ -149,7 +149,16 @@ pub fn migrate_file(path: &Path) -> Result<Migrated, StoreError> {
 /// Checks that a file is whole, that its schema is what it says, and that what is referred to is there;
 /// answers what is not, at most a hundred things. Reads the whole file.
 pub fn check_file(path: &Path) -> Result<Vec<String>, StoreError> {
+    check_file_in_phases(path, |_| {})
+}
+
+/// The same; `phase` is told what is looked for next.
+pub fn check_file_in_phases(
+    path: &Path,
+    mut phase: impl FnMut(&'static str),
+) -> Result<Vec<String>, StoreError> {
     let connection = open_for_reading(path)?;
+    phase("damaged pages");
     let mut findings = Vec::new();
     let mut statement =
         connection.prepare(&format!("PRAGMA integrity_check({CHECK_FINDINGS_MAX})"))?;
@@ -161,6 +170,7 @@ pub fn check_file(path: &Path) -> Result<Vec<String>, StoreError> {
         }
     }
     for (what, sql) in REFERENCES {
+        phase(what);
         let missing: i64 = connection.query_row(sql, (), |row| row.get(0))?;
         if missing > 0 {
             findings.push(format!("{missing} {what}"));

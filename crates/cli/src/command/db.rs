@@ -3,15 +3,15 @@
 mod forget;
 mod prune;
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use store::json::rfc3339;
 use store::{
     Archive, ArchiveStatus, FileStatus, Location, Migrated, READONLY_ROLE, StoreError, back_up,
-    check_file, clickhouse_reader_role, clickhouse_schema, copy, file_status, migrate_file,
-    postgres_schema,
+    check_file_in_phases, clickhouse_reader_role, clickhouse_schema, copy, file_status,
+    migrate_file, postgres_schema,
 };
 
 use crate::archive;
@@ -22,6 +22,7 @@ use crate::escape::escape_line;
 use crate::exit::Exit;
 use crate::output::{print, print_json, say_line};
 use crate::paths::database;
+use crate::phases::in_phases;
 use crate::problem::Problem;
 use crate::progress::Progress;
 use crate::quantity::{bytes, count, plural};
@@ -214,19 +215,22 @@ fn run_migrate(context: &Context, arguments: &DbMigrate) -> Result<Exit, Problem
                 from: status.schema,
                 to: status.known,
             }),
-            false => migrate_file(&places.file),
+            false => in_phases(context, raising(&places.file.display()), |_| {
+                migrate_file(&places.file)
+            }),
         };
         let migrated = migrated.map_err(|error| store_problem(&error))?;
         done.push((places.file.display().to_string(), migrated));
     }
     if let Some(location) = &places.archive {
-        let migrated = open(location).and_then(|mut archive| match arguments.dry_run {
+        let migrate = |mut archive: Box<dyn Archive>| match arguments.dry_run {
             true => archive.status().map(|status| Migrated {
                 from: status.schema,
                 to: status.known,
             }),
-            false => archive.migrate(),
-        });
+            false => in_phases(context, raising(location), |_| archive.migrate()),
+        };
+        let migrated = open(location).and_then(migrate);
         let migrated = migrated.map_err(|error| store_problem(&error))?;
         done.push((location.to_string(), migrated));
     }
@@ -255,6 +259,11 @@ fn run_migrate(context: &Context, arguments: &DbMigrate) -> Result<Exit, Problem
     Ok(Exit::Success)
 }
 
+/// What is said while a schema is changed.
+fn raising(place: &impl Display) -> String {
+    format!("bringing {place} up to date")
+}
+
 /// The SQL alone, to be piped to the client of the database.
 fn schema(context: &Context, arguments: &DbSchema) -> Result<Exit, Problem> {
     let cluster = arguments.cluster.as_deref();
@@ -278,7 +287,12 @@ fn schema(context: &Context, arguments: &DbSchema) -> Result<Exit, Problem> {
 
 fn check(context: &Context, data: &DataFlags) -> Result<Exit, Problem> {
     let places = Places::of(context, data)?;
-    let findings = check_file(&places.file).map_err(|error| store_problem(&error))?;
+    let findings = in_phases(context, "checking the file", |phase| {
+        check_file_in_phases(&places.file, |what| {
+            phase.begin(format!("looking for {what}"));
+        })
+    });
+    let findings = findings.map_err(|error| store_problem(&error))?;
     if context.json() {
         print_json(&json!({
             "schema": "oriel.db.check/1",

@@ -1,6 +1,6 @@
 //! What people do with a file besides recording into it.
 
-use oriel_store::{Location, back_up, check_file, copy, file_status};
+use oriel_store::{Location, back_up, check_file, check_file_in_phases, copy, file_status};
 use rusqlite::Connection;
 
 use crate::script::{Place, Script};
@@ -17,7 +17,14 @@ fn recorded(flows: u64) -> Place {
 #[test]
 fn what_is_missing_is_named() {
     let place = recorded(3);
-    assert_eq!(check_file(&place.path()).unwrap(), Vec::<String>::new());
+    let mut phases = Vec::new();
+    let findings = check_file_in_phases(&place.path(), |phase| phases.push(phase)).unwrap();
+    assert_eq!(findings, Vec::<String>::new());
+    assert_eq!(phases.len(), 7);
+    assert_eq!(
+        phases[..2],
+        ["damaged pages", "flows of runs that are missing"]
+    );
     let file = Connection::open(place.path()).unwrap();
     file.execute_batch("PRAGMA foreign_keys = OFF; DELETE FROM places; DELETE FROM bodies")
         .unwrap();

@@ -178,7 +178,7 @@ fn a_schema_is_made_once_and_a_newer_one_refused() {
     server
         .query("INSERT INTO oriel_migrations SELECT * FROM oriel_migrations")
         .unwrap();
-    assert_eq!(archive.migrate().unwrap(), Migrated { from: 3, to: 3 });
+    assert_eq!(archive.migrate().unwrap(), Migrated { from: 4, to: 4 });
 
     server
         .query("INSERT INTO oriel_migrations (number, name, checksum) VALUES (99, 'later', 'x')")
@@ -194,7 +194,7 @@ fn a_schema_is_made_once_and_a_newer_one_refused() {
                 refused,
                 Err(StoreError::NewerSchema {
                     found: 99,
-                    known: 3
+                    known: 4
                 })
             ),
             "{refused:?}"

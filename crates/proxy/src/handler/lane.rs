@@ -156,6 +156,9 @@ impl Inner {
     /// nothing more is told.
     fn push(self: &Arc<Self>, gate: &Arc<Gate>, work: Work) -> bool {
         let mut queue = self.queue.lock();
+        if queue.state == Telling::Ended {
+            return false;
+        }
         let full = queue.work.len() >= DISPATCH_ITEMS_MAX
             || queue.hold.own() + work.bytes() > DISPATCH_BYTES_MAX
             || !queue.hold.grow(work.bytes());
@@ -163,12 +166,10 @@ impl Inner {
             gate.counts.dropped.fetch_add(1, Ordering::Relaxed);
             return false;
         }
-        match queue.state {
-            Telling::Unstarted => self.start(gate),
-            Telling::Running => {}
-            Telling::Ended => return false,
+        if queue.state == Telling::Unstarted {
+            self.start(gate);
+            queue.state = Telling::Running;
         }
-        queue.state = Telling::Running;
         queue.work.push_back(work);
         gate.counts.queued.fetch_add(1, Ordering::Relaxed);
         self.changed.notify_one();

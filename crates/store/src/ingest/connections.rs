@@ -1,6 +1,6 @@
 //! Stores the two connections of a flow, once each, and beside each the first head that came on it.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,13 +35,13 @@ pub(crate) struct Connections<'c> {
     upstreams: Recent<usize, Upstream, NumberHash>,
     /// Tells archives and followers that a flow is another than it was.
     insert_change: Statement<'c>,
-    /// Clients whose process was not known when they were stored, those that have waited longest first.
-    awaited: VecDeque<Awaited>,
+    /// Clients whose process was not known when they were stored, by row: those that have waited longest
+    /// first.
+    awaited: BTreeMap<i64, Awaited>,
 }
 
 /// A stored client connection whose process is being looked for.
 struct Awaited {
-    client: i64,
     process: ProcessCell,
     since: Instant,
     /// Its flows that were stored in earlier batches, and in this one.
@@ -99,15 +99,15 @@ impl<'c> Connections<'c> {
             clients: Recent::new(REMEMBERED_CONNECTIONS_MAX),
             upstreams: Recent::new(REMEMBERED_CONNECTIONS_MAX),
             insert_change: connection.prepare("INSERT INTO flow_changes (flow) VALUES (?1)")?,
-            awaited: VecDeque::new(),
+            awaited: BTreeMap::new(),
         })
     }
 
     /// Forgets what is stored: a write was undone.
     pub(crate) fn forget(&mut self) {
         self.forget_rows();
-        self.awaited.retain(|awaited| !awaited.is_new);
-        for awaited in &mut self.awaited {
+        self.awaited.retain(|_, awaited| !awaited.is_new);
+        for awaited in self.awaited.values_mut() {
             awaited.new_flows.clear();
             awaited.is_stored = false;
         }
@@ -127,7 +127,7 @@ impl<'c> Connections<'c> {
     /// Whether there is an answer that is not stored, or one that nobody waits for any longer.
     pub(crate) fn has_late_processes(&self) -> bool {
         self.awaited
-            .iter()
+            .values()
             .any(|awaited| awaited.process.get().is_some() || awaited.is_over())
     }
 
@@ -139,9 +139,7 @@ impl<'c> Connections<'c> {
         let Some(client) = self.clients.find(&Arc::as_ptr(facts).addr()) else {
             return;
         };
-        let row = client.row;
-        let mut awaited = self.awaited.iter_mut().rev();
-        if let Some(awaited) = awaited.find(|awaited| awaited.client == row)
+        if let Some(awaited) = self.awaited.get_mut(&client.row)
             && awaited.flows.len() + awaited.new_flows.len() < AWAITED_FLOWS_MAX
         {
             awaited.new_flows.push(flow);
@@ -151,21 +149,22 @@ impl<'c> Connections<'c> {
     /// Stores the processes that were found since, and notes that the flows of earlier batches are others by
     /// that. To be called at the end of a batch.
     pub(crate) fn store_processes(&mut self) -> rusqlite::Result<()> {
-        for index in 0..self.awaited.len() {
-            let Some(awaited) = self.awaited.get(index) else {
-                break;
-            };
-            let (client, process) = (awaited.client, awaited.process.clone());
-            let Some(answer) = process.get() else {
+        let found: Vec<(i64, ProcessCell)> = self
+            .awaited
+            .iter()
+            .filter(|(_, awaited)| awaited.process.get().is_some())
+            .map(|(client, awaited)| (*client, awaited.process.clone()))
+            .collect();
+        for (client, process) in found {
+            let (Some(answer), Some(awaited)) = (process.get(), self.awaited.get_mut(&client))
+            else {
                 continue;
             };
-            self.store_process(client, answer)?;
-            if let Some(awaited) = self.awaited.get_mut(index) {
-                awaited.is_stored = true;
-                for flow in &awaited.flows {
-                    self.insert_change.execute([flow])?;
-                }
+            awaited.is_stored = true;
+            for flow in &awaited.flows {
+                self.insert_change.execute([flow])?;
             }
+            self.store_process(client, answer)?;
         }
         Ok(())
     }
@@ -174,13 +173,11 @@ impl<'c> Connections<'c> {
     /// than the bound the oldest stay unknown.
     pub(crate) fn settle(&mut self) {
         self.awaited
-            .retain(|awaited| !awaited.is_stored && !awaited.is_over());
-        let excess = self
-            .awaited
-            .len()
-            .saturating_sub(REMEMBERED_CONNECTIONS_MAX);
-        self.awaited.drain(..excess);
-        for awaited in &mut self.awaited {
+            .retain(|_, awaited| !awaited.is_stored && !awaited.is_over());
+        while self.awaited.len() > REMEMBERED_CONNECTIONS_MAX {
+            self.awaited.pop_first();
+        }
+        for awaited in self.awaited.values_mut() {
             awaited.is_new = false;
             awaited.flows.append(&mut awaited.new_flows);
         }
@@ -298,15 +295,17 @@ impl<'c> Connections<'c> {
         if let Some(process) = &facts.process {
             match process.get() {
                 Some(answer) => self.store_process(row, answer)?,
-                None => self.awaited.push_back(Awaited {
-                    client: row,
-                    process: process.clone(),
-                    since: instant(),
-                    flows: Vec::new(),
-                    new_flows: Vec::new(),
-                    is_new: true,
-                    is_stored: false,
-                }),
+                None => {
+                    let awaited = Awaited {
+                        process: process.clone(),
+                        since: instant(),
+                        flows: Vec::new(),
+                        new_flows: Vec::new(),
+                        is_new: true,
+                        is_stored: false,
+                    };
+                    self.awaited.insert(row, awaited);
+                }
             }
         }
         Ok(row)

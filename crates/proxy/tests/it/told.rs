@@ -293,12 +293,7 @@ async fn a_panic_that_stays_in_its_callback_ends_nothing() {
         }
         drop(client);
         let client = proxy.through(&upstream).await;
-        let socket = client.start_websocket("/websocket", &[("Host", NAME)]);
-        let mut socket = soon(socket).await.unwrap();
-        let frame = Frame::new(TEXT, "hello");
-        socket.send(&frame).await.unwrap();
-        assert_eq!(soon(socket.read()).await.unwrap(), Some(frame));
-        drop(socket);
+        greet_by_websocket(client).await;
         stop(&proxy).await;
         told.check();
         let metrics = proxy.handle.metrics();
@@ -479,12 +474,7 @@ async fn only_what_is_of_interest_is_told() {
         for path in ["/bytes/5", "/sse?events=1&delay_ms=0"] {
             soon(client.request(&get(path))).await.unwrap();
         }
-        let socket = client.start_websocket("/websocket", &[("Host", NAME)]);
-        let mut socket = soon(socket).await.unwrap();
-        let frame = Frame::new(TEXT, "hello");
-        socket.send(&frame).await.unwrap();
-        assert_eq!(soon(socket.read()).await.unwrap(), Some(frame));
-        drop(socket);
+        greet_by_websocket(client).await;
         stop(&proxy).await;
         assert_eq!(told.by_id()[0].join(" "), expected, "{interests:?}");
         let shown: Vec<usize> = told.bodies.lock().iter().map(|(size, _)| *size).collect();
@@ -783,4 +773,13 @@ async fn a_reload_changes_what_a_handler_is_shown() {
         );
         assert_eq!(shown, expected);
     }
+}
+
+/// Opens a WebSocket on the connection, has one message given back, and goes away.
+async fn greet_by_websocket(client: Client) {
+    let socket = client.start_websocket("/websocket", &[("Host", NAME)]);
+    let mut socket = soon(socket).await.unwrap();
+    let frame = Frame::new(TEXT, "hello");
+    socket.send(&frame).await.unwrap();
+    assert_eq!(soon(socket.read()).await.unwrap(), Some(frame));
 }

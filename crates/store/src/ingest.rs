@@ -1,6 +1,7 @@
 //! The writer thread: takes events from the queue, assembles flows, writes them in batches.
 //!
-//! One batch is one transaction. When a write fails for a reason of the place (disk full, locked,
+//! One batch is one transaction. A flow that is open when its first batch is stored is put off until the next
+//! one, since most have ended by then. When a write fails for a reason of the place (disk full, locked,
 //! no permission) the batch goes to the spool ([`detour`]). When that does not go either the batch is
 //! kept and tried again, while the queue fills and then drops, counted; traffic never waits. Nothing
 //! but this thread writes flows of this process.
@@ -45,7 +46,9 @@ use self::queue::{Batch, Item, Queue, Taken, Trouble};
 use self::record_file::RecordFile;
 use self::rows::Rows;
 use crate::error::in_one_line;
-use crate::limits::{OPEN_BODY_BYTES_MAX, RETRY_PAUSE_MAX, RETRY_PAUSE_MIN, SPOOL_OPEN_BYTES_MAX};
+use crate::limits::{
+    GATHER, OPEN_BODY_BYTES_MAX, RETRY_PAUSE_MAX, RETRY_PAUSE_MIN, SPOOL_OPEN_BYTES_MAX,
+};
 use crate::reader::row_of;
 use crate::recorder::Losses;
 use crate::spool::Spool;
@@ -85,10 +88,10 @@ pub(crate) fn write_queue(
         let Taken {
             mut batch,
             dropped,
+            whole,
             ticket,
         } = taken;
-        let is_idle =
-            batch.items.is_empty() && !writer.is_on_detour() && !writer.has_late_processes();
+        let is_idle = batch.items.is_empty() && !writer.has_other_work();
         for (run, losses) in dropped {
             let run = writer.id_of(run);
             writer.assembler.note_dropped_bodies(run, losses);
@@ -97,7 +100,7 @@ pub(crate) fn write_queue(
         empty = batch;
         let stored = match is_idle {
             true => Ok(Losses::default()),
-            false => writer.store(queue),
+            false => writer.store(queue, whole),
         };
         let lost = stored.unwrap_or_else(|error| {
             error!(%error, "a batch of flows could not be stored");
@@ -105,7 +108,8 @@ pub(crate) fn write_queue(
             writer.ends.clear();
             writer.assembler.give_up()
         });
-        queue.settle(ticket, lost, writer.trouble());
+        let all_is_stored = whole || !writer.has_put_off();
+        queue.settle(all_is_stored.then_some(ticket), lost, writer.trouble());
         if let Some(detour) = &mut writer.detour {
             detour.merge_some();
         }
@@ -179,12 +183,20 @@ impl<'c> Writer<'c> {
     fn patience(&self) -> Option<Duration> {
         let of_detour = self.detour.as_ref().map(Detour::patience);
         let of_rows = self.rows.as_ref().and_then(Rows::patience);
-        of_detour.into_iter().chain(of_rows).min()
+        let of_flows = self.has_put_off().then_some(GATHER);
+        of_detour.into_iter().chain(of_rows).chain(of_flows).min()
     }
 
-    /// Whether processes were found after their flows were stored.
-    fn has_late_processes(&self) -> bool {
-        self.rows.as_ref().is_some_and(Rows::has_late_processes)
+    /// Whether there is something to store though nothing came: flows that were put off, or processes
+    /// that were found after their flows were stored.
+    fn has_other_work(&self) -> bool {
+        let has_late_processes = self.rows.as_ref().is_some_and(Rows::has_late_processes);
+        self.is_on_detour() || has_late_processes || self.has_put_off()
+    }
+
+    /// Whether flows were put off. On a detour all of them are stored beside the database.
+    fn has_put_off(&self) -> bool {
+        !self.is_on_detour() && self.assembler.has_put_off()
     }
 
     fn is_on_detour(&self) -> bool {
@@ -197,8 +209,8 @@ impl<'c> Writer<'c> {
     }
 
     /// Writes what is pending, to the database or beside it; tries again as long as that may help.
-    /// Answers what is lost by that.
-    fn store(&mut self, queue: &Queue) -> Result<Losses, StoreError> {
+    /// Answers what is lost by that. If `whole`, no flow is put off.
+    fn store(&mut self, queue: &Queue, whole: bool) -> Result<Losses, StoreError> {
         if !self.detour.as_ref().is_none_or(Detour::tries_database)
             && let Some(lost) = self.store_aside()
         {
@@ -207,7 +219,7 @@ impl<'c> Writer<'c> {
         let mut pause = RETRY_PAUSE_MIN;
         let mut closing_tries = 0;
         loop {
-            let error = match self.store_once() {
+            let error = match self.store_once(whole) {
                 Ok(()) => {
                     if pause > RETRY_PAUSE_MIN {
                         info!("flows are stored again");
@@ -251,8 +263,8 @@ impl<'c> Writer<'c> {
 
     /// All is stored, if need be beside the database: merges what is there, if that goes.
     fn end(&mut self) {
-        let stored = match self.is_on_detour() {
-            true => self.store_once(),
+        let stored = match self.is_on_detour() || self.assembler.has_put_off() {
+            true => self.store_once(true),
             false => Ok(()),
         };
         let Some(detour) = &mut self.detour else {
@@ -273,12 +285,12 @@ impl<'c> Writer<'c> {
         }
     }
 
-    fn store_once(&mut self) -> Result<(), StoreError> {
+    fn store_once(&mut self, whole: bool) -> Result<(), StoreError> {
         let mut rows = match self.rows.take() {
             Some(rows) => rows,
             None => self.orders.prepare_rows(self.file.open()?)?,
         };
-        let stored = self.store_in(&mut rows);
+        let stored = self.store_in(&mut rows, whole);
         if stored.is_err() {
             rows.undo();
         }
@@ -286,14 +298,16 @@ impl<'c> Writer<'c> {
         stored
     }
 
-    fn store_in(&mut self, rows: &mut Rows<'c>) -> Result<(), StoreError> {
+    fn store_in(&mut self, rows: &mut Rows<'c>, whole: bool) -> Result<(), StoreError> {
         self.store_runs()?;
         rows.begin()?;
         if self.is_on_detour() {
             rows.try_to_write()?;
         }
-        let new_rows = self.store_flows(rows)?;
         let moves = self.assembler.held_bytes() > OPEN_BODY_BYTES_MAX;
+        // Bodies go to rows, and what is in the spool is merged after what is open.
+        let whole = whole || moves || self.is_on_detour();
+        let new_rows = self.store_flows(rows, whole)?;
         if moves {
             self.move_bodies(rows, &new_rows)?;
         }
@@ -337,9 +351,9 @@ impl<'c> Writer<'c> {
         }
     }
 
-    /// Stores flows that ended, and open ones that are new or changed; answers the rows of open
-    /// flows that are new.
-    fn store_flows(&self, rows: &mut Rows<'c>) -> Result<NewRows, StoreError> {
+    /// Stores flows that ended, and open ones that are new or changed, but for those that are put off unless
+    /// the `whole` is to be stored; answers the rows of open flows that are new.
+    fn store_flows(&self, rows: &mut Rows<'c>, whole: bool) -> Result<NewRows, StoreError> {
         let mut new = Vec::new();
         for flow in &self.assembler.ended {
             match flow.row {
@@ -354,6 +368,7 @@ impl<'c> Writer<'c> {
             for flow in flows.changed_flows() {
                 match flow.row {
                     Some(row) => rows.update_open(row, flow)?,
+                    None if flow.may_be_put_off() && !whole => {}
                     None => new.push(flow),
                 }
             }

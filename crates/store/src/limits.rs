@@ -7,7 +7,7 @@ pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Events the same queue may hold: small events cost more memory than the bytes they carry.
 pub const QUEUE_EVENTS_MAX: usize = 200_000;
 /// How long the writer gathers before it writes: one transaction per batch, and an answered flow is
-/// on disk well within 200 ms.
+/// on disk well within 200 ms. A flow that is open by then waits for another batch, as long at most.
 pub const GATHER: Duration = Duration::from_millis(25);
 /// The writer stops gathering at this many bytes: what it reads is then still in the cache of the core,
 /// which has a megabyte or two. At 60,000 requests a second that is every 15 ms.

@@ -87,6 +87,8 @@ pub(crate) struct Flow {
     pub(crate) end: Option<End>,
     /// It is in the list of changed flows.
     listed: bool,
+    /// A batch was stored without it.
+    put_off: bool,
 }
 
 /// The upstream connection of a flow.
@@ -217,6 +219,12 @@ impl Assembler {
         }
     }
 
+    /// Whether open flows were put off that are open still.
+    pub(crate) fn has_put_off(&self) -> bool {
+        let mut changed = self.runs.iter().flat_map(RunFlows::changed_flows);
+        changed.any(|flow| flow.put_off)
+    }
+
     /// Body bytes of open flows that are in memory.
     pub(crate) fn held_bytes(&self) -> usize {
         self.held_bytes
@@ -227,17 +235,21 @@ impl Assembler {
         &self.runs
     }
 
-    /// Everything that was pending is stored: forget it. `rows` are the new rows of open flows,
-    /// `moved` says that their bodies went to the database.
+    /// Everything that was pending is stored, but for open flows that are put off: forget it. `rows` are the
+    /// new rows of open flows, `moved` says that their bodies went to the database.
     pub(crate) fn settle(&mut self, rows: &HashMap<(RunId, FlowId), i64>, moved: bool) {
         self.ended.clear();
         for flows in &mut self.runs {
             flows.gaps.clear();
-            for flow in flows.changed.drain(..) {
-                if let Some(flow) = flows.open.get_mut(&flow) {
-                    flow.listed = false;
-                }
-            }
+            let (run, open) = (flows.run, &mut flows.open);
+            flows.changed.retain(|id| {
+                let Some(flow) = open.get_mut(id) else {
+                    return false;
+                };
+                flow.put_off = flow.row.is_none() && !rows.contains_key(&(run, *id));
+                flow.listed = flow.put_off;
+                flow.put_off
+            });
             for flow in flows.telling.drain(..) {
                 if let Some(flow) = flows.open.get_mut(&flow) {
                     flow.messages.pending.clear();
@@ -318,6 +330,14 @@ impl Assembler {
     /// with the next batch. Answers what that loses, counted in flows.
     pub(crate) fn give_up(&mut self) -> Losses {
         let ended: Vec<RunId> = self.ended.iter().map(|flow| flow.run).collect();
+        for flows in &mut self.runs {
+            // What is open is tried again when there is more of it, and not before.
+            for flow in flows.changed.drain(..) {
+                if let Some(flow) = flows.open.get_mut(&flow) {
+                    flow.listed = false;
+                }
+            }
+        }
         self.settle(&HashMap::new(), false);
         let mut lost = Losses::default();
         for run in ended {
@@ -386,6 +406,7 @@ impl RunFlows {
             messages: Messages::default(),
             end: None,
             listed: true,
+            put_off: false,
         });
         self.next_seq += 1;
         self.changed.push(flow);
@@ -496,6 +517,12 @@ impl Flow {
             Message::Request => &self.request,
             Message::Response => &self.response,
         }
+    }
+
+    /// Whether storing it may wait for the next batch: most flows that are open have ended by then, and are
+    /// written once.
+    pub(crate) fn may_be_put_off(&self) -> bool {
+        self.row.is_none() && !self.put_off && self.messages.pending.is_empty()
     }
 
     /// Bytes that it holds in memory, about.

@@ -85,6 +85,8 @@ struct State {
     writer_sleeps: bool,
     /// Someone waits: do not gather.
     hurry: bool,
+    /// Someone waits until all is durable: put nothing off.
+    flushing: bool,
     closing: bool,
     losses: Losses,
     /// Why nothing is stored at present.
@@ -107,6 +109,8 @@ pub(crate) struct Taken {
     pub(crate) batch: Batch,
     /// Bodies that were dropped out of events, by run. The events tell where.
     pub(crate) dropped: Vec<(RunId, Losses)>,
+    /// All of it is to be durable before the ticket is given back.
+    pub(crate) whole: bool,
     /// To be given to [`Queue::settle`].
     pub(crate) ticket: u64,
 }
@@ -218,6 +222,7 @@ impl Queue {
             return Ok(());
         }
         state.hurry = true;
+        state.flushing = true;
         state.writer_sleeps = false;
         self.arrived.notify_one();
         let timeout =
@@ -268,7 +273,7 @@ impl Queue {
     pub(crate) fn take(&self, empty: Batch, patience: Option<Duration>) -> Option<Taken> {
         let mut state = self.state.lock();
         let mut is_patient = true;
-        while state.waiting.items.is_empty() && is_patient {
+        while state.waiting.items.is_empty() && is_patient && !state.flushing {
             if state.closing {
                 return None;
             }
@@ -286,6 +291,7 @@ impl Queue {
                 .wait_while_for(&mut state, |state| !state.hurry, GATHER);
         }
         state.hurry = state.closing;
+        let whole = std::mem::take(&mut state.flushing) || state.closing;
         state.taken = state.queued();
         state.bytes = 0;
         state.ends = 0;
@@ -293,15 +299,16 @@ impl Queue {
         Some(Taken {
             batch: std::mem::replace(&mut state.waiting, empty),
             dropped: std::mem::take(&mut state.dropped),
+            whole,
             ticket: state.pushed,
         })
     }
 
-    /// For the writer: all up to the ticket is durable or given up. `detour` is why it is not in the
-    /// database.
-    pub(crate) fn settle(&self, ticket: u64, given_up: Losses, detour: Option<Trouble>) {
+    /// For the writer: what it took is stored or given up. All up to the ticket is, unless there is none.
+    /// `detour` is why it is not in the database.
+    pub(crate) fn settle(&self, ticket: Option<u64>, given_up: Losses, detour: Option<Trouble>) {
         let mut state = self.state.lock();
-        state.done = ticket;
+        state.done = ticket.unwrap_or(state.done);
         state.taken = Queued::default();
         state.trouble = None;
         state.detour = detour;

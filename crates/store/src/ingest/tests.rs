@@ -108,7 +108,7 @@ fn a_full_disk_loses_nothing_that_the_writer_holds() {
     let orders = orders();
     let mut writer = Writer::new(&file, &orders).unwrap();
     writer.assemble(&mut batch(run, events(0)));
-    writer.store_once().unwrap();
+    writer.store_once(true).unwrap();
 
     let pages: i64 = connection
         .query_row("PRAGMA page_count", (), |row| row.get(0))
@@ -121,18 +121,98 @@ fn a_full_disk_loses_nothing_that_the_writer_holds() {
         writer.assemble(&mut batch(run, events(number)));
     }
     for _ in 0..3 {
-        let error = writer.store_once().unwrap_err();
+        let error = writer.store_once(true).unwrap_err();
         assert!(matches!(error, StoreError::DiskFull), "{error:?}");
         assert!(error.is_trouble_of_the_place());
         assert_eq!(counts(connection), (1, 1, 1));
     }
     limit(1_000_000).unwrap();
-    writer.store_once().unwrap();
+    writer.store_once(true).unwrap();
     assert_eq!(counts(connection), (5, 5, 5));
     let seqs: i64 = connection
         .query_row("SELECT sum(seq) FROM flows", (), |row| row.get(0))
         .unwrap();
     assert_eq!(seqs, 1 + 2 + 3 + 4 + 5);
+}
+
+#[test]
+fn a_flow_that_ends_soon_is_written_once() {
+    let (_folder, file) = open();
+    let connection = file.connection().unwrap();
+    let orders = orders();
+    let mut writer = Writer::new(&file, &orders).unwrap();
+    let run = RunId::from_random(0);
+    let shown = || -> (i64, i64, i64) {
+        let sql = "SELECT count(*) FILTER (WHERE state = 'open'), count(*), (SELECT count(*) FROM flow_changes)
+                   FROM flows";
+        let row = connection.query_row(sql, (), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+        row.unwrap()
+    };
+    let [mut soon, mut later] = [events(1), events(2)];
+    let (end_soon, end_later) = (soon.split_off(2), later.split_off(2));
+    writer.assemble(&mut batch(run, soon));
+    writer.assemble(&mut batch(run, later));
+    writer.store_once(false).unwrap();
+    assert_eq!(shown(), (0, 0, 0));
+    assert!(writer.has_other_work() && writer.patience() == Some(GATHER));
+    writer.assemble(&mut batch(run, end_soon));
+    writer.store_once(false).unwrap();
+    assert_eq!(shown(), (1, 2, 0), "the other one waited long enough");
+    assert!(!writer.has_other_work() && writer.patience().is_none());
+    writer.assemble(&mut batch(run, end_later));
+    writer.store_once(false).unwrap();
+    assert_eq!(shown(), (0, 2, 1));
+
+    // What is open is stored at once if somebody waits for that, if its body is to leave the memory, and
+    // before the writer ends.
+    writer.assemble(&mut batch(run, events(3)[..1].to_vec()));
+    writer.store_once(true).unwrap();
+    assert_eq!(shown().0, 1);
+    let mut large = events(4);
+    large.truncate(1);
+    large.push(Event::RequestData {
+        flow: FlowId(4),
+        at: Timestamp(1),
+        data: vec![1; OPEN_BODY_BYTES_MAX + 1].into(),
+    });
+    writer.assemble(&mut batch(run, large));
+    writer.store_once(false).unwrap();
+    assert_eq!((shown().0, writer.assembler.held_bytes()), (2, 0));
+    writer.assemble(&mut batch(run, events(5)[..1].to_vec()));
+    writer.store_once(false).unwrap();
+    assert_eq!(shown().0, 2);
+    writer.end();
+    assert_eq!(shown().0, 3);
+}
+
+#[test]
+fn who_waits_for_all_waits_for_flows_that_were_put_off() {
+    let (folder, file) = open();
+    let other = Connection::open(folder.path().join("oriel.db")).unwrap();
+    let run = RunId::from_random(0);
+    let queue = Queue::new(1_000_000, 1000);
+    let queue = &queue;
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(move || write_queue(&file, queue, &orders()));
+        for number in 0..20 {
+            queue.push_events(run, &mut events(number)[..1].to_vec());
+            // Sometimes before the writer took it, sometimes after.
+            std::thread::sleep(GATHER * u32::try_from(number % 4).unwrap() / 2);
+            queue.flush(Duration::from_secs(20)).unwrap();
+            let flows = counts(&other).0;
+            assert_eq!(flows, i64::try_from(number).unwrap() + 1);
+        }
+        // Nobody waits: it is stored all the same.
+        queue.push_events(run, &mut events(20)[..1].to_vec());
+        let mut looks = 4000;
+        while counts(&other).0 < 21 {
+            looks -= 1;
+            assert!(looks > 0);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        queue.close();
+        writing.join().unwrap().unwrap();
+    });
 }
 
 #[test]
@@ -174,7 +254,10 @@ fn closing_does_not_wait_for_ever() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     writer.assemble(&mut batch(RunId::from_random(0), events(0)));
     queue.close();
-    assert!(matches!(writer.store(&queue), Err(StoreError::Locked)));
+    assert!(matches!(
+        writer.store(&queue, true),
+        Err(StoreError::Locked)
+    ));
 }
 
 #[test]
@@ -211,7 +294,7 @@ fn a_head_that_another_process_took_from_the_spool_is_of_the_same_flow() {
     for events in open.into_iter().chain([events(3)]) {
         writer.assemble(&mut batch(id, events));
     }
-    writer.store(&queue).unwrap();
+    writer.store(&queue, true).unwrap();
     assert_eq!((spool.usage().segments, spool.usage().flows), (1, 3));
     other.execute_batch("ROLLBACK").unwrap();
 
@@ -228,7 +311,7 @@ fn a_head_that_another_process_took_from_the_spool_is_of_the_same_flow() {
     // One ends before we are there, one after.
     let [first, second] = ends;
     writer.assemble(&mut batch(id, first));
-    writer.store_once().unwrap();
+    writer.store_once(true).unwrap();
     assert_eq!(states(), "completed open completed");
     writer.assemble(&mut batch(id, second));
     writer.end();

@@ -154,10 +154,7 @@ impl TextIndex {
 
     /// The newest arrival of the record.
     pub(super) fn newest_arrival(&self) -> Result<i64, StoreError> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT coalesce(max(number), 0) FROM record.arrivals")?;
-        Ok(statement.query_row((), |row| row.get(0))?)
+        newest_arrival(&self.connection)
     }
 
     /// Takes some flows into the index: a fraction of a second's work. Answers how many were looked at;
@@ -241,6 +238,13 @@ impl TextIndex {
             thread::sleep(REMOVAL_PAUSE);
         }
     }
+}
+
+/// The newest arrival of a record, by a connection on it or one that it is attached to.
+pub(super) fn newest_arrival(connection: &Connection) -> Result<i64, StoreError> {
+    let mut statement =
+        connection.prepare_cached("SELECT coalesce(max(number), 0) FROM arrivals")?;
+    Ok(statement.query_row((), |row| row.get(0))?)
 }
 
 /// Takes out at most [`INDEX_STEP_FLOWS_MAX`] flows that the record does not have. The lock on the index is

@@ -14,6 +14,7 @@ mod load;
 mod material;
 mod proxies;
 mod table;
+mod turns;
 mod upstream;
 mod usage;
 
@@ -24,7 +25,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use self::cases::{CASES, Case, Pace};
+use self::cases::{CASES, Case, Pace, Sample};
 use self::material::Material;
 use self::proxies::{PROXIES, Proxy};
 use self::table::Row;
@@ -157,20 +158,39 @@ async fn measure(options: &Options) -> Result<Vec<Row>, Failure> {
             .collect();
         for round in 1..=case.rounds(options.pace) {
             console::complain(&format!("{} round {round}", case.name));
-            // All contestants in turn, so that a slow minute of the machine hits them alike.
-            for row in &mut of_case {
-                if round > row.proxy.rounds_max() {
-                    continue;
-                }
-                let sample = case
-                    .run(row.proxy, options.pace, &material, &upstream)
-                    .await?;
+            let mut taking_part: Vec<&mut Row> = of_case
+                .iter_mut()
+                .filter(|row| round <= row.proxy.rounds_max())
+                .collect();
+            let proxies: Vec<Proxy> = taking_part.iter().map(|row| row.proxy).collect();
+            let samples = measure_once(case, &proxies, options.pace, &material, &upstream).await?;
+            for (row, sample) in taking_part.iter_mut().zip(samples) {
                 row.samples.push(sample);
             }
         }
         rows.append(&mut of_case);
     }
     Ok(rows)
+}
+
+/// Runs a case once against each of these proxies: side by side, or else one after the other, so that
+/// a slow minute of the machine hits them alike.
+async fn measure_once(
+    case: &Case,
+    proxies: &[Proxy],
+    pace: Pace,
+    material: &Material,
+    upstream: &Upstream,
+) -> Result<Vec<Sample>, Failure> {
+    let _awake = case.keep_awake()?;
+    if case.takes_turns() {
+        return turns::round(case, proxies, pace, material, upstream).await;
+    }
+    let mut samples = Vec::new();
+    for &proxy in proxies {
+        samples.push(case.run_alone(proxy, pace, material, upstream).await?);
+    }
+    Ok(samples)
 }
 
 fn parse(arguments: &[&str]) -> Result<Options, Failure> {

@@ -7,14 +7,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::awake::Awake;
 use super::load::{self, Aim, Seen, Way, Window};
-use super::material::{HOT_NAME, Material, TUNNEL_NAME, many_names};
+use super::material::{HOT_NAME, Material, TUNNEL_NAME};
 use super::proxies::{Proxy, Running};
 use super::upstream::{DOWNLOAD_BYTES, Upstream};
 use super::usage::{self, CpuTime};
 use crate::failure::Failure;
 
-const CONNECTIONS: usize = 24;
-const AT_A_TIME: usize = 8;
 const STREAMS: usize = 100;
 const IDLE_CONNECTIONS: usize = 10_000;
 /// More at a time than elsewhere: it is not the handshakes that are measured.
@@ -267,8 +265,21 @@ impl Case {
         }
     }
 
+    /// Whether contestants take turns in short succession. Others are measured one after the other.
+    pub(super) fn takes_turns(&self) -> bool {
+        !matches!(self.load, Load::Download | Load::Streams | Load::Idle)
+    }
+
+    /// What keeps the cores awake while the case runs, where delays are measured.
+    pub(super) fn keep_awake(&self) -> Result<Option<Awake>, Failure> {
+        match self.load {
+            Load::Events | Load::Streams => Awake::keep().map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// Starts the proxy afresh, runs the load once, and stops the proxy.
-    pub(super) async fn run(
+    pub(super) async fn run_alone(
         &self,
         proxy: Proxy,
         pace: Pace,
@@ -277,28 +288,19 @@ impl Case {
     ) -> Result<Sample, Failure> {
         let running = proxy.start(self, material, upstream).await?;
         let aim = self.aim(&running, material, upstream)?;
-        let _awake = match self.load {
-            Load::Events | Load::Streams => Some(Awake::keep()?),
-            _ => None,
-        };
         let sample = match self.load {
-            Load::Http1
-            | Load::Http2
-            | Load::NewConnections
-            | Load::Streams
-            | Load::Messages
-            | Load::Handlers => self.run_for_a_while(&aim, pace, &running).await,
+            Load::Streams => run_streams(&aim, pace, &running).await,
             Load::Idle => run_idle(&aim, &running).await,
-            Load::NewNames | Load::NewNamesAnyKey | Load::Download | Load::Events => {
-                self.run_to_the_end(&aim, pace, &running).await
-            }
+            _ => run_download(&aim, &running).await,
         };
-        sample.map_err(|failure| {
-            Failure::new(format!("{} with {}: {failure}", self.name, proxy.name()))
-        })
+        sample.map_err(|failure| self.failed_with(proxy, &failure))
     }
 
-    fn aim(
+    pub(super) fn failed_with(&self, proxy: Proxy, failure: &Failure) -> Failure {
+        Failure::new(format!("{} with {}: {failure}", self.name, proxy.name()))
+    }
+
+    pub(super) fn aim(
         &self,
         running: &Running,
         material: &Material,
@@ -330,70 +332,38 @@ impl Case {
             tls,
         })
     }
+}
 
-    /// Measures within a window of time, after warming up.
-    async fn run_for_a_while(
-        &self,
-        aim: &Aim,
-        pace: Pace,
-        running: &Running,
-    ) -> Result<Sample, Failure> {
-        // Streams are to begin together, so their connections stand before.
-        let streams = match self.load {
-            Load::Streams => load::open_all(aim, STREAMS).await?,
-            _ => Vec::new(),
-        };
-        let window = Window::new(pace.warm_up, pace.length);
-        let load = async {
-            match self.load {
-                Load::Http2 => load::http2(aim, CONNECTIONS, window).await,
-                Load::NewConnections => load::new_connections(aim, AT_A_TIME, window).await,
-                Load::Streams => load::streams(aim, streams, window).await,
-                Load::Messages => load::messages(aim, CONNECTIONS, window).await,
-                _ => load::http1(aim, CONNECTIONS, window).await,
-            }
-        };
-        let cpu = async {
-            sleep_until(window.start).await;
-            let before = running.cpu_time()?;
-            sleep_until(window.end).await;
-            let after = running.cpu_time()?;
-            Ok(nanoseconds_between(before.as_ref(), after.as_ref()))
-        };
-        let (seen, nanoseconds) = tokio::try_join!(load, cpu)?;
-        let units = seen.latencies.len() as f64;
-        Sample::new(seen, nanoseconds, units, pace.length, running)
-    }
+/// Measures streams within a window of time, after warming up.
+async fn run_streams(aim: &Aim, pace: Pace, running: &Running) -> Result<Sample, Failure> {
+    // They are to begin together, so their connections stand before.
+    let wires = load::open_all(aim, STREAMS).await?;
+    let window = Window::new(pace.warm_up, pace.length);
+    let cpu = async {
+        sleep_until(window.start).await;
+        let before = running.cpu_time()?;
+        sleep_until(window.end).await;
+        let after = running.cpu_time()?;
+        Ok(CpuTime::between(before.as_ref(), after.as_ref()))
+    };
+    let (seen, nanoseconds) = tokio::try_join!(load::streams(aim, wires, window), cpu)?;
+    let units = seen.latencies.len() as f64;
+    Sample::new(seen, nanoseconds, units, pace.length, running)
+}
 
-    /// Measures a load of a fixed size, after one request to warm up, which is for none of the many
-    /// names.
-    async fn run_to_the_end(
-        &self,
-        aim: &Aim,
-        pace: Pace,
-        running: &Running,
-    ) -> Result<Sample, Failure> {
-        let small = Aim {
-            path: "/1k",
-            ..aim.clone()
-        };
-        load::new_names(&small, std::slice::from_ref(&aim.name), 1).await?;
-        let (before, started) = (running.cpu_time()?, Instant::now());
-        let seen = match self.load {
-            Load::NewNames | Load::NewNamesAnyKey => {
-                load::new_names(aim, &many_names(), AT_A_TIME).await?
-            }
-            Load::Download => load::download(aim).await?,
-            _ => load::events(aim, pace.events).await?,
-        };
-        let (after, length) = (running.cpu_time()?, started.elapsed());
-        let nanoseconds = nanoseconds_between(before.as_ref(), after.as_ref());
-        let units = match self.load {
-            Load::Download => (DOWNLOAD_BYTES / BYTES_PER_MEBIBYTE) as f64,
-            _ => seen.latencies.len() as f64,
-        };
-        Sample::new(seen, nanoseconds, units, length, running)
-    }
+/// Measures one download, after one request to warm up.
+async fn run_download(aim: &Aim, running: &Running) -> Result<Sample, Failure> {
+    let small = Aim {
+        path: "/1k",
+        ..aim.clone()
+    };
+    load::new_names(&small, std::slice::from_ref(&aim.name)).await?;
+    let (before, started) = (running.cpu_time()?, Instant::now());
+    let seen = load::download(aim).await?;
+    let (after, length) = (running.cpu_time()?, started.elapsed());
+    let nanoseconds = CpuTime::between(before.as_ref(), after.as_ref());
+    let units = (DOWNLOAD_BYTES / BYTES_PER_MEBIBYTE) as f64;
+    Sample::new(seen, nanoseconds, units, length, running)
 }
 
 /// Measures what a connection costs that has nothing to do.
@@ -401,7 +371,7 @@ async fn run_idle(aim: &Aim, running: &Running) -> Result<Sample, Failure> {
     let Some(process) = running.process() else {
         return Err(Failure::new("there is no process to measure"));
     };
-    load::new_names(aim, std::slice::from_ref(&aim.name), 1).await?;
+    load::new_names(aim, std::slice::from_ref(&aim.name)).await?;
     let memory = usage::current_memory(process)?;
     let (before, started) = (running.cpu_time()?, Instant::now());
     let (seen, wires) = load::ask_and_keep(aim, IDLE_CONNECTIONS, IDLE_AT_A_TIME).await?;
@@ -409,7 +379,7 @@ async fn run_idle(aim: &Aim, running: &Running) -> Result<Sample, Failure> {
     sleep_until(Instant::now() + SETTLED).await;
     let added = usage::current_memory(process)?.saturating_sub(memory);
     drop(wires);
-    let nanoseconds = nanoseconds_between(before.as_ref(), after.as_ref());
+    let nanoseconds = CpuTime::between(before.as_ref(), after.as_ref());
     let units = IDLE_CONNECTIONS as f64;
     let mut sample = Sample::new(seen, nanoseconds, units, length, running)?;
     sample.further = added as f64 / units;
@@ -417,7 +387,7 @@ async fn run_idle(aim: &Aim, running: &Running) -> Result<Sample, Failure> {
 }
 
 impl Sample {
-    fn new(
+    pub(super) fn new(
         mut seen: Seen,
         nanoseconds: u64,
         units: f64,
@@ -439,13 +409,6 @@ impl Sample {
             memory_mebibytes: memory.unwrap_or(0) as f64 / BYTES_PER_MEBIBYTE as f64,
             further: percentile(&seen.firsts, 50),
         })
-    }
-}
-
-fn nanoseconds_between(before: Option<&CpuTime>, after: Option<&CpuTime>) -> u64 {
-    match (before, after) {
-        (Some(before), Some(after)) => after.since(before),
-        _ => 0,
     }
 }
 

@@ -19,9 +19,15 @@ use testbed::client::Client;
 use testbed::websocket;
 use testbed::wire::Wire;
 
+use super::cases::Load;
+use super::turns::Place;
 use super::upstream::{DOWNLOAD_BYTES, UPSTREAM_FRAME_BYTES, message, now_nanoseconds};
 use crate::failure::Failure;
 
+/// Connections or streams that are busy at once.
+const CONNECTIONS: usize = 24;
+/// New connections that are made at once.
+const AT_A_TIME: usize = 8;
 const READ_BYTES: usize = 256 * 1024;
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
@@ -85,19 +91,18 @@ impl Window {
 }
 
 impl Seen {
-    fn add(&mut self, window: Window, asked: Instant) {
-        let now = Instant::now();
-        if window.has(now) {
-            self.push(now - asked);
+    fn add(&mut self, is_measured: bool, asked: Instant) {
+        if is_measured {
+            self.push(asked.elapsed());
         }
     }
 
-    fn push(&mut self, latency: Duration) {
+    pub(super) fn push(&mut self, latency: Duration) {
         self.latencies.push(latency.as_secs_f64() * 1e6);
         self.stalls += u64::from(latency >= STALL);
     }
 
-    fn merge(&mut self, mut other: Self) {
+    pub(super) fn merge(&mut self, mut other: Self) {
         self.latencies.append(&mut other.latencies);
         self.firsts.append(&mut other.firsts);
         self.stalls += other.stalls;
@@ -156,61 +161,80 @@ async fn dial_from(source: Ipv4Addr, address: SocketAddr) -> io::Result<Wire> {
     Wire::accepted(socket.connect(address).await?)
 }
 
-/// Keeps this many connections busy until the window ends.
-pub(super) async fn http1(aim: &Aim, connections: usize, window: Window) -> Result<Seen, Failure> {
-    let mut workers = JoinSet::new();
-    for _ in 0..connections {
-        workers.spawn(http1_worker(aim.clone(), window));
+/// Begins the tasks of a load that takes turns.
+pub(super) async fn spawn_workers(
+    load: Load,
+    aim: &Aim,
+    place: &Place,
+    workers: &mut JoinSet<io::Result<Seen>>,
+) -> Result<(), Failure> {
+    let sender = match load {
+        Load::Http2 => Some(open_http2(aim, workers).await?),
+        _ => None,
+    };
+    let count = match load {
+        Load::NewConnections => AT_A_TIME,
+        _ => CONNECTIONS,
+    };
+    for _ in 0..count {
+        let (aim, place) = (aim.clone(), place.clone());
+        match (load, &sender) {
+            (_, Some(sender)) => workers.spawn(http2_worker(aim, sender.clone(), place)),
+            (Load::NewConnections, _) => workers.spawn(new_connections_worker(aim, place)),
+            (Load::Messages, _) => workers.spawn(message_worker(aim, place)),
+            _ => workers.spawn(http1_worker(aim, place)),
+        };
     }
-    collect(workers).await
+    Ok(())
 }
 
-async fn http1_worker(aim: Aim, window: Window) -> io::Result<Seen> {
+async fn http1_worker(aim: Aim, mut place: Place) -> io::Result<Seen> {
     let mut wire = aim.open().await?;
     let request = aim.request();
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
     let mut seen = Seen::default();
-    while Instant::now() < window.end {
+    while let Some(is_measured) = place.turn().await {
         let asked = Instant::now();
         wire.write_all(&request).await?;
         wire.flush().await?;
         read_response(&mut wire, &mut buffer).await?;
-        seen.add(window, asked);
+        seen.add(is_measured, asked);
     }
     Ok(seen)
 }
 
-/// Keeps this many streams busy on one connection until the window ends.
-pub(super) async fn http2(aim: &Aim, streams: usize, window: Window) -> Result<Seen, Failure> {
+/// Opens a connection for several streams. It ends when nobody sends on it any more.
+async fn open_http2(
+    aim: &Aim,
+    workers: &mut JoinSet<io::Result<Seen>>,
+) -> Result<h2::client::SendRequest<Bytes>, Failure> {
     let (sender, connection) = h2::client::Builder::new()
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .handshake::<_, Bytes>(aim.open().await?)
         .await?;
-    let mut driver = JoinSet::new();
-    driver.spawn(connection);
-    let mut workers = JoinSet::new();
-    for _ in 0..streams {
-        workers.spawn(http2_worker(aim.clone(), sender.clone(), window));
-    }
-    collect(workers).await
+    workers.spawn(async move {
+        connection.await.map_err(io::Error::other)?;
+        Ok(Seen::default())
+    });
+    Ok(sender)
 }
 
 async fn http2_worker(
     aim: Aim,
     mut sender: h2::client::SendRequest<Bytes>,
-    window: Window,
+    mut place: Place,
 ) -> io::Result<Seen> {
     let mut seen = Seen::default();
     let uri = format!("https://{}:{}{}", aim.name, aim.port, aim.path);
     let mut request = http::Request::new(());
     *request.uri_mut() = uri.parse().map_err(io::Error::other)?;
-    while Instant::now() < window.end {
+    while let Some(is_measured) = place.turn().await {
         let asked = Instant::now();
         http2_request(&mut sender, request.clone())
             .await
             .map_err(io::Error::other)?;
-        seen.add(window, asked);
+        seen.add(is_measured, asked);
     }
     Ok(seen)
 }
@@ -228,37 +252,21 @@ async fn http2_request(
     Ok(())
 }
 
-/// Makes a connection for each request, this many at a time, until the window ends.
-pub(super) async fn new_connections(
-    aim: &Aim,
-    at_a_time: usize,
-    window: Window,
-) -> Result<Seen, Failure> {
-    let mut workers = JoinSet::new();
-    for _ in 0..at_a_time {
-        let aim = aim.clone();
-        workers.spawn(async move {
-            let mut seen = Seen::default();
-            while Instant::now() < window.end {
-                let asked = Instant::now();
-                ask_once(&aim).await?;
-                seen.add(window, asked);
-            }
-            Ok(seen)
-        });
+/// Makes a connection for each request.
+async fn new_connections_worker(aim: Aim, mut place: Place) -> io::Result<Seen> {
+    let mut seen = Seen::default();
+    while let Some(is_measured) = place.turn().await {
+        let asked = Instant::now();
+        ask_once(&aim).await?;
+        seen.add(is_measured, asked);
     }
-    collect(workers).await
+    Ok(seen)
 }
 
-/// Makes one connection to each name, this many at a time.
-pub(super) async fn new_names(
-    aim: &Aim,
-    names: &[String],
-    at_a_time: usize,
-) -> Result<Seen, Failure> {
-    let window = Window::new(Duration::ZERO, Duration::from_secs(3600));
+/// Makes one connection to each name, some at a time.
+pub(super) async fn new_names(aim: &Aim, names: &[String]) -> Result<Seen, Failure> {
     let mut workers = JoinSet::new();
-    for part in names.chunks(names.len().div_ceil(at_a_time)) {
+    for part in names.chunks(names.len().div_ceil(AT_A_TIME).max(1)) {
         let (aim, part) = (aim.clone(), part.to_vec());
         workers.spawn(async move {
             let mut seen = Seen::default();
@@ -269,7 +277,7 @@ pub(super) async fn new_names(
                 };
                 let asked = Instant::now();
                 ask_once(&aim).await?;
-                seen.add(window, asked);
+                seen.push(asked.elapsed());
             }
             Ok(seen)
         });
@@ -405,26 +413,14 @@ pub(super) async fn ask_and_keep(
     Ok((all, kept))
 }
 
-/// Sends messages over this many WebSockets, each when the one before has come back.
-pub(super) async fn messages(
-    aim: &Aim,
-    connections: usize,
-    window: Window,
-) -> Result<Seen, Failure> {
-    let mut workers = JoinSet::new();
-    for _ in 0..connections {
-        workers.spawn(message_worker(aim.clone(), window));
-    }
-    collect(workers).await
-}
-
-async fn message_worker(aim: Aim, window: Window) -> io::Result<Seen> {
+/// Sends messages over a WebSocket, each when the one before has come back.
+async fn message_worker(aim: Aim, mut place: Place) -> io::Result<Seen> {
     let wire = aim.open().await?;
     let mut wire = open_websocket(&aim, wire).await?;
     let (sent, mut received) = (message(Some(*b"mask")), [0; UPSTREAM_FRAME_BYTES]);
     let expected = message(None);
     let mut seen = Seen::default();
-    while Instant::now() < window.end {
+    while let Some(is_measured) = place.turn().await {
         let asked = Instant::now();
         wire.write_all(&sent).await?;
         wire.flush().await?;
@@ -432,7 +428,7 @@ async fn message_worker(aim: Aim, window: Window) -> io::Result<Seen> {
         if received[..] != expected {
             return Err(io::Error::other("another message came back"));
         }
-        seen.add(window, asked);
+        seen.add(is_measured, asked);
     }
     Ok(seen)
 }

@@ -32,6 +32,14 @@ impl CpuTime {
         Ok(Self { nanoseconds, ticks })
     }
 
+    /// Nanoseconds used between two readings; none where there is no process.
+    pub(super) fn between(before: Option<&Self>, after: Option<&Self>) -> u64 {
+        match (before, after) {
+            (Some(before), Some(after)) => after.since(before),
+            _ => 0,
+        }
+    }
+
     /// Nanoseconds used since an earlier reading.
     ///
     /// Threads that ended in between are only seen by the coarse clock, which counts them; it

@@ -361,7 +361,7 @@ impl<'c> Writer<'c> {
                     rows.update_ended(row, flow)?;
                     rows.insert_messages(row, flow)?;
                 }
-                None => new.push(flow),
+                None => new.push(&**flow),
             }
         }
         for flows in self.assembler.runs() {

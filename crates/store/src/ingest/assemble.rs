@@ -27,7 +27,7 @@ pub(crate) struct Assembler {
     rules: Arc<CaptureRules>,
     runs: Vec<RunFlows>,
     /// Flows that ended, in the order of ending.
-    pub(crate) ended: Vec<Flow>,
+    pub(crate) ended: Vec<Box<Flow>>,
     /// Body bytes of open flows that are in memory.
     held_bytes: usize,
 }
@@ -36,7 +36,7 @@ pub(crate) struct Assembler {
 #[derive(Debug)]
 pub(crate) struct RunFlows {
     pub(crate) run: RunId,
-    pub(crate) open: HashMap<FlowId, Flow, NumberHash>,
+    pub(crate) open: HashMap<FlowId, Box<Flow>, NumberHash>,
     /// Open flows that changed since they were stored; some may have ended since.
     pub(crate) changed: Vec<FlowId>,
     /// Flows with messages that were not stored yet; some may have ended since.
@@ -207,7 +207,7 @@ impl Assembler {
         let Some(flows) = self.runs.get_mut(index) else {
             return;
         };
-        let mut left: Vec<Flow> = flows.open.drain().map(|(_, flow)| flow).collect();
+        let mut left: Vec<Box<Flow>> = flows.open.drain().map(|(_, flow)| flow).collect();
         flows.changed.clear();
         flows.telling.clear();
         flows.excluded.clear();
@@ -299,7 +299,7 @@ impl Assembler {
             return lost;
         }
         for flows in &mut self.runs {
-            let cut = flows.open.values_mut().map(Flow::stop_keeping);
+            let cut = flows.open.values_mut().map(|flow| flow.stop_keeping());
             let losses = Losses {
                 events: cut.filter(|cut| *cut).count() as u64,
                 body_bytes: 0,
@@ -388,7 +388,7 @@ impl RunFlows {
             self.note_gap(GapReason::FlowUnknown, one_event());
             return;
         };
-        place.insert(Flow {
+        place.insert(Box::new(Flow {
             row: None,
             run: self.run,
             seq: self.next_seq,
@@ -407,7 +407,7 @@ impl RunFlows {
             end: None,
             listed: true,
             put_off: false,
-        });
+        }));
         self.next_seq += 1;
         self.changed.push(flow);
     }
@@ -493,7 +493,9 @@ impl RunFlows {
 
     /// Open flows that changed since they were stored in the database.
     pub(crate) fn changed_flows(&self) -> impl Iterator<Item = &Flow> {
-        self.changed.iter().filter_map(|id| self.open.get(id))
+        self.changed
+            .iter()
+            .filter_map(|id| self.open.get(id).map(Box::as_ref))
     }
 
     /// Bytes of messages of open flows that wait to be stored.

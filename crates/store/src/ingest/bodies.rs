@@ -39,6 +39,9 @@ pub(crate) struct Remembered {
     hashes: Recent<[u8; 32], i64>,
     /// Small bodies by a few of their bytes; what is found is compared whole.
     small: Recent<Sample, (Box<[u8]>, i64), NumberHash>,
+    /// Of these the ones that came again, by where they lie. Holding them here keeps the address from being
+    /// used again.
+    same: Recent<usize, (Bytes, i64), NumberHash>,
     /// Where chunks of requests stand: the row, and where among its own bytes.
     chunks: Recent<[u8; 32], (i64, usize)>,
     /// How often bodies had been removed when this was known.
@@ -50,6 +53,7 @@ impl Default for Remembered {
         Self {
             hashes: Recent::new(REMEMBERED_HASHES_MAX),
             small: Recent::new(REMEMBERED_BODIES_MAX),
+            same: Recent::new(REMEMBERED_BODIES_MAX),
             chunks: Recent::new(REMEMBERED_CHUNKS_MAX),
             removals: 0,
         }
@@ -101,11 +105,13 @@ impl<'c> Bodies<'c> {
         let Remembered {
             hashes,
             small,
+            same,
             chunks,
             ..
         } = &mut self.known;
         hashes.clear();
         small.clear();
+        same.clear();
         chunks.clear();
     }
 
@@ -160,6 +166,7 @@ impl<'c> Bodies<'c> {
     ) -> rusqlite::Result<Option<i64>> {
         match parts {
             [] => Ok(None),
+            [whole] if whole.len() <= SMALL_BODY_BYTES_MAX => self.store_whole(whole).map(Some),
             [whole] => self.store_bytes(message, whole).map(Some),
             parts => {
                 let mut joined = std::mem::take(&mut self.joined);
@@ -183,7 +190,7 @@ impl<'c> Bodies<'c> {
         content: &[u8],
     ) -> rusqlite::Result<i64> {
         if content.len() <= SMALL_BODY_BYTES_MAX {
-            return self.store_small(content);
+            return self.store_small(content).map(|(row, _)| row);
         }
         let hash = blake3::hash(content);
         let hash = hash.as_bytes();
@@ -277,16 +284,33 @@ impl<'c> Bodies<'c> {
         }
     }
 
-    fn store_small(&mut self, content: &[u8]) -> rusqlite::Result<i64> {
+    /// Stores a small content that came in one piece. Who reports what is said again keeps one memory for it,
+    /// so it is mostly known by where it lies.
+    fn store_whole(&mut self, content: &Bytes) -> rusqlite::Result<i64> {
+        let address = content.as_ptr().addr();
+        if let Some((known, row)) = self.known.same.find(&address)
+            && known.len() == content.len()
+        {
+            return Ok(*row);
+        }
+        let (row, is_new) = self.store_small(content)?;
+        if !is_new {
+            self.known.same.insert(address, (content.clone(), row));
+        }
+        Ok(row)
+    }
+
+    /// Answers the row, and whether it was not there before.
+    fn store_small(&mut self, content: &[u8]) -> rusqlite::Result<(i64, bool)> {
         let key = sample(content);
         if let Some((known, row)) = self.known.small.find(&key)
             && **known == *content
         {
-            return Ok(*row);
+            return Ok((*row, false));
         }
         let row = self.insert(None, content.len(), content, None)?;
         self.known.small.insert(key, (content.into(), row));
-        Ok(row)
+        Ok((row, true))
     }
 }
 

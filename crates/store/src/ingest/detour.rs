@@ -299,7 +299,8 @@ impl<'a> Content<'a> {
             bytes += size;
             fits
         };
-        let ended = assembler.ended.iter().take_while(|flow| fits(flow.bytes()));
+        let ended = assembler.ended.iter().map(Box::as_ref);
+        let ended = ended.take_while(|flow: &&Flow| fits(flow.bytes()));
         let ended: Vec<&Flow> = ended.collect();
         let is_last = ended.len() == assembler.ended.len();
         let changed = assembler.runs().iter().flat_map(RunFlows::changed_flows);

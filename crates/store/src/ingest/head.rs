@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use llm::Glance;
 use traffic::Head;
 use traffic::rules::redact::Redaction;
@@ -26,8 +27,9 @@ pub(crate) struct Heads {
 /// What a row needs of a head.
 #[derive(Debug, Default)]
 pub(crate) struct ReadHead {
-    /// The head as it came, to know it again.
-    raw: Vec<u8>,
+    /// The head as it came, to know it again: mostly by where it lies, since who reports what is said again
+    /// keeps one memory for it.
+    raw: Bytes,
     /// The start line, masked.
     pub(crate) line: String,
     /// Value of the first content-type field.
@@ -68,12 +70,11 @@ impl Heads {
             large.read(head, redaction, &Base::default());
             return large;
         }
-        if self.last.raw != *head.text {
+        if !is_same(&self.last.raw, &head.text) {
             let none = Base::default();
             let base = self.base.as_ref().unwrap_or(&none);
             self.last.read(head, redaction, base);
-            self.last.raw.clear();
-            self.last.raw.extend_from_slice(&head.text);
+            self.last.raw = head.text.clone();
         }
         &self.last
     }
@@ -101,6 +102,11 @@ impl ReadHead {
         self.packed.clear();
         head_delta::write(base, &masked, &mut self.packed);
     }
+}
+
+/// Whether two texts are the same, which is seen at once where they are one.
+fn is_same(one: &Bytes, other: &Bytes) -> bool {
+    one.len() == other.len() && (one.as_ptr() == other.as_ptr() || one == other)
 }
 
 /// The text of a head without its credentials, up to the bound.

@@ -144,6 +144,12 @@ pub const POOL_HOSTS_MAX: usize = 4096;
 /// stream.
 pub const HTTP2_CONNECTIONS_PER_TARGET_MAX: usize = 8;
 
+/// A larger hosts file is left to the resolver: such lists block names, and would take as much memory again.
+pub const HOSTS_FILE_BYTES_MAX: u64 = 256 * 1024;
+/// A hosts file that changed so lately is left to the resolver: it may change again and bear the same time,
+/// which systems count in steps of up to 10 ms.
+pub const HOSTS_FILE_SETTLED: Duration = Duration::from_secs(1);
+
 /// Pause between two connection attempts to the addresses of one name (RFC 8305 section 5).
 pub const DIAL_STAGGER: Duration = Duration::from_millis(250);
 

@@ -1,6 +1,8 @@
 //! The byte streams of the engine: raw ones whose first bytes can be looked at without being
 //! consumed, and the same with TLS on top.
 
+mod tickets;
+
 use std::cell::RefCell;
 use std::io;
 use std::pin::{Pin, pin};
@@ -11,6 +13,7 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use self::tickets::Tickets;
 use crate::http2::tunnel::Http2Tunnel;
 use crate::limits::{READ_AHEAD_BYTES, READ_AHEAD_BYTES_MIN, READ_ROOMS_MAX};
 use crate::listen::UnixStream;
@@ -40,6 +43,8 @@ pub(crate) enum Wire {
 pub(crate) struct Replay {
     wire: Wire,
     ahead: BytesMut,
+    /// While a handshake is under way, and until what it withheld was sent.
+    tickets: Option<Box<Tickets>>,
 }
 
 /// A connection as the HTTP codecs use it.
@@ -164,6 +169,22 @@ impl Replay {
         Self {
             wire,
             ahead: BytesMut::new(),
+            tickets: None,
+        }
+    }
+
+    /// A handshake as a server begins. To be ended by [`Self::send_tickets_with_next`].
+    pub(crate) fn withhold_tickets(&mut self) {
+        self.tickets = Some(Box::default());
+    }
+
+    /// The handshake is over: its tickets leave with what is written next.
+    pub(crate) fn send_tickets_with_next(&mut self) {
+        if let Some(tickets) = &mut self.tickets {
+            tickets.end();
+            if tickets.is_done() {
+                self.tickets = None;
+            }
         }
     }
 
@@ -225,6 +246,12 @@ impl Replay {
         read.map_ok(drop)
     }
 
+    fn note_read(&mut self) {
+        if let Some(tickets) = &mut self.tickets {
+            tickets.note_read();
+        }
+    }
+
     /// The wire and what was read ahead of it.
     pub(crate) fn into_parts(self) -> (Wire, BytesMut) {
         (self.wire, self.ahead)
@@ -239,11 +266,16 @@ impl AsyncRead for Replay {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.ahead.is_empty() {
-            if buf.remaining() >= READ_AHEAD_BYTES_MIN {
-                return Pin::new(&mut this.wire).poll_read(cx, buf);
+            let read = match buf.remaining() >= READ_AHEAD_BYTES_MIN {
+                true => Pin::new(&mut this.wire).poll_read(cx, buf),
+                false => this.poll_read_more(cx, buf),
+            };
+            if read.is_ready() {
+                this.note_read();
             }
-            return this.poll_read_more(cx, buf);
+            return read;
         }
+        this.note_read();
         let length = this.ahead.len().min(buf.remaining());
         buf.put_slice(&this.ahead[..length]);
         this.ahead.advance(length);
@@ -251,6 +283,48 @@ impl AsyncRead for Replay {
             give_back_room(std::mem::take(&mut this.ahead));
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Replay {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &self.tickets {
+            None => Pin::new(&mut self.get_mut().wire).poll_write(cx, buf),
+            Some(_) => self.poll_write_vectored(cx, &[io::IoSlice::new(buf)]),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let Self { wire, tickets, .. } = self.get_mut();
+        let wire = Pin::new(wire);
+        let Some(withholding) = tickets else {
+            return wire.poll_write_vectored(cx, bufs);
+        };
+        let written = withholding.poll_write(wire, cx, bufs);
+        if withholding.is_done() {
+            *tickets = None;
+        }
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.wire.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().wire).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().wire).poll_shutdown(cx)
     }
 }
 
@@ -318,6 +392,5 @@ hand_on!(read Wire |io| {
     Self::Tcp(io), Self::Unix(io), Self::Tls(io), Self::Http2(io), #[cfg(test)] Self::Memory(io)
 });
 hand_on!(read Transport |io| { Self::Plain(io), Self::Tls(io) });
-hand_on!(write Replay |io| { Self { wire: io, .. } });
 
 pub(crate) use hand_on;

@@ -9,6 +9,8 @@
 
 mod connect;
 pub(crate) mod dial;
+#[cfg(target_os = "linux")]
+mod hosts_file;
 mod http_connect;
 mod leg;
 mod legs;

@@ -2,7 +2,8 @@
 //! looked up gets that answer: the resolver takes a thread for each question, and a burst of
 //! connections to one host would keep a hundred of them busy with the same one.
 //!
-//! Nothing is remembered: an answer is given to those who asked before it was there, to nobody else.
+//! Nothing is remembered: an answer is given to those who asked before it was there, to nobody else. On Linux
+//! the resolver is not asked for names that the hosts file alone decides on.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,6 +15,9 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use parking_lot::Mutex;
 
+#[cfg(target_os = "linux")]
+use super::hosts_file::HostsFile;
+
 /// The addresses, in the order of the resolver and without a port, or why there are none.
 pub(super) type Answer = Result<Arc<[SocketAddr]>, Arc<io::Error>>;
 
@@ -24,12 +28,18 @@ type Lookup = BoxFuture<'static, Answer>;
 pub(super) struct Resolver {
     /// By name. There are at most as many as dials under way, and about as many that are over.
     lookups: Mutex<HashMap<Arc<str>, WeakShared<Lookup>>>,
+    #[cfg(target_os = "linux")]
+    hosts_file: HostsFile,
 }
 
 impl Resolver {
     /// The addresses of a name. There is no deadline; dropping it leaves the answer to the others
     /// who wait for it.
     pub(super) async fn addresses(&self, name: &Arc<str>) -> Answer {
+        #[cfg(target_os = "linux")]
+        if let Some(address) = self.hosts_file.address(name) {
+            return Ok([SocketAddr::new(address, 0)].into());
+        }
         let lookup = self.lookup(name);
         lookup.await
     }

@@ -27,6 +27,10 @@ pub(crate) struct Assembler {
     rules: Arc<CaptureRules>,
     runs: Vec<RunFlows>,
     /// Flows that ended, in the order of ending.
+    #[expect(
+        clippy::vec_box,
+        reason = "they come out of their boxes in `open`: a move of half a kilobyte each is spared"
+    )]
     pub(crate) ended: Vec<Box<Flow>>,
     /// Body bytes of open flows that are in memory.
     held_bytes: usize,

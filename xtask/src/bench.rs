@@ -260,11 +260,14 @@ This file is written by
 
     cargo xtask bench {command}
 
-on {machine}. {rounds} rounds, all proxies in turn in each round; medians, and of ratios and \
-differences the median of what each round says by itself. Load and upstream share \
-one core, the proxy has the other. TLS 1.3 with X25519, AES-128-GCM and verified certificates on both \
+on {machine}. {rounds} rounds; medians, and of ratios and \
+differences the median of what each round says by itself. In a round all contestants run side by side, and \
+each is loaded for a tenth of a second at a time while the others wait, so that all get the same of a machine \
+that is faster in one second than in the next; `download`, `sse-100` and `idle-10k` take them one after the \
+other. Load and upstream share one core, the proxy has the other. TLS 1.3 with X25519, AES-128-GCM and verified certificates on both \
 sides, everything on loopback. `floor` is the least an intercepting proxy can do: TLS in, TLS out, no HTTP read; with \
-`tunnel-…` it copies bytes. haproxy stands as a reverse proxy that ends TLS; it and \
+`tunnel-…` it copies bytes. With capture on, the \
+transactions are measured, the index of texts is not: it is made when nothing comes. haproxy stands as a reverse proxy that ends TLS; it and \
 mitmproxy take part in the first three rounds alone. `engine` is oriel's \
 engine as a library, without the program around it.
 

@@ -2,8 +2,7 @@
 //! the application.
 //!
 //! A server may send them at any time, and rustls does when the handshake ends. By itself that is a
-//! packet, which wakes a client that waits for something else: a fiftieth of what a new connection
-//! costs, and as much on the client's side.
+//! packet, which costs a system call here and wakes a client that waits for something else.
 //!
 //! The wire sees ciphertext alone. It is tickets if it is encrypted from its first octet on, and comes
 //! when all of an answer to the client was sent and the client has said something more: that answer

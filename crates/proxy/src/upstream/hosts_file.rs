@@ -1,7 +1,7 @@
 //! Names that the system's hosts file gives one address: they are answered from memory.
 //!
 //! The system's resolver reads that file anew for each question, on a thread that the question is
-//! handed to; both together take a tenth of what the first contact with a host costs. Containers have
+//! handed to: much of what is not cryptography in the first contact with a host. Containers have
 //! the names of their neighbours there, and developers those of their own services.
 //!
 //! The answer is given only where it can be none but the resolver's own: the file is asked first

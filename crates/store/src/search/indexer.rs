@@ -86,7 +86,7 @@ fn fill(record: &Path, stop: &Stop) {
 }
 
 fn fill_until_stopped(record: &Path, stop: &Stop) -> Result<(), StoreError> {
-    // To make the index takes some tens of milliseconds of a processor: that waits for its time too.
+    // To make the index is work as well: a schema, files that are synchronized. It waits for its time too.
     let reading = open_for_reading(record)?;
     let mut newest = newest_arrival(&reading)?;
     let mut time = wait_for_time(stop, &mut newest, || newest_arrival(&reading))?;

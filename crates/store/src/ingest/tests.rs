@@ -185,15 +185,27 @@ fn a_flow_that_ends_soon_is_written_once() {
     assert_eq!(shown().0, 3);
 }
 
+/// Does something while a writer is at work; nothing may be lost.
+fn while_writing(file: RecordFile, test: impl FnOnce(&Queue)) {
+    let queue = Queue::new(1_000_000, 1000);
+    std::thread::scope(|scope| {
+        let writing = scope.spawn({
+            let queue = &queue;
+            move || write_queue(&file, queue, &orders())
+        });
+        test(&queue);
+        queue.close();
+        writing.join().unwrap().unwrap();
+    });
+    assert_eq!(queue.losses(), Losses::default());
+}
+
 #[test]
 fn who_waits_for_all_waits_for_flows_that_were_put_off() {
     let (folder, file) = open();
     let other = Connection::open(folder.path().join("oriel.db")).unwrap();
     let run = RunId::from_random(0);
-    let queue = Queue::new(1_000_000, 1000);
-    let queue = &queue;
-    std::thread::scope(|scope| {
-        let writing = scope.spawn(move || write_queue(&file, queue, &orders()));
+    while_writing(file, |queue| {
         for number in 0..20 {
             queue.push_events(run, &mut events(number)[..1].to_vec());
             // Sometimes before the writer took it, sometimes after.
@@ -210,8 +222,6 @@ fn who_waits_for_all_waits_for_flows_that_were_put_off() {
             assert!(looks > 0);
             std::thread::sleep(Duration::from_millis(5));
         }
-        queue.close();
-        writing.join().unwrap().unwrap();
     });
 }
 
@@ -221,10 +231,7 @@ fn a_locked_database_is_waited_for() {
     file.wait_at_most(Duration::ZERO);
     let other = Connection::open(folder.path().join("oriel.db")).unwrap();
     let run = RunId::from_random(0);
-    let queue = Queue::new(1_000_000, 1000);
-    let queue = &queue;
-    std::thread::scope(|scope| {
-        let writing = scope.spawn(move || write_queue(&file, queue, &orders()));
+    while_writing(file, |queue| {
         // The writer has prepared its statements once it stored something.
         queue.push_events(run, &mut events(0));
         queue.flush(Duration::from_secs(20)).unwrap();
@@ -237,10 +244,7 @@ fn a_locked_database_is_waited_for() {
         queue.flush(Duration::from_secs(20)).unwrap();
         assert!(queue.trouble().is_none());
         assert_eq!(counts(&other).0, 2);
-        queue.close();
-        writing.join().unwrap().unwrap();
     });
-    assert_eq!(queue.losses(), Losses::default());
 }
 
 #[test]

@@ -13,4 +13,5 @@ pub mod head;
 mod hold;
 pub(crate) mod relay;
 pub(crate) mod serve;
+mod shown;
 mod verdict;

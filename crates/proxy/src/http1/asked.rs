@@ -208,7 +208,7 @@ impl Asked {
         translate::Http1Request {
             head: &self.request,
             bytes: &self.bytes,
-            path: self.path_text(),
+            path: self.path_text().into_owned(),
             forwards,
             repeated,
             host: self.plan.host.as_deref(),
@@ -218,14 +218,31 @@ impl Asked {
         }
     }
 
-    pub(super) fn method_text(&self) -> Cow<'_, str> {
+    pub(super) fn method(&self) -> &[u8] {
         let method = self.bytes.get(self.request.method.clone());
-        String::from_utf8_lossy(method.unwrap_or_default())
+        method.unwrap_or_default()
+    }
+
+    pub(super) fn method_text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.method())
+    }
+
+    /// The path and query as they came; not always what is asked for.
+    pub(super) fn path(&self) -> &[u8] {
+        let path = self.bytes.get(self.plan.path.clone());
+        path.unwrap_or_default()
     }
 
     /// The path and query to ask for.
-    pub(super) fn path_text(&self) -> String {
+    pub(super) fn path_text(&self) -> Cow<'_, str> {
         self.plan.path_text(&self.bytes)
+    }
+
+    /// The lines of all fields, as they came.
+    pub(super) fn field_lines(&self) -> &[u8] {
+        let first = self.request.lines.first();
+        let lines = first.and_then(|first| self.bytes.get(first.start..));
+        lines.unwrap_or_default()
     }
 
     pub(super) fn has_body(&self) -> bool {
@@ -238,7 +255,7 @@ impl Asked {
             return Ok(None);
         }
         let method = utf8(&self.bytes, self.request.method.clone())?;
-        let path = self.path_text();
+        let path = self.path_text().into_owned();
         let to = &self.plan.to;
         let Some(rerouted) = gateway::reroute(to, method, &path, self.login.as_deref(), engine)?
         else {
@@ -319,11 +336,11 @@ impl Asked {
 
 impl Plan {
     /// The path and query to ask for.
-    fn path_text(&self, bytes: &[u8]) -> String {
+    fn path_text<'b>(&self, bytes: &'b [u8]) -> Cow<'b, str> {
         let path = String::from_utf8_lossy(bytes.get(self.path.clone()).unwrap_or_default());
         match path.starts_with(['/', '*']) {
-            true => path.into_owned(),
-            false => format!("/{path}"),
+            true => path,
+            false => format!("/{path}").into(),
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::http1::asked::{Asked, connect_target, plan, write_head};
 use crate::http1::connection::{Http1, ReadError};
 use crate::http1::head::{self, Line, RequestHead};
 use crate::http1::relay::{Broken, Relay, Relayed};
+use crate::http1::shown::Shown;
 use crate::http1::verdict::{self, Verdict};
 use crate::limits::LINGER;
 use crate::max_forwards::MaxForwards;
@@ -46,6 +47,7 @@ pub(crate) async fn serve(
     reporter: &mut Reporter,
 ) -> Served {
     let mut idle = engine.timeouts.head;
+    let mut shown = Shown::default();
     let mut stop = std::pin::pin!(engine.stop.asked());
     loop {
         let length = tokio::select! {
@@ -119,7 +121,7 @@ pub(crate) async fn serve(
             login,
             hold: None,
         };
-        match forward(&mut client, asked, &scope, engine, reporter).await {
+        match forward(&mut client, asked, &mut shown, &scope, engine, reporter).await {
             Next::Request => {}
             Next::Close => {
                 client.close(LINGER).await;
@@ -144,6 +146,7 @@ fn proxy_authorization<'b>(request: &RequestHead, bytes: &'b [u8]) -> Option<&'b
 async fn forward(
     client: &mut Http1,
     mut asked: Asked,
+    shown: &mut Shown,
     scope: &Scope,
     engine: &Arc<Engine>,
     reporter: &mut Reporter,
@@ -178,7 +181,7 @@ async fn forward(
     {
         flow.hand_over();
         let subject = subject.identified().await;
-        match verdict::ask(client, &mut asked, &subject, engine).await {
+        match verdict::ask(client, &mut asked, shown, &subject, engine).await {
             Verdict::Pass => {}
             Verdict::Respond(response, failure) => {
                 return respond(client, &asked, flow, (&response, failure), stall).await;

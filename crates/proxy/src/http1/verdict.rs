@@ -1,17 +1,17 @@
 //! Asks the handler about a request of an HTTP/1 client, and does what it says.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use traffic::{Failure, FailureKind, Side, Stage};
 
 use crate::connection::Engine;
 use crate::destination::Destination;
 use crate::error;
-use crate::handler::{Answer, BodyView, LocalResponse, RawRequest, Subject};
+use crate::handler::{Answer, LocalResponse, Subject};
 use crate::http1::asked::Asked;
 use crate::http1::connection::Http1;
 use crate::http1::head;
-use crate::http1::hold::{self, Held};
-use crate::translate;
+use crate::http1::hold;
+use crate::http1::shown::Shown;
 
 /// What becomes of a request.
 pub(super) enum Verdict {
@@ -27,6 +27,7 @@ pub(super) enum Verdict {
 pub(super) async fn ask(
     client: &mut Http1,
     asked: &mut Asked,
+    shown: &mut Shown,
     subject: &Subject,
     engine: &Engine,
 ) -> Verdict {
@@ -43,11 +44,13 @@ pub(super) async fn ask(
         }
         false => None,
     };
-    let request = match shown(asked, held.as_ref(), subject) {
+    let request = match shown.show(asked, held.as_ref(), subject) {
         Ok(request) => request,
         Err(failure) => return Verdict::Refuse(failure),
     };
-    let edit = match subject.ask(&request).await {
+    let answer = subject.ask(request).await;
+    shown.rest(asked);
+    let edit = match answer {
         Answer::Pass => return Verdict::Pass,
         Answer::Edit(edit) => edit,
         Answer::Respond(response, failure) => {
@@ -89,17 +92,4 @@ pub(super) async fn ask(
             Destination::redirected(upstream, to.scheme, &to.route, &to.connection, engine);
     }
     Verdict::Pass
-}
-
-fn shown(asked: &Asked, held: Option<&Held>, subject: &Subject) -> Result<RawRequest, Failure> {
-    let (method, path) = (asked.method_text(), asked.path_text());
-    let fields = translate::heads::fields_from_http1(&asked.request, &asked.bytes)?;
-    let mut request = RawRequest::new(method, path, fields, &asked.plan.to, subject);
-    if let Some(held) = held {
-        let bytes_max = subject.gate.limits.body_bytes_max;
-        let payload = Bytes::copy_from_slice(&held.payload);
-        (request.body, request.body_view) =
-            BodyView::decoded(&request.headers, payload, false, bytes_max);
-    }
-    Ok(request)
 }

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use h2::ext::Protocol;
 use http::header::{
-    ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, MAX_FORWARDS, PROXY_AUTHORIZATION,
-    SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE,
+    ALT_SVC, CONTENT_LENGTH, COOKIE, HOST, MAX_FORWARDS, PROXY_AUTHORIZATION, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_KEY,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
@@ -228,11 +228,29 @@ pub(crate) fn from_http1_request(message: &Http1Request<'_>) -> Result<Request<(
 pub(crate) fn fields_from_http1(head: &RequestHead, bytes: &[u8]) -> Result<HeaderMap, Failure> {
     let bytes = Bytes::copy_from_slice(bytes);
     let mut fields = HeaderMap::with_capacity(head.lines.len());
-    // Left out, not removed afterwards: removing puts the last field into its place.
+    take_fields(lines_but_host(head), &bytes, &mut fields)?;
+    Ok(fields)
+}
+
+/// The same in place of the fields of another request. Clients mostly send the same names in the same
+/// order again, and then only the values that differ are written.
+pub(crate) fn renew_fields_from_http1(
+    fields: &mut HeaderMap,
+    head: &RequestHead,
+    bytes: &[u8],
+) -> Result<(), Failure> {
+    if !write_over(fields, lines_but_host(head), bytes)? {
+        *fields = fields_from_http1(head, bytes)?;
+    }
+    Ok(())
+}
+
+/// The lines of a request but for that of the host. It is left out, not removed afterwards: removing
+/// a field puts the last one into its place.
+fn lines_but_host(head: &RequestHead) -> impl Iterator<Item = &Line> {
     let lines = head.lines.iter().enumerate();
     let lines = lines.filter(|(at, _)| head.host != Some(*at));
-    take_fields(lines.map(|(_, line)| line), &bytes, &mut fields)?;
-    Ok(fields)
+    lines.map(|(_, line)| line)
 }
 
 /// True for a request of HTTP/2 that asks for a WebSocket (RFC 8441 section 5).
@@ -298,18 +316,58 @@ fn take_fields<'a>(
     bytes: &Bytes,
     fields: &mut HeaderMap,
 ) -> Result<(), Failure> {
-    for line in lines.filter(|line| !line.hop) {
-        let name = bytes.get(line.start..line.name_end).unwrap_or_default();
-        let value = bytes.get(line.value.clone()).unwrap_or_default();
+    for (name, value) in passing(lines, bytes) {
         let name =
             HeaderName::from_bytes(name).map_err(|_error| malformed("a field name is no token"))?;
-        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(value))
-            .map_err(|_error| malformed("a field value has a control character"))?;
-        if name != TRANSFER_ENCODING && name != CONNECTION && name != UPGRADE {
-            fields.append(name, value);
-        }
+        let value =
+            HeaderValue::from_maybe_shared(bytes.slice_ref(value)).map_err(no_field_value)?;
+        fields.append(name, value);
     }
     Ok(())
+}
+
+/// Writes the values of a head over those of another whose fields that go on have the same names in
+/// the same order. False if it is not so; then some of the values may be those of the other head.
+fn write_over<'a>(
+    fields: &mut HeaderMap,
+    lines: impl Iterator<Item = &'a Line>,
+    bytes: &[u8],
+) -> Result<bool, Failure> {
+    // Fields of one name are told together, so that a head in which they are scattered is another.
+    let mut known = fields.iter_mut();
+    for (name, value) in passing(lines, bytes) {
+        let Some((known_name, known_value)) = known.next() else {
+            return Ok(false);
+        };
+        if !known_name.as_str().as_bytes().eq_ignore_ascii_case(name) {
+            return Ok(false);
+        }
+        if known_value.as_bytes() != value {
+            *known_value = HeaderValue::from_bytes(value).map_err(no_field_value)?;
+        }
+    }
+    Ok(known.next().is_none())
+}
+
+/// Names and values of the fields that go on in the terms of HTTP/2.
+fn passing<'a, 'b>(
+    lines: impl Iterator<Item = &'a Line>,
+    bytes: &'b [u8],
+) -> impl Iterator<Item = (&'b [u8], &'b [u8])> {
+    let fields = lines.filter(|line| !line.hop).map(|line| {
+        let name = bytes.get(line.start..line.name_end).unwrap_or_default();
+        (name, bytes.get(line.value.clone()).unwrap_or_default())
+    });
+    fields.filter(|(name, _)| match name.len() {
+        7 => !name.eq_ignore_ascii_case(b"upgrade"),
+        10 => !name.eq_ignore_ascii_case(b"connection"),
+        17 => !name.eq_ignore_ascii_case(b"transfer-encoding"),
+        _ => true,
+    })
+}
+
+fn no_field_value(_: impl std::error::Error) -> Failure {
+    malformed("a field value has a control character")
 }
 
 /// Writes a request in HTTP/1.1; with a key, an extended CONNECT as the upgrade that asks for the
@@ -425,4 +483,73 @@ fn uri(scheme: Scheme, authority: &str, path: &str) -> Result<Uri, Failure> {
 
 fn malformed(text: impl Into<String>) -> Failure {
     error::failure(Side::Client, Stage::Front, FailureKind::Malformed, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::http1::head;
+
+    fn request(fields: &[(&str, &str)]) -> (Vec<u8>, RequestHead) {
+        let mut text = String::from("GET / HTTP/1.1\r\nHost: a\r\n");
+        for (name, value) in fields {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        text.push_str("\r\n");
+        let head = head::parse_request(text.as_bytes(), Vec::new()).unwrap();
+        (text.into_bytes(), head)
+    }
+
+    fn told(fields: &HeaderMap) -> Vec<(&HeaderName, &HeaderValue)> {
+        fields.iter().collect()
+    }
+
+    fn any_fields() -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {
+        let name = prop::sample::select(vec![
+            "Accept",
+            "accept",
+            "X-One",
+            "x-two",
+            "Connection",
+            "Keep-Alive",
+            "Upgrade",
+        ]);
+        let value = prop::sample::select(vec!["", "1", "2", "x-two"]);
+        prop::collection::vec((name, value), 0..6)
+    }
+
+    proptest! {
+        /// Whatever was shown before, the fields are those of the request at hand, in their order.
+        #[test]
+        fn fields_are_renewed_to_those_of_the_request(
+            before in any_fields(),
+            now in any_fields(),
+        ) {
+            let (bytes, head) = request(&before);
+            let mut fields = fields_from_http1(&head, &bytes).unwrap();
+            let (bytes, head) = request(&now);
+            renew_fields_from_http1(&mut fields, &head, &bytes).unwrap();
+            let fresh = fields_from_http1(&head, &bytes).unwrap();
+            prop_assert_eq!(told(&fields), told(&fresh));
+        }
+    }
+
+    #[test]
+    fn values_that_did_not_change_are_left_where_they_are() {
+        let (bytes, head) = request(&[("Accept", "*/*"), ("X-Id", "1"), ("X-Many", "a")]);
+        let mut fields = fields_from_http1(&head, &bytes).unwrap();
+        let before: Vec<*const u8> = fields.values().map(|v| v.as_bytes().as_ptr()).collect();
+        let (bytes, head) = request(&[("accept", "*/*"), ("X-Id", "2"), ("X-Many", "a")]);
+        renew_fields_from_http1(&mut fields, &head, &bytes).unwrap();
+        let now: Vec<*const u8> = fields.values().map(|v| v.as_bytes().as_ptr()).collect();
+        let stays: Vec<bool> = before
+            .iter()
+            .zip(&now)
+            .map(|(old, new)| old == new)
+            .collect();
+        assert_eq!(stays, [true, false, true]);
+        assert_eq!(fields["x-id"], "2");
+    }
 }

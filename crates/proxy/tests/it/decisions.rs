@@ -295,3 +295,91 @@ async fn a_large_answer_made_here_is_cut_where_the_client_takes_nothing_of_it() 
         drop(client);
     }
 }
+
+/// Keeps every request it is shown.
+#[derive(Clone, Default)]
+struct Keeps(Arc<Mutex<Vec<RawRequest>>>);
+
+impl InterceptHandler for Keeps {
+    async fn on_request(&self, request: &RawRequest) -> HandlerDecision {
+        self.0.lock().push(request.clone());
+        HandlerDecision::Allow
+    }
+}
+
+impl Keeps {
+    /// What was shown since this was asked last, but for the connection it came on.
+    fn take(&self) -> Vec<String> {
+        let shown = std::mem::take(&mut *self.0.lock());
+        let text = |request: RawRequest| {
+            let RawRequest {
+                method,
+                path,
+                headers,
+                body,
+                body_view,
+                scheme,
+                authority,
+                ..
+            } = request;
+            format!("{method} {scheme} {authority} {path} {headers:?} {body:?} {body_view:?}")
+        };
+        shown.into_iter().map(text).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_shown_alike_on_a_new_connection_and_after_any_other() {
+    let (upstream, keeps) = (https(Protocols::Http1).await, Keeps::default());
+    let running = Running::with_handler(keeps.clone(), |config| {
+        config.handler.buffer_request_bodies = true;
+    })
+    .await;
+    let get = |path: &str| Request::get(path).host(NAME);
+    let long = "x".repeat(8 * 1024);
+    let requests = [
+        get("/echo").header("X-Id", "1").header("X-Of", "a"),
+        get("/echo").header("X-Id", "2").header("X-Of", "a"),
+        get("/echo?next").header("X-Of", "a").header("X-Id", "2"),
+        Request::post("/echo", "a body").host(NAME),
+        Request::post("/echo", "another").host(NAME),
+        get("/echo").header("X-Twice", "1").header("X-Twice", "2"),
+        get("/echo").header("X-Twice", "1"),
+        get("/echo").header("X-Long", &long),
+        get("/echo"),
+        get("/echo"),
+    ];
+    let mut one_by_one = Vec::new();
+    for request in &requests {
+        let mut client = running.through_tls(&upstream, &["http/1.1"]).await;
+        let response = soon(client.request(request)).await.unwrap();
+        assert_eq!(response.head.status, 200, "{}", response.text());
+        one_by_one.append(&mut keeps.take());
+    }
+    assert_eq!(one_by_one.len(), requests.len());
+    assert!(one_by_one.iter().any(|shown| shown.contains("a body")));
+
+    let mut client = running.through_tls(&upstream, &["http/1.1"]).await;
+    for request in &requests {
+        soon(client.request(request)).await.unwrap();
+    }
+    assert_eq!(keeps.take(), one_by_one);
+
+    // To the proxy itself, where each request may go elsewhere.
+    let (here, there) = (http().await, http().await);
+    let mut client = running.connect().await;
+    for upstream in [&here, &there, &here] {
+        let authority = authority_of(upstream);
+        let absolute = Request::get(&format!("http://{authority}/echo")).host(&authority);
+        soon(client.request(&absolute)).await.unwrap();
+    }
+    let shown = std::mem::take(&mut *keeps.0.lock());
+    let asked: Vec<&str> = shown
+        .iter()
+        .map(|request| request.authority.as_str())
+        .collect();
+    let (here, there) = (authority_of(&here), authority_of(&there));
+    assert_eq!(asked, [&here, &there, &here]);
+    assert!(shown.iter().all(|request| request.scheme == "http"));
+    running.stop().await;
+}

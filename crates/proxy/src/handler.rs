@@ -84,11 +84,16 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use traffic::Target;
 
-/// What a handler wants to be asked and told. What is not wanted costs nothing.
+/// What a handler wants to be asked and told: of all requests ([`InterceptHandler::interests`]), or of
+/// one ([`InterceptHandler::interests_in`]). What is not wanted of any costs nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interests {
     /// Ask [`InterceptHandler::on_request`].
     pub requests: bool,
+    /// Give `on_request` the body, not only the head, where bodies are held
+    /// (`body.buffer_request_bodies`). The body of a request of which only the head is wanted is not
+    /// held.
+    pub request_bodies: bool,
     /// Tell [`InterceptHandler::on_response`] and [`InterceptHandler::on_websocket_start`].
     pub responses: bool,
     /// Give `on_response` the body, not only the head.
@@ -101,6 +106,7 @@ impl Interests {
     /// Everything; what a handler has that says nothing.
     pub const ALL: Self = Self {
         requests: true,
+        request_bodies: true,
         responses: true,
         response_bodies: true,
         stream_chunks: true,
@@ -109,10 +115,29 @@ impl Interests {
     /// The heads of requests, to decide about them.
     pub const REQUEST_HEADS: Self = Self {
         requests: true,
+        ..Self::NONE
+    };
+
+    /// Nothing but connections and their handshakes.
+    pub const NONE: Self = Self {
+        requests: false,
+        request_bodies: false,
         responses: false,
         response_bodies: false,
         stream_chunks: false,
     };
+
+    /// What is in both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            requests: self.requests && other.requests,
+            request_bodies: self.request_bodies && other.request_bodies,
+            responses: self.responses && other.responses,
+            response_bodies: self.response_bodies && other.response_bodies,
+            stream_chunks: self.stream_chunks && other.stream_chunks,
+        }
+    }
 
     /// Whether anything is told of a request once it was decided about.
     pub(crate) fn in_flows(self) -> bool {
@@ -127,8 +152,16 @@ impl Interests {
 /// `should_intercept_tls` alone may block, it runs on one of
 /// [`INTERCEPT_QUESTIONS_MAX`](crate::limits::INTERCEPT_QUESTIONS_MAX) threads for such work.
 pub trait InterceptHandler: Send + Sync + 'static {
-    /// What this handler wants to be asked and told. Read once, when the proxy is built.
+    /// What this handler wants to be asked and told at all. Read once, when the proxy is built.
     fn interests(&self) -> Interests {
+        Interests::ALL
+    }
+
+    /// What it wants of one request, out of [`interests`](Self::interests): the body of a call of a
+    /// model, say, of other requests the head, and nothing of downloads. Asked once per request,
+    /// before anything of it is held. If it panics, all is wanted.
+    fn interests_in(&self, request: &RequestLine<'_>) -> Interests {
+        let _ = request;
         Interests::ALL
     }
 
@@ -185,6 +218,18 @@ pub trait InterceptHandler: Send + Sync + 'static {
     fn on_connection_close(&self, connection_id: Uuid) {
         let _ = connection_id;
     }
+}
+
+/// What a request asks for, to tell by whether its head, its body or nothing of it is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RequestLine<'a> {
+    /// For example `POST`. A WebSocket is opened by `GET` in HTTP/1.1 and by `CONNECT` in HTTP/2.
+    pub method: &'a str,
+    /// The host and port asked for.
+    pub target: &'a Target,
+    /// Path and query, for example `/v1/messages?beta=true`.
+    pub path: &'a str,
 }
 
 /// What becomes of a request.

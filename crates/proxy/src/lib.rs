@@ -115,7 +115,7 @@ pub use config::{
 pub use handler::{
     Ancestor, BodyView, ConnectionMeta, Container, ContainerRuntime, FrameKind, HandlerDecision,
     InterceptHandler, Interests, LocalResponse, OnError, ProcessInfo, RawRequest, RawResponse,
-    RequestEdit, Sender, SocketFamily, StreamChunk, TlsInfo,
+    RequestEdit, RequestLine, Sender, SocketFamily, StreamChunk, TlsInfo,
 };
 pub use http1::head::frames_or_routes;
 pub use listen::{ListeningSocket, SocketFile};

@@ -142,6 +142,21 @@ impl Reporter {
         self.lane = Some(lane);
     }
 
+    /// No more than this is wanted by the handler of the flows that begin from now on.
+    pub(crate) fn want(&mut self, wanted: Interests) {
+        if self
+            .lane
+            .as_ref()
+            .is_some_and(|lane| lane.wants() != wanted)
+        {
+            // What began before is wanted as it was.
+            self.hand_over();
+            if let Some(lane) = &mut self.lane {
+                lane.want(wanted);
+            }
+        }
+    }
+
     /// Hands over what was collected.
     pub(crate) fn hand_over(&mut self) {
         if self.events.is_empty() {

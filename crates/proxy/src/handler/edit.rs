@@ -31,7 +31,8 @@ impl RequestEdit {
         }
         if self.body.is_some() && !held {
             return Err(unusable(
-                "replaces a body that is not held: set body.buffer_request_bodies",
+                "replaces a body that is not held: set body.buffer_request_bodies, and want \
+                 request_bodies of the request",
             ));
         }
         Ok(())

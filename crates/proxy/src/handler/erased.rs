@@ -6,12 +6,16 @@ use std::pin::Pin;
 use uuid::Uuid;
 
 use super::lane::Told;
-use super::{ConnectionMeta, HandlerDecision, InterceptHandler, ProcessInfo, RawRequest};
+use super::{
+    ConnectionMeta, HandlerDecision, InterceptHandler, Interests, ProcessInfo, RawRequest,
+    RequestLine,
+};
 
 type BoxedFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// [`InterceptHandler`], callable through a pointer.
 pub(super) trait Erased: Send + Sync {
+    fn interests_in(&self, request: &RequestLine<'_>) -> Interests;
     fn should_intercept_tls(&self, host: &str, process: Option<&ProcessInfo>) -> bool;
     fn on_tls_failure(&self, host: &str, error: &str);
     fn on_request<'a>(&'a self, request: &'a RawRequest) -> BoxedFuture<'a, HandlerDecision>;
@@ -21,6 +25,10 @@ pub(super) trait Erased: Send + Sync {
 }
 
 impl<H: InterceptHandler> Erased for H {
+    fn interests_in(&self, request: &RequestLine<'_>) -> Interests {
+        InterceptHandler::interests_in(self, request)
+    }
+
     fn should_intercept_tls(&self, host: &str, process: Option<&ProcessInfo>) -> bool {
         InterceptHandler::should_intercept_tls(self, host, process)
     }

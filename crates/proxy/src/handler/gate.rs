@@ -22,7 +22,7 @@ use super::cut::Cut;
 use super::erased::Erased;
 use super::held::{HeldBytes, Hold};
 use super::lane::{Inner, Lane, LaneKey};
-use super::{ConnectionMeta, InterceptHandler, Interests, ProcessInfo, RawRequest};
+use super::{ConnectionMeta, InterceptHandler, Interests, ProcessInfo, RawRequest, RequestLine};
 use crate::limits::{HELD_BYTES_MAX, INTERCEPT_QUESTIONS_MAX};
 use crate::metrics::{Metrics, get};
 use crate::shutdown::Tasks;
@@ -203,6 +203,18 @@ impl Gate {
         match self.recovered(fault, "should_intercept_tls") {
             None => Ok(false),
             Some(failure) => Err(failure),
+        }
+    }
+
+    /// What is wanted of a request.
+    pub(crate) fn wanted(&self, request: &RequestLine<'_>) -> Interests {
+        let ask = || self.handler.interests_in(request);
+        match std::panic::catch_unwind(AssertUnwindSafe(ask)) {
+            Ok(wanted) => self.interests.and(wanted),
+            Err(panic) => {
+                let _counted = self.count(Fault::Panicked(panic));
+                self.interests
+            }
         }
     }
 

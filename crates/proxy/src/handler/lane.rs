@@ -19,7 +19,7 @@ use super::cut::Cut;
 use super::gate::{Fault, Gate};
 use super::held::Hold;
 use super::observer::Observed;
-use super::{BodyView, ConnectionMeta, RawResponse, StreamChunk};
+use super::{BodyView, ConnectionMeta, Interests, RawResponse, StreamChunk};
 use crate::limits::{DISPATCH_BYTES_MAX, DISPATCH_ITEMS_MAX};
 
 /// What a lane belongs to.
@@ -37,6 +37,8 @@ pub(crate) struct Lane {
     pub(super) gate: Arc<Gate>,
     key: LaneKey,
     pub(super) inner: Arc<Inner>,
+    /// Of the flows that begin.
+    pub(super) wanted: Interests,
     /// What is known of the flow that is under way.
     pub(super) observed: Option<Box<Observed>>,
 }
@@ -312,8 +314,19 @@ impl Lane {
             gate: Arc::clone(gate),
             key,
             inner,
+            wanted: gate.interests,
             observed: None,
         }
+    }
+
+    /// What is wanted of the flows that begin from now on.
+    pub(crate) fn wants(&self) -> Interests {
+        self.wanted
+    }
+
+    /// No more than this is wanted of the flows that begin from now on.
+    pub(crate) fn want(&mut self, wanted: Interests) {
+        self.wanted = wanted;
     }
 
     /// What waits to be told of it.

@@ -8,11 +8,12 @@ use traffic::wire::websocket::{Close, MessageKind, Observation};
 use traffic::{Event, FlowKind, Head, Sender, Streamed, Version};
 
 use super::lane::{Passed, Work};
-use super::{FrameKind, Hold, Lane, StreamChunk};
+use super::{FrameKind, Hold, Interests, Lane, StreamChunk};
 
 /// What is known of the flow that is under way on a connection, or on a stream of one.
 #[derive(Debug)]
 pub(super) struct Observed {
+    wanted: Interests,
     websocket: bool,
     /// `None` for a stream, whose messages are told one by one.
     response: Option<Response>,
@@ -43,7 +44,12 @@ impl Lane {
 
     fn observe_one(&mut self, event: &Event) {
         if let Event::FlowStarted(started) = event {
+            if !self.wanted.in_flows() {
+                self.observed = None;
+                return;
+            }
             self.observed = Some(Box::new(Observed {
+                wanted: self.wanted,
                 websocket: started.kind == FlowKind::WebSocket,
                 response: None,
                 sequence: [0; 2],
@@ -64,7 +70,7 @@ impl Lane {
             }
             Event::Streamed { sender, item, .. } => self.streamed(&mut observed, *sender, item),
             Event::FlowEnded { .. } => {
-                if observed.streams && self.gate.interests.stream_chunks {
+                if observed.streams && observed.wanted.stream_chunks {
                     self.tell(Work::StreamEnd);
                 }
                 return;
@@ -95,7 +101,7 @@ impl Lane {
             });
             return;
         }
-        if self.gate.interests.responses {
+        if observed.wanted.responses {
             let passed = self.passed(head.clone(), Bytes::new(), false);
             let work = match opened {
                 true => Work::WebSocketStart(passed),
@@ -106,7 +112,7 @@ impl Lane {
     }
 
     fn response_data(&self, observed: &mut Observed, data: &Bytes) {
-        if !self.gate.interests.response_bodies {
+        if !observed.wanted.response_bodies {
             return;
         }
         let Some(response) = &mut observed.response else {
@@ -128,7 +134,7 @@ impl Lane {
         let Some(response) = observed.response.take() else {
             return;
         };
-        if !self.gate.interests.responses {
+        if !observed.wanted.responses {
             return;
         }
         // What it held, the queue holds from now on.
@@ -139,7 +145,7 @@ impl Lane {
     }
 
     fn streamed(&self, observed: &mut Observed, sender: Sender, item: &Streamed) {
-        if !self.gate.interests.stream_chunks {
+        if !observed.wanted.stream_chunks {
             return;
         }
         let Some((frame_kind, payload, truncated)) = piece(item) else {

@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::cut::Cut;
 use super::gate::Gate;
 use super::lane::{Inner, Lane, LaneKey};
-use super::{Answer, ConnectionMeta, RawRequest, SocketFamily, TlsInfo};
+use super::{Answer, ConnectionMeta, Interests, RawRequest, RequestLine, SocketFamily, TlsInfo};
+use crate::destination::Destination;
 use crate::process::ConnectionProcess;
 
 /// A client connection, or a stream of one, with the handler that is asked about it.
@@ -63,6 +64,18 @@ impl Subject {
             Ok(found) => Cow::Owned(self.with(|meta| meta.process_info = Some((&*found).into()))),
             Err(_unknown) => Cow::Borrowed(self),
         }
+    }
+
+    /// What the handler wants of a request. Of a host that is never to be looked into it is not asked.
+    pub(crate) fn wanted(&self, to: &Destination, method: &str, path: &str) -> Interests {
+        if to.bypassed {
+            return self.gate.interests;
+        }
+        self.gate.wanted(&RequestLine {
+            method,
+            target: &to.target,
+            path,
+        })
     }
 
     /// Asks the handler about a request, as [`Gate::request`].

@@ -8,6 +8,7 @@ use traffic::{FailureKind, FlowKind, Head, Side, Target};
 use crate::admission::Login;
 use crate::connection::Engine;
 use crate::destination::Scope;
+use crate::handler::Interests;
 use crate::http1::answer::{
     Next, answer, answer_for_upstream, broken_off, drain, finish, refuse_early, refuse_unread,
     respond, write_local,
@@ -162,6 +163,10 @@ async fn forward(
     if asked.upgrade().is_some() {
         opening.kind = FlowKind::WebSocket;
     }
+    let wanted = scope
+        .subject()
+        .map(|subject| verdict::wanted(&asked, subject));
+    reporter.want(wanted.unwrap_or(Interests::NONE));
     let mut flow = reporter.start(&opening, |told| Head {
         version: asked.request.version,
         text: told.head(&asked.bytes),
@@ -175,13 +180,13 @@ async fn forward(
     if let Some(MaxForwards::Answer(what)) = forwards {
         return answer_for_upstream(client, &asked, flow, what, stall).await;
     }
-    if let Some(subject) = scope.subject()
-        && subject.gate.interests.requests
+    if let (Some(subject), Some(wanted)) = (scope.subject(), wanted)
+        && wanted.requests
         && !asked.plan.to.bypassed
     {
         flow.hand_over();
-        let subject = subject.identified().await;
-        match verdict::ask(client, &mut asked, shown, &subject, engine).await {
+        let by = (&*subject.identified().await, wanted);
+        match verdict::ask(client, &mut asked, shown, by, engine).await {
             Verdict::Pass => {}
             Verdict::Respond(response, failure) => {
                 return respond(client, &asked, flow, (&response, failure), stall).await;

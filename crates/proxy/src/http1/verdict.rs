@@ -6,7 +6,7 @@ use traffic::{Failure, FailureKind, Side, Stage};
 use crate::connection::Engine;
 use crate::destination::Destination;
 use crate::error;
-use crate::handler::{Answer, LocalResponse, Subject};
+use crate::handler::{Answer, Interests, LocalResponse, Subject};
 use crate::http1::asked::Asked;
 use crate::http1::connection::Http1;
 use crate::http1::head;
@@ -23,16 +23,22 @@ pub(super) enum Verdict {
     Refuse(Failure),
 }
 
+/// What the handler wants of the request.
+pub(super) fn wanted(asked: &Asked, subject: &Subject) -> Interests {
+    subject.wanted(&asked.plan.to, &asked.method_text(), &asked.path_text())
+}
+
 /// Asks, and changes the request as the handler wants it.
 pub(super) async fn ask(
     client: &mut Http1,
     asked: &mut Asked,
     shown: &mut Shown,
-    subject: &Subject,
+    (subject, wanted): (&Subject, Interests),
     engine: &Engine,
 ) -> Verdict {
     let limits = &subject.gate.limits;
-    let held = match limits.buffer_request_bodies && asked.has_body() {
+    let holds = limits.buffer_request_bodies && wanted.request_bodies;
+    let held = match holds && asked.has_body() {
         true => {
             let idle = engine.timeouts.idle_body;
             let bytes_max = limits.body_bytes_max;

@@ -286,12 +286,14 @@ impl Asked {
             heads::forget_authority(&mut self.parts);
         }
         if let Some(subject) = scope.subject() {
-            let (subject, lane) = subject.stream();
+            let wanted = verdict::wanted(self, subject);
+            let (subject, mut lane) = subject.stream();
+            lane.want(wanted);
             flow.attach(lane);
-            if subject.gate.interests.requests && !self.to.bypassed {
+            if wanted.requests && !self.to.bypassed {
                 flow.hand_over();
                 let subject = subject.identified().await;
-                verdict::ask(self, &subject, engine).await?;
+                verdict::ask(self, (&subject, wanted), engine).await?;
             }
         }
         if let Some(told) = self.reroute(engine)? {

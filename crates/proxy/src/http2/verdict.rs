@@ -13,18 +13,28 @@ use crate::connection::Engine;
 use crate::destination::Destination;
 use crate::error;
 use crate::governor;
-use crate::handler::{Answer, BodyView, Hold, RawRequest, Subject};
+use crate::handler::{Answer, BodyView, Hold, Interests, RawRequest, Subject};
 use crate::http2::responder::Unserved;
 use crate::http2::stream::Asked;
 use crate::translate::{Fault, RequestBody, heads};
 
+/// What the handler wants of the request.
+pub(super) fn wanted(asked: &Asked, subject: &Subject) -> Interests {
+    let path = asked.parts.uri.path_and_query();
+    let path = path.map_or("*", PathAndQuery::as_str);
+    subject.wanted(&asked.to, asked.parts.method.as_str(), path)
+}
+
 /// Asks, and changes the request as the handler wants it.
 pub(super) async fn ask(
     asked: &mut Asked,
-    subject: &Subject,
+    (subject, wanted): (&Subject, Interests),
     engine: &Engine,
 ) -> Result<(), Unserved> {
-    let held = hold_body(asked, subject, engine).await?;
+    let held = match wanted.request_bodies {
+        true => hold_body(asked, subject, engine).await?,
+        false => Bytes::new(),
+    };
     let shown = shown(&asked.parts, &held, &asked.to, subject)?;
     let edit = match subject.ask(&shown).await {
         Answer::Pass => return Ok(()),

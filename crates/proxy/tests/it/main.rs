@@ -19,6 +19,7 @@ mod http2;
 mod http2_frames;
 mod http2_peer;
 mod interception;
+mod interests;
 mod knobs;
 mod listeners;
 mod local_site;

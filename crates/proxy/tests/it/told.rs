@@ -422,12 +422,7 @@ async fn a_handler_that_is_too_far_behind_loses_pieces_and_never_an_end() {
 
 #[tokio::test]
 async fn only_what_is_of_interest_is_told() {
-    const NONE: Interests = Interests {
-        requests: false,
-        responses: false,
-        response_bodies: false,
-        stream_chunks: false,
-    };
+    const NONE: Interests = Interests::NONE;
     let upstream = http().await;
     for (interests, expected, bodies) in [
         (NONE, "open close", vec![]),

@@ -1,7 +1,7 @@
 //! The byte streams of the engine: raw ones whose first bytes can be looked at without being
 //! consumed, and the same with TLS on top.
 
-mod tickets;
+mod last_flight;
 
 use std::cell::RefCell;
 use std::io;
@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-use self::tickets::Tickets;
+use self::last_flight::LastFlight;
 use crate::http2::tunnel::Http2Tunnel;
 use crate::limits::{READ_AHEAD_BYTES, READ_AHEAD_BYTES_MIN, READ_ROOMS_MAX};
 use crate::listen::UnixStream;
@@ -44,7 +44,7 @@ pub(crate) struct Replay {
     wire: Wire,
     ahead: BytesMut,
     /// While a handshake is under way, and until what it withheld was sent.
-    tickets: Option<Box<Tickets>>,
+    last_flight: Option<Box<LastFlight>>,
 }
 
 /// A connection as the HTTP codecs use it.
@@ -169,21 +169,22 @@ impl Replay {
         Self {
             wire,
             ahead: BytesMut::new(),
-            tickets: None,
+            last_flight: None,
         }
     }
 
-    /// A handshake as a server begins. To be ended by [`Self::send_tickets_with_next`].
-    pub(crate) fn withhold_tickets(&mut self) {
-        self.tickets = Some(Box::default());
+    /// A handshake begins, whose last flight is to wait. To be ended by
+    /// [`Self::send_last_flight_with_next`].
+    pub(crate) fn withhold_last_flight(&mut self) {
+        self.last_flight = Some(Box::default());
     }
 
-    /// The handshake is over: its tickets leave with what is written next.
-    pub(crate) fn send_tickets_with_next(&mut self) {
-        if let Some(tickets) = &mut self.tickets {
-            tickets.end();
-            if tickets.is_done() {
-                self.tickets = None;
+    /// The handshake is over: its last flight leaves with what is written next, or when it is flushed.
+    pub(crate) fn send_last_flight_with_next(&mut self) {
+        if let Some(last_flight) = &mut self.last_flight {
+            last_flight.end();
+            if last_flight.is_done() {
+                self.last_flight = None;
             }
         }
     }
@@ -247,8 +248,8 @@ impl Replay {
     }
 
     fn note_read(&mut self) {
-        if let Some(tickets) = &mut self.tickets {
-            tickets.note_read();
+        if let Some(last_flight) = &mut self.last_flight {
+            last_flight.note_read();
         }
     }
 
@@ -292,7 +293,7 @@ impl AsyncWrite for Replay {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &self.tickets {
+        match &self.last_flight {
             None => Pin::new(&mut self.get_mut().wire).poll_write(cx, buf),
             Some(_) => self.poll_write_vectored(cx, &[io::IoSlice::new(buf)]),
         }
@@ -303,14 +304,16 @@ impl AsyncWrite for Replay {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let Self { wire, tickets, .. } = self.get_mut();
+        let Self {
+            wire, last_flight, ..
+        } = self.get_mut();
         let wire = Pin::new(wire);
-        let Some(withholding) = tickets else {
+        let Some(withholding) = last_flight else {
             return wire.poll_write_vectored(cx, bufs);
         };
         let written = withholding.poll_write(wire, cx, bufs);
         if withholding.is_done() {
-            *tickets = None;
+            *last_flight = None;
         }
         written
     }
@@ -320,10 +323,20 @@ impl AsyncWrite for Replay {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().wire).poll_flush(cx)
+        let Self {
+            wire, last_flight, ..
+        } = self.get_mut();
+        if let Some(withholding) = last_flight {
+            ready!(withholding.poll_flush(Pin::new(wire), cx))?;
+            if withholding.is_done() {
+                *last_flight = None;
+            }
+        }
+        Pin::new(wire).poll_flush(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_flush(cx))?;
         Pin::new(&mut self.get_mut().wire).poll_shutdown(cx)
     }
 }

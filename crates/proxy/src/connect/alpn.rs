@@ -23,8 +23,12 @@ pub(crate) async fn agree(
         Speaks::Http1 => (ClientAlpn::Http11, None),
         Speaks::Http2 | Speaks::OnlyHttp2 => (ClientAlpn::Both, None),
         Speaks::Unknown => match engine.upstreams.acquire(upstream, Offer::Any).await {
-            Ok(Lease::Http1(lease)) => {
-                engine.upstreams.give_back(upstream, lease);
+            Ok(Lease::Http1(mut lease)) => {
+                // Its first request comes once the client has shaken hands with us.
+                let ended = lease.http1.end_handshake(engine.timeouts.tls).await;
+                if ended.is_ok() {
+                    engine.upstreams.give_back(upstream, lease);
+                }
                 (ClientAlpn::Http11, None)
             }
             Ok(Lease::Http2(_)) => (ClientAlpn::Both, None),

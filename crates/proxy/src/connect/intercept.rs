@@ -192,14 +192,14 @@ impl Begun {
         let upstream = hosts.host(self.scheme, &self.target, server_name.clone(), asker);
         let (alpn, dial_failure) = self.offer(hello, &upstream, engine).await;
         let config = engine.client_side.server_config(&server_name, alpn);
-        wire.withhold_tickets();
+        wire.withhold_last_flight();
         let handshake = TlsAcceptor::from(config).accept(wire);
         let handshake = tokio::time::timeout(engine.timeouts.tls, handshake).await;
         let is_tls = matches!(handshake, Ok(Ok(_)));
         engine.counters.client_handshakes.count(is_tls);
         let failure = match handshake {
             Ok(Ok(mut tls)) => {
-                tls.get_mut().0.send_tickets_with_next();
+                tls.get_mut().0.send_last_flight_with_next();
                 engine.rejections.accepted(self.facts.process.as_ref());
                 return Some(self.opened(tls, hello, upstream, dial_failure));
             }

@@ -320,6 +320,12 @@ impl Http1 {
         }
     }
 
+    /// Sends the end of a handshake that would leave with the first octets.
+    pub(crate) async fn end_handshake(&mut self, limit: Duration) -> io::Result<()> {
+        self.unflushed = true;
+        self.drain(limit).await
+    }
+
     /// Writes all that waits in `output` and flushes, however long it takes, as long as the peer takes
     /// something within each `stall`. What it sends meanwhile is read and dropped where it `discards`:
     /// some send all they have before they read.

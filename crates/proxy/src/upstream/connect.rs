@@ -87,7 +87,8 @@ impl Upstreams {
         Ok((reached.wire, dialled))
     }
 
-    /// Connects with TLS, offering these protocols; what the host turns out to speak is remembered.
+    /// Connects with TLS, offering these protocols; what the host turns out to speak is remembered. The
+    /// end of the handshake leaves with the first request; who has none to send, flushes.
     pub(super) async fn connect_tls(
         &self,
         upstream: &Upstream,
@@ -104,11 +105,13 @@ impl Upstreams {
             pseudonym: &self.legs.pseudonym,
             purpose: Purpose::Tunnel,
         };
-        let (wire, dialled) = self.reach(leg, journey).await?;
+        let (mut wire, dialled) = self.reach(leg, journey).await?;
+        wire.withhold_last_flight();
         let (config, danger) = leg.tls.client_config(target, alpn);
         let name = server_name(&upstream.key.server_name)?;
         let connecting = TlsConnector::from(config).connect(name, wire);
-        let tls = self.handshake(connecting, &dialled, target).await?;
+        let mut tls = self.handshake(connecting, &dialled, target).await?;
+        tls.get_mut().0.send_last_flight_with_next();
         let is_http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
         let sni = upstream.key.server_name.name();
         let tls_facts = upstream_side::facts(tls.get_ref().1, sni, danger);

@@ -217,20 +217,6 @@ async fn enter(
         false => None,
     };
     let client_address = named.unwrap_or(accepted.client_address);
-    let max = engine.governor.connections_per_client_max;
-    let Some(place) = engine.clients.admit(client_address, max) else {
-        engine.counters.turned_away();
-        return Err(match entrance.tls {
-            None => Refused::TooMany(Box::new(wire)),
-            // A handshake is more than it is to cost.
-            Some(_) => Refused::Busy,
-        });
-    };
-    let process = match named {
-        None => engine.process_behind(connection, client_address, &accepted.proxy_address),
-        // What connected is the load balancer.
-        Some(_) => None,
-    };
     let mut facts = ConnectionFacts {
         connection,
         client_address,
@@ -238,11 +224,28 @@ async fn enter(
         accepted_at,
         front: Front::Connect,
         user: None,
-        process: process.as_ref().map(|process| process.known()),
+        process: None,
         hello: None,
         tls: Err(NoTls::PlainHttp),
         tls_done_at: None,
     };
+    let max = engine.governor.connections_per_client_max;
+    let Some(place) = engine.clients.admit(client_address, max) else {
+        engine.counters.turned_away();
+        if let Some(side) = &entrance.tls {
+            let limit = engine.timeouts.tls;
+            let hello = entrance::read_hello(&mut wire, limit).await?;
+            let alpn = connect::offered(&hello);
+            wire = entrance::open_tls(wire, side, alpn, &mut facts, limit).await?;
+        }
+        return Err(Refused::TooMany(Box::new(wire)));
+    };
+    let process = match named {
+        None => engine.process_behind(connection, client_address, &facts.proxy_address),
+        // What connected is the load balancer.
+        Some(_) => None,
+    };
+    facts.process = process.as_ref().map(|process| process.known());
     let mut reporter = engine.tap.reporter(Protocol::Http1);
     let mut subject = engine.gate.as_ref().map(|gate| {
         let (subject, lane) = Subject::open(gate, &facts, process.clone(), cut.map(Arc::clone));

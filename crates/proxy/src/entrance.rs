@@ -45,8 +45,6 @@ pub(crate) enum Refused {
     NoTls,
     #[error("the client has too many connections, and is told so")]
     TooMany(Box<Replay>),
-    #[error("the client has too many connections")]
-    Busy,
     #[error("the TLS handshake with the client failed: {0}")]
     Tls(io::Error),
 }

@@ -31,7 +31,7 @@ fn compare(place: &Place, script: &Script, way: &'static str) -> Result<Comparis
     Ok(Comparison {
         suite: "Autobahn",
         version: format!(
-            "case files of kosoku {}; of compression (12, 13) 5 of 18 sizes",
+            "case files of kosoku {}; of compression (12, 13) 13 of 18 sizes with 100 messages each",
             version_of("kosoku")?
         ),
         way,

@@ -4,14 +4,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use oriel_proxy::{InterceptHandler, RawResponse};
+use oriel_proxy::{InterceptHandler, ListenerTls, RawResponse};
 use parking_lot::Mutex;
 use testbed::client::{Http2Client, Request, Response};
 use testbed::gate::Gate;
 use testbed::upstream::Protocols;
+use traffic::Host;
 
 use crate::embedded::{Embedded, LetsPass};
-use crate::running::{NAME, authority_of, http, https};
+use crate::running::{NAME, Running, any_port, authority_of, http, https};
 use crate::soon;
 
 fn get(path: &str) -> Request {
@@ -93,6 +94,32 @@ async fn a_client_has_no_more_connections_than_allowed() {
     until(&proxy, |metrics| metrics.active_connections == 0).await;
     let mut fourth = proxy.connect().await;
     assert_eq!(soon(fourth.request(&asked)).await.unwrap().head.status, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_speaks_tls_to_the_proxy_hears_that_it_has_too_many_connections() {
+    let running = Running::with(|config| {
+        let names = vec![Host::parse(NAME).unwrap()];
+        config.listeners = vec![any_port().with_tls(ListenerTls::Minted(names))];
+        config.governor.connections_per_client_max = 1;
+    })
+    .await;
+    let dial = async |protocol: &str| {
+        let mut client = running.connect().await;
+        let config = running.client_config(&[protocol]);
+        soon(client.start_tls(NAME, config)).await.unwrap();
+        client
+    };
+    let _first = dial("http/1.1").await;
+    let mut second = dial("http/1.1").await;
+    let asked = Request::get("http://a.example/").host("a.example");
+    check_busy(&soon(second.request(&asked)).await.unwrap());
+    let third = dial("h2").await.start_http2().await.unwrap();
+    let request = http::Request::get("http://a.example/");
+    let request = request.body(Bytes::new()).unwrap();
+    check_busy(&soon(third.request(request)).await.unwrap());
+    assert_eq!(running.control.metrics().refused_connections, 2);
+    running.stop().await;
 }
 
 /// Keeps how much of the last response it was shown.

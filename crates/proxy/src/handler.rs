@@ -13,8 +13,8 @@
 //! 1. [`on_connection_open`](InterceptHandler::on_connection_open), once;
 //! 2. [`should_intercept_tls`](InterceptHandler::should_intercept_tls), once, if the client asks
 //!    for a tunnel to a host whose TLS the configuration lets be opened;
-//! 3. for each request, one after the other: [`on_request`](InterceptHandler::on_request), then
-//!    one of
+//! 3. for each request, one after the other: [`interests_in`](InterceptHandler::interests_in), by which
+//!    of the rest only what is wanted comes, and [`on_request`](InterceptHandler::on_request), then one of
 //!    - [`on_response`](InterceptHandler::on_response), once, with the whole body (up to the
 //!      configured limit); this too for an answer that the handler gave itself, or
 //!    - for a streamed response (server-sent events, NDJSON, gRPC, AWS event streams)
@@ -160,6 +160,21 @@ pub trait InterceptHandler: Send + Sync + 'static {
     /// What it wants of one request, out of [`interests`](Self::interests): the body of a call of a
     /// model, say, of other requests the head, and nothing of downloads. Asked once per request,
     /// before anything of it is held. If it panics, all is wanted.
+    ///
+    /// ```
+    /// use oriel_proxy::{InterceptHandler, Interests, RequestLine};
+    ///
+    /// struct ReadsPrompts;
+    ///
+    /// impl InterceptHandler for ReadsPrompts {
+    ///     fn interests_in(&self, request: &RequestLine<'_>) -> Interests {
+    ///         match request.path.starts_with("/v1/messages") {
+    ///             true => Interests::ALL,
+    ///             false => Interests::REQUEST_HEADS,
+    ///         }
+    ///     }
+    /// }
+    /// ```
     fn interests_in(&self, request: &RequestLine<'_>) -> Interests {
         let _ = request;
         Interests::ALL

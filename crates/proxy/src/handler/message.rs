@@ -28,8 +28,9 @@ pub struct RawRequest {
     pub path: String,
     /// The fields. Names are lower case, values of one name are in the order they came.
     pub headers: HeaderMap,
-    /// The body, if `body.buffer_request_bodies` is set; otherwise empty, and the body passes
-    /// without being held. Content codings (gzip and the like) are undone.
+    /// The body, if `body.buffer_request_bodies` is set and the handler wants it of this request;
+    /// otherwise empty, and the body passes without being held. Content codings (gzip and the like) are
+    /// undone.
     pub body: Bytes,
     /// What is to be known of `body` besides.
     pub body_view: BodyView,

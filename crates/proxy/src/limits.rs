@@ -9,6 +9,10 @@ pub const LEAVES_MAX: usize = 1024;
 /// chain has two or three, of which most are shared by many hosts: a thousand hosts are remembered.
 pub const VERIFIED_SIGNATURES_MAX: usize = 4096;
 
+/// Certificates of upstreams whose facts are kept: more than an agent meets in an hour. One takes about
+/// a kilobyte, and 70 at the most.
+pub const READ_CERTIFICATES_MAX: usize = 128;
+
 /// Client connections served at once; further ones wait in the kernel's accept queue. Each idle
 /// one costs tens of kilobytes, so the bound stands for about a gigabyte.
 pub const CONNECTIONS_MAX: usize = 16_384;

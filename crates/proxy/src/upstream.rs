@@ -37,6 +37,7 @@ use crate::limits::{HTTP2_CONNECTIONS_PER_TARGET_MAX, POOL_HOSTS_MAX};
 use crate::metrics::{Counters, PoolUse};
 use crate::shutdown::Tasks;
 use crate::stream::Transport;
+use crate::tls::certificate::ReadCertificates;
 use crate::tls::upstream_side::UpstreamAlpn;
 use crate::upstream::dial::Dialer;
 pub(crate) use connect::Dialled;
@@ -54,6 +55,7 @@ pub(crate) struct Upstreams {
     timeouts: Timeouts,
     tasks: Arc<Tasks>,
     counters: Arc<Counters>,
+    certificates: ReadCertificates,
     hosts: Mutex<HashMap<HostKey, Arc<Upstream>>>,
 }
 
@@ -192,6 +194,7 @@ impl Upstreams {
             timeouts,
             tasks,
             counters,
+            certificates: ReadCertificates::default(),
             hosts: Mutex::default(),
         }
     }

@@ -247,7 +247,7 @@ impl Begun {
     ) -> Opened {
         let session = tls.get_ref().1;
         let is_http2 = session.alpn_protocol() == Some(b"h2");
-        self.facts.tls = Ok(upstream_side::facts(session, hello.sni.as_deref(), false));
+        self.facts.tls = Ok(upstream_side::facts(session, hello.sni.as_deref()));
         self.facts.tls_done_at = Some(clock::now());
         let subject = self.subject.map(|subject| subject.with_tls(&self.facts));
         let to = Destination {

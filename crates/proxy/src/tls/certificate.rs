@@ -1,6 +1,10 @@
 //! Reads certificates, ours and those of upstreams: short facts for people and records.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use aws_lc_rs::digest;
+use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use traffic::{CertificateFacts, Timestamp};
 use x509_parser::certificate::X509Certificate;
@@ -8,6 +12,8 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::oid_registry::{self, Oid};
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
+
+use crate::limits::READ_CERTIFICATES_MAX;
 
 /// Names of a certificate that are kept. Some have a hundred.
 const NAMES_MAX: usize = 32;
@@ -26,6 +32,36 @@ const SHORT_NAMES: &[(Oid<'_>, &str)] = &[
     (oid_registry::OID_DOMAIN_COMPONENT, "DC"),
     (oid_registry::OID_USERID, "UID"),
 ];
+
+/// Certificates that were read lately: a host shows the same one at each connection, and many hosts may
+/// show one together.
+#[derive(Debug, Default)]
+pub(crate) struct ReadCertificates(Mutex<HashMap<[u8; 32], Arc<CertificateFacts>>>);
+
+impl ReadCertificates {
+    /// As [`facts`].
+    pub(crate) fn facts(&self, chain: &[CertificateDer<'_>]) -> Option<CertificateFacts> {
+        let Self(known) = self;
+        let sha256 = sha256(chain.first()?);
+        let found = known.lock().get(&sha256).map(Arc::clone);
+        let read = match found {
+            Some(read) => read,
+            None => {
+                let read = Arc::new(facts(chain)?);
+                let mut known = known.lock();
+                if known.len() >= READ_CERTIFICATES_MAX {
+                    known.clear();
+                }
+                known.insert(sha256, Arc::clone(&read));
+                read
+            }
+        };
+        Some(CertificateFacts {
+            chain_length: chain.len(),
+            ..CertificateFacts::clone(&read)
+        })
+    }
+}
 
 /// The short view of a chain as an upstream sent it; `None` if its leaf cannot be read.
 pub(crate) fn facts(chain: &[CertificateDer<'_>]) -> Option<CertificateFacts> {

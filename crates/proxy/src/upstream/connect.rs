@@ -114,7 +114,13 @@ impl Upstreams {
         tls.get_mut().0.send_last_flight_with_next();
         let is_http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
         let sni = upstream.key.server_name.name();
-        let tls_facts = upstream_side::facts(tls.get_ref().1, sni, danger);
+        let session = tls.get_ref().1;
+        let chain = session.peer_certificates();
+        let tls_facts = TlsFacts {
+            certificate: chain.and_then(|chain| self.certificates.facts(chain)),
+            danger_unverified: danger,
+            ..upstream_side::facts(session, sni)
+        };
         let version = if is_http2 {
             Version::Http2
         } else {

@@ -81,6 +81,34 @@ fn names_are_written_as_rfc_4514_says() {
     assert_eq!(written(&[]), "");
 }
 
+#[test]
+fn what_was_read_before_is_told_as_if_it_was_read_now() {
+    let read = ReadCertificates::default();
+    let of = |name: &str| {
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        certificate.der().clone()
+    };
+    let (one, other) = (of("one.test"), of("other.test"));
+    let chains = [
+        vec![one.clone()],
+        vec![other.clone(), one.clone()],
+        vec![one.clone(), other],
+        vec![one],
+    ];
+    for chain in &chains {
+        assert_eq!(read.facts(chain), facts(chain));
+    }
+    assert_eq!(read.0.lock().len(), 2);
+    assert_eq!(read.facts(&[]), None);
+    assert_eq!(read.facts(&[b"no certificate".to_vec().into()]), None);
+    for number in 0..2 * READ_CERTIFICATES_MAX {
+        let chain = [of(&format!("{number}.test"))];
+        assert_eq!(read.facts(&chain), facts(&chain));
+        assert!(read.0.lock().len() <= READ_CERTIFICATES_MAX);
+    }
+}
+
 proptest! {
     #[test]
     fn damaged_certificates_are_read(

@@ -3,12 +3,12 @@
 use rustls::{CipherSuite, HandshakeKind};
 
 use super::*;
+use crate::tls::certificate;
 use crate::tls::tests::{Handshake, authority, client, client_side, handshake, host, stranger};
-use crate::tls::upstream_side;
 
 fn certificate_names(shake: &Handshake) -> Vec<String> {
-    let facts = upstream_side::facts(&shake.client, None, false);
-    facts.certificate.unwrap().names
+    let chain = shake.client.peer_certificates().unwrap();
+    certificate::facts(chain).unwrap().names
 }
 
 #[test]

@@ -224,7 +224,7 @@ impl Asked {
     }
 
     pub(super) fn method_text(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(self.method())
+        text(self.method())
     }
 
     /// The path and query as they came; not always what is asked for.
@@ -337,7 +337,7 @@ impl Asked {
 impl Plan {
     /// The path and query to ask for.
     fn path_text<'b>(&self, bytes: &'b [u8]) -> Cow<'b, str> {
-        let path = String::from_utf8_lossy(bytes.get(self.path.clone()).unwrap_or_default());
+        let path = text(bytes.get(self.path.clone()).unwrap_or_default());
         match path.starts_with(['/', '*']) {
             true => path,
             false => format!("/{path}").into(),
@@ -393,6 +393,15 @@ pub(super) fn write_head(asked: &Asked, forwarded: Option<&Forwarded>, out: &mut
         forwarded.write_own_lines(&Hops::of_plain(bytes), out);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Octets as text. Nearly all are, which is found out sooner than where in them something is
+/// none.
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(bytes),
+    }
 }
 
 fn utf8(bytes: &[u8], range: std::ops::Range<usize>) -> Result<&str, Failure> {

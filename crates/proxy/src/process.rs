@@ -26,7 +26,8 @@ mod linux;
 #[cfg(target_os = "linux")]
 use linux::System;
 
-#[cfg(not(target_os = "linux"))]
+// Compiled with the tests too, so that it is not forgotten where only Linux is built.
+#[cfg(any(test, not(target_os = "linux")))]
 mod elsewhere;
 #[cfg(not(target_os = "linux"))]
 use elsewhere::System;

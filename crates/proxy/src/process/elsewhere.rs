@@ -35,3 +35,17 @@ impl System {
         Err(AttributionError::Unsupported)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_is_looked_up_and_that_is_said() {
+        let (system, now) = (System::new(), Instant::now());
+        let client = "127.0.0.1:1".parse().unwrap();
+        let unsupported = Err(AttributionError::Unsupported);
+        assert_eq!(system.lookup(client, client, now), unsupported);
+        assert_eq!(system.lookup_peer(1, 1, now), unsupported);
+    }
+}

@@ -159,7 +159,7 @@ pub trait InterceptHandler: Send + Sync + 'static {
 
     /// What it wants of one request, out of [`interests`](Self::interests): the body of a call of a
     /// model, say, of other requests the head, and nothing of downloads. Asked once per request,
-    /// before anything of it is held. If it panics, all is wanted.
+    /// before anything of it is held. If it panics and the panic stays in the callback, all is wanted.
     ///
     /// ```
     /// use oriel_proxy::{InterceptHandler, Interests, RequestLine};

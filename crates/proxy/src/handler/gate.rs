@@ -208,11 +208,10 @@ impl Gate {
 
     /// What is wanted of a request.
     pub(crate) fn wanted(&self, request: &RequestLine<'_>) -> Interests {
-        let ask = || self.handler.interests_in(request);
-        match std::panic::catch_unwind(AssertUnwindSafe(ask)) {
+        match self.try_call(|handler| handler.interests_in(request)) {
             Ok(wanted) => self.interests.and(wanted),
-            Err(panic) => {
-                let _counted = self.count(Fault::Panicked(panic));
+            Err(fault) => {
+                self.go_on_after(fault);
                 self.interests
             }
         }
@@ -282,7 +281,7 @@ impl Gate {
     }
 
     /// The same, where a panic stays here.
-    fn try_call(&self, callback: impl FnOnce(&dyn Erased)) -> Result<(), Fault> {
+    fn try_call<T>(&self, callback: impl FnOnce(&dyn Erased) -> T) -> Result<T, Fault> {
         let called = std::panic::catch_unwind(AssertUnwindSafe(|| callback(&*self.handler)));
         called.map_err(|panic| self.count(Fault::Panicked(panic)))
     }

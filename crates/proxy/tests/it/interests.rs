@@ -162,3 +162,31 @@ async fn a_handler_that_fails_to_choose_is_asked_and_told_everything() {
         assert_eq!(chooses.calls.lock().join(" "), "request(10) response(5)");
     }
 }
+
+#[tokio::test]
+async fn a_panic_that_is_not_to_stay_in_the_choice_ends_its_connection_and_no_other() {
+    let (upstream, chooses) = (https(Protocols::Both).await, Chooses::default());
+    let running = Running::with_handler(chooses.clone(), |config| {
+        config.handler.recover_from_panics = false;
+    })
+    .await;
+    let broken = Request::get("/bytes/5?broken").host(NAME);
+    let whole = Request::get("/bytes/5?whole").host(NAME);
+    let mut other = running.through_tls(&upstream, &["http/1.1"]).await;
+    assert_eq!(soon(other.request(&whole)).await.unwrap().head.status, 200);
+    for version in ["http/1.1", "h2"] {
+        let mut client = running.through_tls(&upstream, &[version]).await;
+        let answer = match version {
+            "h2" => {
+                let client = client.start_http2().await.unwrap();
+                let request = http::Request::get(format!("https://{NAME}/bytes/5?broken"));
+                soon(client.request(request.body(Bytes::new()).unwrap())).await
+            }
+            _ => soon(client.request(&broken)).await,
+        };
+        assert!(answer.is_err(), "{version}: {answer:?}");
+    }
+    assert_eq!(running.control.metrics().handler_panic_count, 2);
+    assert_eq!(soon(other.request(&whole)).await.unwrap().head.status, 200);
+    running.stop().await;
+}

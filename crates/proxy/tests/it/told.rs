@@ -422,14 +422,13 @@ async fn a_handler_that_is_too_far_behind_loses_pieces_and_never_an_end() {
 
 #[tokio::test]
 async fn only_what_is_of_interest_is_told() {
-    const NONE: Interests = Interests::NONE;
     let upstream = http().await;
     for (interests, expected, bodies) in [
-        (NONE, "open close", vec![]),
+        (Interests::NONE, "open close", vec![]),
         (
             Interests {
                 requests: true,
-                ..NONE
+                ..Interests::NONE
             },
             "open request request request close",
             vec![],
@@ -437,7 +436,7 @@ async fn only_what_is_of_interest_is_told() {
         (
             Interests {
                 responses: true,
-                ..NONE
+                ..Interests::NONE
             },
             "open response response websocket close",
             vec![0, 0],
@@ -446,7 +445,7 @@ async fn only_what_is_of_interest_is_told() {
             Interests {
                 responses: true,
                 response_bodies: true,
-                ..NONE
+                ..Interests::NONE
             },
             "open response response websocket close",
             vec![5, 0],
@@ -454,7 +453,7 @@ async fn only_what_is_of_interest_is_told() {
         (
             Interests {
                 stream_chunks: true,
-                ..NONE
+                ..Interests::NONE
             },
             "open chunk end chunk chunk end close",
             vec![],

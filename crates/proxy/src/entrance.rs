@@ -18,7 +18,7 @@ use crate::stream::{Replay, Wire};
 use crate::tls::client_side::ClientAlpn;
 use crate::tls::leaf::{LeafCache, LeafError};
 use crate::tls::listener_side::ListenerSide;
-use crate::tls::upstream_side;
+use crate::tls::settled;
 
 /// What is expected of the connections of one listener.
 #[derive(Debug)]
@@ -124,7 +124,7 @@ pub(crate) async fn open_tls(
         Err(_elapsed) => return Err(Refused::TimedOut),
     };
     let sni = facts.hello.as_ref().and_then(|hello| hello.sni.as_deref());
-    facts.tls = Ok(upstream_side::facts(tls.get_ref().1, sni));
+    facts.tls = Ok(settled::facts(tls.get_ref().1, sni));
     facts.tls_done_at = Some(clock::now());
     Ok(Replay::new(Wire::Tls(Box::new(TlsStream::Server(tls)))))
 }

@@ -14,6 +14,7 @@ pub mod listener_side;
 pub mod pem;
 pub mod pkcs12;
 pub mod request;
+pub(crate) mod settled;
 pub(crate) mod signed;
 pub(crate) mod subject_hash;
 #[cfg(test)]

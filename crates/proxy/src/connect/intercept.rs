@@ -26,7 +26,7 @@ use crate::process::ConnectionProcess;
 use crate::stream::{Replay, Transport};
 use crate::tap::Reporter;
 use crate::tls::client_side::{self, ClientAlpn};
-use crate::tls::upstream_side;
+use crate::tls::settled;
 use crate::upstream::{Asker, Upstream};
 
 /// A connection whose client was told yes, and which has begun.
@@ -247,7 +247,7 @@ impl Begun {
     ) -> Opened {
         let session = tls.get_ref().1;
         let is_http2 = session.alpn_protocol() == Some(b"h2");
-        self.facts.tls = Ok(upstream_side::facts(session, hello.sni.as_deref()));
+        self.facts.tls = Ok(settled::facts(session, hello.sni.as_deref()));
         self.facts.tls_done_at = Some(clock::now());
         let subject = self.subject.map(|subject| subject.with_tls(&self.facts));
         let to = Destination {

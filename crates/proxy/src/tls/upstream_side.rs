@@ -12,11 +12,11 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, CommonState, DigitallySignedStruct,
-    OtherError, ProtocolVersion, RootCertStore, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, OtherError,
+    RootCertStore, SignatureScheme,
 };
 use traffic::rules::pattern::{HostPatterns, PatternError};
-use traffic::{FailureKind, Target, Timestamp, TlsFacts};
+use traffic::{FailureKind, Target, Timestamp};
 
 use super::der::Civil;
 use super::identity::Identity;
@@ -677,27 +677,6 @@ fn wrong_name(expected: &str, presented: &[String]) -> String {
 fn civil(time: UnixTime) -> Civil {
     let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
     Civil::from(certificate::timestamp(seconds))
-}
-
-/// What a finished handshake settled, but for the certificate that the other side showed.
-#[must_use]
-pub fn facts(connection: &CommonState, sni: Option<&str>) -> TlsFacts {
-    let cipher = connection.negotiated_cipher_suite();
-    let alpn = connection.alpn_protocol();
-    TlsFacts {
-        version: match connection.protocol_version() {
-            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
-            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
-            _ => "unknown",
-        },
-        cipher: cipher
-            .and_then(|suite| suite.suite().as_str())
-            .unwrap_or("unknown"),
-        sni: sni.map(str::to_owned),
-        alpn: alpn.map(|name| String::from_utf8_lossy(name).into_owned()),
-        certificate: None,
-        danger_unverified: false,
-    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::{Asker, Http1Upstream, Lease, Room, Speaks, Upstream, Upstreams};
 use crate::clock;
 use crate::http2::client::Http2Upstream;
 use crate::stream::{Replay, Transport};
+use crate::tls::settled;
 use crate::tls::upstream_side::{self, UpstreamAlpn};
 
 /// When and where a connection was made.
@@ -119,7 +120,7 @@ impl Upstreams {
         let tls_facts = TlsFacts {
             certificate: chain.and_then(|chain| self.certificates.facts(chain)),
             danger_unverified: danger,
-            ..upstream_side::facts(session, sni)
+            ..settled::facts(session, sni)
         };
         let version = if is_http2 {
             Version::Http2

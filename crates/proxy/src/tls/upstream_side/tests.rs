@@ -13,6 +13,7 @@ use super::*;
 use crate::tls::authority::Authority;
 use crate::tls::client_side::ClientAlpn;
 use crate::tls::leaf::LeafCache;
+use crate::tls::settled;
 use crate::tls::tests::{Handshake, authority, days_from_now, handshake, host, server, stranger};
 
 fn trust(roots: &[&Authority], danger_accept_invalid: &[&str]) -> UpstreamTls {
@@ -88,7 +89,7 @@ fn an_extra_root_is_trusted() {
     let authority = authority();
     let tls = trust(&[&authority], &[]);
     let shake = shake(&tls, server(&authority, ClientAlpn::Both), "a.test").succeeded();
-    let facts = facts(&shake.client, Some("a.test"));
+    let facts = settled::facts(&shake.client, Some("a.test"));
     assert_eq!(facts.version, "TLSv1.3");
     assert_eq!(facts.cipher, "TLS13_AES_128_GCM_SHA256");
     assert_eq!(facts.sni.as_deref(), Some("a.test"));
@@ -98,7 +99,7 @@ fn an_extra_root_is_trusted() {
     assert_eq!(certificate.subject, "CN=a.test");
     assert_eq!(certificate.issuer, "CN=oriel test authority");
 
-    let ours = super::facts(&shake.server, Some("a.test"));
+    let ours = settled::facts(&shake.server, Some("a.test"));
     assert_eq!(ours.version, "TLSv1.3");
 }
 

@@ -205,15 +205,22 @@ pub const PROCESS_LOOKUPS_MAX: usize = 4;
 /// agent and its tools are a handful.
 pub const PROCESS_OWNERS_MAX: usize = 32;
 
+/// How long what was read of a process is said of its further connections. What may change meanwhile is what
+/// a program changes of itself: its arguments, its user, its control group.
+pub const PROCESS_DESCRIBED_AGE_MAX: Duration = Duration::from_secs(1);
+
 /// Processes that are looked at in one lookup, the youngest first.
 pub const PROCESSES_MAX: usize = 65_536;
 
 /// Descriptors of one process that are looked at.
 pub const PROCESS_DESCRIPTORS_MAX: usize = 65_536;
 
-/// Descriptors of a process that are looked at first, from the one of its latest connection on: a
-/// client that opens many connections numbers them one after the other.
-pub const PROCESS_DESCRIPTORS_NEAR: u32 = 16;
+/// Descriptors of a process that are looked at first, to either side of the one of its latest connection: a
+/// client numbers its connections one after the other, and uses again the numbers of those that it closed.
+pub const PROCESS_DESCRIPTORS_NEAR: u32 = 8;
+
+/// Descriptors to either side that are looked at next, of the process that connected last alone.
+pub const PROCESS_DESCRIPTORS_AROUND: u32 = 256;
 
 /// Octets kept of the arguments of a process: prompts on command lines are long, and the kernel
 /// allows megabytes.

@@ -6,7 +6,8 @@
 //! answer that takes too long is an error. A client that is gone before it is looked up is an
 //! error too: ask soon after the accept.
 //!
-//! What it says is what was true when it looked. A process may hand its sockets on, and of several
+//! What it says is what was true when it looked, or within [`PROCESS_DESCRIBED_AGE_MAX`] before: a process that
+//! connects again and again is read anew when it begins another program, and now and then. A process may hand its sockets on, and of several
 //! that share one after a fork, the youngest is named.
 
 use std::net::SocketAddr;
@@ -17,8 +18,10 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use traffic::{AttributionError, ProcessAnswer, ProcessCell, ProcessInfo};
+use traffic::{AttributionError, ProcessAnswer, ProcessCell};
 
+#[cfg(doc)]
+use crate::limits::PROCESS_DESCRIBED_AGE_MAX;
 use crate::limits::{PROCESS_LOOKUP, PROCESS_LOOKUPS_MAX};
 
 #[cfg(target_os = "linux")]
@@ -53,11 +56,7 @@ impl Attribution {
     /// are the addresses of the accepted socket, the peer's and its own.
     ///
     /// It blocks while it reads files of the kernel, for at most [`PROCESS_LOOKUP`].
-    pub fn lookup(
-        &self,
-        client: SocketAddr,
-        proxy: SocketAddr,
-    ) -> Result<ProcessInfo, AttributionError> {
+    pub fn lookup(&self, client: SocketAddr, proxy: SocketAddr) -> ProcessAnswer {
         let end = ClientEnd::Tcp { client, proxy };
         self.lookup_until(end, Instant::now() + PROCESS_LOOKUP)
     }
@@ -66,16 +65,12 @@ impl Attribution {
     /// moment (`SO_PEERCRED`, unix(7)). If the number is another user's by now, the process is gone.
     ///
     /// It blocks while it reads files of the kernel, for at most [`PROCESS_LOOKUP`].
-    pub fn lookup_peer(&self, pid: u32, uid: u32) -> Result<ProcessInfo, AttributionError> {
+    pub fn lookup_peer(&self, pid: u32, uid: u32) -> ProcessAnswer {
         let end = ClientEnd::Unix { pid, uid };
         self.lookup_until(end, Instant::now() + PROCESS_LOOKUP)
     }
 
-    fn lookup_until(
-        &self,
-        end: ClientEnd,
-        deadline: Instant,
-    ) -> Result<ProcessInfo, AttributionError> {
+    fn lookup_until(&self, end: ClientEnd, deadline: Instant) -> ProcessAnswer {
         let end = end.canonical();
         if !end.is_local() {
             return Err(AttributionError::NotLocal);
@@ -225,7 +220,7 @@ async fn look_up(attribution: Arc<Attribution>, end: ClientEnd, limit: Duration)
         looking.await
     };
     match tokio::time::timeout_at(deadline, found).await {
-        Ok(Ok(found)) => found.map(Arc::new),
+        Ok(Ok(found)) => found,
         Ok(Err(error)) => {
             // A panic, or the runtime ends.
             tracing::error!(%error, "a lookup of a process did not end");

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 
 use tokio::time::Instant;
-use traffic::{AttributionError, ProcessInfo};
+use traffic::{AttributionError, ProcessAnswer};
 
 #[derive(Debug)]
 pub(super) struct System;
@@ -22,16 +22,11 @@ impl System {
         _client: SocketAddr,
         _proxy: SocketAddr,
         _deadline: Instant,
-    ) -> Result<ProcessInfo, AttributionError> {
+    ) -> ProcessAnswer {
         Err(AttributionError::Unsupported)
     }
 
-    pub(super) fn lookup_peer(
-        &self,
-        _pid: u32,
-        _uid: u32,
-        _deadline: Instant,
-    ) -> Result<ProcessInfo, AttributionError> {
+    pub(super) fn lookup_peer(&self, _pid: u32, _uid: u32, _deadline: Instant) -> ProcessAnswer {
         Err(AttributionError::Unsupported)
     }
 }

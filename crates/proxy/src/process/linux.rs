@@ -5,19 +5,22 @@ mod proc;
 mod sock_diag;
 
 use std::net::SocketAddr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use tokio::time::Instant;
 use traffic::process::socket_table::{self, Socket};
 use traffic::process::{Ancestor, container};
 use traffic::secret::Secret;
-use traffic::{AttributionError, ProcessInfo, Timestamp};
+use traffic::{AttributionError, ProcessAnswer, ProcessInfo, Timestamp};
 
 use crate::limits::{PROCESS_ANCESTORS_MAX, SOCKET_TABLE_BYTES_MAX};
-use owners::{Owner, Owners};
+use owners::Owners;
+use proc::Stat;
+use sock_diag::SockDiag;
 
 #[derive(Debug)]
 pub(super) struct System {
+    sock_diag: SockDiag,
     owners: Owners,
     /// When the system started; asked once, so that a process always has the same start.
     booted_at: OnceLock<Option<Timestamp>>,
@@ -34,6 +37,7 @@ struct ClientSocket {
 impl System {
     pub(super) fn new() -> Self {
         Self {
+            sock_diag: SockDiag::default(),
             owners: Owners::default(),
             booted_at: OnceLock::new(),
         }
@@ -44,21 +48,22 @@ impl System {
         client: SocketAddr,
         proxy: SocketAddr,
         deadline: Instant,
-    ) -> Result<ProcessInfo, AttributionError> {
-        let socket = find_socket(client, proxy)?;
+    ) -> ProcessAnswer {
+        let socket = self.find_socket(client, proxy)?;
         if socket.inode == 0 {
             return Err(AttributionError::Gone);
         }
-        let owner = self.owners.find(socket.inode, socket.uid, deadline)?;
-        self.describe(owner)
+        let pid = self.owners.find(socket.inode, socket.uid, deadline)?;
+        let stat = proc::stat(pid).ok_or(AttributionError::Gone)?;
+        if let Some(described) = self.owners.described(pid, &stat) {
+            return Ok(described);
+        }
+        let info = Arc::new(self.describe(pid, &stat)?);
+        self.owners.note(stat, &info);
+        Ok(info)
     }
 
-    pub(super) fn lookup_peer(
-        &self,
-        pid: u32,
-        uid: u32,
-        _deadline: Instant,
-    ) -> Result<ProcessInfo, AttributionError> {
+    pub(super) fn lookup_peer(&self, pid: u32, uid: u32, _deadline: Instant) -> ProcessAnswer {
         // The credentials of a peer in another pid namespace have the number 0.
         if pid == 0 {
             return Err(AttributionError::NotLocal);
@@ -68,31 +73,45 @@ impl System {
         if !proc::uids(pid).is_some_and(|uids| uids.contains(&uid)) {
             return Err(AttributionError::Gone);
         }
-        let start = stat.start;
-        self.describe(Owner { pid, start })
+        self.describe(pid, &stat).map(Arc::new)
     }
 
-    fn describe(&self, owner: Owner) -> Result<ProcessInfo, AttributionError> {
-        let Owner { pid, start } = owner;
-        let stat = proc::stat(pid).ok_or(AttributionError::Gone)?;
+    /// The socket whose own address is the client's and whose peer is the proxy.
+    fn find_socket(
+        &self,
+        client: SocketAddr,
+        proxy: SocketAddr,
+    ) -> Result<ClientSocket, AttributionError> {
+        match self.sock_diag.find(client, proxy) {
+            Ok(Some(found)) => Ok(found),
+            // A kernel without the module that answers says the same as one that has no such socket.
+            Ok(None) => find_in_tables(client, proxy),
+            Err(error) => {
+                tracing::debug!(%error, "the kernel was not asked for a socket; reading its table");
+                find_in_tables(client, proxy)
+            }
+        }
+    }
+
+    fn describe(&self, pid: u32, stat: &Stat) -> Result<ProcessInfo, AttributionError> {
         let exe_path = proc::exe_path(pid);
         let (command_line, command_line_cut) = proc::command_line(pid);
         let info = ProcessInfo {
             pid,
             parent_pid: (stat.parent != 0).then_some(stat.parent),
-            exe_name: proc::exe_name(exe_path.as_deref(), &stat),
+            exe_name: proc::exe_name(exe_path.as_deref(), stat),
             exe_path,
             command_line: Secret::new(command_line),
             command_line_cut,
-            ancestors: ancestors(&stat),
+            ancestors: ancestors(stat),
             container: proc::cgroup(pid).and_then(|text| container::parse(&text)),
             uid: proc::uids(pid).map(|[real, ..]| real),
-            started_at: self.moment(start),
+            started_at: self.moment(stat.start),
             bundle_id: None,
         };
         // What was read is of one process if the number still is that one's.
         match proc::stat(pid) {
-            Some(now) if now.start == start && stat.start == start => Ok(info),
+            Some(now) if now.start == stat.start => Ok(info),
             _ => Err(AttributionError::Gone),
         }
     }
@@ -105,19 +124,6 @@ impl System {
         });
         let since = i64::try_from(ticks).ok()?.checked_mul(proc::TICK_MICROS)?;
         booted_at.map(|booted_at| Timestamp(booted_at.0.saturating_add(since)))
-    }
-}
-
-/// The socket whose own address is the client's and whose peer is the proxy.
-fn find_socket(client: SocketAddr, proxy: SocketAddr) -> Result<ClientSocket, AttributionError> {
-    match sock_diag::find(client, proxy) {
-        Ok(Some(found)) => Ok(found),
-        // A kernel without the module that answers says the same as one that has no such socket.
-        Ok(None) => find_in_tables(client, proxy),
-        Err(error) => {
-            tracing::debug!(%error, "the kernel was not asked for a socket; reading its table");
-            find_in_tables(client, proxy)
-        }
     }
 }
 
@@ -136,7 +142,7 @@ fn find_in_tables(client: SocketAddr, proxy: SocketAddr) -> Result<ClientSocket,
     found.ok_or(AttributionError::Gone)
 }
 
-fn ancestors(stat: &proc::Stat) -> Vec<Ancestor> {
+fn ancestors(stat: &Stat) -> Vec<Ancestor> {
     let mut ancestors = Vec::new();
     let mut pid = stat.parent;
     let mut child_start = stat.start;

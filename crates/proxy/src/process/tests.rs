@@ -7,6 +7,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use tempfile::TempDir;
 
+use traffic::ProcessInfo;
+
 use super::*;
 
 /// A process that holds connections until it is dropped.
@@ -17,12 +19,17 @@ struct Client {
 }
 
 impl Client {
-    /// A Python program that connects to the address on standard input, again for each line.
+    /// A Python program that connects to the address on standard input, again for each line; or turns to
+    /// another program.
     fn start() -> Self {
-        let program = "import socket, sys\n\
+        let program = "import os, socket, sys\n\
              held = []\n\
-             for line in sys.stdin:\n    \
-                 host, port = line.split()\n    \
+             orders = open(0, 'rb', buffering=0, closefd=False)\n\
+             for line in iter(orders.readline, b''):\n    \
+                 if line == b'another program\\n':\n        \
+                     arguments = [sys.executable, '-c', sys.orig_argv[2], 'another']\n        \
+                     os.execv(sys.executable, arguments)\n    \
+                 host, port = line.decode().split()\n    \
                  family = socket.AF_INET6 if ':' in host else socket.AF_INET\n    \
                  held.append(socket.socket(family))\n    \
                  held[-1].connect((host, int(port)))\n";
@@ -53,7 +60,7 @@ impl Drop for Client {
     }
 }
 
-fn lookup(attribution: &Attribution, stream: &TcpStream) -> Result<ProcessInfo, AttributionError> {
+fn lookup(attribution: &Attribution, stream: &TcpStream) -> ProcessAnswer {
     attribution.lookup(stream.peer_addr().unwrap(), stream.local_addr().unwrap())
 }
 
@@ -106,6 +113,26 @@ fn says_what_is_to_be_known_of_a_process() {
 
     let age = crate::clock::now().micros_since(info.started_at.unwrap());
     assert!((-100_000..60_000_000).contains(&age), "{age}");
+}
+
+#[test]
+fn a_process_that_turned_to_another_program_is_read_anew() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let attribution = Attribution::new();
+    let mut client = Client::start();
+    let first = client.connect(&listener, "127.0.0.1");
+    let before = lookup(&attribution, &first).unwrap();
+    writeln!(client.orders, "another program").unwrap();
+    let second = client.connect(&listener, "127.0.0.1");
+    let after = lookup(&attribution, &second).unwrap();
+
+    assert_eq!(
+        (after.pid, after.started_at),
+        (before.pid, before.started_at)
+    );
+    let last = |info: &ProcessInfo| info.command_line.reveal().last().cloned();
+    assert_eq!(last(&before).as_deref(), Some("hunter2"));
+    assert_eq!(last(&after).as_deref(), Some("another"));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use traffic::rules::redact::Redaction;
 use traffic::wire::fingerprint;
 use traffic::{
     CertificateFacts, ConnectionFacts, FlowStarted, Head, NoTls, ProcessAnswer, ProcessCell,
-    Target, TlsFacts, UpstreamFacts,
+    ProcessInfo, Target, TlsFacts, UpstreamFacts,
 };
 
 use super::head::Heads;
@@ -38,6 +38,15 @@ pub(crate) struct Connections<'c> {
     /// Clients whose process was not known when they were stored, by row: those that have waited longest
     /// first.
     awaited: BTreeMap<i64, Awaited>,
+    /// The process that was stored last: one that connects again is mostly told as the same.
+    told: Option<Told>,
+}
+
+/// What is stored of a process as JSON.
+struct Told {
+    process: Arc<ProcessInfo>,
+    command_line: String,
+    ancestors: String,
 }
 
 /// A stored client connection whose process is being looked for.
@@ -100,6 +109,7 @@ impl<'c> Connections<'c> {
             upstreams: Recent::new(REMEMBERED_CONNECTIONS_MAX),
             insert_change: connection.prepare("INSERT INTO flow_changes (flow) VALUES (?1)")?,
             awaited: BTreeMap::new(),
+            told: None,
         })
     }
 
@@ -193,21 +203,22 @@ impl<'c> Connections<'c> {
                 return Ok(());
             }
         };
-        let ancestors = process.ancestors.iter().map(|ancestor| AncestorView {
-            pid: ancestor.pid,
-            name: ancestor.exe_name.clone(),
-        });
+        let told = match self.told.take() {
+            Some(told) if Arc::ptr_eq(&told.process, process) => told,
+            _ => Told::of(process, self.redaction),
+        };
         let container = process.container.as_ref();
         self.set_process.execute((
             row,
             process.pid,
             &process.exe_name,
             process.exe_path.as_deref(),
-            json(&process.masked_command_line(self.redaction)),
-            json(&ancestors.collect::<Vec<_>>()),
+            &told.command_line,
+            &told.ancestors,
             container.map(|container| container.id.as_str()),
             rusqlite::types::Null,
         ))?;
+        self.told = Some(told);
         Ok(())
     }
 
@@ -329,6 +340,20 @@ impl<'c> Connections<'c> {
             tls.is_some_and(|tls| tls.danger_unverified),
             facts.proxy.as_deref(),
         ))
+    }
+}
+
+impl Told {
+    fn of(process: &Arc<ProcessInfo>, redaction: Redaction) -> Self {
+        let ancestors = process.ancestors.iter().map(|ancestor| AncestorView {
+            pid: ancestor.pid,
+            name: ancestor.exe_name.clone(),
+        });
+        Self {
+            process: Arc::clone(process),
+            command_line: json(&process.masked_command_line(redaction)),
+            ancestors: json(&ancestors.collect::<Vec<_>>()),
+        }
     }
 }
 

@@ -1,25 +1,19 @@
 //! Finds the process that holds a socket. Looking through all processes is the dear part of a
-//! lookup, so those that had a connection before are asked first.
+//! lookup, so those that had a connection before are asked first, and what was read of one is
+//! kept for a moment.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use traffic::AttributionError;
+use traffic::{AttributionError, ProcessInfo};
 
-use super::proc::{self, Holds};
-use crate::limits::PROCESS_OWNERS_MAX;
+use super::proc::{self, Descriptors, Holds, Stat};
+use crate::limits::{PROCESS_DESCRIBED_AGE_MAX, PROCESS_OWNERS_MAX};
 
 /// The first that a program opens by itself.
 const FIRST_DESCRIPTOR: u32 = 3;
-
-/// A process, told from an earlier one with the same number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Owner {
-    pub(super) pid: u32,
-    /// In ticks since the system started.
-    pub(super) start: u64,
-}
 
 /// At most [`PROCESS_OWNERS_MAX`] processes that had connections, the latest first.
 #[derive(Debug, Default)]
@@ -28,76 +22,125 @@ pub(super) struct Owners {
 }
 
 /// A process that had a connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Known {
-    owner: Owner,
+    pid: u32,
     /// The descriptor of the latest of them, or where to begin to look.
     descriptor: u32,
+    described: Option<Described>,
+}
+
+/// What was read of a process.
+#[derive(Clone, Debug)]
+struct Described {
+    at: Instant,
+    /// Of that moment; it tells the process from one with the same number, and its program from one
+    /// that it began later.
+    stat: Stat,
+    info: Arc<ProcessInfo>,
 }
 
 impl Owners {
-    /// The process that holds the socket with this inode, which the user `uid` made.
+    /// The number of the process that holds the socket with this inode, which the user `uid` made.
     pub(super) fn find(
         &self,
         inode: u64,
         uid: u32,
         deadline: Instant,
-    ) -> Result<Owner, AttributionError> {
+    ) -> Result<u32, AttributionError> {
         let link = format!("socket:[{inode}]");
-        let known = match self.find_known(link.as_bytes()) {
-            Some(known) => known,
-            None => find_among_all(link.as_bytes(), uid, deadline)?,
+        let link = link.as_bytes();
+        let (pid, descriptor) = match self.find_known(link) {
+            Some(found) => found,
+            None => find_among_all(link, uid, deadline)?,
         };
-        self.remember(known);
-        Ok(known.owner)
+        self.remember(pid, descriptor);
+        Ok(pid)
     }
 
-    fn find_known(&self, link: &[u8]) -> Option<Known> {
-        let known = self.latest.lock().clone();
-        let is_alive = |known: &Known| {
-            proc::stat(known.owner.pid).is_some_and(|stat| stat.start == known.owner.start)
+    fn find_known(&self, link: &[u8]) -> Option<(u32, u32)> {
+        let known: Vec<(u32, u32)> = {
+            let latest = self.latest.lock();
+            let known = latest.iter().map(|known| (known.pid, known.descriptor));
+            known.collect()
         };
-        let (alive, ended): (Vec<_>, Vec<_>) = known.into_iter().partition(is_alive);
-        if !ended.is_empty() {
-            let has_ended = |known: &Known| ended.iter().any(|ended| ended.owner == known.owner);
-            self.latest.lock().retain(|known| !has_ended(known));
-        }
-        alive.into_iter().find_map(|known| {
-            let Known { owner, descriptor } = known;
-            if let Some(descriptor) = proc::holds_near(owner.pid, descriptor, link) {
-                return Some(Known { owner, descriptor });
-            }
-            match proc::holds(owner.pid, link) {
-                Holds::Yes(descriptor) => Some(Known { owner, descriptor }),
-                Holds::No | Holds::Hidden => {
-                    proc::holds_as_standard(owner.pid, link).then_some(known)
+        for (pid, latest) in &known {
+            match Descriptors::open(*pid) {
+                Ok(descriptors) => {
+                    if let Some(descriptor) = descriptors.find_near(*latest, link) {
+                        return Some((*pid, descriptor));
+                    }
                 }
+                // It ended, or is another's by now.
+                Err(_) => self.latest.lock().retain(|known| known.pid != *pid),
             }
-        })
+        }
+        if let Some((pid, latest)) = known.first()
+            && let Ok(descriptors) = Descriptors::open(*pid)
+            && let Some(descriptor) = descriptors.find_around(*latest, link)
+        {
+            return Some((*pid, descriptor));
+        }
+        known
+            .into_iter()
+            .find_map(|(pid, latest)| match proc::holds(pid, link) {
+                Holds::Yes(descriptor) => Some((pid, descriptor)),
+                Holds::No | Holds::Hidden => {
+                    proc::holds_as_standard(pid, link).then_some((pid, latest))
+                }
+            })
     }
 
-    fn remember(&self, known: Known) {
+    /// What was read of this process a moment ago, if it runs the same program since.
+    pub(super) fn described(&self, pid: u32, stat: &Stat) -> Option<Arc<ProcessInfo>> {
+        let latest = self.latest.lock();
+        let known = latest.iter().find(|known| known.pid == pid)?;
+        let described = known.described.as_ref()?;
+        let is_fresh = described.at.elapsed() < PROCESS_DESCRIBED_AGE_MAX;
+        (is_fresh && described.stat.is_same_program(stat)).then(|| Arc::clone(&described.info))
+    }
+
+    /// Keeps what was read of a process that was found.
+    pub(super) fn note(&self, stat: Stat, info: &Arc<ProcessInfo>) {
         let mut latest = self.latest.lock();
-        latest.retain(|other| other.owner != known.owner);
-        latest.push_front(known);
+        if let Some(known) = latest.iter_mut().find(|known| known.pid == info.pid) {
+            known.described = Some(Described {
+                at: Instant::now(),
+                stat,
+                info: Arc::clone(info),
+            });
+        }
+    }
+
+    fn remember(&self, pid: u32, descriptor: u32) {
+        let mut latest = self.latest.lock();
+        let position = latest.iter().position(|known| known.pid == pid);
+        let known = position.and_then(|position| latest.remove(position));
+        latest.push_front(Known {
+            pid,
+            descriptor,
+            described: known.and_then(|known| known.described),
+        });
         latest.truncate(PROCESS_OWNERS_MAX);
     }
 
     #[cfg(test)]
-    pub(super) fn known(&self) -> Vec<Owner> {
-        self.latest.lock().iter().map(|known| known.owner).collect()
+    pub(super) fn known(&self) -> Vec<u32> {
+        self.latest.lock().iter().map(|known| known.pid).collect()
     }
 
     #[cfg(test)]
-    pub(super) fn remember_owner(&self, owner: Owner) {
-        self.remember(Known {
-            owner,
-            descriptor: FIRST_DESCRIPTOR,
-        });
+    pub(super) fn remember_owner(&self, pid: u32) {
+        self.remember(pid, FIRST_DESCRIPTOR);
     }
 }
 
-fn find_among_all(link: &[u8], uid: u32, deadline: Instant) -> Result<Known, AttributionError> {
+/// The process and its descriptor.
+fn find_among_all(
+    link: &[u8],
+    uid: u32,
+    deadline: Instant,
+) -> Result<(u32, u32), AttributionError> {
     let mut hidden = Vec::new();
     // The tools of an agent live shortly: the youngest first.
     let mut processes = proc::processes();
@@ -105,7 +148,7 @@ fn find_among_all(link: &[u8], uid: u32, deadline: Instant) -> Result<Known, Att
     for pid in processes.iter().copied() {
         check(deadline)?;
         match proc::holds(pid, link) {
-            Holds::Yes(descriptor) => return known(pid, descriptor),
+            Holds::Yes(descriptor) => return Ok((pid, descriptor)),
             Holds::Hidden => hidden.push(pid),
             Holds::No => {}
         }
@@ -113,7 +156,7 @@ fn find_among_all(link: &[u8], uid: u32, deadline: Instant) -> Result<Known, Att
     for pid in processes {
         check(deadline)?;
         if proc::holds_as_standard(pid, link) {
-            return known(pid, FIRST_DESCRIPTOR);
+            return Ok((pid, FIRST_DESCRIPTOR));
         }
     }
     // Most that are hidden are other users' and have nothing to do with it.
@@ -124,13 +167,6 @@ fn find_among_all(link: &[u8], uid: u32, deadline: Instant) -> Result<Known, Att
         }
     }
     Err(AttributionError::Gone)
-}
-
-fn known(pid: u32, descriptor: u32) -> Result<Known, AttributionError> {
-    let stat = proc::stat(pid).ok_or(AttributionError::Gone)?;
-    let start = stat.start;
-    let owner = Owner { pid, start };
-    Ok(Known { owner, descriptor })
 }
 
 fn check(deadline: Instant) -> Result<(), AttributionError> {

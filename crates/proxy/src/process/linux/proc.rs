@@ -1,17 +1,22 @@
 //! Reads what `/proc` says of a process (proc(5)). Everything may vanish at any moment, and what
 //! belongs to others may be hidden; both are `None` here.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::mem::MaybeUninit;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{Mode, OFlags, RawDir};
 use rustix::io::Errno;
+use rustix::path::DecInt;
 
 use crate::limits::{
-    PROCESS_ARGUMENTS_BYTES_MAX, PROCESS_DESCRIPTORS_MAX, PROCESS_DESCRIPTORS_NEAR,
-    PROCESS_FILE_BYTES_MAX, PROCESSES_MAX,
+    PROCESS_ARGUMENTS_BYTES_MAX, PROCESS_DESCRIPTORS_AROUND, PROCESS_DESCRIPTORS_MAX,
+    PROCESS_DESCRIPTORS_NEAR, PROCESS_FILE_BYTES_MAX, PROCESSES_MAX,
 };
 
 /// Length of the tick in which the kernel tells times to programs: a hundredth of a second on
@@ -20,6 +25,8 @@ pub(super) const TICK_MICROS: i64 = 10_000;
 
 /// Room for what the kernel lists of a folder at once.
 const FOLDER_BYTES: usize = 8 * 1024;
+/// What is read of a file at once.
+const READ_BYTES: usize = 2 * 1024;
 /// Room for the name of a socket; of the longer names of files the start is enough.
 const LINK_BYTES: usize = 40;
 
@@ -32,6 +39,16 @@ pub(super) struct Stat {
     pub(super) parent: u32,
     /// In ticks since the system started.
     pub(super) start: u64,
+    /// Where its arguments lie in its memory, which is elsewhere for each program that it begins; 0 if that is
+    /// hidden.
+    arguments_at: u64,
+}
+
+impl Stat {
+    /// Whether it is of the same process with the same program and parent, as far as can be told.
+    pub(super) fn is_same_program(&self, other: &Self) -> bool {
+        self == other && self.arguments_at != 0
+    }
 }
 
 /// Whether a process holds a socket.
@@ -60,7 +77,7 @@ pub(super) fn processes() -> Vec<u32> {
 /// Whether one of the descriptors of a process is a link to this, as `socket:[4711]`. The first
 /// three are not looked at.
 pub(super) fn holds(pid: u32, link: &[u8]) -> Holds {
-    match find_descriptor(pid, link) {
+    match Descriptors::open(pid).and_then(|descriptors| descriptors.find(link)) {
         Ok(Some(descriptor)) => Holds::Yes(descriptor),
         Err(Errno::ACCESS | Errno::PERM) => Holds::Hidden,
         // It ended meanwhile.
@@ -68,68 +85,106 @@ pub(super) fn holds(pid: u32, link: &[u8]) -> Holds {
     }
 }
 
-/// Whether one of the first three descriptors is such a link. Only programs that were made for
-/// inetd(8) and its kind have connections there, and all have these descriptors: looking at them
-/// apart spares a search three links of every process.
+/// Whether one of the first three descriptors is such a link; see
+/// [`Descriptors::has_as_standard`].
 pub(super) fn holds_as_standard(pid: u32, link: &[u8]) -> bool {
-    (0..3).any(|descriptor| is_link(pid, descriptor, link))
+    Descriptors::open(pid).is_ok_and(|descriptors| descriptors.has_as_standard(link))
 }
 
-/// Which of the descriptors from this one on, few of them, is such a link. New ones are as a rule
-/// the next that is free, and a folder may have thousands to go through.
-pub(super) fn holds_near(pid: u32, descriptor: u32, link: &[u8]) -> Option<u32> {
-    let near = descriptor..descriptor.saturating_add(PROCESS_DESCRIPTORS_NEAR);
-    near.into_iter()
-        .find(|descriptor| is_link(pid, *descriptor, link))
-}
-
-fn is_link(pid: u32, descriptor: u32, link: &[u8]) -> bool {
-    let target = std::fs::read_link(format!("/proc/{pid}/fd/{descriptor}"));
-    target.is_ok_and(|target| target.as_os_str().as_encoded_bytes() == link)
-}
-
+/// The folder in which the descriptors of a process are links to what is open.
+///
 /// By the calls of the system rather than `std::fs`: this is where the time of a lookup goes, and
 /// a path that begins at the root is walked anew for each descriptor.
-fn find_descriptor(pid: u32, link: &[u8]) -> Result<Option<u32>, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = rustix::fs::open(format!("/proc/{pid}/fd"), flags, Mode::empty())?;
-    let mut room = [MaybeUninit::uninit(); FOLDER_BYTES];
-    let mut entries = RawDir::new(&folder, &mut room);
-    let mut seen = 0;
-    while let Some(entry) = entries.next() {
-        let entry = entry?;
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b".." | b"0" | b"1" | b"2") {
-            continue;
+#[derive(Debug)]
+pub(super) struct Descriptors {
+    folder: OwnedFd,
+}
+
+impl Descriptors {
+    pub(super) fn open(pid: u32) -> Result<Self, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(format!("/proc/{pid}/fd"), flags, Mode::empty())?;
+        Ok(Self { folder })
+    }
+
+    /// Which of all but the first three is this link.
+    pub(super) fn find(&self, link: &[u8]) -> Result<Option<u32>, Errno> {
+        let mut room = [MaybeUninit::uninit(); FOLDER_BYTES];
+        let mut entries = RawDir::new(&self.folder, &mut room);
+        let mut seen = 0;
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b".." | b"0" | b"1" | b"2") {
+                continue;
+            }
+            if self.is_link(name, link) {
+                return Ok(name.to_str().ok().and_then(|name| name.parse().ok()));
+            }
+            seen += 1;
+            if seen >= PROCESS_DESCRIPTORS_MAX {
+                break;
+            }
         }
+        Ok(None)
+    }
+
+    /// Which of the few next to this one is this link. A new one is the lowest that is free: the next, or one
+    /// that was closed a moment ago.
+    pub(super) fn find_near(&self, latest: u32, link: &[u8]) -> Option<u32> {
+        self.find_beside(latest, 0..PROCESS_DESCRIPTORS_NEAR, link)
+    }
+
+    /// Which of the many around this one is this link, but for those next to it. Of a process that opens
+    /// hundreds of connections at once the next are looked for in another order; its whole folder may have
+    /// thousands to go through.
+    pub(super) fn find_around(&self, latest: u32, link: &[u8]) -> Option<u32> {
+        let steps = PROCESS_DESCRIPTORS_NEAR..PROCESS_DESCRIPTORS_AROUND;
+        self.find_beside(latest, steps, link)
+    }
+
+    fn find_beside(&self, latest: u32, mut steps: Range<u32>, link: &[u8]) -> Option<u32> {
+        steps.find_map(|step| {
+            let sides = [latest.checked_add(step), latest.checked_sub(step + 1)];
+            let mut sides = sides.into_iter().flatten();
+            sides.find(|descriptor| self.has(*descriptor, link))
+        })
+    }
+
+    /// Whether one of the first three is this link. Only programs that were made for inetd(8) and its kind
+    /// have connections there, and all have these descriptors: looking at them apart spares a search three
+    /// links of every process.
+    pub(super) fn has_as_standard(&self, link: &[u8]) -> bool {
+        (0..3).any(|descriptor| self.has(descriptor, link))
+    }
+
+    fn has(&self, descriptor: u32, link: &[u8]) -> bool {
+        self.is_link(DecInt::new(descriptor).as_c_str(), link)
+    }
+
+    fn is_link(&self, name: &CStr, link: &[u8]) -> bool {
         let mut target = [0; LINK_BYTES];
         // It may have been closed meanwhile.
-        let length = rustix::fs::readlinkat_raw(&folder, name, &mut target).unwrap_or(0);
-        if target.get(..length) == Some(link) {
-            return Ok(name.to_str().ok().and_then(|name| name.parse().ok()));
-        }
-        seen += 1;
-        if seen >= PROCESS_DESCRIPTORS_MAX {
-            break;
-        }
+        let length = rustix::fs::readlinkat_raw(&self.folder, name, &mut target).unwrap_or(0);
+        target.get(..length) == Some(link)
     }
-    Ok(None)
 }
 
 pub(super) fn stat(pid: u32) -> Option<Stat> {
     parse_stat(&read(format!("/proc/{pid}/stat"), PROCESS_FILE_BYTES_MAX)?)
 }
 
-fn parse_stat(text: &str) -> Option<Stat> {
+pub(super) fn parse_stat(text: &str) -> Option<Stat> {
     // The second field, the name of the program, may hold anything, a parenthesis too.
     let (start, fields) = text.rsplit_once(')')?;
     let (_, name) = start.split_once('(')?;
     let mut fields = fields.split_ascii_whitespace();
     Some(Stat {
         name: name.to_owned(),
-        // Fields 4 and 22.
+        // Fields 4, 22 and 48.
         parent: fields.nth(1)?.parse().ok()?,
         start: fields.nth(17)?.parse().ok()?,
+        arguments_at: fields.nth(25).and_then(|at| at.parse().ok()).unwrap_or(0),
     })
 }
 
@@ -216,11 +271,18 @@ fn read(path: impl AsRef<Path>, bytes_max: usize) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// Most files fit into the first read, which for these files is much of what reading them costs.
 fn read_bytes(path: impl AsRef<Path>, bytes_max: usize) -> Option<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path.as_ref(), flags, Mode::empty()).ok()?;
     let mut bytes = Vec::new();
-    let file = File::open(path).ok()?;
-    let limit = u64::try_from(bytes_max).ok()?;
-    file.take(limit).read_to_end(&mut bytes).ok()?;
+    while bytes.len() < bytes_max {
+        bytes.reserve(READ_BYTES.min(bytes_max - bytes.len()));
+        if rustix::io::read(&file, spare_capacity(&mut bytes)).ok()? == 0 {
+            break;
+        }
+    }
+    bytes.truncate(bytes_max);
     Some(bytes)
 }
 
@@ -235,6 +297,7 @@ mod tests {
             name: "a) S 1 (b c)".to_owned(),
             parent: 7,
             start: 98765,
+            arguments_at: 0,
         };
         assert_eq!(parse_stat(text), Some(expected));
         for broken in ["", "42 (a", "42 (a) R 7", "42 (a) R x 42 42"] {

@@ -2,8 +2,10 @@
 //! `linux/inet_diag.h`). One small request and one small answer, however many sockets there are.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -31,12 +33,39 @@ const AF_INET6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
 const TCP_LISTEN: u8 = 10;
 
-/// The socket with this address whose peer has that one; `None` if there is none. An error means
-/// that the kernel could not be asked.
-pub(super) fn find(local: SocketAddr, peer: SocketAddr) -> Result<Option<ClientSocket>, Errno> {
-    let Some(request) = request(local, peer) else {
-        return Ok(None);
-    };
+/// Asks by a socket that is kept, since making one costs more than asking.
+#[derive(Debug, Default)]
+pub(super) struct SockDiag {
+    idle: Mutex<Option<OwnedFd>>,
+}
+
+impl SockDiag {
+    /// The socket with this address whose peer has that one; `None` if there is none. An error means
+    /// that the kernel could not be asked.
+    pub(super) fn find(
+        &self,
+        local: SocketAddr,
+        peer: SocketAddr,
+    ) -> Result<Option<ClientSocket>, Errno> {
+        let Some(request) = request(local, peer) else {
+            return Ok(None);
+        };
+        let idle = self.idle.lock().take();
+        let socket = idle.map_or_else(open, Ok)?;
+        let kernel = SocketAddrNetlink::new(0, 0);
+        rustix::net::sendto(&socket, &request, SendFlags::empty(), &kernel)?;
+        let mut answer = [0; ANSWER_BYTES];
+        let (length, _) = rustix::net::recv(&socket, &mut answer, RecvFlags::empty())?;
+        let found = parse(answer.get(..length).unwrap_or(&answer), local, peer);
+        // One whose answer did not come, or was none, may have it still before it.
+        if found.is_ok() {
+            *self.idle.lock() = Some(socket);
+        }
+        found
+    }
+}
+
+fn open() -> Result<OwnedFd, Errno> {
     let socket = rustix::net::socket_with(
         AddressFamily::NETLINK,
         SocketType::DGRAM,
@@ -44,11 +73,7 @@ pub(super) fn find(local: SocketAddr, peer: SocketAddr) -> Result<Option<ClientS
         Some(netlink::SOCK_DIAG),
     )?;
     set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_MAX))?;
-    let kernel = SocketAddrNetlink::new(0, 0);
-    rustix::net::sendto(&socket, &request, SendFlags::empty(), &kernel)?;
-    let mut answer = [0; ANSWER_BYTES];
-    let (length, _) = rustix::net::recv(&socket, &mut answer, RecvFlags::empty())?;
-    parse(answer.get(..length).unwrap_or(&answer), local, peer)
+    Ok(socket)
 }
 
 /// Numbers stand in the order of the machine, addresses and ports in that of the network. `None`

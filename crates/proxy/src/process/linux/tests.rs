@@ -1,9 +1,13 @@
 //! The two ways to a socket, and the memory of owners.
 
 use std::net::{TcpListener, TcpStream};
+use std::process::Command;
 use std::time::Duration;
 
 use super::*;
+use crate::limits::{
+    PROCESS_DESCRIBED_AGE_MAX, PROCESS_DESCRIPTORS_AROUND, PROCESS_DESCRIPTORS_NEAR,
+};
 
 fn pair(address: &str) -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind(address).unwrap();
@@ -20,7 +24,11 @@ fn the_tables_say_what_the_kernel_answers() {
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let (near, far) = pair(address);
         let (client, proxy) = (far.peer_addr().unwrap(), far.local_addr().unwrap());
-        let asked = sock_diag::find(client, proxy).unwrap().unwrap();
+        let sock_diag = SockDiag::default();
+        let asked = sock_diag.find(client, proxy).unwrap().unwrap();
+        // By the same socket.
+        assert_eq!(sock_diag.find(client, proxy), Ok(Some(asked)));
+        assert_eq!(sock_diag.find(proxy, proxy), Ok(None));
         assert_eq!(find_in_tables(client, proxy), Ok(asked));
         assert_ne!(asked.inode, 0);
         assert_eq!(asked.uid, rustix::process::getuid().as_raw());
@@ -35,9 +43,7 @@ fn a_known_process_is_found_again_without_a_search() {
     let (client, proxy) = (far.peer_addr().unwrap(), far.local_addr().unwrap());
     let info = system.lookup(client, proxy, in_a_minute()).unwrap();
     assert_eq!(info.pid, std::process::id());
-    let start = proc::stat(info.pid).unwrap().start;
-    let pid = info.pid;
-    assert_eq!(system.owners.known(), [Owner { pid, start }]);
+    assert_eq!(system.owners.known(), [info.pid]);
 
     // With no time left for a search only what is known can be found.
     let over = Instant::now() - Duration::from_millis(1);
@@ -49,19 +55,19 @@ fn a_known_process_is_found_again_without_a_search() {
 }
 
 #[test]
-fn a_number_used_again_is_forgotten() {
+fn a_process_that_ended_is_forgotten() {
     let owners = Owners::default();
     let (near, far) = pair("127.0.0.1:0");
-    let socket = find_socket(far.peer_addr().unwrap(), far.local_addr().unwrap()).unwrap();
+    let socket = System::new()
+        .find_socket(far.peer_addr().unwrap(), far.local_addr().unwrap())
+        .unwrap();
     let pid = std::process::id();
-    let start = proc::stat(pid).unwrap().start;
-    owners.remember_owner(Owner {
-        pid,
-        start: start - 1,
-    });
+    let mut child = Command::new("true").spawn().unwrap();
+    owners.remember_owner(child.id());
+    child.wait().unwrap();
     let found = owners.find(socket.inode, socket.uid, in_a_minute());
-    assert_eq!(found, Ok(Owner { pid, start }));
-    assert_eq!(owners.known(), [Owner { pid, start }]);
+    assert_eq!(found, Ok(pid));
+    assert_eq!(owners.known(), [pid]);
     drop(near);
 }
 
@@ -69,14 +75,14 @@ fn a_number_used_again_is_forgotten() {
 fn the_memory_of_owners_is_bounded() {
     let owners = Owners::default();
     for pid in 0..1000 {
-        owners.remember_owner(Owner { pid, start: 0 });
+        owners.remember_owner(pid);
     }
     assert_eq!(owners.known().len(), crate::limits::PROCESS_OWNERS_MAX);
-    assert_eq!(owners.known()[0].pid, 999);
+    assert_eq!(owners.known()[0], 999);
 }
 
 #[test]
-fn the_descriptor_is_looked_for_from_the_latest_on() {
+fn the_descriptor_is_looked_for_around_the_latest() {
     use std::os::fd::AsRawFd;
 
     let pid = std::process::id();
@@ -84,13 +90,57 @@ fn the_descriptor_is_looked_for_from_the_latest_on() {
     let inode = rustix::fs::fstat(&listener).unwrap().st_ino;
     let link = format!("socket:[{inode}]");
     let descriptor = u32::try_from(listener.as_raw_fd()).unwrap();
-    let near = |from| proc::holds_near(pid, from, link.as_bytes());
-    assert_eq!(near(descriptor), Some(descriptor));
-    assert_eq!(near(descriptor - 1), Some(descriptor));
-    assert_eq!(near(descriptor + 1), None);
+    let descriptors = proc::Descriptors::open(pid).unwrap();
+    let near = |from| descriptors.find_near(from, link.as_bytes());
+    let reach = PROCESS_DESCRIPTORS_NEAR;
+    for from in [
+        descriptor,
+        descriptor - 1,
+        descriptor + 1,
+        descriptor + reach,
+    ] {
+        assert_eq!(near(from), Some(descriptor), "{from}");
+    }
+    assert_eq!(near(descriptor + reach + 1), None);
+    let around = |from| descriptors.find_around(from, link.as_bytes());
+    let wide = PROCESS_DESCRIPTORS_AROUND;
+    for from in [descriptor + reach + 1, descriptor + wide] {
+        assert_eq!(around(from), Some(descriptor), "{from}");
+    }
+    assert_eq!(around(descriptor), None, "looked at before");
+    assert_eq!(around(descriptor + wide + 1), None);
     assert_eq!(near(u32::MAX), None);
     assert_eq!(
         proc::holds(pid, link.as_bytes()),
         proc::Holds::Yes(descriptor)
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_read_of_a_process_is_said_again_for_a_moment() {
+    let system = System::new();
+    let lookup = |far: &TcpStream| {
+        let (client, proxy) = (far.peer_addr().unwrap(), far.local_addr().unwrap());
+        system.lookup(client, proxy, in_a_minute()).unwrap()
+    };
+    let (first, second) = (pair("127.0.0.1:0"), pair("[::1]:0"));
+    let info = lookup(&first.1);
+    assert!(Arc::ptr_eq(&info, &lookup(&second.1)));
+    tokio::time::advance(PROCESS_DESCRIBED_AGE_MAX).await;
+    let again = lookup(&first.1);
+    assert!(!Arc::ptr_eq(&info, &again));
+    assert_eq!(info, again);
+}
+
+#[test]
+fn a_program_is_told_from_the_one_before_it() {
+    let stat = |arguments_at| {
+        let start = "42 (a) R 7 42 42 0 -1 0 1 2 3 4 5 6 7 8 20 0 1 0 98765";
+        let between = "1 ".repeat(25);
+        proc::parse_stat(&format!("{start} {between}{arguments_at} 9")).unwrap()
+    };
+    assert!(stat(4711).is_same_program(&stat(4711)));
+    assert!(!stat(4711).is_same_program(&stat(4712)));
+    // Hidden from us.
+    assert!(!stat(0).is_same_program(&stat(0)));
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use traffic::{AttributionError, ProcessInfo};
 
 use super::proc::{self, Descriptors, Holds, Stat};
-use crate::limits::{PROCESS_DESCRIBED_AGE_MAX, PROCESS_OWNERS_MAX};
+use crate::limits::{PROCESS_DESCRIBED_AGE_MAX, PROCESS_DESCRIPTORS_AROUND, PROCESS_OWNERS_MAX};
 
 /// The first that a program opens by itself.
 const FIRST_DESCRIPTOR: u32 = 3;
@@ -25,9 +25,31 @@ pub(super) struct Owners {
 #[derive(Clone, Debug)]
 struct Known {
     pid: u32,
-    /// The descriptor of the latest of them, or where to begin to look.
-    descriptor: u32,
+    areas: Areas,
     described: Option<Described>,
+}
+
+/// Where among the descriptors of a process its connections were found: the latest, and the latest before it
+/// that lay elsewhere. A process that opens hundreds numbers most of them one after the other, and gives some
+/// the numbers of those that it closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Areas([u32; 2]);
+
+impl Areas {
+    fn note(&mut self, found: u32) {
+        let Self([latest, other]) = self;
+        if latest.abs_diff(found) > PROCESS_DESCRIPTORS_AROUND {
+            *other = *latest;
+        }
+        *latest = found;
+    }
+
+    /// Where to begin to look, the likeliest first.
+    fn starts(self) -> impl Iterator<Item = u32> {
+        let Self([latest, other]) = self;
+        let is_elsewhere = latest.abs_diff(other) > PROCESS_DESCRIPTORS_AROUND;
+        std::iter::once(latest).chain(is_elsewhere.then_some(other))
+    }
 }
 
 /// What was read of a process.
@@ -59,15 +81,17 @@ impl Owners {
     }
 
     fn find_known(&self, link: &[u8]) -> Option<(u32, u32)> {
-        let known: Vec<(u32, u32)> = {
+        let known: Vec<(u32, Areas)> = {
             let latest = self.latest.lock();
-            let known = latest.iter().map(|known| (known.pid, known.descriptor));
+            let known = latest.iter().map(|known| (known.pid, known.areas));
             known.collect()
         };
-        for (pid, latest) in &known {
+        for (pid, areas) in &known {
             match Descriptors::open(*pid) {
                 Ok(descriptors) => {
-                    if let Some(descriptor) = descriptors.find_near(*latest, link) {
+                    let mut starts = areas.starts();
+                    let found = starts.find_map(|start| descriptors.find_near(start, link));
+                    if let Some(descriptor) = found {
                         return Some((*pid, descriptor));
                     }
                 }
@@ -75,15 +99,16 @@ impl Owners {
                 Err(_) => self.latest.lock().retain(|known| known.pid != *pid),
             }
         }
-        if let Some((pid, latest)) = known.first()
+        if let Some((pid, areas)) = known.first()
             && let Ok(descriptors) = Descriptors::open(*pid)
-            && let Some(descriptor) = descriptors.find_around(*latest, link)
+            && let mut starts = areas.starts()
+            && let Some(descriptor) = starts.find_map(|start| descriptors.find_around(start, link))
         {
             return Some((*pid, descriptor));
         }
         known
             .into_iter()
-            .find_map(|(pid, latest)| match proc::holds(pid, link) {
+            .find_map(|(pid, Areas([latest, _]))| match proc::holds(pid, link) {
                 Holds::Yes(descriptor) => Some((pid, descriptor)),
                 Holds::No | Holds::Hidden => {
                     proc::holds_as_standard(pid, link).then_some((pid, latest))
@@ -116,11 +141,13 @@ impl Owners {
         let mut latest = self.latest.lock();
         let position = latest.iter().position(|known| known.pid == pid);
         let known = position.and_then(|position| latest.remove(position));
-        latest.push_front(Known {
+        let mut known = known.unwrap_or(Known {
             pid,
-            descriptor,
-            described: known.and_then(|known| known.described),
+            areas: Areas([descriptor, FIRST_DESCRIPTOR]),
+            described: None,
         });
+        known.areas.note(descriptor);
+        latest.push_front(known);
         latest.truncate(PROCESS_OWNERS_MAX);
     }
 
@@ -173,5 +200,24 @@ fn check(deadline: Instant) -> Result<(), AttributionError> {
     match Instant::now() > deadline {
         true => Err(AttributionError::TimedOut),
         false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_area_is_left_for_another_and_not_for_its_neighbour() {
+        let mut areas = Areas([7, 3]);
+        areas.note(9);
+        assert_eq!(areas, Areas([9, 3]));
+        assert_eq!(areas.starts().collect::<Vec<_>>(), [9]);
+        areas.note(5000);
+        areas.note(5001);
+        assert_eq!(areas, Areas([5001, 9]));
+        areas.note(8);
+        assert_eq!(areas, Areas([8, 5001]));
+        assert_eq!(areas.starts().collect::<Vec<_>>(), [8, 5001]);
     }
 }

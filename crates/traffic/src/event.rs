@@ -48,7 +48,7 @@ pub enum Event {
         /// How large the body was.
         size: BodySize,
         /// Trailer fields, where there were any.
-        trailers: Option<Head>,
+        trailers: Option<Box<Head>>,
     },
     /// An interim response (1xx) passed.
     Informational {
@@ -98,7 +98,7 @@ pub enum Event {
         /// How large the body was.
         size: BodySize,
         /// Trailer fields, where there were any.
-        trailers: Option<Head>,
+        trailers: Option<Box<Head>>,
     },
     /// The flow is over; nothing more is reported of it.
     FlowEnded {

@@ -169,7 +169,10 @@ impl<'a, 'r> Relay<'a, 'r> {
         let result = std::future::poll_fn(|cx| {
             self.flow.begin_step();
             let result = self.poll(cx);
-            self.flow.end_step();
+            // What is whole ends with this step: the flow has nothing left to wait for.
+            if !matches!(result, Poll::Ready(Ok(()))) {
+                self.flow.end_step();
+            }
             result
         })
         .await;
@@ -184,7 +187,10 @@ impl<'a, 'r> Relay<'a, 'r> {
                 until_close,
                 upstream_stays,
             } => (until_close, upstream_stays, true),
-            Response::Switched(accepted) => return Ok(Relayed::Switched(accepted)),
+            Response::Switched(accepted) => {
+                self.flow.end_step();
+                return Ok(Relayed::Switched(accepted));
+            }
         };
         match result {
             Ok(()) => Ok(Relayed::Whole(Reuse {

@@ -228,7 +228,9 @@ async fn carry(
             &for_websocket
         }
     };
-    let mut lease = match engine.upstreams.ready(upstream, Offer::Http1, now) {
+    let ready = engine.upstreams.ready(upstream, Offer::Http1, now);
+    let mut stood_ready = ready.is_some();
+    let mut lease = match ready {
         Some(lease) => Ok(lease),
         None => {
             flow.hand_over();
@@ -252,7 +254,10 @@ async fn carry(
             }
             Err(failure) => return answer(client, &asked, flow, failure, stall).await,
         };
-        flow.upstream(&held.facts, held.served);
+        match std::mem::take(&mut stood_ready) {
+            true => flow.upstream_ready(&held.facts, held.served),
+            false => flow.upstream(&held.facts, held.served),
+        }
         let reused = std::mem::replace(&mut held.served, true);
         write_head(&asked, upstream.forwarded.as_ref(), &mut held.http1.output);
         let stays = request.keep_alive && !engine.stop.is_asked();

@@ -60,6 +60,8 @@ pub(crate) struct Flow<'r> {
     /// What reads the messages of the two directions, where they stream.
     streams: [Option<Reader>; 2],
     response_came_at: Option<Timestamp>,
+    /// When it began, as long as it has not waited since.
+    begun_at: Option<Timestamp>,
     /// See [`Flow::begin_step`].
     step_at: Option<Timestamp>,
     /// Of a tunnel; kept here so that the counts are told even if it is cut.
@@ -104,8 +106,10 @@ impl Reporter {
     ) -> Flow<'_> {
         let watched = self.tap.watches_flows;
         let id = FlowId(1 + self.tap.flows.begun.fetch_add(1, Ordering::Relaxed));
-        let mut request_stream = None;
+        let (mut request_stream, mut begun_at) = (None, None);
         if watched {
+            let at = clock::now();
+            begun_at = Some(at);
             let [request, _] = &mut self.told;
             let mut head = head(request);
             match opening.in_outline {
@@ -114,7 +118,7 @@ impl Reporter {
             }
             self.events.push(Event::FlowStarted(Box::new(FlowStarted {
                 flow: id,
-                at: opening.at.unwrap_or_else(clock::now),
+                at: opening.at.unwrap_or(at),
                 kind: opening.kind,
                 connection: Arc::clone(opening.connection),
                 scheme: opening.scheme,
@@ -140,6 +144,7 @@ impl Reporter {
             response: BodySize::default(),
             streams: [request_stream, None],
             response_came_at: None,
+            begun_at,
             step_at: None,
             passed: None,
         }
@@ -176,6 +181,7 @@ impl Flow<'_> {
 
     /// Hands over what was collected: the flow now waits for a peer.
     pub(crate) fn hand_over(&mut self) {
+        self.begun_at = None;
         self.count_payload();
         self.reporter.hand_over();
     }
@@ -192,6 +198,14 @@ impl Flow<'_> {
         let now = Instant::now();
         self.reporter.tap.counters.added(now - self.begun);
         now
+    }
+
+    /// As [`Flow::upstream`], of a connection that stood ready: if the flow has not waited for anything else
+    /// either, this is the moment in which it began.
+    pub(crate) fn upstream_ready(&mut self, upstream: &Arc<UpstreamFacts>, reused: bool) {
+        self.step_at = self.begun_at;
+        self.upstream(upstream, reused);
+        self.step_at = None;
     }
 
     pub(crate) fn upstream(&mut self, upstream: &Arc<UpstreamFacts>, reused: bool) {
@@ -370,7 +384,7 @@ impl Flow<'_> {
                 flow: self.id,
                 at: self.now(),
                 size,
-                trailers: self.told_trailers(trailers),
+                trailers: self.told_trailers(trailers).map(Box::new),
             });
         }
     }
@@ -424,7 +438,7 @@ impl Flow<'_> {
                 flow: self.id,
                 at: self.now(),
                 size,
-                trailers: self.told_trailers(trailers),
+                trailers: self.told_trailers(trailers).map(Box::new),
             });
         }
     }

@@ -137,7 +137,7 @@ pub(crate) struct MessageState {
 pub(crate) struct MessageEnd {
     pub(crate) at: Timestamp,
     pub(crate) size: BodySize,
-    pub(crate) trailers: Option<Head>,
+    pub(crate) trailers: Option<Box<Head>>,
 }
 
 impl Assembler {

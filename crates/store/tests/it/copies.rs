@@ -110,7 +110,8 @@ pub(crate) fn record_all_sorts(place: &Place) {
     );
     for event in &mut events {
         if let Event::ResponseEnded { trailers, .. } = event {
-            *trailers = Some(Head::trailers(Version::Http11, b"Sum: 1\r\nsum: 2\r\n\r\n"));
+            let sums = Head::trailers(Version::Http11, b"Sum: 1\r\nsum: 2\r\n\r\n");
+            *trailers = Some(Box::new(sums));
         }
     }
     let facts = Arc::new(ConnectionFacts {

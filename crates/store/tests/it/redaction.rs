@@ -37,7 +37,8 @@ fn secret_flow(flow: u64) -> Vec<Event> {
             trailers: place, ..
         } = event
         {
-            *place = Some(Head::trailers(Version::Http11, trailers.as_bytes()));
+            let head = Head::trailers(Version::Http11, trailers.as_bytes());
+            *place = Some(Box::new(head));
         }
     }
     events

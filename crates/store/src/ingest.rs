@@ -26,6 +26,7 @@ mod number_hash;
 mod place;
 pub(crate) mod recent;
 pub(crate) mod record_file;
+mod repeated;
 mod rows;
 mod trace_id;
 

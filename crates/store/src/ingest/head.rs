@@ -11,6 +11,7 @@ use llm::Glance;
 use traffic::Head;
 use traffic::rules::redact::Redaction;
 
+use super::repeated::Repeated;
 use crate::head_delta::{self, Base};
 use crate::head_text::{field_of_line, split_line, text_of_line};
 use crate::limits::{HEAD_BYTES_MAX, REMEMBERED_HEAD_BYTES_MAX};
@@ -40,6 +41,10 @@ pub(crate) struct ReadHead {
     pub(crate) status: Option<u16>,
     /// The head, masked, as `head_delta` writes it.
     pub(crate) packed: Vec<u8>,
+    /// It was read before.
+    pub(crate) is_again: bool,
+    /// Of a request that came again.
+    pub(crate) repeated: Option<Repeated>,
 }
 
 impl Heads {
@@ -64,19 +69,20 @@ impl Heads {
         head: &Head,
         redaction: Redaction,
         large: &'a mut ReadHead,
-    ) -> &'a ReadHead {
+    ) -> &'a mut ReadHead {
         if head.text.len() > REMEMBERED_HEAD_BYTES_MAX {
             *large = ReadHead::default();
             large.read(head, redaction, &Base::default());
             return large;
         }
-        if !is_same(&self.last.raw, &head.text) {
+        self.last.is_again = is_same(&self.last.raw, &head.text);
+        if !self.last.is_again {
             let none = Base::default();
             let base = self.base.as_ref().unwrap_or(&none);
             self.last.read(head, redaction, base);
             self.last.raw = head.text.clone();
         }
-        &self.last
+        &mut self.last
     }
 }
 
@@ -99,6 +105,7 @@ impl ReadHead {
             }
             rest = after;
         }
+        self.repeated = None;
         self.packed.clear();
         head_delta::write(base, &masked, &mut self.packed);
     }

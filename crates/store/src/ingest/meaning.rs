@@ -48,6 +48,24 @@ pub(crate) struct Known {
     conversation: Option<Conversation>,
 }
 
+impl Known {
+    /// What is known of a flow that belongs to no session.
+    pub(crate) fn plain(traffic_type: TrafficType) -> Self {
+        Self {
+            traffic_type,
+            mark: None,
+            links: Vec::new(),
+            agent: None,
+            conversation: None,
+        }
+    }
+
+    /// Whether that is all.
+    pub(crate) fn is_plain(&self) -> bool {
+        !matches!(self.traffic_type, TrafficType::Llm | TrafficType::Mcp)
+    }
+}
+
 /// A row of `session_marks`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
@@ -178,14 +196,9 @@ impl<'c> Meanings<'c> {
             agent,
             conversation,
         } = self.interpreter.interpret(host, &request);
-        if !matches!(traffic_type, TrafficType::Llm | TrafficType::Mcp) {
-            return Ok(Known {
-                traffic_type,
-                mark: None,
-                links,
-                agent,
-                conversation,
-            });
+        let plain = Known::plain(traffic_type);
+        if plain.is_plain() {
+            return Ok(plain);
         }
         if traffic_type == TrafficType::Mcp && identity.is_none() {
             let response = flow.response_head.as_ref();

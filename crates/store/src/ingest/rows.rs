@@ -16,6 +16,7 @@ use super::head::{Heads, ReadHead, mask};
 use super::meaning::{Known, Meanings};
 use super::messages::MessageRows;
 use super::place::{Asked, Places};
+use super::repeated::Repeated;
 use super::trace_id::TraceBits;
 use crate::detail::{Field, put_bytes, put_number, put_time};
 use crate::limits::REJOINED_BODY_BYTES_MAX;
@@ -359,11 +360,18 @@ impl<'c> Rows<'c> {
             size(started.head.text.len()),
         );
         put_bytes(detail, Field::RequestHead, &request.packed);
-        let asked = Asked::read(started.kind, &request.line);
-        let known = self.meanings.read(flow, &asked, request)?;
-        let place = self
-            .places
-            .store(started, asked.method, known.traffic_type)?;
+        let mut repeated = request.repeated.take();
+        repeated = repeated.filter(|repeated| repeated.is(flow));
+        let (asked, known, place) = match &repeated {
+            Some(repeated) => repeated.found(),
+            None => {
+                let asked = Asked::read(started.kind, &request.line);
+                let known = self.meanings.read(flow, &asked, request)?;
+                let method = asked.method;
+                let place = self.places.store(started, method, known.traffic_type)?;
+                (asked, known, place)
+            }
+        };
 
         let mut to = self.statements.binder(into, 0);
         if let Into::New = into {
@@ -379,6 +387,10 @@ impl<'c> Rows<'c> {
         to.put_some_integer(known.mark.map(|mark| mark.row))?;
         to.put_text(state_name(flow))?;
         to.put_integer(client.row)?;
+        if repeated.is_none() && request.is_again {
+            repeated = Repeated::of(flow, &asked, &known, place);
+        }
+        request.repeated = repeated;
         let response = flow.response_head.as_ref();
         let mut no_heads = Heads::default();
         let heads = match &flow.upstream {

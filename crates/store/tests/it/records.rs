@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use llm::TrafficType;
 use oriel_store::{FlowState, Message, Order, Query, SortKey, StatsKey};
 use proptest::prelude::*;
 use traffic::rules::filter::Filter;
@@ -9,7 +11,7 @@ use traffic::wire::client_hello::ClientHello;
 use traffic::wire::fingerprint;
 use traffic::{
     Action, AttributionError, ConnectionFacts, Event, Failure, FailureKind, FlowKind, ProcessCell,
-    Side, Stage, Timestamp,
+    Route, Scheme, Side, Stage, Target, Timestamp,
 };
 
 use crate::script::{Place, START, Script, client, node, on_connections, upstream};
@@ -53,6 +55,64 @@ fn a_flow_comes_back_whole() {
         assert!(!body.truncated);
     }
     place.store.close().unwrap();
+}
+
+#[test]
+fn what_is_asked_again_is_stored_for_what_it_is_each_time() {
+    let bare = |flow| {
+        let mut script = Script::new(flow);
+        script.request =
+            b"POST /again?a=1 HTTP/1.1\r\nContent-Type: application/json\r\n\r\n".to_vec();
+        script.request_body.clear();
+        script
+    };
+    let call = Bytes::from_static(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\"}");
+    let mut scripts: Vec<Script> = (1..=12).map(bare).collect();
+    scripts[4].target = Target::parse("other.example.com", 443).unwrap();
+    scripts[5].request_body = vec![call];
+    scripts[7].scheme = Scheme::Http;
+    scripts[8].action = Action::Block;
+    scripts[10].request = b"GET /other HTTP/1.1\r\n\r\n".to_vec();
+
+    let routes = [Action::Intercept, Action::Block].map(|action| {
+        let rule = "rule".to_owned();
+        Arc::new(Route { action, rule })
+    });
+    let record = |place: &Place, client: &mut dyn FnMut() -> Arc<ConnectionFacts>| {
+        for script in &scripts {
+            let mut events = on_connections(script.events(), &client(), &upstream());
+            if let Some(Event::FlowStarted(started)) = events.first_mut() {
+                let known = routes.iter().find(|route| route.action == script.action);
+                started.route = Arc::clone(known.unwrap());
+            }
+            place.record(events);
+        }
+        let reader = place.reader();
+        let rows: Vec<_> = (1..=12)
+            .map(|seq| reader.flow(place.flow(seq)).unwrap().row)
+            .map(|row| (row.method, row.url, row.traffic_type, row.route_action))
+            .collect();
+        rows
+    };
+    let (one, many) = (Place::new(), Place::new());
+    let facts = client();
+    let again = record(&one, &mut || Arc::clone(&facts));
+    assert_eq!(again, record(&many, &mut client));
+    let of_type = |wanted| again.iter().filter(|row| row.2 == wanted).count();
+    assert_eq!(
+        (of_type(TrafficType::Mcp), of_type(TrafficType::Web)),
+        (1, 11)
+    );
+    let places: i64 = rusqlite::Connection::open(one.path())
+        .unwrap()
+        .query_row("SELECT count(DISTINCT place) FROM flows", (), |row| {
+            row.get(0)
+        })
+        .unwrap();
+    assert_eq!(places, 6);
+    for place in [one, many] {
+        place.store.close().unwrap();
+    }
 }
 
 #[test]

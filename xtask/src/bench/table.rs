@@ -24,6 +24,8 @@ struct Goal {
 enum Figure {
     /// CPU per request as a share of another proxy's.
     CpuShare(Proxy),
+    /// CPU per request where capture is on as a share of that where it is off.
+    CaptureShare,
     /// Microseconds of CPU per request that one contestant needs more than another.
     CpuAdded { by: Proxy, to: Proxy },
     /// Bytes that an idle connection holds.
@@ -56,6 +58,11 @@ const GOALS: &[Goal] = &[
     goal("tunnel-64k", Figure::CpuShare(Proxy::Hudsucker), 0.8),
     goal("first-event", Figure::LatencyAdded, 150.0),
     goal("intercept-h1-1k", CAPTURE_ADDS, 3.0),
+    goal("intercept-h1-1k", Figure::CaptureShare, 1.25),
+    goal("intercept-h1-64k", Figure::CaptureShare, 1.25),
+    goal("intercept-h2-1k", Figure::CaptureShare, 1.25),
+    goal("intercept-h2-64k", Figure::CaptureShare, 1.25),
+    goal("new-hot", Figure::CaptureShare, 1.25),
     goal("sse-100", Figure::CpuShare(Proxy::Hudsucker), 1.0),
     goal("sse-100", Figure::LatencyAdded, 60.0),
     goal("idle-10k", Figure::BytesEach, 20_000.0),
@@ -177,6 +184,7 @@ impl Figure {
     fn name(&self) -> String {
         match self {
             Self::CpuShare(other) => format!("CPU, share of {}", other.name()),
+            Self::CaptureShare => "CPU of capture on, share of off".to_owned(),
             Self::CpuAdded { by, to } => format!("CPU of {} over {}, µs", by.name(), to.name()),
             Self::BytesEach => "bytes per connection".to_owned(),
             Self::Stalls => "stalls of 35 ms or more".to_owned(),
@@ -194,6 +202,7 @@ impl Figure {
         };
         match *self {
             Self::CpuShare(other) => Some(cpu_shares(row(Proxy::Oriel)?, row(other)?)),
+            Self::CaptureShare => Some(cpu_shares(row(Proxy::OrielCapture)?, row(Proxy::Oriel)?)),
             Self::CpuAdded { by, to } => Some(pairs(row(by)?, row(to)?, |by, to| {
                 by.cpu_microseconds - to.cpu_microseconds
             })),

@@ -219,6 +219,10 @@ pub const PROCESS_DESCRIPTORS_MAX: usize = 65_536;
 /// client numbers its connections one after the other, and uses again the numbers of those that it closed.
 pub const PROCESS_DESCRIPTORS_NEAR: u32 = 8;
 
+/// Places among the descriptors of a process at which its connections were found lately, all of which are looked
+/// at.
+pub const PROCESS_AREAS_MAX: usize = 8;
+
 /// Descriptors to either side that are looked at next, of the process that connected last alone.
 pub const PROCESS_DESCRIPTORS_AROUND: u32 = 256;
 

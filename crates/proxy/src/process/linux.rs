@@ -53,7 +53,12 @@ impl System {
         if socket.inode == 0 {
             return Err(AttributionError::Gone);
         }
-        let pid = self.owners.find(socket.inode, socket.uid, deadline)?;
+        let is_held = || match self.sock_diag.find(client, proxy) {
+            Ok(Some(now)) => now == socket,
+            Ok(None) => find_in_tables(client, proxy) == Ok(socket),
+            Err(_) => true,
+        };
+        let pid = self.owners.find(socket, is_held, deadline)?;
         let stat = proc::stat(pid).ok_or(AttributionError::Gone)?;
         if let Some(described) = self.owners.described(pid, &stat) {
             return Ok(described);

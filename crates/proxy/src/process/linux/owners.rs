@@ -9,8 +9,11 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use traffic::{AttributionError, ProcessInfo};
 
+use super::ClientSocket;
 use super::proc::{self, Descriptors, Holds, Stat};
-use crate::limits::{PROCESS_DESCRIBED_AGE_MAX, PROCESS_DESCRIPTORS_AROUND, PROCESS_OWNERS_MAX};
+use crate::limits::{
+    PROCESS_AREAS_MAX, PROCESS_DESCRIBED_AGE_MAX, PROCESS_DESCRIPTORS_NEAR, PROCESS_OWNERS_MAX,
+};
 
 /// The first that a program opens by itself.
 const FIRST_DESCRIPTOR: u32 = 3;
@@ -29,26 +32,23 @@ struct Known {
     described: Option<Described>,
 }
 
-/// Where among the descriptors of a process its connections were found: the latest, and the latest before it
-/// that lay elsewhere. A process that opens hundreds numbers most of them one after the other, and gives some
-/// the numbers of those that it closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Areas([u32; 2]);
+/// Where among the descriptors of a process its connections were found, the latest first, each beyond
+/// [`PROCESS_DESCRIPTORS_NEAR`] of the others. A process that opens many numbers them one after the other, or gives
+/// them the numbers of those that it closed, which lie here and there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Areas(Vec<u32>);
 
 impl Areas {
     fn note(&mut self, found: u32) {
-        let Self([latest, other]) = self;
-        if latest.abs_diff(found) > PROCESS_DESCRIPTORS_AROUND {
-            *other = *latest;
-        }
-        *latest = found;
+        let is_elsewhere = |area: &u32| area.abs_diff(found) > PROCESS_DESCRIPTORS_NEAR;
+        self.0.retain(is_elsewhere);
+        self.0.insert(0, found);
+        self.0.truncate(PROCESS_AREAS_MAX);
     }
 
-    /// Where to begin to look, the likeliest first.
-    fn starts(self) -> impl Iterator<Item = u32> {
-        let Self([latest, other]) = self;
-        let is_elsewhere = latest.abs_diff(other) > PROCESS_DESCRIPTORS_AROUND;
-        std::iter::once(latest).chain(is_elsewhere.then_some(other))
+    /// Where to begin to look.
+    fn latest(&self) -> u32 {
+        self.0.first().copied().unwrap_or(FIRST_DESCRIPTOR)
     }
 }
 
@@ -63,55 +63,69 @@ struct Described {
 }
 
 impl Owners {
-    /// The number of the process that holds the socket with this inode, which the user `uid` made.
+    /// The number of the process that holds this socket. `is_held` says whether any still does: it is asked
+    /// before the dear search for what may be gone.
     pub(super) fn find(
         &self,
-        inode: u64,
-        uid: u32,
+        ClientSocket { inode, uid }: ClientSocket,
+        is_held: impl Fn() -> bool,
         deadline: Instant,
     ) -> Result<u32, AttributionError> {
         let link = format!("socket:[{inode}]");
         let link = link.as_bytes();
-        let (pid, descriptor) = match self.find_known(link) {
+        let (pid, descriptor) = match self.find_where_others_were(link) {
             Some(found) => found,
-            None => find_among_all(link, uid, deadline)?,
+            None if !is_held() => return Err(AttributionError::Gone),
+            None => match self.find_in_known(link) {
+                Some(found) => found,
+                None => find_among_all(link, uid, deadline)?,
+            },
         };
         self.remember(pid, descriptor);
         Ok(pid)
     }
 
-    fn find_known(&self, link: &[u8]) -> Option<(u32, u32)> {
-        let known: Vec<(u32, Areas)> = {
-            let latest = self.latest.lock();
-            let known = latest.iter().map(|known| (known.pid, known.areas));
-            known.collect()
-        };
-        for (pid, areas) in &known {
-            match Descriptors::open(*pid) {
+    fn known(&self) -> Vec<(u32, Areas)> {
+        let latest = self.latest.lock();
+        let known = latest.iter();
+        known
+            .map(|known| (known.pid, known.areas.clone()))
+            .collect()
+    }
+
+    /// Looks where processes had their connections.
+    fn find_where_others_were(&self, link: &[u8]) -> Option<(u32, u32)> {
+        for (pid, Areas(areas)) in self.known() {
+            match Descriptors::open(pid) {
                 Ok(descriptors) => {
-                    let mut starts = areas.starts();
-                    let found = starts.find_map(|start| descriptors.find_near(start, link));
+                    let mut areas = areas.into_iter();
+                    let found = areas.find_map(|area| descriptors.find_near(area, link));
                     if let Some(descriptor) = found {
-                        return Some((*pid, descriptor));
+                        return Some((pid, descriptor));
                     }
                 }
                 // It ended, or is another's by now.
-                Err(_) => self.latest.lock().retain(|known| known.pid != *pid),
+                Err(_) => self.latest.lock().retain(|known| known.pid != pid),
             }
         }
+        None
+    }
+
+    /// Looks at all that processes hold which had connections.
+    fn find_in_known(&self, link: &[u8]) -> Option<(u32, u32)> {
+        let known = self.known();
         if let Some((pid, areas)) = known.first()
             && let Ok(descriptors) = Descriptors::open(*pid)
-            && let mut starts = areas.starts()
-            && let Some(descriptor) = starts.find_map(|start| descriptors.find_around(start, link))
+            && let Some(descriptor) = descriptors.find_around(areas.latest(), link)
         {
             return Some((*pid, descriptor));
         }
         known
             .into_iter()
-            .find_map(|(pid, Areas([latest, _]))| match proc::holds(pid, link) {
+            .find_map(|(pid, areas)| match proc::holds(pid, link) {
                 Holds::Yes(descriptor) => Some((pid, descriptor)),
                 Holds::No | Holds::Hidden => {
-                    proc::holds_as_standard(pid, link).then_some((pid, latest))
+                    proc::holds_as_standard(pid, link).then(|| (pid, areas.latest()))
                 }
             })
     }
@@ -141,9 +155,9 @@ impl Owners {
         let mut latest = self.latest.lock();
         let position = latest.iter().position(|known| known.pid == pid);
         let known = position.and_then(|position| latest.remove(position));
-        let mut known = known.unwrap_or(Known {
+        let mut known = known.unwrap_or_else(|| Known {
             pid,
-            areas: Areas([descriptor, FIRST_DESCRIPTOR]),
+            areas: Areas::default(),
             described: None,
         });
         known.areas.note(descriptor);
@@ -152,8 +166,8 @@ impl Owners {
     }
 
     #[cfg(test)]
-    pub(super) fn known(&self) -> Vec<u32> {
-        self.latest.lock().iter().map(|known| known.pid).collect()
+    pub(super) fn pids(&self) -> Vec<u32> {
+        self.known().into_iter().map(|(pid, _)| pid).collect()
     }
 
     #[cfg(test)]
@@ -208,16 +222,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_area_is_left_for_another_and_not_for_its_neighbour() {
-        let mut areas = Areas([7, 3]);
+    fn areas_are_kept_apart_and_few() {
+        let mut areas = Areas::default();
+        assert_eq!(areas.latest(), FIRST_DESCRIPTOR);
+        areas.note(7);
         areas.note(9);
-        assert_eq!(areas, Areas([9, 3]));
-        assert_eq!(areas.starts().collect::<Vec<_>>(), [9]);
+        assert_eq!(areas.0, [9]);
         areas.note(5000);
         areas.note(5001);
-        assert_eq!(areas, Areas([5001, 9]));
+        assert_eq!(areas.0, [5001, 9]);
         areas.note(8);
-        assert_eq!(areas, Areas([8, 5001]));
-        assert_eq!(areas.starts().collect::<Vec<_>>(), [8, 5001]);
+        assert_eq!(areas.0, [8, 5001]);
+        for step in 1..100 {
+            areas.note(step * 1000);
+        }
+        assert_eq!(areas.0.len(), PROCESS_AREAS_MAX);
+        assert_eq!(areas.latest(), 99_000);
     }
 }

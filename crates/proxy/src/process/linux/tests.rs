@@ -43,7 +43,7 @@ fn a_known_process_is_found_again_without_a_search() {
     let (client, proxy) = (far.peer_addr().unwrap(), far.local_addr().unwrap());
     let info = system.lookup(client, proxy, in_a_minute()).unwrap();
     assert_eq!(info.pid, std::process::id());
-    assert_eq!(system.owners.known(), [info.pid]);
+    assert_eq!(system.owners.pids(), [info.pid]);
 
     // With no time left for a search only what is known can be found.
     let over = Instant::now() - Duration::from_millis(1);
@@ -65,9 +65,9 @@ fn a_process_that_ended_is_forgotten() {
     let mut child = Command::new("true").spawn().unwrap();
     owners.remember_owner(child.id());
     child.wait().unwrap();
-    let found = owners.find(socket.inode, socket.uid, in_a_minute());
+    let found = owners.find(socket, || true, in_a_minute());
     assert_eq!(found, Ok(pid));
-    assert_eq!(owners.known(), [pid]);
+    assert_eq!(owners.pids(), [pid]);
     drop(near);
 }
 
@@ -77,8 +77,8 @@ fn the_memory_of_owners_is_bounded() {
     for pid in 0..1000 {
         owners.remember_owner(pid);
     }
-    assert_eq!(owners.known().len(), crate::limits::PROCESS_OWNERS_MAX);
-    assert_eq!(owners.known()[0], 999);
+    assert_eq!(owners.pids().len(), crate::limits::PROCESS_OWNERS_MAX);
+    assert_eq!(owners.pids()[0], 999);
 }
 
 #[test]
@@ -143,4 +143,16 @@ fn a_program_is_told_from_the_one_before_it() {
     assert!(!stat(4711).is_same_program(&stat(4712)));
     // Hidden from us.
     assert!(!stat(0).is_same_program(&stat(0)));
+}
+
+#[test]
+fn what_nobody_holds_any_more_is_not_searched_for() {
+    let owners = Owners::default();
+    let socket = ClientSocket { inode: 1, uid: 0 };
+    let over = Instant::now() - Duration::from_millis(1);
+    // With no time left a search is given up.
+    let found = owners.find(socket, || true, over);
+    assert_eq!(found, Err(AttributionError::TimedOut));
+    let found = owners.find(socket, || false, over);
+    assert_eq!(found, Err(AttributionError::Gone));
 }

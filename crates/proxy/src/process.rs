@@ -6,9 +6,10 @@
 //! answer that takes too long is an error. A client that is gone before it is looked up is an
 //! error too: ask soon after the accept.
 //!
-//! What it says is what was true when it looked, or within [`PROCESS_DESCRIBED_AGE_MAX`] before: a process that
-//! connects again and again is read anew when it begins another program, and now and then. A process may hand its sockets on, and of several
-//! that share one after a fork, the youngest is named.
+//! What it says is what was true when it looked, or within [`PROCESS_DESCRIBED_AGE_MAX`] before: a
+//! process that connects again and again is read anew when it begins another program, and now and
+//! then. A process may hand its sockets on, and of several that share one after a fork, the youngest
+//! is named.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use llm::TrafficType;
-use traffic::{FlowKind, FlowStarted, Route, Scheme, Target};
+use traffic::{FlowKind, FlowStarted, Route, Scheme, Target, Version};
 
 use super::assemble::Flow;
 use super::meaning::Known;
@@ -17,6 +17,7 @@ use super::place::Asked;
 pub(crate) struct Repeated {
     kind: FlowKind,
     scheme: Scheme,
+    version: Version,
     target: Target,
     route: Arc<Route>,
     method: String,
@@ -35,11 +36,13 @@ impl Repeated {
             scheme,
             target,
             route,
+            head,
             ..
         } = &*flow.started;
         (is_bare(flow) && known.is_plain()).then(|| Self {
             kind: *kind,
             scheme: *scheme,
+            version: head.version,
             target: target.clone(),
             route: Arc::clone(route),
             method: asked.method.to_owned(),
@@ -57,6 +60,7 @@ impl Repeated {
             && Arc::ptr_eq(&self.route, &started.route)
             && self.kind == started.kind
             && self.scheme == started.scheme
+            && self.version == started.head.version
             && self.target == started.target
     }
 

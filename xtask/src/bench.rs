@@ -267,7 +267,8 @@ that is faster in one second than in the next; `download`, `sse-100` and `idle-1
 other. Load and upstream share one core, the proxy has the other. TLS 1.3 with X25519, AES-128-GCM and verified certificates on both \
 sides, everything on loopback. `floor` is the least an intercepting proxy can do: TLS in, TLS out, no HTTP read; with \
 `tunnel-…` it copies bytes. With capture on, the \
-transactions are measured, the index of texts is not: it is made when nothing comes. haproxy stands as a reverse proxy that ends TLS; it and \
+transactions are measured, the index of texts is not: it is made when nothing comes. Answers are the same each \
+time, and stored once; what new ones cost is in `new-bodies-64k`. haproxy stands as a reverse proxy that ends TLS; it and \
 mitmproxy take part in the first three rounds alone. `engine` is oriel's \
 engine as a library, without the program around it.
 

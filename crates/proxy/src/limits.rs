@@ -91,6 +91,18 @@ pub const COPIED_BYTES_MAX: usize = 4096;
 /// that is watched, so that the same one again is not copied.
 pub const REPEATED_BYTES_MAX: usize = 2048;
 
+/// Up to this size a body is kept that came twice, so that who keeps events keeps it once.
+pub const KNOWN_BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// What all bodies take that are kept so.
+pub const KNOWN_BODIES_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Large bodies that are known again when they come a second time: 64 octets of each are remembered.
+pub const KNOWN_BODIES_MAX: usize = 256;
+
+/// Bodies that are copied at once because they came a second time.
+pub const BODIES_COLLECTED_MAX: usize = 4;
+
 /// Events collected on a connection before they are handed to the watcher.
 pub const EVENTS_PER_BATCH: usize = 64;
 /// Events for which a connection keeps memory when it has handed over what it collected: as many as one

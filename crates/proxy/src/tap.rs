@@ -2,6 +2,7 @@
 //! the engine goes on. Where nobody watches flows all of it is one branch.
 
 mod flow;
+mod large_bodies;
 mod outline;
 mod repeats;
 
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use traffic::{CertificateRefused, Event, Head, Version};
 
 pub(crate) use self::flow::{Flow, Opening};
+use self::large_bodies::LargeBodies;
 pub(crate) use self::repeats::Repeats;
 use crate::handler::{Gate, Interests, Lane};
 use crate::limits::EVENTS_KEPT;
@@ -71,6 +73,7 @@ pub(crate) struct Tap {
     counters: Arc<Counters>,
     /// The handler. It is told of handshakes that failed, watched or not.
     gate: Option<Arc<Gate>>,
+    bodies: LargeBodies,
 }
 
 /// What all flows of one proxy share, over all its configurations.
@@ -117,6 +120,7 @@ impl Tap {
             flows,
             counters,
             gate,
+            bodies: LargeBodies::default(),
         })
     }
 

@@ -80,6 +80,10 @@ pub const ZSTD_LEVEL: i32 = 1;
 pub const REMEMBERED_HASHES_MAX: usize = 8192;
 /// Small bodies that are remembered whole: at most 2 MiB.
 pub const REMEMBERED_BODIES_MAX: usize = 512;
+/// Large bodies that came again and are held, so that they are known by where they lie: at most 16 MiB.
+pub const REMEMBERED_LARGE_BODIES_MAX: usize = 16;
+/// The largest of them.
+pub const REMEMBERED_LARGE_BODY_BYTES_MAX: usize = 1024 * 1024;
 /// A content from here on is compared with what was stored before, chunk by chunk: requests to models
 /// repeat all that was said before. Below it what is saved is not worth the list of pieces.
 pub const PIECED_BODY_BYTES_MIN: usize = 8 * 1024;

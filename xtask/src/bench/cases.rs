@@ -112,6 +112,13 @@ pub(super) const CASES: &[Case] = &[
         "/64k",
     ),
     case(
+        "new-bodies-64k",
+        "as intercept-h1-64k, each answer a text that was not there before",
+        Front::Intercept,
+        Load::Http1,
+        "/64k-new",
+    ),
+    case(
         "intercept-h2-1k",
         "intercepted, HTTP/2, 1 KiB, 24 streams on one connection",
         Front::Intercept,

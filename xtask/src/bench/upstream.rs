@@ -23,6 +23,8 @@ use crate::failure::Failure;
 /// How many bytes `/download` sends.
 pub(super) const DOWNLOAD_BYTES: u64 = 256 * 1024 * 1024;
 const PIECE_BYTES: usize = 64 * 1024;
+const LARGE_BYTES: usize = 64 * 1024;
+const WORDS_BYTES: usize = 4 * 1024 * 1024;
 /// Between a stream's head and its event, so that the event travels alone.
 const EVENT_PAUSE: Duration = Duration::from_millis(2);
 
@@ -57,6 +59,10 @@ struct Answers {
     small: Bytes,
     large: Bytes,
     piece: Bytes,
+    /// Words, of which each answer of `/64k-new` is another stretch.
+    words: Bytes,
+    /// Answers of `/64k-new` so far.
+    stretches: AtomicU64,
     /// Streams of events so far.
     streams: AtomicU64,
 }
@@ -93,10 +99,24 @@ impl Answers {
     fn new() -> Self {
         Self {
             small: vec![b'x'; 1024].into(),
-            large: vec![b'x'; 64 * 1024].into(),
+            large: vec![b'x'; LARGE_BYTES].into(),
             piece: vec![b'x'; PIECE_BYTES].into(),
+            words: words(),
+            stretches: AtomicU64::new(0),
             streams: AtomicU64::new(0),
         }
+    }
+
+    /// A body that was not sent before. After the number that makes it another, and with which it begins, it is
+    /// a stretch of words.
+    fn new_body(&self) -> Vec<u8> {
+        let number = self.stretches.fetch_add(1, Ordering::Relaxed);
+        let mut body = format!("{number:020} ").into_bytes();
+        let starts = self.words.len() - LARGE_BYTES;
+        let at = usize::try_from(number).unwrap_or_default() * 4099 % starts;
+        let rest = LARGE_BYTES - body.len();
+        body.extend_from_slice(self.words.get(at..at + rest).unwrap_or_default());
+        body
     }
 
     fn body(&self, path: &[u8]) -> &Bytes {
@@ -106,6 +126,34 @@ impl Answers {
             &self.small
         }
     }
+}
+
+/// Words of a small vocabulary in no order, which compress about as text does.
+fn words() -> Bytes {
+    const PARTS: [&str; 16] = [
+        "an", "be", "con", "de", "er", "for", "ing", "is", "le", "mo", "ra", "sta", "ti", "un",
+        "ver", "y",
+    ];
+    // Constants of Knuth's MMIX, TAOCP 3.3.4.
+    let mut state: u64 = 1;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap_or_default()
+    };
+    let part = |number: usize| PARTS.get(number % PARTS.len()).copied().unwrap_or_default();
+    let mut words = String::new();
+    while words.len() < WORDS_BYTES {
+        let number = next() % 2048;
+        words.push_str(part(number));
+        words.push_str(part(number / 16));
+        if number % 3 > 0 {
+            words.push_str(part(number / 128));
+        }
+        words.push(' ');
+    }
+    words.into()
 }
 
 /// Nanoseconds on a clock that load and upstream share.
@@ -167,6 +215,12 @@ where
             let path = words.nth(1).unwrap_or_default();
             match path {
                 b"/64k" => stream.write_all(&large).await?,
+                b"/64k-new" => {
+                    let body = answers.new_body();
+                    stream
+                        .write_all(&[head(body.len() as u64).as_bytes(), &body].concat())
+                        .await?;
+                }
                 b"/download" => send_download(&mut stream, answers).await?,
                 b"/event" => send_event(&mut stream).await?,
                 b"/events" => return send_events(&mut stream, answers).await,

@@ -15,12 +15,13 @@ use traffic::{
     UpstreamFacts,
 };
 
+use super::large_bodies::Passing;
 use super::{ReadStreams, Repeats, Reporter, Tap, outline};
 use crate::clock;
 use crate::error;
 use crate::gateway::Told;
 use crate::handler::Lane;
-use crate::limits::EVENTS_PER_BATCH;
+use crate::limits::{COPIED_BYTES_MAX, EVENTS_PER_BATCH};
 use crate::metrics::Protocol;
 use crate::tunnel::Passed;
 
@@ -59,6 +60,8 @@ pub(crate) struct Flow<'r> {
     response: BodySize,
     /// What reads the messages of the two directions, where they stream.
     streams: [Option<Reader>; 2],
+    /// The two bodies.
+    passing: [Passing; 2],
     response_came_at: Option<Timestamp>,
     /// When it began, as long as it has not waited since.
     begun_at: Option<Timestamp>,
@@ -143,6 +146,7 @@ impl Reporter {
             request: BodySize::default(),
             response: BodySize::default(),
             streams: [request_stream, None],
+            passing: Default::default(),
             response_came_at: None,
             begun_at,
             step_at: None,
@@ -244,35 +248,71 @@ impl Flow<'_> {
 
     /// Payload of the request passed.
     pub(crate) fn request_bytes(&mut self, data: &Bytes) {
-        let kept_max = self.read_stream(Sender::Client, data);
-        let is_first = self.request.seen == 0;
-        if let Some(kept) = keep(&mut self.request, kept_max, data.len())
-            && self.watched
-        {
-            let [request, _] = &mut self.reporter.told;
-            let data = request.piece(data, kept, is_first);
-            self.push(Event::RequestData {
-                flow: self.id,
-                at: self.now(),
-                data,
-            });
-        }
+        self.pass_payload(Sender::Client, data);
     }
 
     /// Payload of the response passed.
     pub(crate) fn response_bytes(&mut self, data: &Bytes) {
-        let kept_max = self.read_stream(Sender::Upstream, data);
-        let is_first = self.response.seen == 0;
-        if let Some(kept) = keep(&mut self.response, kept_max, data.len())
-            && self.watched
-        {
-            let [_, response] = &mut self.reporter.told;
-            let data = response.piece(data, kept, is_first);
-            self.push(Event::ResponseData {
-                flow: self.id,
-                at: self.now(),
-                data,
-            });
+        self.pass_payload(Sender::Upstream, data);
+    }
+
+    fn pass_payload(&mut self, sender: Sender, data: &Bytes) {
+        let kept_max = self.read_stream(sender, data);
+        let size = match sender {
+            Sender::Client => &mut self.request,
+            Sender::Upstream => &mut self.response,
+        };
+        let is_first = size.seen == 0;
+        let Some(kept) = keep(size, kept_max, data.len()).filter(|_| self.watched) else {
+            return;
+        };
+        if self.passing(sender).is_known() || (is_first && kept > COPIED_BYTES_MAX) {
+            self.pass_large(sender, &data.slice(..kept), is_first);
+            return;
+        }
+        let [request, response] = &mut self.reporter.told;
+        let told = match sender {
+            Sender::Client => request,
+            Sender::Upstream => response,
+        };
+        let data = told.piece(data, kept, is_first);
+        self.tell_payload(sender, data);
+    }
+
+    /// Payload passed of a body that is large, or of which that is known.
+    fn pass_large(&mut self, sender: Sender, data: &Bytes, is_first: bool) {
+        let tap = Arc::clone(&self.reporter.tap);
+        let mut passing = std::mem::take(self.passing(sender));
+        if is_first {
+            passing.begin(data, &tap.bodies);
+        }
+        passing.handle(data, &tap.bodies, |data| self.tell_payload(sender, data));
+        *self.passing(sender) = passing;
+    }
+
+    fn passing(&mut self, sender: Sender) -> &mut Passing {
+        let [request, response] = &mut self.passing;
+        match sender {
+            Sender::Client => request,
+            Sender::Upstream => response,
+        }
+    }
+
+    fn tell_payload(&mut self, sender: Sender, data: Bytes) {
+        let (flow, at) = (self.id, self.now());
+        self.push(match sender {
+            Sender::Client => Event::RequestData { flow, at, data },
+            Sender::Upstream => Event::ResponseData { flow, at, data },
+        });
+    }
+
+    /// A direction of the flow ended; if it is not `whole`, it was cut.
+    fn end_payload(&mut self, sender: Sender, end: StreamEnd) {
+        self.end_stream(sender, end);
+        if self.passing(sender).is_known() {
+            let tap = Arc::clone(&self.reporter.tap);
+            let is_whole = matches!(end, StreamEnd::Whole);
+            self.passing(sender).end(is_whole, &tap.bodies);
         }
     }
 
@@ -378,7 +418,7 @@ impl Flow<'_> {
     pub(crate) fn request_ended(&mut self, trailers: Option<Head>) {
         // One that is sent a second time has ended before.
         if self.watched && !std::mem::replace(&mut self.request_told, true) {
-            self.end_stream(Sender::Client, StreamEnd::Whole);
+            self.end_payload(Sender::Client, StreamEnd::Whole);
             let size = self.request;
             self.push(Event::RequestEnded {
                 flow: self.id,
@@ -432,7 +472,7 @@ impl Flow<'_> {
 
     pub(crate) fn response_ended(&mut self, trailers: Option<Head>) {
         if self.watched {
-            self.end_stream(Sender::Upstream, StreamEnd::Whole);
+            self.end_payload(Sender::Upstream, StreamEnd::Whole);
             let size = self.response;
             self.push(Event::ResponseEnded {
                 flow: self.id,
@@ -492,8 +532,8 @@ impl Flow<'_> {
             counters.tunnelled(passed.from_client, passed.from_upstream);
         }
         if self.watched {
-            self.end_stream(Sender::Client, StreamEnd::Cut);
-            self.end_stream(Sender::Upstream, StreamEnd::Cut);
+            self.end_payload(Sender::Client, StreamEnd::Cut);
+            self.end_payload(Sender::Upstream, StreamEnd::Cut);
             let passed = self.passed.as_ref();
             let tunnelled = passed.map(|passed| (passed.from_client, passed.from_upstream));
             self.push(Event::FlowEnded {

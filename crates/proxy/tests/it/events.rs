@@ -2,8 +2,9 @@
 
 use testbed::client::Request;
 use testbed::script::Step;
-use traffic::{BodySize, FlowKind};
+use traffic::{BodySize, Event, FlowKind};
 
+use crate::recorder::FlowSeen;
 use crate::running::{NAME, Running, http, scripted};
 use crate::soon;
 
@@ -44,10 +45,39 @@ async fn only_the_payload_of_chunks_is_told() {
     let size = |seen| Some(BodySize { seen, kept: seen });
     assert_eq!(flow.sizes(), (size(2), size(4)));
     let trailers = flow.events.iter().find_map(|event| match event {
-        traffic::Event::ResponseEnded { trailers, .. } => trailers.clone(),
+        Event::ResponseEnded { trailers, .. } => trailers.clone(),
         _ => None,
     });
     assert_eq!(trailers.unwrap().field("t"), Some(&b"1"[..]));
+}
+
+#[tokio::test]
+async fn large_bodies_that_come_again_are_one_memory() {
+    let (upstream, running) = (http().await, Running::start().await);
+    let body: String = (0..20_000).map(|number| format!("{number},")).collect();
+    let mut other = body.clone();
+    other.replace_range(body.len() - 1.., ".");
+    let mut bodies = vec![&body; 4];
+    bodies.push(&other);
+    for body in &bodies {
+        // Each on a connection of its own.
+        let mut client = running.through(&upstream).await;
+        let request = Request::post("/echo", (*body).clone()).host(NAME);
+        soon(client.request(&request)).await.unwrap();
+    }
+    let flows = running.recorder.ended(bodies.len()).await;
+    for (flow, body) in flows.iter().zip(bodies) {
+        assert_eq!(flow.request_body(), body.as_bytes());
+    }
+    let lies_at = |flow: &FlowSeen| {
+        flow.events.iter().find_map(|event| match event {
+            Event::RequestData { data, .. } => Some(data.as_ptr()),
+            _ => None,
+        })
+    };
+    let places: Vec<_> = flows.iter().map(lies_at).collect();
+    assert_ne!(places[0], places[1]);
+    assert_eq!(places[1..4], [places[1]; 3]);
 }
 
 #[tokio::test]

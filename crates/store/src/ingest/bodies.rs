@@ -15,7 +15,8 @@ use super::number_hash::NumberHash;
 use super::recent::Recent;
 use crate::limits::{
     COMPRESSED_BODY_BYTES_MIN, PIECED_BODY_BYTES_MAX, PIECED_BODY_BYTES_MIN, REMEMBERED_BODIES_MAX,
-    REMEMBERED_CHUNKS_MAX, REMEMBERED_HASHES_MAX, SMALL_BODY_BYTES_MAX, ZSTD_LEVEL,
+    REMEMBERED_CHUNKS_MAX, REMEMBERED_HASHES_MAX, REMEMBERED_LARGE_BODIES_MAX,
+    REMEMBERED_LARGE_BODY_BYTES_MAX, SMALL_BODY_BYTES_MAX, ZSTD_LEVEL,
 };
 use crate::{Message, StoreError};
 
@@ -42,6 +43,8 @@ pub(crate) struct Remembered {
     /// Of these the ones that came again, by where they lie. Holding them here keeps the address from being
     /// used again.
     same: Recent<usize, (Bytes, i64), NumberHash>,
+    /// The same of large bodies, by where their first piece lies.
+    same_large: Recent<usize, (Box<[Bytes]>, i64), NumberHash>,
     /// Where chunks of requests stand: the row, and where among its own bytes.
     chunks: Recent<[u8; 32], (i64, usize)>,
     /// How often bodies had been removed when this was known.
@@ -54,6 +57,7 @@ impl Default for Remembered {
             hashes: Recent::new(REMEMBERED_HASHES_MAX),
             small: Recent::new(REMEMBERED_BODIES_MAX),
             same: Recent::new(REMEMBERED_BODIES_MAX),
+            same_large: Recent::new(REMEMBERED_LARGE_BODIES_MAX),
             chunks: Recent::new(REMEMBERED_CHUNKS_MAX),
             removals: 0,
         }
@@ -106,12 +110,14 @@ impl<'c> Bodies<'c> {
             hashes,
             small,
             same,
+            same_large,
             chunks,
             ..
         } = &mut self.known;
         hashes.clear();
         small.clear();
         same.clear();
+        same_large.clear();
         chunks.clear();
     }
 
@@ -167,20 +173,40 @@ impl<'c> Bodies<'c> {
         match parts {
             [] => Ok(None),
             [whole] if whole.len() <= SMALL_BODY_BYTES_MAX => self.store_whole(whole).map(Some),
-            [whole] => self.store_bytes(message, whole).map(Some),
+            parts => self.store_large(message, parts).map(Some),
+        }
+    }
+
+    /// Stores a content that is large or came in pieces. One that came again is mostly known by where it lies,
+    /// as in [`Self::store_whole`].
+    fn store_large(&mut self, message: Message, parts: &[Bytes]) -> rusqlite::Result<i64> {
+        let address = parts.first().map_or(0, |part| part.as_ptr().addr());
+        if let Some((known, row)) = self.known.same_large.find(&address)
+            && lies_in(parts).eq(lies_in(known))
+        {
+            return Ok(*row);
+        }
+        let (row, is_new) = match parts {
+            [whole] => self.store_content(message, whole)?,
             parts => {
                 let mut joined = std::mem::take(&mut self.joined);
                 joined.clear();
                 for part in parts {
                     joined.extend_from_slice(part);
                 }
-                let row = self.store_bytes(message, &joined);
+                let stored = self.store_content(message, &joined);
                 // One large body should not hold its memory for good.
                 joined.shrink_to(1024 * 1024);
                 self.joined = joined;
-                row.map(Some)
+                stored?
             }
+        };
+        let size: usize = parts.iter().map(Bytes::len).sum();
+        if !is_new && size <= REMEMBERED_LARGE_BODY_BYTES_MAX {
+            let known = (parts.into(), row);
+            self.known.same_large.insert(address, known);
         }
+        Ok(row)
     }
 
     /// Stores a content given whole.
@@ -189,13 +215,18 @@ impl<'c> Bodies<'c> {
         message: Message,
         content: &[u8],
     ) -> rusqlite::Result<i64> {
+        self.store_content(message, content).map(|(row, _)| row)
+    }
+
+    /// Answers the row, and whether it was not known to be there before.
+    fn store_content(&mut self, message: Message, content: &[u8]) -> rusqlite::Result<(i64, bool)> {
         if content.len() <= SMALL_BODY_BYTES_MAX {
-            return self.store_small(content).map(|(row, _)| row);
+            return self.store_small(content);
         }
         let hash = blake3::hash(content);
         let hash = hash.as_bytes();
         if let Some(row) = self.known.hashes.find(hash) {
-            return Ok(*row);
+            return Ok((*row, false));
         }
         let known: Option<i64> = self
             .find
@@ -209,7 +240,7 @@ impl<'c> Bodies<'c> {
             None => self.insert(Some(&hash[..]), content.len(), content, None)?,
         };
         self.known.hashes.insert(*hash, row);
-        Ok(row)
+        Ok((row, true))
     }
 
     /// Stores a row: its own bytes, and of what the content is made if they are not all of it.
@@ -312,6 +343,24 @@ impl<'c> Bodies<'c> {
         self.known.small.insert(key, (content.into(), row));
         Ok((row, true))
     }
+}
+
+/// Where the pieces of a content lie, those together that follow each other in memory: two contents that are
+/// both held there are the same.
+fn lies_in(parts: &[Bytes]) -> impl Iterator<Item = (usize, usize)> {
+    let mut parts = parts.iter().map(|part| (part.as_ptr().addr(), part.len()));
+    let mut next = parts.next();
+    std::iter::from_fn(move || {
+        let (begin, mut length) = next.take()?;
+        for (address, more) in parts.by_ref() {
+            if address != begin + length {
+                next = Some((address, more));
+                break;
+            }
+            length += more;
+        }
+        Some((begin, length))
+    })
 }
 
 /// The length and a few bytes of a content: enough to find it, not to tell it from all others.

@@ -141,3 +141,30 @@ fn a_list_that_is_damaged_is_an_error() {
         assert!(matches!(read, Err(StoreError::Damaged { .. })), "{damage}");
     }
 }
+
+#[test]
+fn a_large_body_that_lies_where_it_lay_is_known() {
+    let (_folder, connection) = open();
+    let mut bodies = bodies(&connection);
+    let (one, other) = (Bytes::from(text(0, 50_000)), Bytes::from(text(1, 50_000)));
+    let mut store = |parts: &[Bytes]| bodies.store(Message::Response, parts).unwrap();
+    let cut = |whole: &Bytes, at: usize| vec![whole.slice(..at), whole.slice(at..)];
+    let row = store(&cut(&one, 20_000));
+    assert_eq!(store(&cut(&one, 20_000)), row);
+    // Now it is held, and known however it is cut.
+    assert_eq!(store(&cut(&one, 30_000)), row);
+    assert_eq!(store(&[one.clone()]), row);
+    // What begins where it lies is not it.
+    let shorter = store(&cut(&one.slice(..49_999), 20_000));
+    assert_ne!(shorter, row);
+    let mixed = store(&[one.slice(..20_000), other.slice(20_000..)]);
+    assert_ne!(mixed, row);
+    assert_ne!(mixed, shorter);
+    for (row, content) in [
+        (row, one.to_vec()),
+        (shorter, one[..49_999].to_vec()),
+        (mixed, [&one[..20_000], &other[20_000..]].concat()),
+    ] {
+        assert_eq!(read_body(&connection, row.unwrap()).unwrap(), content);
+    }
+}

@@ -153,7 +153,7 @@ fn a_large_body_that_lies_where_it_lay_is_known() {
     assert_eq!(store(&cut(&one, 20_000)), row);
     // Now it is held, and known however it is cut.
     assert_eq!(store(&cut(&one, 30_000)), row);
-    assert_eq!(store(&[one.clone()]), row);
+    assert_eq!(store(std::slice::from_ref(&one)), row);
     // What begins where it lies is not it.
     let shorter = store(&cut(&one.slice(..49_999), 20_000));
     assert_ne!(shorter, row);

@@ -152,16 +152,13 @@ impl<'c> Writer<'c> {
             match item {
                 Item::Events(run, count) => {
                     let run = self.id_of(run);
-                    for event in events.by_ref().take(count) {
-                        self.assembler.handle_event(run, event);
-                    }
+                    let events = events.by_ref().take(count);
+                    self.assembler.handle_events(run, events);
                 }
                 Item::Gap(run, dropped) => {
                     let run = self.id_of(run);
                     self.assembler.handle_gap(run, dropped.losses);
-                    for end in dropped.ends {
-                        self.assembler.handle_event(run, end);
-                    }
+                    self.assembler.handle_events(run, dropped.ends.into_iter());
                 }
                 Item::End(run, end) => {
                     let run = self.id_of(run);

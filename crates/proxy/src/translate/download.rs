@@ -122,7 +122,7 @@ async fn final_head<'a, 'c>(
             if let Poll::Ready(arrived) = incoming.poll_head(cx) {
                 return Poll::Ready(arrived);
             }
-            course.flow.lock().hand_over();
+            course.await_answer();
             reply.poll_client(cx, course).map(Err)
         });
         let arrived = arrived.await?;

@@ -238,6 +238,14 @@ pub const PROCESS_DESCRIPTORS_NEAR: u32 = 8;
 /// at.
 pub const PROCESS_AREAS_MAX: usize = 8;
 
+/// Descriptors that are looked at for a connection in all before the search is left to a thread for blocking
+/// work. One takes about a microsecond, so that this is no longer than a step of TLS.
+pub const PROCESS_GUESSES_MAX: usize = 32;
+
+/// Connections of a process whose descriptors are remembered while they are open, and as many after they
+/// ended: a client that holds more opens them rarely.
+pub const PROCESS_PLACES_MAX: usize = 512;
+
 /// Descriptors to either side that are looked at next, of the process that connected last alone.
 pub const PROCESS_DESCRIPTORS_AROUND: u32 = 256;
 

@@ -28,13 +28,13 @@ use crate::limits::{PROCESS_LOOKUP, PROCESS_LOOKUPS_MAX};
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
-use linux::System;
+use linux::{Seen, System};
 
 // Compiled with the tests too, so that it is not forgotten where only Linux is built.
 #[cfg(any(test, not(target_os = "linux")))]
 mod elsewhere;
 #[cfg(not(target_os = "linux"))]
-use elsewhere::System;
+use elsewhere::{Seen, System};
 
 /// Finds processes, and remembers which had connections before. One for an engine.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Attribution {
     /// It blocks while it reads files of the kernel, for at most [`PROCESS_LOOKUP`].
     pub fn lookup(&self, client: SocketAddr, proxy: SocketAddr) -> ProcessAnswer {
         let end = ClientEnd::Tcp { client, proxy };
-        self.lookup_until(end, Instant::now() + PROCESS_LOOKUP)
+        self.lookup_until(end, Seen::default(), Instant::now() + PROCESS_LOOKUP)
     }
 
     /// The process that connected to a Unix socket, by the credentials that the kernel kept of that
@@ -68,16 +68,28 @@ impl Attribution {
     /// It blocks while it reads files of the kernel, for at most [`PROCESS_LOOKUP`].
     pub fn lookup_peer(&self, pid: u32, uid: u32) -> ProcessAnswer {
         let end = ClientEnd::Unix { pid, uid };
-        self.lookup_until(end, Instant::now() + PROCESS_LOOKUP)
+        self.lookup_until(end, Seen::default(), Instant::now() + PROCESS_LOOKUP)
     }
 
-    fn lookup_until(&self, end: ClientEnd, deadline: Instant) -> ProcessAnswer {
+    /// The answer, if it takes some microseconds in which nothing is waited for.
+    fn lookup_at_once(&self, end: ClientEnd) -> Result<ProcessAnswer, Seen> {
+        let end = end.canonical();
+        if !end.is_local() {
+            return Ok(Err(AttributionError::NotLocal));
+        }
+        match end {
+            ClientEnd::Tcp { client, proxy } => self.system.lookup_at_once(client, proxy),
+            ClientEnd::Unix { .. } => Err(Seen::default()),
+        }
+    }
+
+    fn lookup_until(&self, end: ClientEnd, seen: Seen, deadline: Instant) -> ProcessAnswer {
         let end = end.canonical();
         if !end.is_local() {
             return Err(AttributionError::NotLocal);
         }
         match end {
-            ClientEnd::Tcp { client, proxy } => self.system.lookup(client, proxy, deadline),
+            ClientEnd::Tcp { client, proxy } => self.system.lookup(client, proxy, seen, deadline),
             ClientEnd::Unix { pid, uid } => self.system.lookup_peer(pid, uid, deadline),
         }
     }
@@ -141,8 +153,15 @@ pub struct ConnectionProcess {
     attribution: Arc<Attribution>,
     end: ClientEnd,
     limit: Duration,
-    lookup: OnceLock<Shared<BoxFuture<'static, ProcessAnswer>>>,
+    lookup: OnceLock<Lookup>,
     known: ProcessCell,
+}
+
+#[derive(Debug)]
+enum Lookup {
+    /// In place.
+    Done(ProcessAnswer),
+    Begun(Shared<BoxFuture<'static, ProcessAnswer>>),
 }
 
 impl ConnectionProcess {
@@ -186,16 +205,26 @@ impl ConnectionProcess {
     ///
     /// Dropping the future ends nothing: the next caller gets the answer of the same lookup.
     pub async fn find(&self) -> ProcessAnswer {
-        let lookup = self.lookup.get_or_init(|| {
-            let attribution = Arc::clone(&self.attribution);
-            let known = self.known();
-            let found = look_up(attribution, self.end, self.limit);
-            found
-                .inspect(move |answer| known.set(answer.clone()))
-                .boxed()
-                .shared()
-        });
-        lookup.clone().await
+        match self.lookup.get_or_init(|| self.begin()) {
+            Lookup::Done(answer) => answer.clone(),
+            Lookup::Begun(lookup) => lookup.clone().await,
+        }
+    }
+
+    fn begin(&self) -> Lookup {
+        let known = self.known();
+        let attribution = Arc::clone(&self.attribution);
+        match attribution.lookup_at_once(self.end) {
+            Ok(answer) => {
+                known.set(answer.clone());
+                Lookup::Done(answer)
+            }
+            Err(seen) => {
+                let found = look_up(attribution, self.end, seen, self.limit);
+                let found = found.inspect(move |answer| known.set(answer.clone()));
+                Lookup::Begun(found.boxed().shared())
+            }
+        }
     }
 
     /// The answer if it is there already; nothing is begun.
@@ -205,10 +234,21 @@ impl ConnectionProcess {
     }
 }
 
-async fn look_up(attribution: Arc<Attribution>, end: ClientEnd, limit: Duration) -> ProcessAnswer {
-    if !end.canonical().is_local() {
-        return Err(AttributionError::NotLocal);
+impl Drop for ConnectionProcess {
+    /// What was found for a connection that has ended is a hint where the next one is.
+    fn drop(&mut self) {
+        if let (Some(Ok(info)), ClientEnd::Tcp { client, .. }) = (self.known.get(), self.end) {
+            self.attribution.system.note_end(info.pid, client);
+        }
     }
+}
+
+async fn look_up(
+    attribution: Arc<Attribution>,
+    end: ClientEnd,
+    seen: Seen,
+    limit: Duration,
+) -> ProcessAnswer {
     let deadline = Instant::now() + limit;
     let running = Arc::clone(&attribution.running);
     let found = async move {
@@ -216,7 +256,7 @@ async fn look_up(attribution: Arc<Attribution>, end: ClientEnd, limit: Duration)
         let looking = tokio::task::spawn_blocking(move || {
             // It is held until the thread is done, also if nobody waits any more.
             let _permit = permit;
-            attribution.lookup_until(end, deadline)
+            attribution.lookup_until(end, seen, deadline)
         });
         looking.await
     };

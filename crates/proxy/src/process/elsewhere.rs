@@ -12,15 +12,27 @@ use traffic::{AttributionError, ProcessAnswer};
 #[derive(Debug)]
 pub(super) struct System;
 
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen;
+
 impl System {
     pub(super) fn new() -> Self {
         Self
+    }
+
+    pub(super) fn lookup_at_once(
+        &self,
+        _client: SocketAddr,
+        _proxy: SocketAddr,
+    ) -> Result<ProcessAnswer, Seen> {
+        Ok(Err(AttributionError::Unsupported))
     }
 
     pub(super) fn lookup(
         &self,
         _client: SocketAddr,
         _proxy: SocketAddr,
+        _seen: Seen,
         _deadline: Instant,
     ) -> ProcessAnswer {
         Err(AttributionError::Unsupported)
@@ -29,6 +41,8 @@ impl System {
     pub(super) fn lookup_peer(&self, _pid: u32, _uid: u32, _deadline: Instant) -> ProcessAnswer {
         Err(AttributionError::Unsupported)
     }
+
+    pub(super) fn note_end(&self, _pid: u32, _client: SocketAddr) {}
 }
 
 #[cfg(test)]
@@ -40,7 +54,10 @@ mod tests {
         let (system, now) = (System::new(), Instant::now());
         let client = "127.0.0.1:1".parse().unwrap();
         let unsupported = Err(AttributionError::Unsupported);
-        assert_eq!(system.lookup(client, client, now), unsupported);
+        assert_eq!(system.lookup(client, client, Seen, now), unsupported);
+        let at_once = system.lookup_at_once(client, client);
+        assert_eq!(at_once.unwrap(), unsupported);
+        system.note_end(1, client);
         assert_eq!(system.lookup_peer(1, 1, now), unsupported);
     }
 }

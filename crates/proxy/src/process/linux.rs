@@ -1,6 +1,7 @@
 //! Finds processes on Linux: addresses → socket → descriptor → process.
 
 mod owners;
+mod places;
 mod proc;
 mod sock_diag;
 
@@ -34,6 +35,10 @@ struct ClientSocket {
     uid: u32,
 }
 
+/// What a look in place saw, for the search that follows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen(Option<ClientSocket>);
+
 impl System {
     pub(super) fn new() -> Self {
         Self {
@@ -43,13 +48,34 @@ impl System {
         }
     }
 
+    /// What [`lookup`](Self::lookup) says, if that takes a few calls of the system that do not wait.
+    pub(super) fn lookup_at_once(
+        &self,
+        client: SocketAddr,
+        proxy: SocketAddr,
+    ) -> Result<ProcessAnswer, Seen> {
+        let seen = self.sock_diag.find_at_once(client, proxy);
+        let socket = seen.ok_or(Seen(None))?;
+        if socket.inode == 0 {
+            return Ok(Err(AttributionError::Gone));
+        }
+        match self.owners.find_at_once(socket, client.port()) {
+            Some(info) => Ok(Ok(info)),
+            None => Err(Seen(seen)),
+        }
+    }
+
     pub(super) fn lookup(
         &self,
         client: SocketAddr,
         proxy: SocketAddr,
+        Seen(seen): Seen,
         deadline: Instant,
     ) -> ProcessAnswer {
-        let socket = self.find_socket(client, proxy)?;
+        let socket = match seen {
+            Some(socket) => socket,
+            None => self.find_socket(client, proxy)?,
+        };
         if socket.inode == 0 {
             return Err(AttributionError::Gone);
         }
@@ -58,14 +84,19 @@ impl System {
             Ok(None) => find_in_tables(client, proxy) == Ok(socket),
             Err(_) => true,
         };
-        let pid = self.owners.find(socket, is_held, deadline)?;
-        let stat = proc::stat(pid).ok_or(AttributionError::Gone)?;
-        if let Some(described) = self.owners.described(pid, &stat) {
+        let port = client.port();
+        let (process, stat) = self.owners.find(socket, port, is_held, deadline)?;
+        if let Some(described) = self.owners.described(&process, &stat) {
             return Ok(described);
         }
-        let info = Arc::new(self.describe(pid, &stat)?);
-        self.owners.note(stat, &info);
+        let info = Arc::new(self.describe(process.pid, &stat)?);
+        self.owners.note(&process, stat, &info);
         Ok(info)
+    }
+
+    /// A connection of this process has ended, whose end had this address.
+    pub(super) fn note_end(&self, pid: u32, client: SocketAddr) {
+        self.owners.note_end(pid, client.port());
     }
 
     pub(super) fn lookup_peer(&self, pid: u32, uid: u32, _deadline: Instant) -> ProcessAnswer {

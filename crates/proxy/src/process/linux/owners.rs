@@ -10,13 +10,9 @@ use tokio::time::Instant;
 use traffic::{AttributionError, ProcessInfo};
 
 use super::ClientSocket;
-use super::proc::{self, Descriptors, Holds, Stat};
-use crate::limits::{
-    PROCESS_AREAS_MAX, PROCESS_DESCRIBED_AGE_MAX, PROCESS_DESCRIPTORS_NEAR, PROCESS_OWNERS_MAX,
-};
-
-/// The first that a program opens by itself.
-const FIRST_DESCRIPTOR: u32 = 3;
+use super::places::Places;
+use super::proc::{self, Holds, Kept, Stat};
+use crate::limits::{PROCESS_DESCRIBED_AGE_MAX, PROCESS_GUESSES_MAX, PROCESS_OWNERS_MAX};
 
 /// At most [`PROCESS_OWNERS_MAX`] processes that had connections, the latest first.
 #[derive(Debug, Default)]
@@ -24,36 +20,16 @@ pub(super) struct Owners {
     latest: Mutex<VecDeque<Known>>,
 }
 
-/// A process that had a connection.
-#[derive(Clone, Debug)]
+/// A process that had a connection. Two files are open for it.
+#[derive(Debug)]
 struct Known {
-    pid: u32,
-    areas: Areas,
+    process: Arc<Kept>,
+    places: Places,
     described: Option<Described>,
 }
 
-/// Where among the descriptors of a process its connections were found, the latest first, each beyond
-/// [`PROCESS_DESCRIPTORS_NEAR`] of the others. A process that opens many numbers them one after the other, or gives
-/// them the numbers of those that it closed, which lie here and there.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Areas(Vec<u32>);
-
-impl Areas {
-    fn note(&mut self, found: u32) {
-        let is_elsewhere = |area: &u32| area.abs_diff(found) > PROCESS_DESCRIPTORS_NEAR;
-        self.0.retain(is_elsewhere);
-        self.0.insert(0, found);
-        self.0.truncate(PROCESS_AREAS_MAX);
-    }
-
-    /// Where to begin to look.
-    fn latest(&self) -> u32 {
-        self.0.first().copied().unwrap_or(FIRST_DESCRIPTOR)
-    }
-}
-
 /// What was read of a process.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Described {
     at: Instant,
     /// Of that moment; it tells the process from one with the same number, and its program from one
@@ -62,87 +38,173 @@ struct Described {
     info: Arc<ProcessInfo>,
 }
 
+/// A descriptor that may be the socket that is looked for.
+struct Guess {
+    process: Arc<Kept>,
+    descriptor: u32,
+}
+
+impl Known {
+    fn guesses(&self, descriptors: impl Iterator<Item = u32>) -> impl Iterator<Item = Guess> {
+        descriptors.map(|descriptor| Guess {
+            process: Arc::clone(&self.process),
+            descriptor,
+        })
+    }
+
+    /// What was read of it a moment ago, if it runs the same program since.
+    fn described(&self, stat: &Stat) -> Option<Arc<ProcessInfo>> {
+        let described = self.described.as_ref()?;
+        let is_fresh = described.at.elapsed() < PROCESS_DESCRIBED_AGE_MAX;
+        (is_fresh && described.stat.is_same_program(stat)).then(|| Arc::clone(&described.info))
+    }
+}
+
 impl Owners {
-    /// The number of the process that holds this socket. `is_held` says whether any still does: it is asked
-    /// before the dear search for what may be gone.
+    /// What was read a moment ago of the process that holds this socket, if it is found by looking at
+    /// [`PROCESS_GUESSES_MAX`] descriptors at most. `port` is that of the socket.
+    pub(super) fn find_at_once(
+        &self,
+        ClientSocket { inode, .. }: ClientSocket,
+        port: u16,
+    ) -> Option<Arc<ProcessInfo>> {
+        let found = self.guess(link(inode).as_bytes())?;
+        let stat = found.process.stat()?;
+        let mut latest = self.latest.lock();
+        let known = bring_forward(&mut latest, &found.process)?;
+        known.places.note(found.descriptor, port);
+        known.described(&stat)
+    }
+
+    fn guess(&self, link: &[u8]) -> Option<Guess> {
+        let is_it = |guess: &Guess| guess.process.descriptors.has(guess.descriptor, link);
+        let likely = self.likely();
+        let left = PROCESS_GUESSES_MAX.saturating_sub(likely.len());
+        let found = likely.into_iter().find(is_it);
+        found.or_else(|| self.possible(left).into_iter().find(is_it))
+    }
+
+    fn likely(&self) -> Vec<Guess> {
+        let latest = self.latest.lock();
+        let guesses = latest
+            .iter()
+            .flat_map(|known| known.guesses(known.places.likely()));
+        guesses.take(PROCESS_GUESSES_MAX).collect()
+    }
+
+    fn possible(&self, max: usize) -> Vec<Guess> {
+        let latest = self.latest.lock();
+        let guesses = latest
+            .iter()
+            .flat_map(|known| known.guesses(known.places.possible()));
+        guesses.take(max).collect()
+    }
+
+    /// The process that holds this socket, and what it is now. `port` is that of the socket; `is_held` says
+    /// whether any still holds it: it is asked before the dear search for what may be gone.
     pub(super) fn find(
         &self,
         ClientSocket { inode, uid }: ClientSocket,
+        port: u16,
         is_held: impl Fn() -> bool,
         deadline: Instant,
-    ) -> Result<u32, AttributionError> {
-        let link = format!("socket:[{inode}]");
+    ) -> Result<(Arc<Kept>, Stat), AttributionError> {
+        let link = link(inode);
         let link = link.as_bytes();
-        let (pid, descriptor) = match self.find_where_others_were(link) {
-            Some(found) => found,
+        let (process, descriptor) = match self.find_where_others_were(link) {
+            Some(Guess {
+                process,
+                descriptor,
+            }) => (process, Some(descriptor)),
             None if !is_held() => return Err(AttributionError::Gone),
-            None => match self.find_in_known(link) {
-                Some(found) => found,
-                None => find_among_all(link, uid, deadline)?,
-            },
+            None => {
+                let (pid, descriptor) = match self.find_in_known(link) {
+                    Some(found) => found,
+                    None => find_among_all(link, uid, deadline)?,
+                };
+                (self.keep(pid)?, descriptor)
+            }
         };
-        self.remember(pid, descriptor);
-        Ok(pid)
+        let stat = process.stat().ok_or(AttributionError::Gone)?;
+        self.remember(&process, descriptor.map(|descriptor| (descriptor, port)));
+        Ok((process, stat))
     }
 
-    fn known(&self) -> Vec<(u32, Areas)> {
+    fn processes(&self) -> Vec<Arc<Kept>> {
         let latest = self.latest.lock();
-        let known = latest.iter();
-        known
-            .map(|known| (known.pid, known.areas.clone()))
-            .collect()
+        let processes = latest.iter().map(|known| Arc::clone(&known.process));
+        processes.collect()
+    }
+
+    fn areas(&self, process: &Arc<Kept>) -> Vec<u32> {
+        let latest = self.latest.lock();
+        let known = latest
+            .iter()
+            .find(|known| Arc::ptr_eq(&known.process, process));
+        known.map_or_else(Vec::new, |known| known.places.areas().to_vec())
     }
 
     /// Looks where processes had their connections.
-    fn find_where_others_were(&self, link: &[u8]) -> Option<(u32, u32)> {
-        for (pid, Areas(areas)) in self.known() {
-            match Descriptors::open(pid) {
-                Ok(descriptors) => {
-                    let mut areas = areas.into_iter();
-                    let found = areas.find_map(|area| descriptors.find_near(area, link));
-                    if let Some(descriptor) = found {
-                        return Some((pid, descriptor));
-                    }
-                }
-                // It ended, or is another's by now.
-                Err(_) => self.latest.lock().retain(|known| known.pid != pid),
+    fn find_where_others_were(&self, link: &[u8]) -> Option<Guess> {
+        for process in self.processes() {
+            let mut areas = self.areas(&process).into_iter();
+            let found = areas.find_map(|area| process.descriptors.find_near(area, link));
+            if let Some(descriptor) = found {
+                return Some(Guess {
+                    process,
+                    descriptor,
+                });
+            }
+            if process.stat().is_none() {
+                let mut latest = self.latest.lock();
+                latest.retain(|known| !Arc::ptr_eq(&known.process, &process));
             }
         }
         None
     }
 
     /// Looks at all that processes hold which had connections.
-    fn find_in_known(&self, link: &[u8]) -> Option<(u32, u32)> {
-        let known = self.known();
-        if let Some((pid, areas)) = known.first()
-            && let Ok(descriptors) = Descriptors::open(*pid)
-            && let Some(descriptor) = descriptors.find_around(areas.latest(), link)
+    fn find_in_known(&self, link: &[u8]) -> Option<(u32, Option<u32>)> {
+        let processes = self.processes();
+        if let Some(process) = processes.first()
+            && let Some(area) = self.areas(process).first()
+            && let Some(descriptor) = process.descriptors.find_around(*area, link)
         {
-            return Some((*pid, descriptor));
+            return Some((process.pid, Some(descriptor)));
         }
-        known
+        processes
             .into_iter()
-            .find_map(|(pid, areas)| match proc::holds(pid, link) {
-                Holds::Yes(descriptor) => Some((pid, descriptor)),
-                Holds::No | Holds::Hidden => {
-                    proc::holds_as_standard(pid, link).then(|| (pid, areas.latest()))
-                }
+            .find_map(|process| match proc::holds(process.pid, link) {
+                Holds::Yes(descriptor) => Some((process.pid, Some(descriptor))),
+                Holds::No | Holds::Hidden => process
+                    .descriptors
+                    .has_as_standard(link)
+                    .then_some((process.pid, None)),
             })
     }
 
+    /// Keeps a process in sight that was found by its number.
+    fn keep(&self, pid: u32) -> Result<Arc<Kept>, AttributionError> {
+        let known = self.processes().into_iter();
+        let mut known = known.filter(|known| known.pid == pid);
+        match known.find(|known| known.stat().is_some()) {
+            Some(known) => Ok(known),
+            None => Kept::open(pid)
+                .map(Arc::new)
+                .or(Err(AttributionError::Gone)),
+        }
+    }
+
     /// What was read of this process a moment ago, if it runs the same program since.
-    pub(super) fn described(&self, pid: u32, stat: &Stat) -> Option<Arc<ProcessInfo>> {
-        let latest = self.latest.lock();
-        let known = latest.iter().find(|known| known.pid == pid)?;
-        let described = known.described.as_ref()?;
-        let is_fresh = described.at.elapsed() < PROCESS_DESCRIBED_AGE_MAX;
-        (is_fresh && described.stat.is_same_program(stat)).then(|| Arc::clone(&described.info))
+    pub(super) fn described(&self, process: &Arc<Kept>, stat: &Stat) -> Option<Arc<ProcessInfo>> {
+        let mut latest = self.latest.lock();
+        bring_forward(&mut latest, process)?.described(stat)
     }
 
     /// Keeps what was read of a process that was found.
-    pub(super) fn note(&self, stat: Stat, info: &Arc<ProcessInfo>) {
+    pub(super) fn note(&self, process: &Arc<Kept>, stat: Stat, info: &Arc<ProcessInfo>) {
         let mut latest = self.latest.lock();
-        if let Some(known) = latest.iter_mut().find(|known| known.pid == info.pid) {
+        if let Some(known) = bring_forward(&mut latest, process) {
             known.described = Some(Described {
                 at: Instant::now(),
                 stat,
@@ -151,37 +213,70 @@ impl Owners {
         }
     }
 
-    fn remember(&self, pid: u32, descriptor: u32) {
+    /// The connection of this process from this port has ended.
+    pub(super) fn note_end(&self, pid: u32, port: u16) {
         let mut latest = self.latest.lock();
-        let position = latest.iter().position(|known| known.pid == pid);
-        let known = position.and_then(|position| latest.remove(position));
-        let mut known = known.unwrap_or_else(|| Known {
-            pid,
-            areas: Areas::default(),
-            described: None,
-        });
-        known.areas.note(descriptor);
-        latest.push_front(known);
-        latest.truncate(PROCESS_OWNERS_MAX);
+        let known = latest.iter_mut().find(|known| known.process.pid == pid);
+        if let Some(known) = known {
+            known.places.note_end(port);
+        }
+    }
+
+    /// Remembers the process as the latest that had a connection, and as which descriptor from which port.
+    fn remember(&self, process: &Arc<Kept>, place: Option<(u32, u16)>) {
+        let mut latest = self.latest.lock();
+        if bring_forward(&mut latest, process).is_none() {
+            // One that had the number before, or which another lookup found at the same time.
+            latest.retain(|known| known.process.pid != process.pid);
+            latest.push_front(Known {
+                process: Arc::clone(process),
+                places: Places::default(),
+                described: None,
+            });
+            latest.truncate(PROCESS_OWNERS_MAX);
+        }
+        if let (Some(known), Some((descriptor, port))) = (latest.front_mut(), place) {
+            known.places.note(descriptor, port);
+        }
     }
 
     #[cfg(test)]
     pub(super) fn pids(&self) -> Vec<u32> {
-        self.known().into_iter().map(|(pid, _)| pid).collect()
+        let processes = self.processes();
+        processes.iter().map(|process| process.pid).collect()
     }
 
     #[cfg(test)]
-    pub(super) fn remember_owner(&self, pid: u32) {
-        self.remember(pid, FIRST_DESCRIPTOR);
+    pub(super) fn remember_owner(&self, process: Kept) {
+        self.remember(&Arc::new(process), None);
     }
 }
 
-/// The process and its descriptor.
+/// Makes a process the latest, if it is remembered.
+fn bring_forward<'a>(
+    latest: &'a mut VecDeque<Known>,
+    process: &Arc<Kept>,
+) -> Option<&'a mut Known> {
+    let is_it = |known: &Known| Arc::ptr_eq(&known.process, process);
+    let position = latest.iter().position(is_it)?;
+    if position > 0 {
+        let known = latest.remove(position)?;
+        latest.push_front(known);
+    }
+    latest.front_mut()
+}
+
+/// As what a socket is seen among the descriptors of a process.
+fn link(inode: u64) -> String {
+    format!("socket:[{inode}]")
+}
+
+/// The process, and the descriptor unless it is one of the first three.
 fn find_among_all(
     link: &[u8],
     uid: u32,
     deadline: Instant,
-) -> Result<(u32, u32), AttributionError> {
+) -> Result<(u32, Option<u32>), AttributionError> {
     let mut hidden = Vec::new();
     // The tools of an agent live shortly: the youngest first.
     let mut processes = proc::processes();
@@ -189,7 +284,7 @@ fn find_among_all(
     for pid in processes.iter().copied() {
         check(deadline)?;
         match proc::holds(pid, link) {
-            Holds::Yes(descriptor) => return Ok((pid, descriptor)),
+            Holds::Yes(descriptor) => return Ok((pid, Some(descriptor))),
             Holds::Hidden => hidden.push(pid),
             Holds::No => {}
         }
@@ -197,7 +292,7 @@ fn find_among_all(
     for pid in processes {
         check(deadline)?;
         if proc::holds_as_standard(pid, link) {
-            return Ok((pid, FIRST_DESCRIPTOR));
+            return Ok((pid, None));
         }
     }
     // Most that are hidden are other users' and have nothing to do with it.
@@ -214,29 +309,5 @@ fn check(deadline: Instant) -> Result<(), AttributionError> {
     match Instant::now() > deadline {
         true => Err(AttributionError::TimedOut),
         false => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn areas_are_kept_apart_and_few() {
-        let mut areas = Areas::default();
-        assert_eq!(areas.latest(), FIRST_DESCRIPTOR);
-        areas.note(7);
-        areas.note(9);
-        assert_eq!(areas.0, [9]);
-        areas.note(5000);
-        areas.note(5001);
-        assert_eq!(areas.0, [5001, 9]);
-        areas.note(8);
-        assert_eq!(areas.0, [8, 5001]);
-        for step in 1..100 {
-            areas.note(step * 1000);
-        }
-        assert_eq!(areas.0.len(), PROCESS_AREAS_MAX);
-        assert_eq!(areas.latest(), 99_000);
     }
 }

@@ -6,13 +6,13 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::mem::MaybeUninit;
 use std::ops::Range;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{Mode, OFlags, RawDir};
+use rustix::fs::{CWD, Mode, OFlags, RawDir};
 use rustix::io::Errno;
-use rustix::path::DecInt;
+use rustix::path::{Arg, DecInt};
 
 use crate::limits::{
     PROCESS_ARGUMENTS_BYTES_MAX, PROCESS_DESCRIPTORS_AROUND, PROCESS_DESCRIPTORS_MAX,
@@ -102,8 +102,7 @@ pub(super) struct Descriptors {
 
 impl Descriptors {
     pub(super) fn open(pid: u32) -> Result<Self, Errno> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = rustix::fs::open(format!("/proc/{pid}/fd"), flags, Mode::empty())?;
+        let folder = open_folder(CWD, format!("/proc/{pid}/fd"))?;
         Ok(Self { folder })
     }
 
@@ -158,7 +157,7 @@ impl Descriptors {
         (0..3).any(|descriptor| self.has(descriptor, link))
     }
 
-    fn has(&self, descriptor: u32, link: &[u8]) -> bool {
+    pub(super) fn has(&self, descriptor: u32, link: &[u8]) -> bool {
         self.is_link(DecInt::new(descriptor).as_c_str(), link)
     }
 
@@ -168,6 +167,47 @@ impl Descriptors {
         let length = rustix::fs::readlinkat_raw(&self.folder, name, &mut target).unwrap_or(0);
         target.get(..length) == Some(link)
     }
+}
+
+/// A process that is kept in sight. What is open of it is of this very process: there is nothing to be read once
+/// it ended, whoever has its number then.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) pid: u32,
+    pub(super) descriptors: Descriptors,
+    stat: OwnedFd,
+}
+
+impl Kept {
+    pub(super) fn open(pid: u32) -> Result<Self, Errno> {
+        let process = open_folder(CWD, format!("/proc/{pid}"))?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        Ok(Self {
+            pid,
+            descriptors: Descriptors {
+                folder: open_folder(&process, "fd")?,
+            },
+            stat: rustix::fs::openat(&process, "stat", flags, Mode::empty())?,
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_number(self, pid: u32) -> Self {
+        Self { pid, ..self }
+    }
+
+    /// `None` once it ended.
+    pub(super) fn stat(&self) -> Option<Stat> {
+        // The kernel writes the whole of it for one read, some hundred bytes.
+        let mut room = [0; READ_BYTES];
+        let length = rustix::io::pread(&self.stat, &mut room, 0).ok()?;
+        parse_stat(&String::from_utf8_lossy(room.get(..length)?))
+    }
+}
+
+fn open_folder(at: impl AsFd, path: impl Arg) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(at, path, flags, Mode::empty())
 }
 
 pub(super) fn stat(pid: u32) -> Option<Stat> {

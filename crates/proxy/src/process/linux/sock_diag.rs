@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,6 +13,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use super::ClientSocket;
+use crate::limits::PROCESS_LOOKUPS_MAX;
 
 /// The kernel answers before `sendto` returns; this is for a kernel that does not.
 const ANSWER_MAX: Duration = Duration::from_millis(100);
@@ -33,10 +35,14 @@ const AF_INET6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
 const TCP_LISTEN: u8 = 10;
 
-/// Asks by a socket that is kept, since making one costs more than asking.
+/// Asks by sockets that are kept, since making one costs more than asking.
 #[derive(Debug, Default)]
 pub(super) struct SockDiag {
-    idle: Mutex<Option<OwnedFd>>,
+    /// At most [`PROCESS_LOOKUPS_MAX`].
+    idle: Mutex<Vec<OwnedFd>>,
+    /// Whether the kernel has named a socket before. One without the module for it may look for that on its
+    /// disk each time.
+    answers: AtomicBool,
 }
 
 impl SockDiag {
@@ -47,21 +53,50 @@ impl SockDiag {
         local: SocketAddr,
         peer: SocketAddr,
     ) -> Result<Option<ClientSocket>, Errno> {
+        let idle = self.idle.lock().pop();
+        let socket = idle.map_or_else(open, Ok)?;
+        self.ask(socket, local, peer, RecvFlags::empty())
+    }
+
+    /// The same, if that takes no more than the question: by a socket that is there, of a kernel that
+    /// answered before.
+    pub(super) fn find_at_once(&self, local: SocketAddr, peer: SocketAddr) -> Option<ClientSocket> {
+        if !self.answers.load(Ordering::Relaxed) {
+            return None;
+        }
+        let socket = self.idle.lock().pop()?;
+        let found = self.ask(socket, local, peer, RecvFlags::DONTWAIT);
+        found.ok().flatten()
+    }
+
+    fn ask(
+        &self,
+        socket: OwnedFd,
+        local: SocketAddr,
+        peer: SocketAddr,
+        wait: RecvFlags,
+    ) -> Result<Option<ClientSocket>, Errno> {
         let Some(request) = request(local, peer) else {
             return Ok(None);
         };
-        let idle = self.idle.lock().take();
-        let socket = idle.map_or_else(open, Ok)?;
         let kernel = SocketAddrNetlink::new(0, 0);
         rustix::net::sendto(&socket, &request, SendFlags::empty(), &kernel)?;
         let mut answer = [0; ANSWER_BYTES];
-        let (length, _) = rustix::net::recv(&socket, &mut answer, RecvFlags::empty())?;
-        let found = parse(answer.get(..length).unwrap_or(&answer), local, peer);
-        // One whose answer did not come, or was none, may have it still before it.
-        if found.is_ok() {
-            *self.idle.lock() = Some(socket);
+        let (length, _) = rustix::net::recv(&socket, &mut answer, wait)?;
+        let found = parse(answer.get(..length).unwrap_or(&answer), local, peer)?;
+        // One whose answer did not come, or was none, is not kept: it may have it still before it.
+        self.keep(socket);
+        if found.is_some() {
+            self.answers.store(true, Ordering::Relaxed);
         }
-        found
+        Ok(found)
+    }
+
+    fn keep(&self, socket: OwnedFd) {
+        let mut idle = self.idle.lock();
+        if idle.len() < PROCESS_LOOKUPS_MAX {
+            idle.push(socket);
+        }
     }
 }
 

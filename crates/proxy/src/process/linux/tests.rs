@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::*;
 use crate::limits::{
     PROCESS_DESCRIBED_AGE_MAX, PROCESS_DESCRIPTORS_AROUND, PROCESS_DESCRIPTORS_NEAR,
+    PROCESS_OWNERS_MAX,
 };
+use proc::Kept;
 
 fn pair(address: &str) -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind(address).unwrap();
@@ -41,15 +43,17 @@ fn a_known_process_is_found_again_without_a_search() {
     let system = System::new();
     let (near, far) = pair("127.0.0.1:0");
     let (client, proxy) = (far.peer_addr().unwrap(), far.local_addr().unwrap());
-    let info = system.lookup(client, proxy, in_a_minute()).unwrap();
+    let info = system
+        .lookup(client, proxy, Seen::default(), in_a_minute())
+        .unwrap();
     assert_eq!(info.pid, std::process::id());
     assert_eq!(system.owners.pids(), [info.pid]);
 
     // With no time left for a search only what is known can be found.
     let over = Instant::now() - Duration::from_millis(1);
-    let again = system.lookup(client, proxy, over).unwrap();
+    let again = system.lookup(client, proxy, Seen::default(), over).unwrap();
     assert_eq!(again, info);
-    let unknown = System::new().lookup(client, proxy, over);
+    let unknown = System::new().lookup(client, proxy, Seen::default(), over);
     assert_eq!(unknown, Err(AttributionError::TimedOut));
     drop(near);
 }
@@ -63,10 +67,10 @@ fn a_process_that_ended_is_forgotten() {
         .unwrap();
     let pid = std::process::id();
     let mut child = Command::new("true").spawn().unwrap();
-    owners.remember_owner(child.id());
+    owners.remember_owner(Kept::open(child.id()).unwrap());
     child.wait().unwrap();
-    let found = owners.find(socket, || true, in_a_minute());
-    assert_eq!(found, Ok(pid));
+    let found = owners.find(socket, 1, || true, in_a_minute());
+    assert_eq!(found.unwrap().0.pid, pid);
     assert_eq!(owners.pids(), [pid]);
     drop(near);
 }
@@ -75,9 +79,10 @@ fn a_process_that_ended_is_forgotten() {
 fn the_memory_of_owners_is_bounded() {
     let owners = Owners::default();
     for pid in 0..1000 {
-        owners.remember_owner(pid);
+        let own = Kept::open(std::process::id()).unwrap();
+        owners.remember_owner(own.with_number(pid));
     }
-    assert_eq!(owners.pids().len(), crate::limits::PROCESS_OWNERS_MAX);
+    assert_eq!(owners.pids().len(), PROCESS_OWNERS_MAX);
     assert_eq!(owners.pids()[0], 999);
 }
 
@@ -121,7 +126,9 @@ async fn what_was_read_of_a_process_is_said_again_for_a_moment() {
     let system = System::new();
     let lookup = |far: &TcpStream| {
         let (client, proxy) = (far.peer_addr().unwrap(), far.local_addr().unwrap());
-        system.lookup(client, proxy, in_a_minute()).unwrap()
+        system
+            .lookup(client, proxy, Seen::default(), in_a_minute())
+            .unwrap()
     };
     let (first, second) = (pair("127.0.0.1:0"), pair("[::1]:0"));
     let info = lookup(&first.1);
@@ -151,8 +158,8 @@ fn what_nobody_holds_any_more_is_not_searched_for() {
     let socket = ClientSocket { inode: 1, uid: 0 };
     let over = Instant::now() - Duration::from_millis(1);
     // With no time left a search is given up.
-    let found = owners.find(socket, || true, over);
-    assert_eq!(found, Err(AttributionError::TimedOut));
-    let found = owners.find(socket, || false, over);
-    assert_eq!(found, Err(AttributionError::Gone));
+    let found = owners.find(socket, 1, || true, over);
+    assert_eq!(found.unwrap_err(), AttributionError::TimedOut);
+    let found = owners.find(socket, 1, || false, over);
+    assert_eq!(found.unwrap_err(), AttributionError::Gone);
 }

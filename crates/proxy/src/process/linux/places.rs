@@ -8,12 +8,13 @@ use crate::limits::{PROCESS_AREAS_MAX, PROCESS_DESCRIPTORS_NEAR, PROCESS_PLACES_
 /// The first that a program opens by itself.
 const FIRST_DESCRIPTOR: u32 = 3;
 
-/// Numbers that were given free which are tried before anything else.
+/// Of the numbers that were given free, how many of the first are tried before anything else. A client that
+/// opens a connection for each one that it closes takes them in this order.
 const FREE_TRIED: usize = 3;
-/// How often a number that was given free may be passed over for a higher one. More than once, as
-/// connections are not looked up in the order in which they were opened; not often, as the process may have
-/// given it to something else.
-const PASSED_MAX: u8 = 4;
+/// After how many connections with a higher number one that was given free is not tried first any more: the
+/// process has given it to something else. One alone says little, as connections are not looked up in the
+/// order in which they were opened.
+const PASSED_MAX: u8 = 16;
 
 /// Of one process.
 #[derive(Debug, Default)]
@@ -22,8 +23,8 @@ pub(super) struct Places {
     /// Of connections that have not ended as far as is known, the oldest first; at most
     /// [`PROCESS_PLACES_MAX`].
     held: VecDeque<Held>,
-    /// Of those that ended, the lowest first; at most [`PROCESS_PLACES_MAX`].
-    free: Vec<Free>,
+    /// Of those that ended, the first to end first; at most [`PROCESS_PLACES_MAX`].
+    free: VecDeque<Free>,
 }
 
 /// Where among the descriptors of a process its connections were found, the latest first, each beyond
@@ -42,6 +43,7 @@ struct Held {
 #[derive(Clone, Copy, Debug)]
 struct Free {
     descriptor: u32,
+    /// See [`PASSED_MAX`].
     passed: u8,
 }
 
@@ -57,10 +59,12 @@ impl Places {
             self.held.pop_front();
         }
         self.held.push_back(Held { descriptor, port });
-        self.free.retain_mut(|free| {
-            free.passed += u8::from(free.descriptor < descriptor);
-            free.descriptor != descriptor && free.passed < PASSED_MAX
-        });
+        self.free.retain(|free| free.descriptor != descriptor);
+        for free in &mut self.free {
+            free.passed = free
+                .passed
+                .saturating_add(u8::from(free.descriptor < descriptor));
+        }
     }
 
     /// The connection from this port has ended.
@@ -70,34 +74,44 @@ impl Places {
         let Some(Held { descriptor, .. }) = position.and_then(|at| self.held.remove(at)) else {
             return;
         };
-        let at = self
-            .free
-            .partition_point(|free| free.descriptor < descriptor);
+        if self.free.len() == PROCESS_PLACES_MAX {
+            self.free.pop_front();
+        }
         let passed = 0;
-        self.free.insert(at, Free { descriptor, passed });
-        self.free.truncate(PROCESS_PLACES_MAX);
+        self.free.push_back(Free { descriptor, passed });
     }
 
-    /// Where the next one most likely is: at the number that was given free, or past the others.
+    /// Where the next one most likely is: at a number that was given free, of which the lowest is the one that
+    /// the kernel gives; or else past the others.
     pub(super) fn likely(&self) -> impl Iterator<Item = u32> {
-        let free = self.free.iter().take(FREE_TRIED);
+        let free = self.free.iter().filter(|free| free.passed < PASSED_MAX);
         let free = free.map(|free| free.descriptor);
-        let latest = self.areas.latest();
-        let highest = self.held.iter().map(|held| held.descriptor).max();
-        let past = highest.unwrap_or(latest).checked_add(1);
-        let next = latest.checked_add(1).filter(|next| Some(*next) != past);
-        let others = [past, Some(latest), next].into_iter().flatten();
-        let tried = free.clone();
-        free.chain(others.filter(move |other| tried.clone().all(|tried| tried != *other)))
+        let lowest = free.clone().min();
+        let others = match lowest {
+            None => [Some(self.past()), Some(self.areas.latest())],
+            Some(_) => [lowest, None],
+        };
+        let first = free.take(FREE_TRIED);
+        let tried = first.clone();
+        let others = others.into_iter().flatten();
+        first.chain(others.filter(move |other| tried.clone().all(|tried| tried != *other)))
     }
 
-    /// Where else it may be: at numbers that were given free without our knowing yet, most likely those of the
-    /// oldest connections.
+    /// Where else it may be: at the other numbers that were given free; at one that was without our knowing
+    /// yet, most likely that of the oldest connection; or a little past the others.
     pub(super) fn possible(&self) -> impl Iterator<Item = u32> {
-        let free = self.free.iter().skip(FREE_TRIED);
-        let free = free.map(|free| free.descriptor);
+        let free = self.free.iter().map(|free| free.descriptor);
         let held = self.held.iter().map(|held| held.descriptor);
-        free.chain(held)
+        let past = self.past();
+        let past = past..past.saturating_add(PROCESS_DESCRIPTORS_NEAR);
+        free.chain(held).chain(past)
+    }
+
+    /// The lowest number that none of the connections has had which are open.
+    fn past(&self) -> u32 {
+        let highest = self.held.iter().map(|held| held.descriptor).max();
+        let highest = highest.unwrap_or_else(|| self.areas.latest());
+        highest.saturating_add(1)
     }
 
     /// Around which to search, the latest first.
@@ -162,23 +176,27 @@ mod tests {
     }
 
     #[test]
-    fn the_number_that_was_given_free_last_is_tried_first() {
+    fn what_was_given_free_is_tried_first() {
         let mut places = places(64);
         assert_eq!(likely(&places), [74, 73]);
-        places.note_end(33);
-        places.note_end(20);
-        assert_eq!(likely(&places), [20, 33, 74, 73]);
+        for port in [33, 20, 40, 50, 15] {
+            places.note_end(port);
+        }
+        assert_eq!(likely(&places), [33, 20, 40, 15]);
         // Two at once, of which the later was looked up first.
         places.note(33, 4711);
-        assert_eq!(likely(&places), [20, 74, 33, 34]);
-        places.note(20, 4712);
-        assert_eq!(likely(&places), [74, 20, 21]);
+        assert_eq!(likely(&places), [20, 40, 50, 15]);
+        places.note(15, 4712);
+        assert_eq!(likely(&places), [20, 40, 50]);
+        for (descriptor, port) in [(20, 4713), (40, 4714), (50, 4715)] {
+            places.note(descriptor, port);
+        }
+        assert_eq!(likely(&places), [74, 50]);
         assert_eq!(places.possible().next(), Some(10), "the oldest");
-        assert_eq!(places.possible().last(), Some(20), "the latest");
     }
 
     #[test]
-    fn a_number_that_was_given_to_something_else_is_forgotten() {
+    fn a_number_that_was_given_to_something_else_is_tried_later() {
         let mut places = places(2);
         places.note_end(10);
         for port in 20..20 + u16::from(PASSED_MAX) {
@@ -186,6 +204,7 @@ mod tests {
             places.note(11, port);
         }
         assert_eq!(likely(&places), [12, 11]);
+        assert_eq!(places.possible().next(), Some(10));
         places.note_end(9);
         assert_eq!(likely(&places), [12, 11], "of none that is known");
     }
@@ -202,8 +221,9 @@ mod tests {
             places.note(port.into(), port);
             places.note_end(port);
         }
-        assert!(places.free.len() <= PROCESS_PLACES_MAX);
+        assert_eq!(places.free.len(), PROCESS_PLACES_MAX);
+        let mut places = Places::default();
         places.note(u32::MAX, 1);
-        assert_eq!(likely(&places).last(), Some(&u32::MAX));
+        assert_eq!(likely(&places), [u32::MAX; 2]);
     }
 }

@@ -212,12 +212,12 @@ pub const PROCESS_LOOKUP: Duration = Duration::from_secs(1);
 /// milliseconds, and a short run has no other chance to name its client.
 pub const PROCESS_LOOKUPS_DRAIN: Duration = Duration::from_millis(100);
 
-/// Lookups of processes at once. Each reads thousands of small files of the kernel, which no more
-/// threads make faster.
+/// Lookups of processes at once that are not answered in place. Each reads thousands of small files of the
+/// kernel, which no more threads make faster. As many sockets are kept for asking the kernel.
 pub const PROCESS_LOOKUPS_MAX: usize = 4;
 
 /// Processes that are remembered as owners of connections, to be asked first for the next one. An
-/// agent and its tools are a handful.
+/// agent and its tools are a handful. Two files are held open for each.
 pub const PROCESS_OWNERS_MAX: usize = 32;
 
 /// How long what was read of a process is said of its further connections. What may change meanwhile is what
@@ -238,8 +238,8 @@ pub const PROCESS_DESCRIPTORS_NEAR: u32 = 8;
 /// at.
 pub const PROCESS_AREAS_MAX: usize = 8;
 
-/// Descriptors that are looked at for a connection in all before the search is left to a thread for blocking
-/// work. One takes about a microsecond, so that this is no longer than a step of TLS.
+/// Descriptors that are looked at for a connection, of all processes together, before the search is left to a
+/// thread for blocking work. One takes a microsecond or two, so that all are no longer than a step of TLS.
 pub const PROCESS_GUESSES_MAX: usize = 32;
 
 /// Connections of a process whose descriptors are remembered while they are open, and as many after they

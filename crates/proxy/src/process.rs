@@ -1,7 +1,9 @@
 //! Finds the local process that opened a connection.
 //!
 //! Where it stands: beside the path of the bytes. A connection has a [`ConnectionProcess`], which
-//! anybody may ask as often as they like; the first to ask causes the one lookup, on a thread for
+//! anybody may ask as often as they like; the first to ask causes the one lookup. A process that had
+//! connections a moment ago is mostly found in place, by a few calls of the system of which none waits
+//! and whose number is bounded ([`PROCESS_GUESSES_MAX`]); whatever needs more is done on a thread for
 //! blocking work. It never looks at what is not on this machine, never delays the bytes, and an
 //! answer that takes too long is an error. A client that is gone before it is looked up is an
 //! error too: ask soon after the accept.
@@ -22,7 +24,7 @@ use tokio::time::Instant;
 use traffic::{AttributionError, ProcessAnswer, ProcessCell};
 
 #[cfg(doc)]
-use crate::limits::PROCESS_DESCRIBED_AGE_MAX;
+use crate::limits::{PROCESS_DESCRIBED_AGE_MAX, PROCESS_GUESSES_MAX};
 use crate::limits::{PROCESS_LOOKUP, PROCESS_LOOKUPS_MAX};
 
 #[cfg(target_os = "linux")]
@@ -71,7 +73,8 @@ impl Attribution {
         self.lookup_until(end, Seen::default(), Instant::now() + PROCESS_LOOKUP)
     }
 
-    /// The answer, if it takes some microseconds in which nothing is waited for.
+    /// The answer, if it takes some microseconds in which nothing is waited for; else what was seen of it,
+    /// for [`lookup_until`](Self::lookup_until).
     fn lookup_at_once(&self, end: ClientEnd) -> Result<ProcessAnswer, Seen> {
         let end = end.canonical();
         if !end.is_local() {
@@ -147,7 +150,8 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// The process behind one connection: looked up once, when first asked for.
+/// The process behind one connection: looked up once, when first asked for. It is kept for as long as the
+/// connection is: when it is dropped, a next connection of that process is looked for in its place.
 #[derive(Debug)]
 pub struct ConnectionProcess {
     attribution: Arc<Attribution>,
@@ -161,6 +165,7 @@ pub struct ConnectionProcess {
 enum Lookup {
     /// In place.
     Done(ProcessAnswer),
+    /// On a thread for blocking work.
     Begun(Shared<BoxFuture<'static, ProcessAnswer>>),
 }
 
@@ -202,6 +207,7 @@ impl ConnectionProcess {
 
     /// The process; waits for it for at most [`PROCESS_LOOKUP`] or what
     /// [`within`](Self::within) said, from the first call on, in which it may have to wait for [`PROCESS_LOOKUPS_MAX`] other lookups.
+    /// One that is found in place is there at the first poll.
     ///
     /// Dropping the future ends nothing: the next caller gets the answer of the same lookup.
     pub async fn find(&self) -> ProcessAnswer {

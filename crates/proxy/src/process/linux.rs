@@ -36,7 +36,7 @@ struct ClientSocket {
 }
 
 /// What a look in place saw, for the search that follows.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen(Option<ClientSocket>);
 
 impl System {

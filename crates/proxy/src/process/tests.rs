@@ -122,8 +122,15 @@ fn a_process_that_turned_to_another_program_is_read_anew() {
     let mut client = Client::start();
     let first = client.connect(&listener, "127.0.0.1");
     let before = lookup(&attribution, &first).unwrap();
+    let at_once = |stream: &TcpStream| {
+        let (client, proxy) = (stream.peer_addr().unwrap(), stream.local_addr().unwrap());
+        attribution.lookup_at_once(ClientEnd::Tcp { client, proxy })
+    };
+    let same = client.connect(&listener, "127.0.0.1");
+    assert_eq!(at_once(&same), Ok(Ok(Arc::clone(&before))));
     writeln!(client.orders, "another program").unwrap();
     let second = client.connect(&listener, "127.0.0.1");
+    assert!(at_once(&second).is_err(), "it is to be read anew");
     let after = lookup(&attribution, &second).unwrap();
 
     assert_eq!(
@@ -278,6 +285,29 @@ async fn many_askers_cause_one_lookup() {
     drop(near);
     assert!(Arc::ptr_eq(&first, &process.find().await.unwrap()));
     assert!(Arc::ptr_eq(&first, &process.answer().unwrap().unwrap()));
+}
+
+#[tokio::test]
+async fn a_known_client_waits_for_no_other_lookup() {
+    let attribution = Arc::new(Attribution::new());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let process = || {
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (far, _) = listener.accept().unwrap();
+        let (client, proxy) = (far.peer_addr().unwrap(), far.local_addr().unwrap());
+        let process = ConnectionProcess::of_tcp(Arc::clone(&attribution), client, proxy);
+        (process, near, far)
+    };
+    let (first, _near, _far) = process();
+    let searched = first.find().await.unwrap();
+    let permits = u32::try_from(PROCESS_LOOKUPS_MAX).unwrap();
+    let _busy = attribution.running.acquire_many(permits).await.unwrap();
+    let (second, _near, _far) = process();
+    for _ in ["looked up", "kept"] {
+        let found = second.find().now_or_never().unwrap().unwrap();
+        assert!(Arc::ptr_eq(&searched, &found));
+    }
+    assert!(Arc::ptr_eq(&searched, &second.answer().unwrap().unwrap()));
 }
 
 #[tokio::test(start_paused = true)]

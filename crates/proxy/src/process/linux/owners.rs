@@ -1,6 +1,6 @@
 //! Finds the process that holds a socket. Looking through all processes is the dear part of a
-//! lookup, so those that had a connection before are asked first, and what was read of one is
-//! kept for a moment.
+//! lookup, so those that had a connection before are asked first, at the descriptors where the next
+//! one is likely, and what was read of one is kept for a moment.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -309,5 +309,65 @@ fn check(deadline: Instant) -> Result<(), AttributionError> {
     match Instant::now() > deadline {
         true => Err(AttributionError::TimedOut),
         false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own() -> Kept {
+        Kept::open(std::process::id()).unwrap()
+    }
+
+    #[test]
+    fn few_descriptors_are_guessed_however_many_are_known() {
+        let owners = Owners::default();
+        let guesses = || {
+            let likely = owners.likely();
+            let possible = owners.possible(PROCESS_GUESSES_MAX - likely.len());
+            likely.len() + possible.len()
+        };
+        assert_eq!(guesses(), 0);
+        for pid in 1..=3 {
+            let process = Arc::new(own().with_number(pid));
+            for port in 0..100 {
+                owners.remember(&process, Some((port.into(), port)));
+            }
+        }
+        assert_eq!(guesses(), PROCESS_GUESSES_MAX);
+        for pid in 4..100 {
+            let process = Arc::new(own().with_number(pid));
+            owners.remember(&process, Some((3, 1)));
+        }
+        assert_eq!(guesses(), PROCESS_GUESSES_MAX);
+        assert_eq!(owners.likely().len(), PROCESS_GUESSES_MAX);
+    }
+
+    #[test]
+    fn the_end_of_a_connection_is_noted_with_its_process() {
+        let owners = Owners::default();
+        for pid in [1, 2] {
+            let process = Arc::new(own().with_number(pid));
+            owners.remember(&process, Some((70 + pid, 4711)));
+        }
+        owners.note_end(1, 4711);
+        owners.note_end(3, 4711);
+        let likely = owners.likely();
+        let likely = likely
+            .iter()
+            .map(|guess| (guess.process.pid, guess.descriptor));
+        assert_eq!(likely.collect::<Vec<_>>(), [(2, 73), (2, 72), (1, 71)]);
+    }
+
+    #[test]
+    fn another_process_with_the_number_takes_the_place() {
+        let owners = Owners::default();
+        let (ended, process) = (Arc::new(own()), Arc::new(own()));
+        owners.remember(&ended, Some((70, 4711)));
+        owners.remember(&process, Some((80, 4712)));
+        assert_eq!(owners.pids(), [std::process::id()]);
+        assert_eq!(owners.areas(&process), [80, 3]);
+        assert!(owners.areas(&ended).is_empty());
     }
 }

@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::str::FromStr;
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{CWD, Mode, OFlags, RawDir};
@@ -199,9 +200,9 @@ impl Kept {
     /// `None` once it ended.
     pub(super) fn stat(&self) -> Option<Stat> {
         // The kernel writes the whole of it for one read, some hundred bytes.
-        let mut room = [0; READ_BYTES];
-        let length = rustix::io::pread(&self.stat, &mut room, 0).ok()?;
-        parse_stat(&String::from_utf8_lossy(room.get(..length)?))
+        let mut room = [MaybeUninit::uninit(); READ_BYTES];
+        let (text, _) = rustix::io::pread(&self.stat, &mut room, 0).ok()?;
+        parse_stat(text)
     }
 }
 
@@ -211,21 +212,29 @@ fn open_folder(at: impl AsFd, path: impl Arg) -> Result<OwnedFd, Errno> {
 }
 
 pub(super) fn stat(pid: u32) -> Option<Stat> {
-    parse_stat(&read(format!("/proc/{pid}/stat"), PROCESS_FILE_BYTES_MAX)?)
+    let text = read_bytes(format!("/proc/{pid}/stat"), PROCESS_FILE_BYTES_MAX)?;
+    parse_stat(&text)
 }
 
-pub(super) fn parse_stat(text: &str) -> Option<Stat> {
+pub(super) fn parse_stat(text: &[u8]) -> Option<Stat> {
     // The second field, the name of the program, may hold anything, a parenthesis too.
-    let (start, fields) = text.rsplit_once(')')?;
-    let (_, name) = start.split_once('(')?;
-    let mut fields = fields.split_ascii_whitespace();
+    let name_end = memchr::memrchr(b')', text)?;
+    let (start, fields) = text.split_at_checked(name_end)?;
+    let name_start = memchr::memchr(b'(', start)?;
+    let name = start.get(name_start + 1..)?;
+    // The first of them is the parenthesis.
+    let mut fields = fields.split(|byte| *byte == b' ');
     Some(Stat {
-        name: name.to_owned(),
+        name: String::from_utf8_lossy(name).into_owned(),
         // Fields 4, 22 and 48.
-        parent: fields.nth(1)?.parse().ok()?,
-        start: fields.nth(17)?.parse().ok()?,
-        arguments_at: fields.nth(25).and_then(|at| at.parse().ok()).unwrap_or(0),
+        parent: number(fields.nth(2)?)?,
+        start: number(fields.nth(17)?)?,
+        arguments_at: fields.nth(25).and_then(number).unwrap_or(0),
     })
+}
+
+fn number<N: FromStr>(digits: &[u8]) -> Option<N> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// The real, effective, saved and file system user.
@@ -339,9 +348,9 @@ mod tests {
             start: 98765,
             arguments_at: 0,
         };
-        assert_eq!(parse_stat(text), Some(expected));
+        assert_eq!(parse_stat(text.as_bytes()), Some(expected));
         for broken in ["", "42 (a", "42 (a) R 7", "42 (a) R x 42 42"] {
-            assert_eq!(parse_stat(broken), None, "{broken}");
+            assert_eq!(parse_stat(broken.as_bytes()), None, "{broken}");
         }
     }
 

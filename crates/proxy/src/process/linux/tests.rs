@@ -10,6 +10,7 @@ use crate::limits::{
     PROCESS_OWNERS_MAX,
 };
 use proc::Kept;
+use rustix::io::Errno;
 
 fn pair(address: &str) -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind(address).unwrap();
@@ -56,6 +57,72 @@ fn a_known_process_is_found_again_without_a_search() {
     let unknown = System::new().lookup(client, proxy, Seen::default(), over);
     assert_eq!(unknown, Err(AttributionError::TimedOut));
     drop(near);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_found_in_place_is_what_a_search_finds() {
+    let system = System::new();
+    let (near, far) = pair("127.0.0.1:0");
+    let (client, proxy) = (far.peer_addr().unwrap(), far.local_addr().unwrap());
+    let at_once = || system.lookup_at_once(client, proxy);
+    assert_eq!(at_once(), Err(Seen(None)), "the kernel never answered");
+    let socket = system.find_socket(client, proxy).unwrap();
+    let seen = Seen(Some(socket));
+    assert_eq!(at_once(), Err(seen), "the process is unknown");
+    let searched = system.lookup(client, proxy, seen, in_a_minute()).unwrap();
+    let found = at_once().unwrap().unwrap();
+    assert!(Arc::ptr_eq(&searched, &found));
+    tokio::time::advance(PROCESS_DESCRIBED_AGE_MAX).await;
+    assert_eq!(at_once(), Err(seen), "described too long ago");
+    system.lookup(client, proxy, seen, in_a_minute()).unwrap();
+    assert_eq!(at_once(), Ok(Ok(searched)));
+    drop(near);
+    assert_ne!(at_once(), Ok(Ok(found)), "nobody holds it");
+}
+
+#[test]
+fn the_next_connection_is_found_where_one_ended() {
+    let system = System::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = listener.local_addr().unwrap();
+    let open = || {
+        let near = TcpStream::connect(proxy).unwrap();
+        (near, listener.accept().unwrap().0)
+    };
+    let lookup = |client| system.lookup(client, proxy, Seen::default(), in_a_minute());
+    let mut held = Vec::new();
+    for _ in 0..200 {
+        let pair = open();
+        let info = lookup(pair.0.local_addr().unwrap()).unwrap();
+        assert_eq!(info.pid, std::process::id());
+        held.push(pair);
+    }
+    for place in [150, 20, 77] {
+        let ended = held.remove(place).0.local_addr().unwrap();
+        system.note_end(std::process::id(), ended);
+        let pair = open();
+        let found = system.lookup_at_once(pair.0.local_addr().unwrap(), proxy);
+        assert_eq!(found.unwrap().unwrap().pid, std::process::id(), "{place}");
+        held.push(pair);
+    }
+}
+
+#[test]
+fn nothing_is_read_of_a_process_that_ended() {
+    let (near, far) = pair("127.0.0.1:0");
+    let link = format!("socket:[{}]", rustix::fs::fstat(&near).unwrap().st_ino);
+    let mut child = Command::new("cat")
+        .stdin(std::os::fd::OwnedFd::from(near))
+        .spawn()
+        .unwrap();
+    let process = Kept::open(child.id()).unwrap();
+    assert!(process.stat().is_some());
+    assert!(process.descriptors.has(0, link.as_bytes()));
+    drop(far);
+    child.wait().unwrap();
+    assert_eq!(process.stat(), None);
+    assert!(!process.descriptors.has(0, link.as_bytes()));
+    assert_eq!(Kept::open(child.id()).unwrap_err(), Errno::NOENT);
 }
 
 #[test]
@@ -144,7 +211,8 @@ fn a_program_is_told_from_the_one_before_it() {
     let stat = |arguments_at| {
         let start = "42 (a) R 7 42 42 0 -1 0 1 2 3 4 5 6 7 8 20 0 1 0 98765";
         let between = "1 ".repeat(25);
-        proc::parse_stat(&format!("{start} {between}{arguments_at} 9")).unwrap()
+        let text = format!("{start} {between}{arguments_at} 9");
+        proc::parse_stat(text.as_bytes()).unwrap()
     };
     assert!(stat(4711).is_same_program(&stat(4711)));
     assert!(!stat(4711).is_same_program(&stat(4712)));

@@ -182,13 +182,15 @@ pub(super) struct Kept {
 impl Kept {
     pub(super) fn open(pid: u32) -> Result<Self, Errno> {
         let process = open_folder(CWD, format!("/proc/{pid}"))?;
+        let folder = open_folder(&process, "fd")?;
+        // That of its first thread says the same of what is read here. For the other the kernel adds up the
+        // times of all threads, of which there may be hundreds.
+        let stat = format!("task/{pid}/stat");
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         Ok(Self {
             pid,
-            descriptors: Descriptors {
-                folder: open_folder(&process, "fd")?,
-            },
-            stat: rustix::fs::openat(&process, "stat", flags, Mode::empty())?,
+            descriptors: Descriptors { folder },
+            stat: rustix::fs::openat(&process, stat, flags, Mode::empty())?,
         })
     }
 

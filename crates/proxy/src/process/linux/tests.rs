@@ -116,7 +116,7 @@ fn nothing_is_read_of_a_process_that_ended() {
         .spawn()
         .unwrap();
     let process = Kept::open(child.id()).unwrap();
-    assert!(process.stat().is_some());
+    assert_eq!(process.stat(), proc::stat(child.id()));
     assert!(process.descriptors.has(0, link.as_bytes()));
     drop(far);
     child.wait().unwrap();

@@ -9,11 +9,13 @@ mod repeats;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use traffic::{CertificateRefused, Event, Head, Version};
 
 pub(crate) use self::flow::{Flow, Opening};
 use self::large_bodies::LargeBodies;
-pub(crate) use self::repeats::Repeats;
+use self::repeats::Told;
+pub(crate) use self::repeats::{BothWays, Repeats};
 use crate::handler::{Gate, Interests, Lane};
 use crate::limits::EVENTS_KEPT;
 use crate::metrics::{Counters, Protocol};
@@ -92,8 +94,8 @@ pub(crate) struct Reporter {
     /// What its requests come in.
     spoken: Protocol,
     events: Vec<Event>,
-    /// What was told of its requests and of its responses last.
-    told: [Repeats; 2],
+    /// What was told last.
+    told: Told,
     /// The connection or stream as the handler knows it, which is told of what is handed over. It is
     /// told of its close once the last event was.
     lane: Option<Lane>,
@@ -129,13 +131,22 @@ impl Tap {
         self.flows.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// For one connection, or one stream of HTTP/2.
+    /// For one connection.
     pub(crate) fn reporter(self: &Arc<Self>, spoken: Protocol) -> Reporter {
+        self.reporter_with(spoken, Told::Here(BothWays::default()))
+    }
+
+    /// For one stream of an HTTP/2 connection, of which that was told.
+    pub(crate) fn stream_reporter(self: &Arc<Self>, told: &Arc<Mutex<BothWays>>) -> Reporter {
+        self.reporter_with(Protocol::Http2, Told::Shared(Arc::clone(told)))
+    }
+
+    fn reporter_with(self: &Arc<Self>, spoken: Protocol, told: Told) -> Reporter {
         Reporter {
             tap: Arc::clone(self),
             spoken,
             events: Vec::new(),
-            told: Default::default(),
+            told,
             lane: None,
         }
     }

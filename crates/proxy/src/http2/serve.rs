@@ -88,6 +88,7 @@ async fn drive(
     facts: Option<&ConnectionFacts>,
     engine: &Arc<Engine>,
 ) {
+    let told = Arc::default();
     let mut streams = FuturesUnordered::new();
     let mut deadline = Deadline::after(engine.timeouts.idle_client);
     let mut stop = std::pin::pin!(engine.stop.asked());
@@ -104,7 +105,7 @@ async fn drive(
                 match connection.poll_accept(cx) {
                     Poll::Ready(Some(Ok((request, respond)))) => {
                         moved = true;
-                        streams.push(stream::serve(request, respond, scope, facts, engine));
+                        streams.push(stream::serve(request, respond, scope, facts, &told, engine));
                     }
                     Poll::Ready(Some(Err(_)) | None) => {
                         let_streams_end(&mut streams, cx);

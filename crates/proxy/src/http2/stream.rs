@@ -10,8 +10,10 @@ use http::header::{HOST, PROXY_AUTHORIZATION};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response};
+use parking_lot::Mutex;
 use traffic::{
-    ConnectionFacts, Failure, FailureKind, FlowKind, Front, Scheme, Side, Stage, Target,
+    ConnectionFacts, Failure, FailureKind, FlowKind, Front, Head, Scheme, Side, Stage, Target,
+    Version,
 };
 
 use crate::admission::Login;
@@ -29,7 +31,7 @@ use crate::max_forwards::{Answer, MaxForwards};
 use crate::metrics;
 use crate::refuse::Refusal;
 use crate::stream::{Replay, Wire};
-use crate::tap::Flow;
+use crate::tap::{BothWays, Flow, Reporter};
 use crate::translate::{self, Http2Request, RequestBody, heads};
 use crate::upstream::{Lease, Offer, Upstream};
 
@@ -59,12 +61,14 @@ pub(super) struct Asked {
     login: Option<Arc<Login>>,
 }
 
-/// Serves one stream. `facts` are there where the proxy itself was addressed.
+/// Serves one stream. `facts` are there where the proxy itself was addressed; `told` is what was told last of
+/// the connection.
 pub(super) async fn serve(
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
     scope: &Scope,
     facts: Option<&ConnectionFacts>,
+    told: &Arc<Mutex<BothWays>>,
     engine: &Arc<Engine>,
 ) -> StreamEnd {
     let (parts, body) = request.into_parts();
@@ -101,7 +105,8 @@ pub(super) async fn serve(
         to,
         login,
     };
-    asked.forward(responder, scope, engine).await
+    let reporter = engine.tap.stream_reporter(told);
+    asked.forward(responder, scope, engine, reporter).await
 }
 
 /// Answers a CONNECT; inside an opened connection, and without a target, with no.
@@ -195,13 +200,16 @@ impl Asked {
         mut responder: Responder,
         scope: &Scope,
         engine: &Arc<Engine>,
+        mut reporter: Reporter,
     ) -> StreamEnd {
-        let mut reporter = engine.tap.reporter(metrics::Protocol::Http2);
         let mut opening = self.to.opening();
         if heads::asks_for_websocket(&self.parts) {
             opening.kind = FlowKind::WebSocket;
         }
-        let mut flow = reporter.start(&opening, |_| heads::request_text(&self.parts));
+        let mut flow = reporter.start(&opening, |told| Head {
+            version: Version::Http2,
+            text: told.written(|text| heads::write_request_text(&self.parts, text)),
+        });
         let way = self
             .find_way(&mut responder.respond, &mut flow, scope, engine)
             .await;

@@ -113,8 +113,7 @@ impl Reporter {
         if watched {
             let at = clock::now();
             begun_at = Some(at);
-            let [request, _] = &mut self.told;
-            let mut head = head(request);
+            let mut head = self.told.of(Sender::Client, head);
             match opening.in_outline {
                 true => head = outline::of_request(&head, opening.scheme, opening.target),
                 false => request_stream = self.tap.stream_of(&head),
@@ -281,12 +280,8 @@ impl Flow<'_> {
             self.pass_large(sender, &data.slice(..kept), is_first);
             return;
         }
-        let [request, response] = &mut self.reporter.told;
-        let told = match sender {
-            Sender::Client => request,
-            Sender::Upstream => response,
-        };
-        let data = told.piece(data, kept, is_first);
+        let told = &mut self.reporter.told;
+        let data = told.of(sender, |told| told.piece(data, kept, is_first));
         self.tell_payload(sender, data);
     }
 
@@ -461,8 +456,7 @@ impl Flow<'_> {
     pub(crate) fn response_started(&mut self, head: impl FnOnce(&mut Repeats) -> Head) {
         if self.watched {
             let at = self.response_came_at.take().unwrap_or_else(|| self.now());
-            let [_, response] = &mut self.reporter.told;
-            let head = head(response);
+            let head = self.reporter.told.of(Sender::Upstream, head);
             let (flow, head) = (self.id, self.told_response(head));
             let [_, response] = &mut self.streams;
             *response = self.reporter.tap.stream_of(&head);

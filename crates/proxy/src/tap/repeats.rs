@@ -1,7 +1,11 @@
 //! What is said again and again on a connection is copied once, and whoever keeps events keeps one memory for
 //! all of it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use parking_lot::Mutex;
+use traffic::Sender;
 
 use crate::limits::{COPIED_BYTES_MAX, REPEATED_BYTES_MAX};
 
@@ -10,12 +14,54 @@ use crate::limits::{COPIED_BYTES_MAX, REPEATED_BYTES_MAX};
 pub(crate) struct Repeats {
     head: Bytes,
     piece: Bytes,
+    /// Memory that is used again.
+    written: Vec<u8>,
+}
+
+/// What was told last of the requests and of the responses of a connection.
+pub(crate) type BothWays = [Repeats; 2];
+
+/// Where it is kept.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// With who reports of the connection.
+    Here(BothWays),
+    /// With the connection, whose streams report each by themselves.
+    Shared(Arc<Mutex<BothWays>>),
+}
+
+impl Told {
+    pub(super) fn of<T>(&mut self, sender: Sender, tell: impl FnOnce(&mut Repeats) -> T) -> T {
+        match self {
+            Self::Here(both) => tell(one_way(both, sender)),
+            Self::Shared(both) => tell(one_way(&mut both.lock(), sender)),
+        }
+    }
+}
+
+fn one_way([requests, responses]: &mut BothWays, sender: Sender) -> &mut Repeats {
+    match sender {
+        Sender::Client => requests,
+        Sender::Upstream => responses,
+    }
 }
 
 impl Repeats {
     /// The text of a head, in memory that nothing else shares but the same text.
     pub(crate) fn head(&mut self, text: &[u8]) -> Bytes {
         copy(text, &mut self.head)
+    }
+
+    /// The same, of one that is written only to be told.
+    pub(crate) fn written(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+        let mut text = std::mem::take(&mut self.written);
+        write(&mut text);
+        let head = self.head(&text);
+        text.clear();
+        // One large head should not hold its memory for good.
+        text.shrink_to(REPEATED_BYTES_MAX);
+        self.written = text;
+        head
     }
 
     /// The first `kept` bytes of a piece of a body. A small piece is copied so that it does not pin the
@@ -58,6 +104,10 @@ mod tests {
         let other = repeats.head(b"GET /2 HTTP/1.1\r\n\r\n");
         assert_eq!(&*other, b"GET /2 HTTP/1.1\r\n\r\n");
         assert_eq!(&*first, b"GET / HTTP/1.1\r\n\r\n");
+        let written = repeats.written(|text| text.extend_from_slice(&other));
+        assert_eq!(written.as_ptr(), other.as_ptr());
+        let written = repeats.written(|text| text.extend_from_slice(&first));
+        assert_eq!(written, first);
         // A head is no piece of a body.
         let piece = repeats.piece(&other, other.len(), true);
         assert_ne!(piece.as_ptr(), other.as_ptr());

@@ -6,7 +6,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 use traffic::wire::websocket::handshake::Accepted;
-use traffic::{FailureKind, Side, Stage};
+use traffic::{FailureKind, Head, Side, Stage, Version};
 
 use super::body::{BodyEnd, carry};
 use super::course::Course;
@@ -50,8 +50,19 @@ pub(super) async fn download(
         upstream_stays,
         accepted,
     } = *final_head(&mut incoming, &mut reply, course).await?;
-    course.flow.lock().response_started(|_| text);
+    let comes_by_http2 = text.is_none();
+    course.flow.lock().response_started(|told| {
+        text.unwrap_or_else(|| Head {
+            version: Version::Http2,
+            text: told.written(|text| {
+                heads::write_response_text(response.status(), response.headers(), text);
+            }),
+        })
+    });
     course.responded.store(true, Ordering::Relaxed);
+    if comes_by_http2 {
+        heads::say_length_once(response.headers_mut());
+    }
     if course.hides_http3 {
         heads::hide_http3(response.headers_mut());
     }

@@ -20,12 +20,31 @@ use crate::http1::head::{BodyLength, Line, RequestHead, ResponseHead, frames_or_
 use crate::max_forwards::{self, MaxForwards};
 use crate::upstream::Forwarded;
 
-/// An HTTP/2 request head as text, pseudo-header fields included (RFC 9113 section 8.3.1, RFC 8441
-/// section 4).
+/// An HTTP/2 request head as text.
 pub(crate) fn request_text(parts: &http::request::Parts) -> Head {
+    text(|text| write_request_text(parts, text))
+}
+
+/// An HTTP/2 response head as text.
+pub(crate) fn response_text(status: StatusCode, fields: &HeaderMap) -> Head {
+    text(|text| write_response_text(status, fields, text))
+}
+
+fn text(write: impl FnOnce(&mut Vec<u8>)) -> Head {
+    let mut text = Vec::new();
+    write(&mut text);
+    Head {
+        version: Version::Http2,
+        text: text.into(),
+    }
+}
+
+/// Writes an HTTP/2 request head as text, pseudo-header fields included (RFC 9113 section 8.3.1, RFC 8441
+/// section 4).
+pub(crate) fn write_request_text(parts: &http::request::Parts, text: &mut Vec<u8>) {
     let (method, uri, fields) = (&parts.method, &parts.uri, &parts.headers);
     let path = uri.path_and_query().map_or("*", PathAndQuery::as_str);
-    let mut text = Vec::with_capacity(256 + fields.len() * 32);
+    text.reserve(256 + fields.len() * 32);
     for part in [method.as_str(), " ", path, " HTTP/2\r\n"] {
         text.extend_from_slice(part.as_bytes());
     }
@@ -35,28 +54,20 @@ pub(crate) fn request_text(parts: &http::request::Parts) -> Head {
         text.extend_from_slice(b"\r\n");
     }
     if let Some(protocol) = parts.extensions.get::<Protocol>() {
-        write_field(":protocol", protocol.as_str().as_bytes(), &mut text);
+        write_field(":protocol", protocol.as_str().as_bytes(), text);
     }
-    with_fields(text, fields)
+    write_fields(fields, text);
+    text.extend_from_slice(b"\r\n");
 }
 
-/// An HTTP/2 response head as text.
-pub(crate) fn response_text(status: StatusCode, fields: &HeaderMap) -> Head {
-    let mut text = Vec::with_capacity(128 + fields.len() * 32);
+/// Writes an HTTP/2 response head as text.
+pub(super) fn write_response_text(status: StatusCode, fields: &HeaderMap, text: &mut Vec<u8>) {
+    text.reserve(128 + fields.len() * 32);
     text.extend_from_slice(b"HTTP/2 ");
     text.extend_from_slice(status.as_str().as_bytes());
     text.extend_from_slice(b"\r\n");
-    with_fields(text, fields)
-}
-
-/// The head that begins with this text.
-fn with_fields(mut text: Vec<u8>, fields: &HeaderMap) -> Head {
-    write_fields(fields, &mut text);
+    write_fields(fields, text);
     text.extend_from_slice(b"\r\n");
-    Head {
-        version: Version::Http2,
-        text: text.into(),
-    }
 }
 
 /// Trailers as an event carries them.

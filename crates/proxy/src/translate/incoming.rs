@@ -45,14 +45,21 @@ pub(super) enum Arrived<'a, 'c> {
 /// The final response head, with what is known of the body that follows.
 pub(super) struct Final<'a, 'c> {
     pub(super) response: Response<()>,
-    /// The head as an event carries it.
-    pub(super) text: Head,
+    /// The head as it came, where that is text.
+    pub(super) text: Option<Head>,
     pub(super) body: Source<'a, 'c>,
     /// The end of the upstream's connection is the end of the body.
     pub(super) until_close: bool,
     pub(super) upstream_stays: bool,
     /// It opens the WebSocket that was asked for.
     pub(super) accepted: Option<Accepted>,
+}
+
+impl Final<'_, '_> {
+    /// The fields of a head that came as text.
+    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.text.iter().flat_map(Head::fields)
+    }
 }
 
 impl<'a, 'c> Incoming<'a, 'c> {
@@ -71,7 +78,7 @@ impl<'a, 'c> Incoming<'a, 'c> {
                 match (&arrived, forwarded) {
                     // It is oriel that the proxy asks, and not the client.
                     (Arrived::Final(head), Some(forwarded)) if head.response.status() == 407 => {
-                        Poll::Ready(Err(forwarded.unauthorized(head.text.fields()).into()))
+                        Poll::Ready(Err(forwarded.unauthorized(head.fields()).into()))
                     }
                     _ => Poll::Ready(Ok(arrived)),
                 }
@@ -85,14 +92,14 @@ impl<'a, 'c> Incoming<'a, 'c> {
                     return Poll::Ready(Ok(Arrived::Informational(interim, text)));
                 }
                 let arrived = ready!(pin!(response).poll(cx)).map_err(|error| from_h2(&error))?;
-                let (mut parts, body) = arrived.into_parts();
-                let text = heads::response_text(parts.status, &parts.headers);
-                heads::say_length_once(&mut parts.headers);
-                let accepted = (*opens && parts.status.is_success())
-                    .then(|| Accepted::read_extended_connect(text.fields()));
+                let (parts, body) = arrived.into_parts();
+                let accepted = (*opens && parts.status.is_success()).then(|| {
+                    let text = heads::response_text(parts.status, &parts.headers);
+                    Accepted::read_extended_connect(text.fields())
+                });
                 Poll::Ready(Ok(Arrived::Final(Box::new(Final {
                     response: Response::from_parts(parts, ()),
-                    text,
+                    text: None,
                     body: Source::Http2 {
                         body,
                         side: Side::Upstream,
@@ -162,7 +169,7 @@ fn poll_http1_head<'a, 'c>(
     }
     Poll::Ready(Ok(Arrived::Final(Box::new(Final {
         response,
-        text,
+        text: Some(text),
         body: Source::Http1 {
             connection,
             framing: Framing::new(head.body),

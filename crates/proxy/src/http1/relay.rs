@@ -423,9 +423,10 @@ impl<'a, 'r> Relay<'a, 'r> {
             return Err(forwarded.unauthorized(head::fields(&head.lines, bytes)));
         }
         let version = head.version;
-        let text = |told: &mut Repeats| Head {
+        let told = &mut self.upstream.told;
+        let text = |_: &mut Repeats| Head {
             version,
-            text: told.head(bytes),
+            text: told.tell(bytes),
         };
         if head.status == 101
             && let Some(asked) = self.upgrade

@@ -28,6 +28,7 @@ pub(crate) mod recent;
 pub(crate) mod record_file;
 mod repeated;
 mod rows;
+mod texts;
 mod trace_id;
 
 use std::collections::HashMap;

@@ -80,6 +80,8 @@ pub const ZSTD_LEVEL: i32 = 1;
 pub const REMEMBERED_HASHES_MAX: usize = 8192;
 /// Small bodies that are remembered whole: at most 2 MiB.
 pub const REMEMBERED_BODIES_MAX: usize = 512;
+/// Certificates whose text is remembered, of clients and of upstreams.
+pub const REMEMBERED_CERTIFICATES_MAX: usize = 128;
 /// Large bodies that came again and are held, so that they are known by where they lie: at most 16 MiB.
 pub const REMEMBERED_LARGE_BODIES_MAX: usize = 16;
 /// The largest of them.

@@ -6,20 +6,19 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Statement};
 use traffic::rules::redact::Redaction;
-use traffic::wire::fingerprint;
 use traffic::{
-    CertificateFacts, ConnectionFacts, FlowStarted, Head, NoTls, ProcessAnswer, ProcessCell,
-    ProcessInfo, Target, TlsFacts, UpstreamFacts,
+    ConnectionFacts, FlowStarted, Head, NoTls, ProcessAnswer, ProcessCell, Target, UpstreamFacts,
 };
 
 use super::head::Heads;
 use super::number_hash::NumberHash;
 use super::recent::Recent;
+use super::texts::{CertificateTexts, HelloTexts, ProcessTexts};
+use crate::RunId;
 use crate::limits::{
     AWAITED_FLOWS_MAX, PROCESS_AWAITED_MAX, PROCESS_LOOK_EVERY, REMEMBERED_CONNECTIONS_MAX,
 };
 use crate::shipper::instant;
-use crate::{AncestorView, CertificateView, RunId};
 
 /// Prepared statements and what is known to be stored.
 ///
@@ -38,15 +37,9 @@ pub(crate) struct Connections<'c> {
     /// Clients whose process was not known when they were stored, by row: those that have waited longest
     /// first.
     awaited: BTreeMap<i64, Awaited>,
-    /// The process that was stored last: one that connects again is mostly told as the same.
-    told: Option<Told>,
-}
-
-/// What is stored of a process as JSON.
-struct Told {
-    process: Arc<ProcessInfo>,
-    command_line: String,
-    ancestors: String,
+    process_texts: ProcessTexts,
+    hello_texts: HelloTexts,
+    certificate_texts: CertificateTexts,
 }
 
 /// A stored client connection whose process is being looked for.
@@ -109,7 +102,9 @@ impl<'c> Connections<'c> {
             upstreams: Recent::new(REMEMBERED_CONNECTIONS_MAX),
             insert_change: connection.prepare("INSERT INTO flow_changes (flow) VALUES (?1)")?,
             awaited: BTreeMap::new(),
-            told: None,
+            process_texts: ProcessTexts::default(),
+            hello_texts: HelloTexts::default(),
+            certificate_texts: CertificateTexts::default(),
         })
     }
 
@@ -203,22 +198,18 @@ impl<'c> Connections<'c> {
                 return Ok(());
             }
         };
-        let told = match self.told.take() {
-            Some(told) if Arc::ptr_eq(&told.process, process) => told,
-            _ => Told::of(process, self.redaction),
-        };
+        let texts = self.process_texts.of(process, self.redaction);
         let container = process.container.as_ref();
         self.set_process.execute((
             row,
             process.pid,
             &process.exe_name,
             process.exe_path.as_deref(),
-            &told.command_line,
-            &told.ancestors,
+            &texts.command_line,
+            &texts.ancestors,
             container.map(|container| container.id.as_str()),
             rusqlite::types::Null,
         ))?;
-        self.told = Some(told);
         Ok(())
     }
 
@@ -282,6 +273,9 @@ impl<'c> Connections<'c> {
     ) -> rusqlite::Result<i64> {
         let tls = facts.tls.as_ref();
         let hello = facts.hello.as_deref();
+        let certificate = tls.ok().and_then(|tls| tls.certificate.as_ref());
+        let fingerprints = facts.hello.as_ref();
+        let fingerprints = fingerprints.map(|hello| self.hello_texts.of(hello));
         let row = self.insert_client.insert(rusqlite::params![
             run.as_str(),
             facts.front.as_str(),
@@ -293,13 +287,13 @@ impl<'c> Connections<'c> {
             tls.ok().map(|tls| tls.version),
             tls.ok().map(|tls| tls.cipher),
             tls.ok().and_then(|tls| tls.alpn.as_deref()),
-            tls.ok().and_then(certificate_json),
+            certificate.and_then(|facts| self.certificate_texts.of(facts)),
             hello
                 .and_then(|hello| hello.sni.as_deref())
                 .or_else(|| tls.ok().and_then(|tls| tls.sni.as_deref())),
             hello.is_some_and(|hello| hello.names_another_than(&target.host)),
-            hello.map(|hello| fingerprint::ja3(hello).hash),
-            hello.map(fingerprint::ja4),
+            fingerprints.map(|texts| &texts.ja3),
+            fingerprints.map(|texts| &texts.ja4),
             head,
             facts.user.as_deref(),
         ])?;
@@ -324,6 +318,7 @@ impl<'c> Connections<'c> {
 
     fn store_upstream(&mut self, run: RunId, facts: &UpstreamFacts) -> rusqlite::Result<i64> {
         let tls = facts.tls.as_ref();
+        let certificate = tls.and_then(|tls| tls.certificate.as_ref());
         self.insert_upstream.insert((
             run.as_str(),
             facts.address.to_string(),
@@ -336,24 +331,10 @@ impl<'c> Connections<'c> {
             tls.map(|tls| tls.cipher),
             tls.and_then(|tls| tls.sni.as_deref()),
             tls.and_then(|tls| tls.alpn.as_deref()),
-            tls.and_then(certificate_json),
+            certificate.and_then(|facts| self.certificate_texts.of(facts)),
             tls.is_some_and(|tls| tls.danger_unverified),
             facts.proxy.as_deref(),
         ))
-    }
-}
-
-impl Told {
-    fn of(process: &Arc<ProcessInfo>, redaction: Redaction) -> Self {
-        let ancestors = process.ancestors.iter().map(|ancestor| AncestorView {
-            pid: ancestor.pid,
-            name: ancestor.exe_name.clone(),
-        });
-        Self {
-            process: Arc::clone(process),
-            command_line: json(&process.masked_command_line(redaction)),
-            ancestors: json(&ancestors.collect::<Vec<_>>()),
-        }
     }
 }
 
@@ -368,30 +349,5 @@ fn no_tls_name(reason: NoTls) -> &'static str {
         NoTls::PlainHttp => "plain_http",
         NoTls::Tunnelled => "tunnelled",
         NoTls::HandshakeFailed => "handshake_failed",
-    }
-}
-
-fn certificate_json(tls: &TlsFacts) -> Option<String> {
-    Some(json(&certificate_view(tls.certificate.as_ref()?)))
-}
-
-fn json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).expect("texts and numbers are JSON")
-}
-
-fn certificate_view(certificate: &CertificateFacts) -> CertificateView {
-    use std::fmt::Write as _;
-    let mut sha256 = String::with_capacity(64);
-    for byte in certificate.sha256 {
-        write!(sha256, "{byte:02x}").expect("a String takes all");
-    }
-    CertificateView {
-        subject: certificate.subject.clone(),
-        issuer: certificate.issuer.clone(),
-        not_before: certificate.not_before.0,
-        not_after: certificate.not_after.0,
-        names: certificate.names.clone(),
-        sha256,
-        chain_length: certificate.chain_length,
     }
 }

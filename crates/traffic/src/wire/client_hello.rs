@@ -69,6 +69,32 @@ impl ClientHello {
         newest.unwrap_or(self.legacy_version)
     }
 
+    /// Whether the client offers the same as in another hello, in the same order, to whomever: both have the same
+    /// [fingerprints](super::fingerprint).
+    #[must_use]
+    pub fn offers_the_same(&self, other: &Self) -> bool {
+        let Self {
+            sni: _,
+            alpn,
+            legacy_version,
+            versions,
+            ciphers,
+            extensions,
+            groups,
+            point_formats,
+            signature_algorithms,
+            ech: _,
+        } = self;
+        *legacy_version == other.legacy_version
+            && *ciphers == other.ciphers
+            && *extensions == other.extensions
+            && *groups == other.groups
+            && *point_formats == other.point_formats
+            && *signature_algorithms == other.signature_algorithms
+            && *versions == other.versions
+            && *alpn == other.alpn
+    }
+
     /// Whether it names another host than the one that was asked for. A client that asked for an
     /// address looked the name up itself, and one without SNI names nobody.
     #[must_use]

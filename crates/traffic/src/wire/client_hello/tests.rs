@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use crate::wire::fingerprint;
+
 use super::*;
 
 /// Made by connecting the client of that name to a listener on loopback.
@@ -410,4 +412,33 @@ proptest! {
         }
         check_cuts(&bytes);
     }
+}
+
+#[test]
+fn whoever_offers_the_same_has_the_same_fingerprints() {
+    let changes: [fn(&mut ClientHello); 8] = [
+        |hello| hello.alpn.push(b"h2".to_vec()),
+        |hello| hello.legacy_version = 0x0302,
+        |hello| hello.versions.push(0x0304),
+        |hello| hello.ciphers.push(0x1301),
+        |hello| hello.extensions.push(0x000a),
+        |hello| hello.groups.push(0x001d),
+        |hello| hello.point_formats.push(0),
+        |hello| hello.signature_algorithms.push(0x0403),
+    ];
+    let hello = ClientHello::default();
+    for change in changes {
+        let mut other = hello.clone();
+        change(&mut other);
+        assert!(!hello.offers_the_same(&other), "{other:?}");
+        assert!(other.offers_the_same(&other.clone()));
+    }
+    let elsewhere = ClientHello {
+        sni: Some("a.test".to_owned()),
+        ech: true,
+        ..hello.clone()
+    };
+    assert!(hello.offers_the_same(&elsewhere));
+    assert_eq!(fingerprint::ja3(&hello), fingerprint::ja3(&elsewhere));
+    assert_eq!(fingerprint::ja4(&hello), fingerprint::ja4(&elsewhere));
 }

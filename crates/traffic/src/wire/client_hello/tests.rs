@@ -2,9 +2,8 @@
 
 use proptest::prelude::*;
 
-use crate::wire::fingerprint;
-
 use super::*;
+use crate::wire::fingerprint;
 
 /// Made by connecting the client of that name to a listener on loopback.
 const SAMPLES: &[(&str, &[u8])] = &[

@@ -25,6 +25,7 @@ mod listeners;
 mod local_site;
 mod max_forwards;
 mod memory;
+mod panics;
 mod pool;
 mod process;
 mod recorder;

@@ -11,8 +11,6 @@ use tokio::time::{Instant, Sleep};
 #[derive(Debug)]
 pub(crate) struct Deadline {
     at: Instant,
-    /// What is left of the wait when that has passed.
-    rest: Option<Duration>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
@@ -20,7 +18,6 @@ impl Deadline {
     pub(crate) fn after(wait: Duration) -> Self {
         Self {
             at: Instant::now() + wait,
-            rest: None,
             sleep: None,
         }
     }
@@ -28,33 +25,11 @@ impl Deadline {
     /// Sets it to `wait` from now.
     pub(crate) fn set(&mut self, wait: Duration) {
         self.at = Instant::now() + wait;
-        self.rest = None;
         if let Some(sleep) = &mut self.sleep
             && sleep.deadline() > self.at
         {
             sleep.as_mut().reset(self.at);
         }
-    }
-
-    /// Sets it to `wait` from now, with a stop on the way: it passes for a first time after `stop`, unless it is
-    /// moved before.
-    pub(crate) fn set_with_stop(&mut self, stop: Duration, wait: Duration) {
-        self.set(stop.min(wait));
-        self.rest = Some(wait.saturating_sub(stop));
-    }
-
-    /// Whether it is on its way to a stop.
-    pub(crate) fn has_stop(&self) -> bool {
-        self.rest.is_some()
-    }
-
-    /// It has passed: was that the stop? Then it goes on from now.
-    pub(crate) fn go_on(&mut self) -> bool {
-        let rest = self.rest.take();
-        if let Some(rest) = rest {
-            self.set(rest);
-        }
-        rest.is_some()
     }
 
     /// Ready once it has passed; otherwise the task is woken when it may have.
@@ -93,27 +68,5 @@ mod tests {
         deadline.set(Duration::from_secs(100));
         std::future::poll_fn(|cx| deadline.poll_passed(cx)).await;
         assert_eq!(begun.elapsed().as_secs(), 111);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn stops_once_on_the_way() {
-        const SECOND: Duration = Duration::from_secs(1);
-        let begun = Instant::now();
-        let mut deadline = Deadline::after(60 * SECOND);
-        let passed = async |deadline: &mut Deadline| {
-            std::future::poll_fn(|cx| deadline.poll_passed(cx)).await;
-            (begun.elapsed().as_secs(), deadline.go_on())
-        };
-        deadline.set_with_stop(2 * SECOND, 10 * SECOND);
-        assert_eq!(passed(&mut deadline).await, (2, true));
-        assert_eq!(passed(&mut deadline).await, (10, false));
-        // Whoever moves it takes the stop away.
-        deadline.set_with_stop(2 * SECOND, 10 * SECOND);
-        deadline.set(5 * SECOND);
-        assert_eq!(passed(&mut deadline).await, (15, false));
-        // The stop is never later than the end.
-        deadline.set_with_stop(20 * SECOND, 5 * SECOND);
-        assert_eq!(passed(&mut deadline).await, (20, true));
-        assert_eq!(passed(&mut deadline).await, (20, false));
     }
 }

@@ -105,9 +105,6 @@ pub const BODIES_COLLECTED_MAX: usize = 4;
 
 /// Events collected on a connection before they are handed to the watcher.
 pub const EVENTS_PER_BATCH: usize = 64;
-/// How long what is known of a request may wait to be handed to the watcher while its answer does not come. Most
-/// answers come before, and then all of it is handed over at once, which costs half.
-pub const UNTOLD_MAX: Duration = Duration::from_millis(25);
 /// Events for which a connection keeps memory when it has handed over what it collected: as many as one
 /// request has.
 pub const EVENTS_KEPT: usize = 8;

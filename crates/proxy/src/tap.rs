@@ -23,8 +23,7 @@ use crate::metrics::{Counters, Protocol};
 /// Takes what the engine reports.
 pub trait Watcher: Send + Sync + std::fmt::Debug + 'static {
     /// Takes a batch of events out of the list; what it leaves there is dropped. Events of one flow come
-    /// in order and in order of batches. A flow that waits has told all there is, but for a small request whose
-    /// answer has not come for [`UNTOLD_MAX`](crate::limits::UNTOLD_MAX) yet.
+    /// in order and in order of batches.
     ///
     /// The list is used again, so that a batch costs no memory of its own: a watcher that keeps the events
     /// moves them to a list of its own ([`Vec::append`]).

@@ -153,13 +153,16 @@ impl<'c> Writer<'c> {
             match item {
                 Item::Events(run, count) => {
                     let run = self.id_of(run);
-                    let events = events.by_ref().take(count);
-                    self.assembler.handle_events(run, events);
+                    for event in events.by_ref().take(count) {
+                        self.assembler.handle_event(run, event);
+                    }
                 }
                 Item::Gap(run, dropped) => {
                     let run = self.id_of(run);
                     self.assembler.handle_gap(run, dropped.losses);
-                    self.assembler.handle_events(run, dropped.ends.into_iter());
+                    for end in dropped.ends {
+                        self.assembler.handle_event(run, end);
+                    }
                 }
                 Item::End(run, end) => {
                     let run = self.id_of(run);

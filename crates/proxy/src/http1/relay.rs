@@ -15,7 +15,7 @@ use crate::error;
 use crate::http1::body::{BodyError, Framing};
 use crate::http1::connection::{Http1, ReadError};
 use crate::http1::head::{self, BodyLength, LineEnd, RequestHead};
-use crate::limits::{HALF_CLOSED, INFORMATIONAL_MAX, READ_BYTES, UNTOLD_MAX};
+use crate::limits::{HALF_CLOSED, INFORMATIONAL_MAX, READ_BYTES};
 use crate::tap::{self, Flow, Repeats};
 use crate::upstream::Forwarded;
 use crate::websocket;
@@ -222,33 +222,19 @@ impl<'a, 'r> Relay<'a, 'r> {
         if gone {
             let _waits = self.poll_client_ended(cx)?;
         }
-        let untold = match self.response {
-            Response::Awaited if self.request_done => self.flow.await_answer(),
-            Response::Awaited => {
-                self.flow.hand_over();
-                false
-            }
-            Response::Body { .. } | Response::Done { .. } | Response::Switched(_) => false,
-        };
-        let deadline = &mut self.client.deadline;
-        if self.progress || (untold && !deadline.has_stop()) {
-            self.progress = false;
-            let patience = match self.client.read_ended {
-                true => HALF_CLOSED.min(self.idle),
-                false => self.idle,
-            };
-            match untold {
-                true => deadline.set_with_stop(UNTOLD_MAX, patience),
-                false => deadline.set(patience),
-            }
-        }
-        loop {
-            ready!(self.client.deadline.poll_passed(cx));
-            if !self.client.deadline.go_on() {
-                return Poll::Ready(Err(self.stalled()));
-            }
+        if matches!(self.response, Response::Awaited) {
             self.flow.hand_over();
         }
+        if self.progress {
+            self.progress = false;
+            self.client.deadline.set(if self.client.read_ended {
+                HALF_CLOSED.min(self.idle)
+            } else {
+                self.idle
+            });
+        }
+        ready!(self.client.deadline.poll_passed(cx));
+        Poll::Ready(Err(self.stalled()))
     }
 
     /// Who was waited for when nothing happened any more.

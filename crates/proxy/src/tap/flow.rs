@@ -189,17 +189,6 @@ impl Flow<'_> {
         self.reporter.hand_over();
     }
 
-    /// The request has gone, and its answer is waited for. Answers whether something is left to be handed over if
-    /// that takes longer than [`UNTOLD_MAX`](crate::limits::UNTOLD_MAX): all that was collected, if it is little
-    /// and no handler waits for it.
-    pub(crate) fn await_answer(&mut self) -> bool {
-        if self.request.kept > COPIED_BYTES_MAX as u64 || self.reporter.lane.is_some() {
-            self.hand_over();
-        }
-        self.begun_at = None;
-        !self.reporter.events.is_empty()
-    }
-
     fn count_payload(&mut self) {
         let passed = [self.request.seen, self.response.seen];
         let [request, response] = std::mem::replace(&mut self.counted, passed);

@@ -16,7 +16,7 @@ use super::reply::Reply;
 use super::upload::upload;
 use crate::deadline::Deadline;
 use crate::error;
-use crate::limits::{HALF_CLOSED, UNTOLD_MAX};
+use crate::limits::HALF_CLOSED;
 use crate::tap::Flow;
 
 /// The four ends of a flow: the request comes from `source` and goes to `sink`, the response is
@@ -51,8 +51,6 @@ pub(super) struct Course<'f, 'r> {
     pub(super) responded: AtomicBool,
     /// The end of the client's connection is the end of the body.
     pub(super) until_close: AtomicBool,
-    /// Something is left to be handed over if the answer does not come soon.
-    untold: AtomicBool,
 }
 
 /// How a flow ended that became whole.
@@ -98,22 +96,12 @@ pub(super) async fn run(
             return Poll::Ready(result);
         }
         let moved_now = course.moved.load(Ordering::Relaxed);
-        let untold = course.untold.load(Ordering::Relaxed);
-        if moved_now != moved || (untold && !deadline.has_stop()) {
+        if moved_now != moved {
             moved = moved_now;
-            match untold {
-                true => deadline.set_with_stop(UNTOLD_MAX, course.patience(idle)),
-                false => deadline.set(course.patience(idle)),
-            }
+            deadline.set(course.patience(idle));
         }
-        loop {
-            ready!(deadline.poll_passed(cx));
-            if !deadline.go_on() {
-                return Poll::Ready(Err(course.stalled(uploading).into()));
-            }
-            course.flow.lock().hand_over();
-            course.untold.store(false, Ordering::Relaxed);
-        }
+        ready!(deadline.poll_passed(cx));
+        Poll::Ready(Err(course.stalled(uploading).into()))
     })
     .await;
     match result {
@@ -138,26 +126,12 @@ impl<'f, 'r> Course<'f, 'r> {
             answered: AtomicBool::new(false),
             responded: AtomicBool::new(false),
             until_close: AtomicBool::new(false),
-            untold: AtomicBool::new(false),
         }
     }
 
     /// Something happened: the flow is waited for anew.
     pub(super) fn note_progress(&self) {
         self.moved.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The head of the answer is waited for.
-    pub(super) fn await_answer(&self) {
-        let mut flow = self.flow.lock();
-        let untold = match self.uploaded.load(Ordering::Relaxed) {
-            true => flow.await_answer(),
-            false => {
-                flow.hand_over();
-                false
-            }
-        };
-        self.untold.store(untold, Ordering::Relaxed);
     }
 
     /// How long the flow may stand still.

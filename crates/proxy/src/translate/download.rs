@@ -133,7 +133,7 @@ async fn final_head<'a, 'c>(
             if let Poll::Ready(arrived) = incoming.poll_head(cx) {
                 return Poll::Ready(arrived);
             }
-            course.await_answer();
+            course.flow.lock().hand_over();
             reply.poll_client(cx, course).map(Err)
         });
         let arrived = arrived.await?;

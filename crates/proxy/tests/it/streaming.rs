@@ -126,28 +126,6 @@ async fn an_event_of_a_stream_is_told_while_the_stream_waits() {
 }
 
 #[tokio::test]
-async fn a_request_is_told_while_its_answer_does_not_come() {
-    for http2 in [false, true] {
-        let script = vec![Step::ReadHead, Step::ReadToEnd];
-        let upstream = scripted(false, vec![script]).await;
-        let running = Running::start().await;
-        let mut client = running.through(&upstream).await;
-        let ended = |event: &Event| matches!(event, Event::RequestEnded { .. });
-        if http2 {
-            let client = client.start_http2().await.unwrap();
-            let request = http::Request::get(format!("http://{NAME}/"));
-            let opened = client.open(request.body(()).unwrap(), true).await;
-            let _stream = opened.unwrap();
-            running.recorder.told(ended).await;
-        } else {
-            let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-            client.send(request).await.unwrap();
-            running.recorder.told(ended).await;
-        }
-    }
-}
-
-#[tokio::test]
 async fn both_directions_run_at_once() {
     for tls in [false, true] {
         let mut script = vec![

@@ -148,66 +148,44 @@ impl Assembler {
         }
     }
 
-    /// Takes events of a run. Most flows begin and end within them, and all of their events follow each other:
-    /// such a one is put together without being looked for.
-    pub(crate) fn handle_events(&mut self, run: RunId, events: impl Iterator<Item = Event>) {
+    /// Takes one event of a run.
+    pub(crate) fn handle_event(&mut self, run: RunId, event: Event) {
         let index = self.index(run);
         let Some(flows) = self.runs.get_mut(index) else {
             return;
         };
-        let mut latest: Option<Box<Flow>> = None;
-        for event in events {
-            let id = event.flow();
-            let is_of_latest =
-                |latest: &&mut Box<Flow>| id.is_some_and(|id| id == latest.started.flow);
-            match (event, latest.as_mut().filter(is_of_latest)) {
-                (Event::FlowStarted(started), _) => {
-                    self.held_bytes += flows.keep_open(latest.take());
-                    latest = flows.start(started, &self.rules);
-                }
-                (
-                    Event::FlowEnded {
-                        flow,
-                        at,
-                        outcome,
-                        tunnelled,
-                    },
-                    of_latest,
-                ) => {
-                    let is_latest = of_latest.is_some();
-                    let ended = match is_latest {
-                        true => latest.take(),
-                        false => flows.close(flow),
-                    };
-                    let Some(mut ended) = ended else {
-                        continue;
-                    };
-                    if !is_latest {
-                        self.held_bytes -= ended.held_bytes();
+        match event {
+            Event::FlowStarted(started) => flows.start(started, &self.rules),
+            Event::FlowEnded {
+                flow,
+                at,
+                outcome,
+                tunnelled,
+            } => {
+                let Some(mut ended) = flows.open.remove(&flow) else {
+                    if !flows.excluded.remove(&flow) {
+                        flows.note_gap(GapReason::FlowUnknown, one_event());
                     }
-                    ended.end = Some(End::Reported {
-                        at,
-                        outcome,
-                        tunnelled,
-                    });
-                    self.ended.push(ended);
-                }
-                (Event::Lost { events, .. }, _) => {
-                    self.held_bytes += flows.keep_open(latest.take());
-                    let losses = Losses {
-                        events,
-                        body_bytes: 0,
-                    };
-                    flows.note_gap(GapReason::Engine, losses);
-                    flows.hole_all();
-                }
-                (event, Some(latest)) => {
-                    latest.update(event, &self.rules);
-                }
-                (event, None) => self.held_bytes += flows.update(event, &self.rules),
+                    return;
+                };
+                self.held_bytes -= ended.request.held_bytes + ended.response.held_bytes;
+                ended.end = Some(End::Reported {
+                    at,
+                    outcome,
+                    tunnelled,
+                });
+                self.ended.push(ended);
             }
+            Event::Lost { events, .. } => {
+                let losses = Losses {
+                    events,
+                    body_bytes: 0,
+                };
+                flows.note_gap(GapReason::Engine, losses);
+                flows.hole_all();
+            }
+            event => self.held_bytes += flows.update(event, &self.rules),
         }
-        self.held_bytes += flows.keep_open(latest);
     }
 
     /// Batches of a run were dropped here.
@@ -239,7 +217,7 @@ impl Assembler {
         flows.excluded.clear();
         left.sort_unstable_by_key(|flow| flow.seq);
         for mut flow in left {
-            self.held_bytes -= flow.held_bytes();
+            self.held_bytes -= flow.request.held_bytes + flow.response.held_bytes;
             flow.end = Some(End::Interrupted);
             self.ended.push(flow);
         }
@@ -396,25 +374,28 @@ impl Assembler {
 }
 
 impl RunFlows {
-    /// A flow began; answers it if it is kept.
-    fn start(&mut self, started: Box<FlowStarted>, rules: &CaptureRules) -> Option<Box<Flow>> {
+    fn start(&mut self, started: Box<FlowStarted>, rules: &CaptureRules) {
         if rules.excludes(&started.target) {
             // Beyond the bound its further events are those of an unknown flow.
             if self.excluded.len() < OPEN_FLOWS_MAX {
                 self.excluded.insert(started.flow);
             }
-            return None;
+            return;
         }
         if self.open.len() >= OPEN_FLOWS_MAX {
             self.note_gap(GapReason::QueueFull, one_event());
-            return None;
+            return;
         }
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        Some(Box::new(Flow {
+        let flow = started.flow;
+        let Entry::Vacant(place) = self.open.entry(flow) else {
+            // The engine never does this; if it did, the flow that is known stays.
+            self.note_gap(GapReason::FlowUnknown, one_event());
+            return;
+        };
+        place.insert(Box::new(Flow {
             row: None,
             run: self.run,
-            seq,
+            seq: self.next_seq,
             request: MessageState {
                 keep_max: rules
                     .body_bytes_kept(&started.target, || started.head.field("content-type")),
@@ -430,38 +411,12 @@ impl RunFlows {
             end: None,
             listed: true,
             put_off: false,
-        }))
+        }));
+        self.next_seq += 1;
+        self.changed.push(flow);
     }
 
-    /// Keeps a new flow until more is told of it; answers how many body bytes it brings.
-    fn keep_open(&mut self, flow: Option<Box<Flow>>) -> usize {
-        let Some(flow) = flow else {
-            return 0;
-        };
-        let id = flow.started.flow;
-        let Entry::Vacant(place) = self.open.entry(id) else {
-            // The engine never does this; if it did, the flow that is known stays.
-            self.note_gap(GapReason::FlowUnknown, one_event());
-            return 0;
-        };
-        let flow = place.insert(flow);
-        self.changed.push(id);
-        if !flow.messages.pending.is_empty() {
-            self.telling.push(id);
-        }
-        flow.held_bytes()
-    }
-
-    /// Takes out an open flow that ends.
-    fn close(&mut self, id: FlowId) -> Option<Box<Flow>> {
-        let ended = self.open.remove(&id);
-        if ended.is_none() && !self.excluded.remove(&id) {
-            self.note_gap(GapReason::FlowUnknown, one_event());
-        }
-        ended
-    }
-
-    /// Takes an event in the middle of an open flow; answers how many body bytes it brought.
+    /// Takes an event in the middle of a flow; answers how many body bytes it brought.
     fn update(&mut self, event: Event, rules: &CaptureRules) -> usize {
         let id = event.flow();
         let Some((id, flow)) = id.and_then(|id| Some((id, self.open.get_mut(&id)?))) else {
@@ -470,9 +425,59 @@ impl RunFlows {
             }
             return 0;
         };
-        let Update { shown, told, held } = flow.update(event, rules);
-        if told {
-            self.telling.push(id);
+        let mut shown = false;
+        let mut held = 0;
+        match event {
+            Event::UpstreamChosen {
+                at,
+                reused,
+                upstream,
+                ..
+            } => {
+                flow.upstream = Some(Upstream {
+                    at,
+                    reused,
+                    facts: upstream,
+                });
+            }
+            Event::Streamed {
+                at, sender, item, ..
+            } => {
+                // Of a body the bytes are kept that it was read from.
+                let keep_max = match sender {
+                    Sender::Client => flow.request.keep_max,
+                    Sender::Upstream => flow.response.keep_max,
+                };
+                if let Streamed::WebSocket(item) = *item
+                    && flow.messages.keep(at, sender, item, keep_max)
+                {
+                    self.telling.push(id);
+                }
+            }
+            Event::Rerouted(rerouted) => flow.rerouted = Some(rerouted),
+            Event::RequestData { data, .. } => held = flow.request.keep(data),
+            Event::ResponseData { data, .. } => held = flow.response.keep(data),
+            Event::RequestEnded {
+                at, size, trailers, ..
+            } => flow.request.end = Some(MessageEnd { at, size, trailers }),
+            Event::ResponseEnded {
+                at, size, trailers, ..
+            } => flow.response.end = Some(MessageEnd { at, size, trailers }),
+            Event::Informational { head, .. } => {
+                if flow.informational.len() < INFORMATIONAL_MAX {
+                    flow.informational.push(head);
+                }
+            }
+            Event::ResponseStarted { at, head, .. } => {
+                flow.response.keep_max =
+                    rules.body_bytes_kept(&flow.started.target, || head.field("content-type"));
+                flow.response_head = Some((at, head));
+                shown = true;
+            }
+            Event::FlowStarted(_)
+            | Event::FlowEnded { .. }
+            | Event::CertificateRefused(_)
+            | Event::Lost { .. } => {}
         }
         if shown && !flow.listed {
             flow.listed = true;
@@ -511,79 +516,7 @@ impl RunFlows {
     }
 }
 
-/// What an event brought.
-#[derive(Debug, Default)]
-struct Update {
-    /// A row shows more of the flow now.
-    shown: bool,
-    /// There is a message to be stored.
-    told: bool,
-    /// Body bytes.
-    held: usize,
-}
-
 impl Flow {
-    /// Takes an event in the middle of it.
-    fn update(&mut self, event: Event, rules: &CaptureRules) -> Update {
-        let mut brought = Update::default();
-        match event {
-            Event::UpstreamChosen {
-                at,
-                reused,
-                upstream,
-                ..
-            } => {
-                self.upstream = Some(Upstream {
-                    at,
-                    reused,
-                    facts: upstream,
-                });
-            }
-            Event::Streamed {
-                at, sender, item, ..
-            } => {
-                // Of a body the bytes are kept that it was read from.
-                let keep_max = match sender {
-                    Sender::Client => self.request.keep_max,
-                    Sender::Upstream => self.response.keep_max,
-                };
-                if let Streamed::WebSocket(item) = *item {
-                    brought.told = self.messages.keep(at, sender, item, keep_max);
-                }
-            }
-            Event::Rerouted(rerouted) => self.rerouted = Some(rerouted),
-            Event::RequestData { data, .. } => brought.held = self.request.keep(data),
-            Event::ResponseData { data, .. } => brought.held = self.response.keep(data),
-            Event::RequestEnded {
-                at, size, trailers, ..
-            } => self.request.end = Some(MessageEnd { at, size, trailers }),
-            Event::ResponseEnded {
-                at, size, trailers, ..
-            } => self.response.end = Some(MessageEnd { at, size, trailers }),
-            Event::Informational { head, .. } => {
-                if self.informational.len() < INFORMATIONAL_MAX {
-                    self.informational.push(head);
-                }
-            }
-            Event::ResponseStarted { at, head, .. } => {
-                self.response.keep_max =
-                    rules.body_bytes_kept(&self.started.target, || head.field("content-type"));
-                self.response_head = Some((at, head));
-                brought.shown = true;
-            }
-            Event::FlowStarted(_)
-            | Event::FlowEnded { .. }
-            | Event::CertificateRefused(_)
-            | Event::Lost { .. } => {}
-        }
-        brought
-    }
-
-    /// Body bytes in memory.
-    fn held_bytes(&self) -> usize {
-        self.request.held_bytes + self.response.held_bytes
-    }
-
     /// The body of one of its messages.
     pub(crate) fn message(&self, message: Message) -> &MessageState {
         match message {
@@ -600,7 +533,8 @@ impl Flow {
 
     /// Bytes that it holds in memory, about.
     pub(crate) fn bytes(&self) -> usize {
-        self.head_bytes() + self.held_bytes() + self.messages.pending_bytes()
+        let bodies = self.request.held_bytes + self.response.held_bytes;
+        self.head_bytes() + bodies + self.messages.pending_bytes()
     }
 
     /// Bytes of its heads.
@@ -653,10 +587,6 @@ impl MessageState {
         }
         let length = data.len();
         self.held_bytes += length;
-        if self.chunks.is_empty() {
-            // Most bodies come in one piece.
-            self.chunks.reserve_exact(1);
-        }
         self.chunks.push(data);
         length
     }

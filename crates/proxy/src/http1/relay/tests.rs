@@ -4,35 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::Instant;
 use traffic::{
-    ConnectionFacts, ConnectionId, Event, FailureKind, FlowKind, Front, NoTls, Route, Scheme, Side,
+    ConnectionFacts, ConnectionId, FailureKind, FlowKind, Front, NoTls, Route, Scheme, Side,
     Target, Timestamp,
 };
 
 use super::*;
 use crate::stream::{Replay, Transport, Wire};
-use crate::tap::{Opening, Tap, Watcher};
+use crate::tap::{Opening, Tap};
 
 const IDLE: Duration = Duration::from_secs(60);
 
 /// Runs one flow between two ends in memory that `script` drives.
 async fn relay<S>(
     request: &str,
-    script: impl FnOnce(DuplexStream, DuplexStream) -> S,
-) -> (Result<Reuse, Broken>, S::Output)
-where
-    S: Future,
-{
-    relay_watched(request, None, script).await
-}
-
-/// As `relay`, told to a watcher.
-async fn relay_watched<S>(
-    request: &str,
-    watcher: Option<Arc<dyn Watcher>>,
     script: impl FnOnce(DuplexStream, DuplexStream) -> S,
 ) -> (Result<Reuse, Broken>, S::Output)
 where
@@ -54,7 +41,7 @@ where
         &mut upstream.output,
     );
     upstream.output.extend_from_slice(b"\r\n");
-    let tap = Tap::new(watcher, 1024, Arc::default(), Arc::default(), None);
+    let tap = Tap::new(None, 0, Arc::default(), Arc::default(), None);
     let mut reporter = tap.reporter(crate::metrics::Protocol::Http1);
     let (connection, route) = (Arc::new(facts()), Arc::new(route()));
     let target = Target::parse("a.example", 80).unwrap();
@@ -67,10 +54,7 @@ where
         route: &route,
         in_outline: false,
     };
-    let mut flow = reporter.start(&opening, |told| Head {
-        version: head.version,
-        text: told.head(&bytes),
-    });
+    let mut flow = reporter.start(&opening, |_| unreachable!("nobody watches"));
     let is_head = request.starts_with("HEAD");
     let (result, told) = tokio::join!(
         async {
@@ -138,81 +122,6 @@ async fn expect(end: &mut DuplexStream, text: &str) {
     let mut got = vec![0; text.len()];
     end.read_exact(&mut got).await.unwrap();
     assert_eq!(String::from_utf8_lossy(&got), text);
-}
-
-/// How many events came at once, and after how long.
-#[derive(Debug)]
-struct Batches {
-    begun: Instant,
-    seen: Mutex<Vec<(Duration, usize)>>,
-}
-
-impl Watcher for Batches {
-    fn handle_events(&self, events: &mut Vec<Event>) {
-        self.seen.lock().push((self.begun.elapsed(), events.len()));
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_waits_for_an_answer_is_told_at_once_or_soon() {
-    const SOON: Duration = UNTOLD_MAX.checked_sub(Duration::from_millis(1)).unwrap();
-    const LATE: Duration = Duration::from_secs(2);
-
-    let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n";
-    for (request, body_after, answer_after, told) in [
-        (
-            "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
-            None,
-            SOON,
-            vec![(SOON, 5)],
-        ),
-        (
-            "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
-            None,
-            LATE,
-            vec![(UNTOLD_MAX, 2), (LATE, 3)],
-        ),
-        // Who waits for more of the request is told what there is.
-        (
-            post,
-            Some(LATE),
-            LATE + SOON,
-            vec![(Duration::ZERO, 1), (LATE + SOON, 5)],
-        ),
-        (
-            post,
-            Some(LATE),
-            LATE + LATE,
-            vec![
-                (Duration::ZERO, 1),
-                (LATE + UNTOLD_MAX, 2),
-                (LATE + LATE, 3),
-            ],
-        ),
-    ] {
-        let begun = Instant::now();
-        let batches = Arc::new(Batches {
-            begun,
-            seen: Mutex::default(),
-        });
-        let watcher = Arc::clone(&batches) as Arc<dyn Watcher>;
-        let script = async |mut client: DuplexStream, mut upstream: DuplexStream| {
-            if let Some(after) = body_after {
-                tokio::time::sleep(after).await;
-                client.write_all(b"x").await.unwrap();
-            }
-            tokio::time::sleep_until(begun + answer_after).await;
-            let answer = b"HTTP/1.1 204 Fine\r\n\r\n";
-            upstream.write_all(answer).await.unwrap();
-            (client, upstream)
-        };
-        let (result, _ends) = relay_watched(request, Some(watcher), script).await;
-        result.unwrap();
-        let seen = batches.seen.lock();
-        let millis = |(after, count): &(Duration, usize)| (after.as_millis(), *count);
-        let seen: Vec<_> = seen.iter().map(millis).collect();
-        assert_eq!(seen, told.iter().map(millis).collect::<Vec<_>>());
-    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,7 +15,7 @@ use traffic::{CertificateRefused, Event, Head, Version};
 pub(crate) use self::flow::{Flow, Opening};
 use self::large_bodies::LargeBodies;
 use self::repeats::Told;
-pub(crate) use self::repeats::{BothWays, RepeatedHead, Repeats};
+pub(crate) use self::repeats::{BothWays, Repeats};
 use crate::handler::{Gate, Interests, Lane};
 use crate::limits::EVENTS_KEPT;
 use crate::metrics::{Counters, Protocol};

@@ -15,7 +15,6 @@ use crate::deadline::Deadline;
 use crate::http1::head::{self, HeadError, Line, LineEnd};
 use crate::limits::{EMPTY_LINES_MAX, GATHERED_BYTES, HEAD_ROOM_BYTES_KEPT, READ_BYTES};
 use crate::stream::{Transport, poll_read_record};
-use crate::tap::RepeatedHead;
 
 thread_local! {
     /// Where the first octets of a message land; see [`Http1::poll_read`].
@@ -46,8 +45,6 @@ pub(crate) struct Http1 {
     pub(crate) lines: Vec<Line>,
     /// Room for the octets of a head; see [`Http1::take_head`].
     head: Vec<u8>,
-    /// Of an upstream.
-    pub(crate) told: RepeatedHead,
     pub(crate) deadline: Deadline,
     /// The peer has ended its side.
     pub(crate) read_ended: bool,
@@ -84,7 +81,6 @@ impl Http1 {
             unflushed: false,
             lines: Vec::new(),
             head: Vec::new(),
-            told: RepeatedHead::default(),
             deadline: Deadline::after(Duration::from_secs(60)),
             read_ended: false,
             read_cut: false,

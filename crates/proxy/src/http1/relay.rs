@@ -409,10 +409,9 @@ impl<'a, 'r> Relay<'a, 'r> {
             return Err(forwarded.unauthorized(head::fields(&head.lines, bytes)));
         }
         let version = head.version;
-        let told = &mut self.upstream.told;
-        let text = |_: &mut Repeats| Head {
+        let text = |told: &mut Repeats| Head {
             version,
-            text: told.tell(bytes),
+            text: told.head(bytes),
         };
         if head.status == 101
             && let Some(asked) = self.upgrade

@@ -18,18 +18,6 @@ pub(crate) struct Repeats {
     written: Vec<u8>,
 }
 
-/// The head of a response that came last on an upstream connection, if it was told: with that it comes again, and
-/// not with the connection of the client.
-#[derive(Debug, Default)]
-pub(crate) struct RepeatedHead(Bytes);
-
-impl RepeatedHead {
-    /// As [`Repeats::head`].
-    pub(crate) fn tell(&mut self, text: &[u8]) -> Bytes {
-        copy(text, &mut self.0)
-    }
-}
-
 /// What was told last of the requests and of the responses of a connection.
 pub(crate) type BothWays = [Repeats; 2];
 

@@ -81,24 +81,6 @@ async fn large_bodies_that_come_again_are_one_memory() {
 }
 
 #[tokio::test]
-async fn the_same_head_of_an_upstream_connection_is_one_memory() {
-    let (upstream, running) = (http().await, Running::start().await);
-    for _ in 0..2 {
-        let mut client = running.through(&upstream).await;
-        let request = Request::get("/bytes/4").host(NAME);
-        soon(client.request(&request)).await.unwrap();
-    }
-    let flows = running.recorder.ended(2).await;
-    let heads = flows.iter().flat_map(|flow| &flow.events);
-    let heads = heads.filter_map(|event| match event {
-        Event::ResponseStarted { head, .. } => Some(head.text.as_ptr()),
-        _ => None,
-    });
-    let heads: Vec<_> = heads.collect();
-    assert_eq!(heads, [heads[0]; 2]);
-}
-
-#[tokio::test]
 async fn a_capture_is_cut_and_the_wire_is_not() {
     let upstream = http().await;
     let running = Running::with(|config| config.body_bytes_kept = 1000).await;

@@ -15,7 +15,7 @@ use traffic::secret::Secret;
 use traffic::{AttributionError, ProcessAnswer, ProcessInfo, Timestamp};
 
 use crate::limits::{PROCESS_ANCESTORS_MAX, SOCKET_TABLE_BYTES_MAX};
-use owners::{Owners, Place};
+use owners::Owners;
 use proc::Stat;
 use sock_diag::SockDiag;
 
@@ -36,12 +36,8 @@ struct ClientSocket {
 }
 
 /// What a look in place saw, for the search that follows.
-#[derive(Debug, Default)]
-pub(super) struct Seen {
-    socket: Option<ClientSocket>,
-    /// Where the latest connection was then. Until the search begins there may be many later ones.
-    latest: Option<Place>,
-}
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen(Option<ClientSocket>);
 
 impl System {
     pub(super) fn new() -> Self {
@@ -58,18 +54,14 @@ impl System {
         client: SocketAddr,
         proxy: SocketAddr,
     ) -> Result<ProcessAnswer, Seen> {
-        let Some(socket) = self.sock_diag.find_at_once(client, proxy) else {
-            return Err(Seen::default());
-        };
+        let seen = self.sock_diag.find_at_once(client, proxy);
+        let socket = seen.ok_or(Seen(None))?;
         if socket.inode == 0 {
             return Ok(Err(AttributionError::Gone));
         }
         match self.owners.find_at_once(socket, client.port()) {
             Some(info) => Ok(Ok(info)),
-            None => Err(Seen {
-                socket: Some(socket),
-                latest: self.owners.latest_place(),
-            }),
+            None => Err(Seen(seen)),
         }
     }
 
@@ -77,10 +69,10 @@ impl System {
         &self,
         client: SocketAddr,
         proxy: SocketAddr,
-        Seen { socket, latest }: Seen,
+        Seen(seen): Seen,
         deadline: Instant,
     ) -> ProcessAnswer {
-        let socket = match socket {
+        let socket = match seen {
             Some(socket) => socket,
             None => self.find_socket(client, proxy)?,
         };
@@ -93,7 +85,7 @@ impl System {
             Err(_) => true,
         };
         let port = client.port();
-        let (process, stat) = self.owners.find(socket, port, latest, is_held, deadline)?;
+        let (process, stat) = self.owners.find(socket, port, is_held, deadline)?;
         if let Some(described) = self.owners.described(&process, &stat) {
             return Ok(described);
         }

@@ -127,7 +127,7 @@ fn a_process_that_turned_to_another_program_is_read_anew() {
         attribution.lookup_at_once(ClientEnd::Tcp { client, proxy })
     };
     let same = client.connect(&listener, "127.0.0.1");
-    assert_eq!(at_once(&same).unwrap().as_ref(), Ok(&before));
+    assert_eq!(at_once(&same), Ok(Ok(Arc::clone(&before))));
     writeln!(client.orders, "another program").unwrap();
     let second = client.connect(&listener, "127.0.0.1");
     assert!(at_once(&second).is_err(), "it is to be read anew");

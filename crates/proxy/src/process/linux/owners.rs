@@ -38,16 +38,15 @@ struct Described {
     info: Arc<ProcessInfo>,
 }
 
-/// A descriptor of a process.
-#[derive(Debug)]
-pub(super) struct Place {
+/// A descriptor that may be the socket that is looked for.
+struct Guess {
     process: Arc<Kept>,
-    pub(super) descriptor: u32,
+    descriptor: u32,
 }
 
 impl Known {
-    fn guesses(&self, descriptors: impl Iterator<Item = u32>) -> impl Iterator<Item = Place> {
-        descriptors.map(|descriptor| Place {
+    fn guesses(&self, descriptors: impl Iterator<Item = u32>) -> impl Iterator<Item = Guess> {
+        descriptors.map(|descriptor| Guess {
             process: Arc::clone(&self.process),
             descriptor,
         })
@@ -77,15 +76,15 @@ impl Owners {
         known.described(&stat)
     }
 
-    fn guess(&self, link: &[u8]) -> Option<Place> {
-        let is_it = |guess: &Place| guess.process.descriptors.has(guess.descriptor, link);
+    fn guess(&self, link: &[u8]) -> Option<Guess> {
+        let is_it = |guess: &Guess| guess.process.descriptors.has(guess.descriptor, link);
         let likely = self.likely();
         let left = PROCESS_GUESSES_MAX.saturating_sub(likely.len());
         let found = likely.into_iter().find(is_it);
         found.or_else(|| self.possible(left).into_iter().find(is_it))
     }
 
-    fn likely(&self) -> Vec<Place> {
+    fn likely(&self) -> Vec<Guess> {
         let latest = self.latest.lock();
         let guesses = latest
             .iter()
@@ -93,7 +92,7 @@ impl Owners {
         guesses.take(PROCESS_GUESSES_MAX).collect()
     }
 
-    fn possible(&self, max: usize) -> Vec<Place> {
+    fn possible(&self, max: usize) -> Vec<Guess> {
         let latest = self.latest.lock();
         let guesses = latest
             .iter()
@@ -101,39 +100,25 @@ impl Owners {
         guesses.take(max).collect()
     }
 
-    /// Where the latest connection was found.
-    pub(super) fn latest_place(&self) -> Option<Place> {
-        let latest = self.latest.lock();
-        let Known {
-            process, places, ..
-        } = latest.front()?;
-        Some(Place {
-            process: Arc::clone(process),
-            descriptor: *places.areas().first()?,
-        })
-    }
-
-    /// The process that holds this socket, and what it is now. `port` is that of the socket; `latest` is where
-    /// the latest connection was when this one came; `is_held` says whether any still holds it: it is asked before
-    /// the dear search for what may be gone.
+    /// The process that holds this socket, and what it is now. `port` is that of the socket; `is_held` says
+    /// whether any still holds it: it is asked before the dear search for what may be gone.
     pub(super) fn find(
         &self,
         ClientSocket { inode, uid }: ClientSocket,
         port: u16,
-        latest: Option<Place>,
         is_held: impl Fn() -> bool,
         deadline: Instant,
     ) -> Result<(Arc<Kept>, Stat), AttributionError> {
         let link = link(inode);
         let link = link.as_bytes();
         let (process, descriptor) = match self.find_where_others_were(link) {
-            Some(Place {
+            Some(Guess {
                 process,
                 descriptor,
             }) => (process, Some(descriptor)),
             None if !is_held() => return Err(AttributionError::Gone),
             None => {
-                let (pid, descriptor) = match self.find_in_known(latest, link) {
+                let (pid, descriptor) = match self.find_in_known(link) {
                     Some(found) => found,
                     None => find_among_all(link, uid, deadline)?,
                 };
@@ -160,12 +145,12 @@ impl Owners {
     }
 
     /// Looks where processes had their connections.
-    pub(super) fn find_where_others_were(&self, link: &[u8]) -> Option<Place> {
+    fn find_where_others_were(&self, link: &[u8]) -> Option<Guess> {
         for process in self.processes() {
             let mut areas = self.areas(&process).into_iter();
             let found = areas.find_map(|area| process.descriptors.find_near(area, link));
             if let Some(descriptor) = found {
-                return Some(Place {
+                return Some(Guess {
                     process,
                     descriptor,
                 });
@@ -178,20 +163,15 @@ impl Owners {
         None
     }
 
-    /// Looks around the latest connection, then at all that processes hold which had connections.
-    fn find_in_known(&self, latest: Option<Place>, link: &[u8]) -> Option<(u32, Option<u32>)> {
-        if let Some(Place {
-            process,
-            descriptor,
-        }) = latest.or_else(|| self.latest_place())
-        {
-            let near = process.descriptors.find_near(descriptor, link);
-            let found = near.or_else(|| process.descriptors.find_around(descriptor, link));
-            if found.is_some() {
-                return Some((process.pid, found));
-            }
-        }
+    /// Looks at all that processes hold which had connections.
+    fn find_in_known(&self, link: &[u8]) -> Option<(u32, Option<u32>)> {
         let processes = self.processes();
+        if let Some(process) = processes.first()
+            && let Some(area) = self.areas(process).first()
+            && let Some(descriptor) = process.descriptors.find_around(*area, link)
+        {
+            return Some((process.pid, Some(descriptor)));
+        }
         processes
             .into_iter()
             .find_map(|process| match proc::holds(process.pid, link) {
@@ -243,7 +223,7 @@ impl Owners {
     }
 
     /// Remembers the process as the latest that had a connection, and as which descriptor from which port.
-    pub(super) fn remember(&self, process: &Arc<Kept>, place: Option<(u32, u16)>) {
+    fn remember(&self, process: &Arc<Kept>, place: Option<(u32, u16)>) {
         let mut latest = self.latest.lock();
         if bring_forward(&mut latest, process).is_none() {
             // One that had the number before, or which another lookup found at the same time.

@@ -1,7 +1,6 @@
 //! The two ways to a socket, and the memory of owners.
 
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsRawFd as _;
 use std::process::Command;
 use std::time::Duration;
 
@@ -66,27 +65,19 @@ async fn what_is_found_in_place_is_what_a_search_finds() {
     let (near, far) = pair("127.0.0.1:0");
     let (client, proxy) = (far.peer_addr().unwrap(), far.local_addr().unwrap());
     let at_once = || system.lookup_at_once(client, proxy);
-    let seen = |answer: Result<ProcessAnswer, Seen>| answer.unwrap_err();
-    let never = seen(at_once());
-    assert!(never.socket.is_none(), "the kernel never answered");
+    assert_eq!(at_once(), Err(Seen(None)), "the kernel never answered");
     let socket = system.find_socket(client, proxy).unwrap();
-    let unknown = seen(at_once());
-    assert_eq!(unknown.socket, Some(socket));
-    assert!(unknown.latest.is_none(), "the process is unknown");
-    let searched = system
-        .lookup(client, proxy, unknown, in_a_minute())
-        .unwrap();
+    let seen = Seen(Some(socket));
+    assert_eq!(at_once(), Err(seen), "the process is unknown");
+    let searched = system.lookup(client, proxy, seen, in_a_minute()).unwrap();
     let found = at_once().unwrap().unwrap();
     assert!(Arc::ptr_eq(&searched, &found));
     tokio::time::advance(PROCESS_DESCRIBED_AGE_MAX).await;
-    let aged = seen(at_once());
-    assert_eq!(aged.socket, Some(socket), "described too long ago");
-    assert!(aged.latest.is_some());
-    system.lookup(client, proxy, aged, in_a_minute()).unwrap();
-    assert_eq!(at_once().unwrap().unwrap(), searched);
+    assert_eq!(at_once(), Err(seen), "described too long ago");
+    system.lookup(client, proxy, seen, in_a_minute()).unwrap();
+    assert_eq!(at_once(), Ok(Ok(searched)));
     drop(near);
-    let gone = at_once().map(|answer| answer.ok());
-    assert_ne!(gone.ok().flatten(), Some(found), "nobody holds it");
+    assert_ne!(at_once(), Ok(Ok(found)), "nobody holds it");
 }
 
 #[test]
@@ -135,32 +126,6 @@ fn nothing_is_read_of_a_process_that_ended() {
 }
 
 #[test]
-fn a_late_search_begins_where_the_latest_connection_was_then() {
-    let owners = Owners::default();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let proxy = listener.local_addr().unwrap();
-    let own = Arc::new(Kept::open(std::process::id()).unwrap());
-    let near = TcpStream::connect(proxy).unwrap();
-    let socket = System::new().find_socket(near.local_addr().unwrap(), proxy);
-    let descriptor = near.as_raw_fd().unsigned_abs();
-    let past = descriptor + PROCESS_DESCRIPTORS_NEAR;
-    owners.remember(&own, Some((past, 1)));
-    let latest = owners.latest_place();
-    // Until then many came that lie far from it.
-    for port in 0..100 {
-        owners.remember(&own, Some((1_000_000 + 100 * u32::from(port), port)));
-    }
-    let socket = socket.unwrap();
-    let link = format!("socket:[{}]", socket.inode);
-    assert!(owners.find_where_others_were(link.as_bytes()).is_none());
-    let (process, _) = owners
-        .find(socket, 7, latest, || true, in_a_minute())
-        .unwrap();
-    assert_eq!(process.pid, own.pid);
-    assert_eq!(owners.latest_place().unwrap().descriptor, descriptor);
-}
-
-#[test]
 fn a_process_that_ended_is_forgotten() {
     let owners = Owners::default();
     let (near, far) = pair("127.0.0.1:0");
@@ -171,7 +136,7 @@ fn a_process_that_ended_is_forgotten() {
     let mut child = Command::new("true").spawn().unwrap();
     owners.remember_owner(Kept::open(child.id()).unwrap());
     child.wait().unwrap();
-    let found = owners.find(socket, 1, None, || true, in_a_minute());
+    let found = owners.find(socket, 1, || true, in_a_minute());
     assert_eq!(found.unwrap().0.pid, pid);
     assert_eq!(owners.pids(), [pid]);
     drop(near);
@@ -261,8 +226,8 @@ fn what_nobody_holds_any_more_is_not_searched_for() {
     let socket = ClientSocket { inode: 1, uid: 0 };
     let over = Instant::now() - Duration::from_millis(1);
     // With no time left a search is given up.
-    let found = owners.find(socket, 1, None, || true, over);
+    let found = owners.find(socket, 1, || true, over);
     assert_eq!(found.unwrap_err(), AttributionError::TimedOut);
-    let found = owners.find(socket, 1, None, || false, over);
+    let found = owners.find(socket, 1, || false, over);
     assert_eq!(found.unwrap_err(), AttributionError::Gone);
 }

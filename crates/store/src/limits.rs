@@ -82,10 +82,14 @@ pub const REMEMBERED_HASHES_MAX: usize = 8192;
 pub const REMEMBERED_BODIES_MAX: usize = 512;
 /// Certificates whose text is remembered, of clients and of upstreams.
 pub const REMEMBERED_CERTIFICATES_MAX: usize = 128;
-/// Large bodies that came again and are held, so that they are known by where they lie: at most 16 MiB.
+/// Large bodies that came again and are held, so that they are known by where they lie: at most 16 MiB, and
+/// what else lies in the buffers that they came in.
 pub const REMEMBERED_LARGE_BODIES_MAX: usize = 16;
 /// The largest of them.
 pub const REMEMBERED_LARGE_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Pieces of one of them. A piece may hold a buffer many times as large as it is, so one that came in more is not
+/// held: of the largest these are pieces of 16 KiB, of which a read gives no more.
+pub const REMEMBERED_LARGE_BODY_PIECES_MAX: usize = 64;
 /// A content from here on is compared with what was stored before, chunk by chunk: requests to models
 /// repeat all that was said before. Below it what is saved is not worth the list of pieces.
 pub const PIECED_BODY_BYTES_MIN: usize = 8 * 1024;

@@ -16,7 +16,8 @@ use super::recent::Recent;
 use crate::limits::{
     COMPRESSED_BODY_BYTES_MIN, PIECED_BODY_BYTES_MAX, PIECED_BODY_BYTES_MIN, REMEMBERED_BODIES_MAX,
     REMEMBERED_CHUNKS_MAX, REMEMBERED_HASHES_MAX, REMEMBERED_LARGE_BODIES_MAX,
-    REMEMBERED_LARGE_BODY_BYTES_MAX, SMALL_BODY_BYTES_MAX, ZSTD_LEVEL,
+    REMEMBERED_LARGE_BODY_BYTES_MAX, REMEMBERED_LARGE_BODY_PIECES_MAX, SMALL_BODY_BYTES_MAX,
+    ZSTD_LEVEL,
 };
 use crate::{Message, StoreError};
 
@@ -202,7 +203,9 @@ impl<'c> Bodies<'c> {
             }
         };
         let size: usize = parts.iter().map(Bytes::len).sum();
-        if !is_new && size <= REMEMBERED_LARGE_BODY_BYTES_MAX {
+        let is_bounded = size <= REMEMBERED_LARGE_BODY_BYTES_MAX
+            && parts.len() <= REMEMBERED_LARGE_BODY_PIECES_MAX;
+        if !is_new && is_bounded {
             let known = (parts.into(), row);
             self.known.same_large.insert(address, known);
         }

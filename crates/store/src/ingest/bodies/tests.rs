@@ -168,3 +168,32 @@ fn a_large_body_that_lies_where_it_lay_is_known() {
         assert_eq!(read_body(&connection, row.unwrap()).unwrap(), content);
     }
 }
+
+#[test]
+fn what_is_held_of_large_bodies_is_bounded() {
+    let (_folder, connection) = open();
+    let mut bodies = bodies(&connection);
+    let mut is_held = |content: &Bytes, piece: usize| {
+        let starts = (0..content.len()).step_by(piece);
+        let parts = starts.map(|at| content.slice(at..content.len().min(at + piece)));
+        let parts: Vec<Bytes> = parts.collect();
+        for _ in 0..2 {
+            bodies.store(Message::Response, &parts).unwrap();
+        }
+        drop(parts);
+        // Nobody else has it.
+        !content.is_unique()
+    };
+    let piece = REMEMBERED_LARGE_BODY_BYTES_MAX / REMEMBERED_LARGE_BODY_PIECES_MAX;
+    let body = |seed, bytes| Bytes::from(text(seed, bytes));
+    let largest = REMEMBERED_LARGE_BODY_BYTES_MAX;
+    assert!(is_held(&body(0, largest), piece));
+    assert!(!is_held(&body(1, largest + 1), 2 * piece));
+    assert!(!is_held(&body(2, largest), piece - 1));
+    let many: Vec<Bytes> = (3..67).map(|seed| body(seed, 10_000)).collect();
+    for body in &many {
+        assert!(is_held(body, 5000));
+    }
+    let held = many.iter().filter(|body| !body.is_unique()).count();
+    assert!(held <= REMEMBERED_LARGE_BODIES_MAX, "{held}");
+}

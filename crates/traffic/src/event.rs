@@ -100,6 +100,18 @@ pub enum Event {
         /// Trailer fields, where there were any.
         trailers: Option<Box<Head>>,
     },
+    /// The flow failed before a body was whole. Told of a body of which something passed, and of that of a
+    /// response whose head did, right before [`Event::FlowEnded`].
+    BodyCut {
+        /// The flow.
+        flow: FlowId,
+        /// When.
+        at: Timestamp,
+        /// Whose body it is.
+        sender: Sender,
+        /// How much of it there was.
+        size: BodySize,
+    },
     /// The flow is over; nothing more is reported of it.
     FlowEnded {
         /// The flow.
@@ -233,6 +245,7 @@ impl Event {
             | Self::ResponseData { flow, .. }
             | Self::Streamed { flow, .. }
             | Self::ResponseEnded { flow, .. }
+            | Self::BodyCut { flow, .. }
             | Self::FlowEnded { flow, .. } => Some(*flow),
             Self::CertificateRefused(_) | Self::Lost { .. } => None,
         }

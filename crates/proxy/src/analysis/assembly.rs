@@ -91,6 +91,7 @@ impl Assembly {
             | Event::UpstreamChosen { .. }
             | Event::Rerouted(_)
             | Event::Informational { .. }
+            | Event::BodyCut { .. }
             | Event::CertificateRefused(_)
             | Event::Lost { .. } => {}
         }

@@ -150,6 +150,7 @@ fn bytes_of(event: &Event) -> usize {
         Event::UpstreamChosen { .. }
         | Event::RequestEnded { .. }
         | Event::ResponseEnded { .. }
+        | Event::BodyCut { .. }
         | Event::FlowEnded { .. }
         | Event::CertificateRefused(_)
         | Event::Lost { .. } => 0,

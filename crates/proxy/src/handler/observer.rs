@@ -81,6 +81,7 @@ impl Lane {
             | Event::RequestData { .. }
             | Event::RequestEnded { .. }
             | Event::Informational { .. }
+            | Event::BodyCut { .. }
             | Event::CertificateRefused(_)
             | Event::Lost { .. } => {}
         }

@@ -56,6 +56,8 @@ pub(crate) struct Flow<'r> {
     in_outline: bool,
     ended: bool,
     request_told: bool,
+    /// The head of the response was told, and its end was not.
+    response_is_open: bool,
     request: BodySize,
     response: BodySize,
     /// What reads the messages of the two directions, where they stream.
@@ -142,6 +144,7 @@ impl Reporter {
             in_outline: opening.in_outline,
             ended: false,
             request_told: false,
+            response_is_open: false,
             request: BodySize::default(),
             response: BodySize::default(),
             streams: [request_stream, None],
@@ -449,6 +452,7 @@ impl Flow<'_> {
             let (flow, head) = (self.id, self.told_response(head));
             let [_, response] = &mut self.streams;
             *response = self.reporter.tap.stream_of(&head);
+            self.response_is_open = true;
             self.push(Event::ResponseStarted { flow, at, head });
         }
     }
@@ -467,6 +471,7 @@ impl Flow<'_> {
     pub(crate) fn response_ended(&mut self, trailers: Option<Head>) {
         if self.watched {
             self.end_payload(Sender::Upstream, StreamEnd::Whole);
+            self.response_is_open = false;
             let size = self.response;
             self.push(Event::ResponseEnded {
                 flow: self.id,
@@ -528,6 +533,9 @@ impl Flow<'_> {
         if self.watched {
             self.end_payload(Sender::Client, StreamEnd::Cut);
             self.end_payload(Sender::Upstream, StreamEnd::Cut);
+            if matches!(outcome, Outcome::Failed { .. }) {
+                self.tell_cut_bodies();
+            }
             let passed = self.passed.as_ref();
             let tunnelled = passed.map(|passed| (passed.from_client, passed.from_upstream));
             self.push(Event::FlowEnded {
@@ -537,6 +545,25 @@ impl Flow<'_> {
                 tunnelled,
             });
             self.hand_over();
+        }
+    }
+
+    /// The flow failed: tells what there was of bodies that are not whole.
+    fn tell_cut_bodies(&mut self) {
+        let (flow, at) = (self.id, self.now());
+        let request_is_cut = !self.request_told && self.request.seen > 0;
+        for (is_cut, sender, size) in [
+            (request_is_cut, Sender::Client, self.request),
+            (self.response_is_open, Sender::Upstream, self.response),
+        ] {
+            if is_cut {
+                self.push(Event::BodyCut {
+                    flow,
+                    at,
+                    sender,
+                    size,
+                });
+            }
         }
     }
 

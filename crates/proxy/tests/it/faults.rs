@@ -8,8 +8,9 @@ use testbed::client::{Client, Request};
 use testbed::gate::Gate;
 use testbed::script::Step;
 use testbed::upstream::Upstream;
-use traffic::{Event, FailureKind, Side, Stage};
+use traffic::{Event, FailureKind, Sender, Side, Stage};
 
+use crate::recorder::passed;
 use crate::running::{NAME, Running, authority_of, http, scripted};
 use crate::soon;
 
@@ -84,6 +85,7 @@ async fn an_upstream_that_closes_before_it_answers_is_answered_with_502() {
                 (failure.side, failure.kind),
                 (Side::Upstream, FailureKind::ClosedEarly)
             );
+            assert_eq!(flow.cut(), [], "nothing of the answer came");
         }
     }
 }
@@ -263,6 +265,7 @@ async fn a_request_body_that_stands_still_is_answered_with_408() {
         (Side::Client, FailureKind::TimedOut)
     );
     assert_eq!(replied, Some(408));
+    assert_eq!(flow.cut(), [(Sender::Client, passed(3))]);
 }
 
 #[tokio::test]
@@ -293,6 +296,8 @@ async fn a_client_that_resets_frees_its_upstream() {
         let flow = running.recorder.only_flow().await;
         let (failure, replied) = flow.failure();
         assert_eq!((failure.side, replied), (Side::Client, None));
+        // The request had no body, and was whole.
+        assert_eq!(flow.cut(), [(Sender::Upstream, passed(5))]);
     }
 }
 

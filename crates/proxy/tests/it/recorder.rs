@@ -193,11 +193,28 @@ impl FlowSeen {
         sizes
     }
 
+    /// How much there was of bodies that were cut.
+    pub(crate) fn cut(&self) -> Vec<(Sender, BodySize)> {
+        let cut = self.events.iter().filter_map(|event| match event {
+            Event::BodyCut { sender, size, .. } => Some((*sender, *size)),
+            _ => None,
+        });
+        cut.collect()
+    }
+
     /// The kinds of its events, in order; several pieces of a body count as one.
     pub(crate) fn course(&self) -> String {
         let mut names: Vec<&str> = self.events.iter().map(name).collect();
         names.dedup();
         names.join(" ")
+    }
+}
+
+/// The size of a body of which all that passed was kept.
+pub(crate) fn passed(bytes: u64) -> BodySize {
+    BodySize {
+        seen: bytes,
+        kept: bytes,
     }
 }
 
@@ -213,6 +230,14 @@ fn name(event: &Event) -> &'static str {
         Event::ResponseData { .. } => "response-data",
         Event::Streamed { .. } => "streamed",
         Event::ResponseEnded { .. } => "response-ended",
+        Event::BodyCut {
+            sender: Sender::Client,
+            ..
+        } => "request-cut",
+        Event::BodyCut {
+            sender: Sender::Upstream,
+            ..
+        } => "response-cut",
         Event::FlowEnded { .. } => "ended",
         Event::Lost { .. } => "lost",
         Event::CertificateRefused(_) => "certificate refused",

@@ -8,9 +8,10 @@ use testbed::gate::Gate;
 use testbed::script::Step;
 use testbed::upstream::{Protocols, Upstream};
 use tokio::task::JoinSet;
-use traffic::{FailureKind, Side};
+use traffic::{FailureKind, Sender, Side};
 
 use crate::http2_peer::{Http2Peer, Streams};
+use crate::recorder::passed;
 use crate::running::{NAME, Running, authority_of, http, https, scripted};
 use crate::soon;
 
@@ -214,6 +215,8 @@ async fn a_broken_http1_response_resets_the_http2_stream() {
         whole.unwrap_err();
         let flow = running.recorder.only_flow().await;
         assert_eq!(flow.failure().0.side, Side::Upstream);
+        assert_eq!(flow.cut(), [(Sender::Upstream, passed(5))]);
+        assert!(flow.course().ends_with("response-data response-cut ended"));
     }
 }
 

@@ -130,6 +130,8 @@ pub(crate) struct MessageState {
     /// Something in the middle is missing: nothing behind it is kept.
     holed: bool,
     pub(crate) end: Option<MessageEnd>,
+    /// Of one that was cut: bytes that passed.
+    cut_at: Option<u64>,
 }
 
 /// The end of a message.
@@ -463,6 +465,13 @@ impl RunFlows {
             Event::ResponseEnded {
                 at, size, trailers, ..
             } => flow.response.end = Some(MessageEnd { at, size, trailers }),
+            Event::BodyCut { sender, size, .. } => {
+                let message = match sender {
+                    Sender::Client => &mut flow.request,
+                    Sender::Upstream => &mut flow.response,
+                };
+                message.cut_at = Some(size.seen);
+            }
             Event::Informational { head, .. } => {
                 if flow.informational.len() < INFORMATIONAL_MAX {
                     flow.informational.push(head);
@@ -567,6 +576,7 @@ impl Default for MessageState {
             held_bytes: 0,
             holed: false,
             end: None,
+            cut_at: None,
         }
     }
 }
@@ -605,7 +615,8 @@ impl MessageState {
 
     /// Bytes that passed; `None` as long as it is not known.
     pub(crate) fn size(&self) -> Option<u64> {
-        self.end.as_ref().map(|end| end.size.seen)
+        let whole = self.end.as_ref().map(|end| end.size.seen);
+        whole.or(self.cut_at)
     }
 
     /// Whether fewer bytes were kept than passed.

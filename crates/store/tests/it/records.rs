@@ -310,6 +310,27 @@ fn a_failure_is_kept_with_its_reason() {
 }
 
 #[test]
+fn of_a_body_that_was_cut_it_is_known_what_passed() {
+    for (beyond, truncated) in [(0, false), (7, true)] {
+        let place = Place::new();
+        let mut script = Script::new(1);
+        script.failure = Some((failure("it was reset"), None));
+        script.response_cut = beyond;
+        place.record(script.events());
+        let reader = place.reader();
+        let detail = reader.flow(place.flow(1)).unwrap();
+        let row = &detail.row;
+        assert_eq!(row.response_bytes, Some(11 + beyond));
+        assert_eq!((row.truncated, row.status), (truncated, Some(200)));
+        assert_eq!(detail.response_ended_at, None);
+        let body = reader.body(row.id, Message::Response).unwrap().unwrap();
+        assert_eq!(body.bytes, b"hello world");
+        let summary = reader.summary(place.run).unwrap();
+        assert_eq!(summary.response_bytes, 11 + beyond);
+    }
+}
+
+#[test]
 fn an_open_flow_is_seen_and_completed_later() {
     let place = Place::new();
     let mut events = Script::new(1).events();

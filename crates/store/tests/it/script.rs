@@ -12,8 +12,8 @@ use traffic::process::Ancestor;
 use traffic::secret::Secret;
 use traffic::{
     Action, BodySize, CertificateFacts, ConnectionFacts, ConnectionId, Event, Failure, FlowId,
-    FlowKind, FlowStarted, Front, Head, Outcome, ProcessInfo, Route, Scheme, Target, Timestamp,
-    TlsFacts, UpstreamFacts, Version,
+    FlowKind, FlowStarted, Front, Head, Outcome, ProcessInfo, Route, Scheme, Sender, Target,
+    Timestamp, TlsFacts, UpstreamFacts, Version,
 };
 
 /// 2026-03-02T09:00:00Z.
@@ -164,14 +164,21 @@ impl Script {
                 at: at(5),
                 data: data.clone(),
             }));
-            if self.failure.is_none() {
-                events.push(Event::ResponseEnded {
+            let size = size(&self.response_body, self.response_cut);
+            events.push(match self.failure {
+                None => Event::ResponseEnded {
                     flow,
                     at: at(6),
-                    size: size(&self.response_body, self.response_cut),
+                    size,
                     trailers: None,
-                });
-            }
+                },
+                Some(_) => Event::BodyCut {
+                    flow,
+                    at: at(8),
+                    sender: Sender::Upstream,
+                    size,
+                },
+            });
         }
         events.push(Event::FlowEnded {
             flow,

@@ -129,12 +129,21 @@ pub(crate) struct MessageState {
     pub(crate) held_bytes: usize,
     /// Something in the middle is missing: nothing behind it is kept.
     holed: bool,
-    pub(crate) end: Option<MessageEnd>,
-    /// Of one that was cut: bytes that passed.
-    cut_at: Option<u64>,
+    ending: Ending,
 }
 
-/// The end of a message.
+/// How a message ended.
+#[derive(Debug, Default)]
+enum Ending {
+    /// It did not, as far as is known.
+    #[default]
+    Open,
+    Whole(MessageEnd),
+    /// It was cut after so many bytes.
+    Cut(u64),
+}
+
+/// The end of a whole message.
 #[derive(Debug)]
 pub(crate) struct MessageEnd {
     pub(crate) at: Timestamp,
@@ -461,16 +470,16 @@ impl RunFlows {
             Event::ResponseData { data, .. } => held = flow.response.keep(data),
             Event::RequestEnded {
                 at, size, trailers, ..
-            } => flow.request.end = Some(MessageEnd { at, size, trailers }),
+            } => flow.request.ending = Ending::Whole(MessageEnd { at, size, trailers }),
             Event::ResponseEnded {
                 at, size, trailers, ..
-            } => flow.response.end = Some(MessageEnd { at, size, trailers }),
+            } => flow.response.ending = Ending::Whole(MessageEnd { at, size, trailers }),
             Event::BodyCut { sender, size, .. } => {
                 let message = match sender {
                     Sender::Client => &mut flow.request,
                     Sender::Upstream => &mut flow.response,
                 };
-                message.cut_at = Some(size.seen);
+                message.ending = Ending::Cut(size.seen);
             }
             Event::Informational { head, .. } => {
                 if flow.informational.len() < INFORMATIONAL_MAX {
@@ -498,8 +507,8 @@ impl RunFlows {
     /// Something is missing of an unknown flow: no body that is open can be relied on any more.
     fn hole_all(&mut self) {
         for flow in self.open.values_mut() {
-            flow.request.holed |= flow.request.end.is_none();
-            flow.response.holed |= flow.response.end.is_none();
+            flow.request.holed |= flow.request.whole().is_none();
+            flow.response.holed |= flow.response.whole().is_none();
             flow.messages.note_gap();
         }
     }
@@ -575,8 +584,7 @@ impl Default for MessageState {
             moved_bytes: 0,
             held_bytes: 0,
             holed: false,
-            end: None,
-            cut_at: None,
+            ending: Ending::default(),
         }
     }
 }
@@ -615,8 +623,19 @@ impl MessageState {
 
     /// Bytes that passed; `None` as long as it is not known.
     pub(crate) fn size(&self) -> Option<u64> {
-        let whole = self.end.as_ref().map(|end| end.size.seen);
-        whole.or(self.cut_at)
+        match &self.ending {
+            Ending::Open => None,
+            Ending::Whole(end) => Some(end.size.seen),
+            Ending::Cut(passed) => Some(*passed),
+        }
+    }
+
+    /// Its end, if it came to it.
+    pub(crate) fn whole(&self) -> Option<&MessageEnd> {
+        match &self.ending {
+            Ending::Whole(end) => Some(end),
+            Ending::Open | Ending::Cut(_) => None,
+        }
     }
 
     /// Whether fewer bytes were kept than passed.

@@ -324,7 +324,7 @@ fn body_of(flow: &Flow) -> Body<'_> {
     }
     Body {
         pieces: &flow.request.chunks,
-        cut: flow.request.end.is_none() || flow.request.is_cut(),
+        cut: flow.request.whole().is_none() || flow.request.is_cut(),
     }
 }
 

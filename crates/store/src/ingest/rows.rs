@@ -463,7 +463,7 @@ fn pack_messages(flow: &Flow, redaction: Redaction, detail: &mut Vec<u8>) {
             Field::ResponseTrailers,
         ),
     ] {
-        if let Some(end) = &message.end {
+        if let Some(end) = message.whole() {
             put_time(detail, ended_at, flow.micros_to(end.at));
             if let Some(head) = &end.trailers {
                 put_bytes(detail, trailers, &mask(head, redaction));

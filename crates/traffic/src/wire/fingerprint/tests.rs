@@ -205,3 +205,13 @@ fn real_clients_are_named_as_others_name_them() {
         assert_eq!(ja4(&hello), *ja4_text);
     }
 }
+
+#[test]
+fn every_number_is_written_as_the_standard_library_writes_it() {
+    for value in 0..=u16::MAX {
+        let mut decimal = String::new();
+        push_decimal(&mut decimal, value);
+        assert_eq!(decimal, value.to_string());
+        assert_eq!(hex_list(&[value]), format!("{value:04x}"));
+    }
+}

@@ -78,9 +78,11 @@ impl<'c> Connections<'c> {
                 "INSERT INTO client_connections (
                    run_id, front, client_address, proxy_address, accepted_at, tls_done_at, no_tls,
                    tls_version, tls_cipher, tls_alpn, certificate, tls_sni, sni_differs, ja3, ja4,
-                   head, client_user
+                   head, client_user, pid, process_name, process_path, command_line, ancestors,
+                   container, no_process
                  ) VALUES (
-                   ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17
+                   ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
+                   ?19, ?20, ?21, ?22, ?23, ?24
                  )",
             )?,
             set_process: connection.prepare(
@@ -92,8 +94,8 @@ impl<'c> Connections<'c> {
                 "INSERT INTO upstream_connections (
                    run_id, address, local_address, dial_started_at, connected_at, tls_done_at,
                    http_version, tls_version, tls_cipher, tls_sni, tls_alpn, certificate,
-                   danger_unverified, proxy
-                 ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                   danger_unverified, proxy, head
+                 ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
             )?,
             set_upstream_head: connection
                 .prepare("UPDATE upstream_connections SET head = ?2 WHERE id = ?1")?,
@@ -189,26 +191,16 @@ impl<'c> Connections<'c> {
     }
 
     fn store_process(&mut self, row: i64, answer: &ProcessAnswer) -> rusqlite::Result<()> {
-        let process = match answer {
-            Ok(process) => process,
-            Err(reason) => {
-                let none = rusqlite::types::Null;
-                let nothing = (row, none, none, none, none, none, none, reason.as_str());
-                self.set_process.execute(nothing)?;
-                return Ok(());
-            }
-        };
-        let texts = self.process_texts.of(process, self.redaction);
-        let container = process.container.as_ref();
+        let process = self.process_texts.columns(answer, self.redaction);
         self.set_process.execute((
             row,
             process.pid,
-            &process.exe_name,
-            process.exe_path.as_deref(),
-            &texts.command_line,
-            &texts.ancestors,
-            container.map(|container| container.id.as_str()),
-            rusqlite::types::Null,
+            process.name,
+            process.path,
+            process.command_line,
+            process.ancestors,
+            process.container,
+            process.missing,
         ))?;
         Ok(())
     }
@@ -248,9 +240,11 @@ impl<'c> Connections<'c> {
     ) -> rusqlite::Result<&mut Upstream> {
         let key = Arc::as_ptr(facts).addr();
         if self.upstreams.find(&key).is_none() {
+            let mut heads = Heads::default();
+            let masked = head.and_then(|head| heads.begin(head, self.redaction));
             let upstream = Upstream {
-                row: self.store_upstream(run, facts)?,
-                heads: Heads::default(),
+                row: self.store_upstream(run, facts, masked.as_deref())?,
+                heads,
                 _facts: Arc::clone(facts),
             };
             self.upstreams.insert(key, upstream);
@@ -276,6 +270,9 @@ impl<'c> Connections<'c> {
         let certificate = tls.ok().and_then(|tls| tls.certificate.as_ref());
         let fingerprints = facts.hello.as_ref();
         let fingerprints = fingerprints.map(|hello| self.hello_texts.of(hello));
+        let answer = facts.process.as_ref().and_then(ProcessCell::get);
+        let process = answer.map(|answer| self.process_texts.columns(answer, self.redaction));
+        let process = process.unwrap_or_default();
         let row = self.insert_client.insert(rusqlite::params![
             run.as_str(),
             facts.front.as_str(),
@@ -296,27 +293,34 @@ impl<'c> Connections<'c> {
             fingerprints.map(|texts| &texts.ja4),
             head,
             facts.user.as_deref(),
+            process.pid,
+            process.name,
+            process.path,
+            process.command_line,
+            process.ancestors,
+            process.container,
+            process.missing,
         ])?;
-        if let Some(process) = &facts.process {
-            match process.get() {
-                Some(answer) => self.store_process(row, answer)?,
-                None => {
-                    let awaited = Awaited {
-                        process: process.clone(),
-                        since: instant(),
-                        flows: Vec::new(),
-                        new_flows: Vec::new(),
-                        is_new: true,
-                        is_stored: false,
-                    };
-                    self.awaited.insert(row, awaited);
-                }
-            }
+        if let (Some(process), None) = (&facts.process, answer) {
+            let awaited = Awaited {
+                process: process.clone(),
+                since: instant(),
+                flows: Vec::new(),
+                new_flows: Vec::new(),
+                is_new: true,
+                is_stored: false,
+            };
+            self.awaited.insert(row, awaited);
         }
         Ok(row)
     }
 
-    fn store_upstream(&mut self, run: RunId, facts: &UpstreamFacts) -> rusqlite::Result<i64> {
+    fn store_upstream(
+        &mut self,
+        run: RunId,
+        facts: &UpstreamFacts,
+        head: Option<&[u8]>,
+    ) -> rusqlite::Result<i64> {
         let tls = facts.tls.as_ref();
         let certificate = tls.and_then(|tls| tls.certificate.as_ref());
         self.insert_upstream.insert((
@@ -334,6 +338,7 @@ impl<'c> Connections<'c> {
             certificate.and_then(|facts| self.certificate_texts.of(facts)),
             tls.is_some_and(|tls| tls.danger_unverified),
             facts.proxy.as_deref(),
+            head,
         ))
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use traffic::rules::redact::Redaction;
 use traffic::wire::client_hello::ClientHello;
 use traffic::wire::fingerprint;
-use traffic::{CertificateFacts, ProcessInfo};
+use traffic::{CertificateFacts, ProcessAnswer, ProcessInfo};
 
 use super::recent::Recent;
 use crate::limits::REMEMBERED_CERTIFICATES_MAX;
@@ -26,10 +26,24 @@ pub(crate) struct CertificateTexts(Recent<[u8; 32], (CertificateFacts, String)>)
 
 /// What is stored of a process as JSON.
 #[derive(Debug)]
-pub(crate) struct OfProcess {
+struct OfProcess {
     process: Arc<ProcessInfo>,
-    pub(crate) command_line: String,
-    pub(crate) ancestors: String,
+    command_line: String,
+    ancestors: String,
+}
+
+/// The columns of `client_connections` that tell of its process. All are `NULL` as long as there is
+/// no answer.
+#[derive(Debug, Default)]
+pub(crate) struct ProcessColumns<'a> {
+    pub(crate) pid: Option<u32>,
+    pub(crate) name: Option<&'a str>,
+    pub(crate) path: Option<&'a str>,
+    pub(crate) command_line: Option<&'a str>,
+    pub(crate) ancestors: Option<&'a str>,
+    pub(crate) container: Option<&'a str>,
+    /// Why it is not known.
+    pub(crate) missing: Option<&'static str>,
 }
 
 /// The fingerprints of a ClientHello.
@@ -41,7 +55,34 @@ pub(crate) struct OfHello {
 }
 
 impl ProcessTexts {
-    pub(crate) fn of(&mut self, process: &Arc<ProcessInfo>, redaction: Redaction) -> &OfProcess {
+    pub(crate) fn columns<'a>(
+        &'a mut self,
+        answer: &'a ProcessAnswer,
+        redaction: Redaction,
+    ) -> ProcessColumns<'a> {
+        let process = match answer {
+            Ok(process) => process,
+            Err(reason) => {
+                return ProcessColumns {
+                    missing: Some(reason.as_str()),
+                    ..ProcessColumns::default()
+                };
+            }
+        };
+        let texts = self.of(process, redaction);
+        let container = process.container.as_ref();
+        ProcessColumns {
+            pid: Some(process.pid),
+            name: Some(&process.exe_name),
+            path: process.exe_path.as_deref(),
+            command_line: Some(&texts.command_line),
+            ancestors: Some(&texts.ancestors),
+            container: container.map(|container| &*container.id),
+            missing: None,
+        }
+    }
+
+    fn of(&mut self, process: &Arc<ProcessInfo>, redaction: Redaction) -> &OfProcess {
         let known = self.0.take();
         let known = known.filter(|known| Arc::ptr_eq(&known.process, process));
         let known = known.unwrap_or_else(|| OfProcess::new(process, redaction));

@@ -243,10 +243,6 @@ pub const PROCESS_GUESSES_MAX: usize = 32;
 /// ended: a client that holds more opens them rarely.
 pub const PROCESS_PLACES_MAX: usize = 512;
 
-/// Sockets of a process that are remembered for having been seen while another was looked for. More than
-/// are looked at for one connection, so that those of a burst are found by one look each.
-pub const PROCESS_SIGHTED_MAX: usize = 64;
-
 /// Descriptors to either side that are looked at next, of the process that connected last alone.
 pub const PROCESS_DESCRIPTORS_AROUND: u32 = 256;
 

@@ -44,47 +44,6 @@ struct Guess {
     descriptor: u32,
 }
 
-/// What was looked at for a socket.
-struct Looks {
-    /// Of the socket.
-    inode: u64,
-    /// Descriptors that are others, with the inodes of those that are sockets.
-    others: Vec<(Guess, Option<u64>)>,
-}
-
-impl Looks {
-    fn of(inode: u64) -> Self {
-        Self {
-            inode,
-            others: Vec::new(),
-        }
-    }
-
-    /// Looks at those that were not looked at before, [`PROCESS_GUESSES_MAX`] at most with those before.
-    fn find(&mut self, guesses: impl IntoIterator<Item = Guess>) -> Option<Guess> {
-        for guess in guesses {
-            if self.others.len() == PROCESS_GUESSES_MAX {
-                return None;
-            }
-            if self.others.iter().any(|(other, _)| other.is(&guess)) {
-                continue;
-            }
-            let socket = guess.process.descriptors.socket_at(guess.descriptor);
-            if socket == Some(self.inode) {
-                return Some(guess);
-            }
-            self.others.push((guess, socket));
-        }
-        None
-    }
-}
-
-impl Guess {
-    fn is(&self, other: &Self) -> bool {
-        self.descriptor == other.descriptor && Arc::ptr_eq(&self.process, &other.process)
-    }
-}
-
 impl Known {
     fn guesses(&self, descriptors: impl Iterator<Item = u32>) -> impl Iterator<Item = Guess> {
         descriptors.map(|descriptor| Guess {
@@ -109,7 +68,7 @@ impl Owners {
         ClientSocket { inode, .. }: ClientSocket,
         port: u16,
     ) -> Option<Arc<ProcessInfo>> {
-        let found = self.guess(inode)?;
+        let found = self.guess(link(inode).as_bytes())?;
         let stat = found.process.stat()?;
         let mut latest = self.latest.lock();
         let known = bring_forward(&mut latest, &found.process)?;
@@ -117,23 +76,12 @@ impl Owners {
         known.described(&stat)
     }
 
-    /// Looks where the socket was seen, then where it is likely, then where else it may be.
-    fn guess(&self, inode: u64) -> Option<Guess> {
-        let mut looks = Looks::of(inode);
-        let found = looks
-            .find(self.sighted(inode))
-            .or_else(|| looks.find(self.likely()))
-            .or_else(|| looks.find(self.possible()));
-        self.note_sighted(looks.others);
-        found
-    }
-
-    fn sighted(&self, inode: u64) -> Option<Guess> {
-        let latest = self.latest.lock();
-        let mut guesses = latest
-            .iter()
-            .flat_map(|known| known.guesses(known.places.sighted(inode).into_iter()));
-        guesses.next()
+    fn guess(&self, link: &[u8]) -> Option<Guess> {
+        let is_it = |guess: &Guess| guess.process.descriptors.has(guess.descriptor, link);
+        let likely = self.likely();
+        let left = PROCESS_GUESSES_MAX.saturating_sub(likely.len());
+        let found = likely.into_iter().find(is_it);
+        found.or_else(|| self.possible(left).into_iter().find(is_it))
     }
 
     fn likely(&self) -> Vec<Guess> {
@@ -144,27 +92,12 @@ impl Owners {
         guesses.take(PROCESS_GUESSES_MAX).collect()
     }
 
-    /// Some may be likely too, which were looked at before.
-    fn possible(&self) -> Vec<Guess> {
+    fn possible(&self, max: usize) -> Vec<Guess> {
         let latest = self.latest.lock();
         let guesses = latest
             .iter()
             .flat_map(|known| known.guesses(known.places.possible()));
-        guesses.take(2 * PROCESS_GUESSES_MAX).collect()
-    }
-
-    /// Remembers which sockets were seen while another was looked for: they may be asked for next.
-    fn note_sighted(&self, looks: Vec<(Guess, Option<u64>)>) {
-        if looks.is_empty() {
-            return;
-        }
-        let mut latest = self.latest.lock();
-        for (guess, inode) in looks {
-            let is_it = |known: &&mut Known| Arc::ptr_eq(&known.process, &guess.process);
-            if let (Some(inode), Some(known)) = (inode, latest.iter_mut().find(is_it)) {
-                known.places.note_sighted(guess.descriptor, inode);
-            }
-        }
+        guesses.take(max).collect()
     }
 
     /// The process that holds this socket, and what it is now. `port` is that of the socket; `is_held` says
@@ -176,16 +109,18 @@ impl Owners {
         is_held: impl Fn() -> bool,
         deadline: Instant,
     ) -> Result<(Arc<Kept>, Stat), AttributionError> {
-        let (process, descriptor) = match self.find_where_others_were(inode) {
+        let link = link(inode);
+        let link = link.as_bytes();
+        let (process, descriptor) = match self.find_where_others_were(link) {
             Some(Guess {
                 process,
                 descriptor,
             }) => (process, Some(descriptor)),
             None if !is_held() => return Err(AttributionError::Gone),
             None => {
-                let (pid, descriptor) = match self.find_in_known(inode) {
+                let (pid, descriptor) = match self.find_in_known(link) {
                     Some(found) => found,
-                    None => find_among_all(inode, uid, deadline)?,
+                    None => find_among_all(link, uid, deadline)?,
                 };
                 (self.keep(pid)?, descriptor)
             }
@@ -210,10 +145,10 @@ impl Owners {
     }
 
     /// Looks where processes had their connections.
-    fn find_where_others_were(&self, inode: u64) -> Option<Guess> {
+    fn find_where_others_were(&self, link: &[u8]) -> Option<Guess> {
         for process in self.processes() {
             let mut areas = self.areas(&process).into_iter();
-            let found = areas.find_map(|area| process.descriptors.find_near(area, inode));
+            let found = areas.find_map(|area| process.descriptors.find_near(area, link));
             if let Some(descriptor) = found {
                 return Some(Guess {
                     process,
@@ -229,21 +164,21 @@ impl Owners {
     }
 
     /// Looks at all that processes hold which had connections.
-    fn find_in_known(&self, inode: u64) -> Option<(u32, Option<u32>)> {
+    fn find_in_known(&self, link: &[u8]) -> Option<(u32, Option<u32>)> {
         let processes = self.processes();
         if let Some(process) = processes.first()
             && let Some(area) = self.areas(process).first()
-            && let Some(descriptor) = process.descriptors.find_around(*area, inode)
+            && let Some(descriptor) = process.descriptors.find_around(*area, link)
         {
             return Some((process.pid, Some(descriptor)));
         }
         processes
             .into_iter()
-            .find_map(|process| match proc::holds(process.pid, inode) {
+            .find_map(|process| match proc::holds(process.pid, link) {
                 Holds::Yes(descriptor) => Some((process.pid, Some(descriptor))),
                 Holds::No | Holds::Hidden => process
                     .descriptors
-                    .has_as_standard(inode)
+                    .has_as_standard(link)
                     .then_some((process.pid, None)),
             })
     }
@@ -331,9 +266,14 @@ fn bring_forward<'a>(
     latest.front_mut()
 }
 
+/// As what a socket is seen among the descriptors of a process.
+fn link(inode: u64) -> String {
+    format!("socket:[{inode}]")
+}
+
 /// The process, and the descriptor unless it is one of the first three.
 fn find_among_all(
-    inode: u64,
+    link: &[u8],
     uid: u32,
     deadline: Instant,
 ) -> Result<(u32, Option<u32>), AttributionError> {
@@ -343,7 +283,7 @@ fn find_among_all(
     processes.reverse();
     for pid in processes.iter().copied() {
         check(deadline)?;
-        match proc::holds(pid, inode) {
+        match proc::holds(pid, link) {
             Holds::Yes(descriptor) => return Ok((pid, Some(descriptor))),
             Holds::Hidden => hidden.push(pid),
             Holds::No => {}
@@ -351,7 +291,7 @@ fn find_among_all(
     }
     for pid in processes {
         check(deadline)?;
-        if proc::holds_as_standard(pid, inode) {
+        if proc::holds_as_standard(pid, link) {
             return Ok((pid, None));
         }
     }
@@ -374,9 +314,6 @@ fn check(deadline: Instant) -> Result<(), AttributionError> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::UdpSocket;
-    use std::os::fd::AsRawFd as _;
-
     use super::*;
 
     fn own() -> Kept {
@@ -387,11 +324,9 @@ mod tests {
     fn few_descriptors_are_guessed_however_many_are_known() {
         let owners = Owners::default();
         let guesses = || {
-            // No socket has this inode.
-            let mut looks = Looks::of(0);
-            let found = looks.find(owners.likely());
-            assert!(found.or_else(|| looks.find(owners.possible())).is_none());
-            looks.others.len()
+            let likely = owners.likely();
+            let possible = owners.possible(PROCESS_GUESSES_MAX - likely.len());
+            likely.len() + possible.len()
         };
         assert_eq!(guesses(), 0);
         for pid in 1..=3 {
@@ -407,27 +342,6 @@ mod tests {
         }
         assert_eq!(guesses(), PROCESS_GUESSES_MAX);
         assert_eq!(owners.likely().len(), PROCESS_GUESSES_MAX);
-    }
-
-    #[test]
-    fn sockets_that_were_seen_in_passing_are_found_at_once() {
-        let owners = Owners::default();
-        let process = Arc::new(own());
-        let sockets = [(); 4].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
-        let descriptor = |socket: &UdpSocket| socket.as_raw_fd().cast_unsigned();
-        // Of connections that ended without our knowing.
-        for (port, socket) in (1..).zip(&sockets) {
-            owners.remember(&process, Some((descriptor(socket), port)));
-        }
-        let [one, two, sought, last] = sockets.each_ref();
-        let inode = |socket| rustix::fs::fstat(socket).unwrap().st_ino;
-        let found = owners.guess(inode(sought)).unwrap();
-        assert_eq!(found.descriptor, descriptor(sought));
-        for passed in [one, two, last] {
-            let sighted = owners.sighted(inode(passed)).unwrap();
-            assert_eq!(sighted.descriptor, descriptor(passed));
-        }
-        assert!(owners.sighted(inode(sought)).is_none());
     }
 
     #[test]

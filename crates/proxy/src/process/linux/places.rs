@@ -3,9 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::limits::{
-    PROCESS_AREAS_MAX, PROCESS_DESCRIPTORS_NEAR, PROCESS_PLACES_MAX, PROCESS_SIGHTED_MAX,
-};
+use crate::limits::{PROCESS_AREAS_MAX, PROCESS_DESCRIPTORS_NEAR, PROCESS_PLACES_MAX};
 
 /// The first that a program opens by itself.
 const FIRST_DESCRIPTOR: u32 = 3;
@@ -27,9 +25,6 @@ pub(super) struct Places {
     held: VecDeque<Held>,
     /// Of those that ended, the first to end first; at most [`PROCESS_PLACES_MAX`].
     free: VecDeque<Free>,
-    /// Sockets that were seen while others were looked for, the latest last; at most
-    /// [`PROCESS_SIGHTED_MAX`].
-    sighted: VecDeque<Sighted>,
 }
 
 /// Where among the descriptors of a process its connections were found, the latest first, each beyond
@@ -50,12 +45,6 @@ struct Free {
     descriptor: u32,
     /// See [`PASSED_MAX`].
     passed: u8,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Sighted {
-    descriptor: u32,
-    inode: u64,
 }
 
 impl Places {
@@ -90,24 +79,6 @@ impl Places {
         }
         let passed = 0;
         self.free.push_back(Free { descriptor, passed });
-    }
-
-    /// This socket was seen there.
-    pub(super) fn note_sighted(&mut self, descriptor: u32, inode: u64) {
-        if self.sighted(inode) == Some(descriptor) {
-            return;
-        }
-        if self.sighted.len() == PROCESS_SIGHTED_MAX {
-            self.sighted.pop_front();
-        }
-        self.sighted.push_back(Sighted { descriptor, inode });
-    }
-
-    /// Where this socket was seen last.
-    pub(super) fn sighted(&self, inode: u64) -> Option<u32> {
-        let mut sighted = self.sighted.iter().rev();
-        let found = sighted.find(|sighted| sighted.inode == inode);
-        found.map(|sighted| sighted.descriptor)
     }
 
     /// Where the next one most likely is: at a number that was given free, of which the lowest is the one that
@@ -239,19 +210,6 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_is_where_it_was_seen_last() {
-        let mut places = Places::default();
-        assert_eq!(places.sighted(4711), None);
-        for descriptor in [7, 8, 8] {
-            places.note_sighted(descriptor, 4711);
-        }
-        places.note_sighted(7, 4712);
-        assert_eq!(places.sighted(4711), Some(8));
-        assert_eq!(places.sighted(4712), Some(7));
-        assert_eq!(places.sighted.len(), 3);
-    }
-
-    #[test]
     fn the_memory_of_places_is_bounded() {
         let mut places = places(5000);
         assert_eq!(places.held.len(), PROCESS_PLACES_MAX);
@@ -264,10 +222,6 @@ mod tests {
             places.note_end(port);
         }
         assert_eq!(places.free.len(), PROCESS_PLACES_MAX);
-        for inode in 1..1000 {
-            places.note_sighted(7, inode);
-        }
-        assert_eq!(places.sighted.len(), PROCESS_SIGHTED_MAX);
         let mut places = Places::default();
         places.note(u32::MAX, 1);
         assert_eq!(likely(&places), [u32::MAX; 2]);

@@ -75,10 +75,10 @@ pub(super) fn processes() -> Vec<u32> {
     pids
 }
 
-/// Whether one of the descriptors of a process is the socket with this inode. The first three are not
-/// looked at.
-pub(super) fn holds(pid: u32, inode: u64) -> Holds {
-    match Descriptors::open(pid).and_then(|descriptors| descriptors.find(inode)) {
+/// Whether one of the descriptors of a process is a link to this, as `socket:[4711]`. The first
+/// three are not looked at.
+pub(super) fn holds(pid: u32, link: &[u8]) -> Holds {
+    match Descriptors::open(pid).and_then(|descriptors| descriptors.find(link)) {
         Ok(Some(descriptor)) => Holds::Yes(descriptor),
         Err(Errno::ACCESS | Errno::PERM) => Holds::Hidden,
         // It ended meanwhile.
@@ -86,10 +86,10 @@ pub(super) fn holds(pid: u32, inode: u64) -> Holds {
     }
 }
 
-/// Whether one of the first three descriptors is that socket; see
+/// Whether one of the first three descriptors is such a link; see
 /// [`Descriptors::has_as_standard`].
-pub(super) fn holds_as_standard(pid: u32, inode: u64) -> bool {
-    Descriptors::open(pid).is_ok_and(|descriptors| descriptors.has_as_standard(inode))
+pub(super) fn holds_as_standard(pid: u32, link: &[u8]) -> bool {
+    Descriptors::open(pid).is_ok_and(|descriptors| descriptors.has_as_standard(link))
 }
 
 /// The folder in which the descriptors of a process are links to what is open.
@@ -107,8 +107,8 @@ impl Descriptors {
         Ok(Self { folder })
     }
 
-    /// Which of all but the first three is the socket with this inode.
-    pub(super) fn find(&self, inode: u64) -> Result<Option<u32>, Errno> {
+    /// Which of all but the first three is this link.
+    pub(super) fn find(&self, link: &[u8]) -> Result<Option<u32>, Errno> {
         let mut room = [MaybeUninit::uninit(); FOLDER_BYTES];
         let mut entries = RawDir::new(&self.folder, &mut room);
         let mut seen = 0;
@@ -118,7 +118,7 @@ impl Descriptors {
             if matches!(name.to_bytes(), b"." | b".." | b"0" | b"1" | b"2") {
                 continue;
             }
-            if self.socket(name) == Some(inode) {
+            if self.is_link(name, link) {
                 return Ok(name.to_str().ok().and_then(|name| name.parse().ok()));
             }
             seen += 1;
@@ -129,45 +129,44 @@ impl Descriptors {
         Ok(None)
     }
 
-    /// Which of the few next to this one is that socket. A new one is the lowest that is free: the next, or one
+    /// Which of the few next to this one is this link. A new one is the lowest that is free: the next, or one
     /// that was closed a moment ago.
-    pub(super) fn find_near(&self, latest: u32, inode: u64) -> Option<u32> {
-        self.find_beside(latest, 0..PROCESS_DESCRIPTORS_NEAR, inode)
+    pub(super) fn find_near(&self, latest: u32, link: &[u8]) -> Option<u32> {
+        self.find_beside(latest, 0..PROCESS_DESCRIPTORS_NEAR, link)
     }
 
-    /// Which of the many around this one is that socket, but for those next to it. Of a process that opens
+    /// Which of the many around this one is this link, but for those next to it. Of a process that opens
     /// hundreds of connections at once the next are looked for in another order; its whole folder may have
     /// thousands to go through.
-    pub(super) fn find_around(&self, latest: u32, inode: u64) -> Option<u32> {
+    pub(super) fn find_around(&self, latest: u32, link: &[u8]) -> Option<u32> {
         let steps = PROCESS_DESCRIPTORS_NEAR..PROCESS_DESCRIPTORS_AROUND;
-        self.find_beside(latest, steps, inode)
+        self.find_beside(latest, steps, link)
     }
 
-    fn find_beside(&self, latest: u32, mut steps: Range<u32>, inode: u64) -> Option<u32> {
+    fn find_beside(&self, latest: u32, mut steps: Range<u32>, link: &[u8]) -> Option<u32> {
         steps.find_map(|step| {
             let sides = [latest.checked_add(step), latest.checked_sub(step + 1)];
             let mut sides = sides.into_iter().flatten();
-            sides.find(|descriptor| self.socket_at(*descriptor) == Some(inode))
+            sides.find(|descriptor| self.has(*descriptor, link))
         })
     }
 
-    /// Whether one of the first three is that socket. Only programs that were made for inetd(8) and its kind
+    /// Whether one of the first three is this link. Only programs that were made for inetd(8) and its kind
     /// have connections there, and all have these descriptors: looking at them apart spares a search three
     /// links of every process.
-    pub(super) fn has_as_standard(&self, inode: u64) -> bool {
-        (0..3).any(|descriptor| self.socket_at(descriptor) == Some(inode))
+    pub(super) fn has_as_standard(&self, link: &[u8]) -> bool {
+        (0..3).any(|descriptor| self.has(descriptor, link))
     }
 
-    /// The inode of the socket that is open as this descriptor, if one is.
-    pub(super) fn socket_at(&self, descriptor: u32) -> Option<u64> {
-        self.socket(DecInt::new(descriptor).as_c_str())
+    pub(super) fn has(&self, descriptor: u32, link: &[u8]) -> bool {
+        self.is_link(DecInt::new(descriptor).as_c_str(), link)
     }
 
-    fn socket(&self, name: &CStr) -> Option<u64> {
+    fn is_link(&self, name: &CStr, link: &[u8]) -> bool {
         let mut target = [0; LINK_BYTES];
         // It may have been closed meanwhile.
-        let length = rustix::fs::readlinkat_raw(&self.folder, name, &mut target).ok()?;
-        parse_socket(target.get(..length)?)
+        let length = rustix::fs::readlinkat_raw(&self.folder, name, &mut target).unwrap_or(0);
+        target.get(..length) == Some(link)
     }
 }
 
@@ -207,11 +206,6 @@ impl Kept {
         let (text, _) = rustix::io::pread(&self.stat, &mut room, 0).ok()?;
         parse_stat(text)
     }
-}
-
-/// The inode of a socket by what a descriptor links to.
-fn parse_socket(link: &[u8]) -> Option<u64> {
-    number(link.strip_prefix(b"socket:[")?.strip_suffix(b"]")?)
 }
 
 fn open_folder(at: impl AsFd, path: impl Arg) -> Result<OwnedFd, Errno> {
@@ -359,21 +353,6 @@ mod tests {
         assert_eq!(parse_stat(text.as_bytes()), Some(expected));
         for broken in ["", "42 (a", "42 (a) R 7", "42 (a) R x 42 42"] {
             assert_eq!(parse_stat(broken.as_bytes()), None, "{broken}");
-        }
-    }
-
-    #[test]
-    fn reads_links_to_sockets() {
-        assert_eq!(parse_socket(b"socket:[4711]"), Some(4711));
-        for other in [
-            "",
-            "/srv/socket:[1]",
-            "pipe:[4711]",
-            "socket:[]",
-            "socket:[4711",
-            "socket:[4711] (deleted)",
-        ] {
-            assert_eq!(parse_socket(other.as_bytes()), None, "{other}");
         }
     }
 

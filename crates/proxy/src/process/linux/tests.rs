@@ -110,18 +110,18 @@ fn the_next_connection_is_found_where_one_ended() {
 #[test]
 fn nothing_is_read_of_a_process_that_ended() {
     let (near, far) = pair("127.0.0.1:0");
-    let inode = rustix::fs::fstat(&near).unwrap().st_ino;
+    let link = format!("socket:[{}]", rustix::fs::fstat(&near).unwrap().st_ino);
     let mut child = Command::new("cat")
         .stdin(std::os::fd::OwnedFd::from(near))
         .spawn()
         .unwrap();
     let process = Kept::open(child.id()).unwrap();
     assert_eq!(process.stat(), proc::stat(child.id()));
-    assert_eq!(process.descriptors.socket_at(0), Some(inode));
+    assert!(process.descriptors.has(0, link.as_bytes()));
     drop(far);
     child.wait().unwrap();
     assert_eq!(process.stat(), None);
-    assert_eq!(process.descriptors.socket_at(0), None);
+    assert!(!process.descriptors.has(0, link.as_bytes()));
     assert_eq!(Kept::open(child.id()).unwrap_err(), Errno::NOENT);
 }
 
@@ -160,9 +160,10 @@ fn the_descriptor_is_looked_for_around_the_latest() {
     let pid = std::process::id();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let inode = rustix::fs::fstat(&listener).unwrap().st_ino;
+    let link = format!("socket:[{inode}]");
     let descriptor = u32::try_from(listener.as_raw_fd()).unwrap();
     let descriptors = proc::Descriptors::open(pid).unwrap();
-    let near = |from| descriptors.find_near(from, inode);
+    let near = |from| descriptors.find_near(from, link.as_bytes());
     let reach = PROCESS_DESCRIPTORS_NEAR;
     for from in [
         descriptor,
@@ -173,7 +174,7 @@ fn the_descriptor_is_looked_for_around_the_latest() {
         assert_eq!(near(from), Some(descriptor), "{from}");
     }
     assert_eq!(near(descriptor + reach + 1), None);
-    let around = |from| descriptors.find_around(from, inode);
+    let around = |from| descriptors.find_around(from, link.as_bytes());
     let wide = PROCESS_DESCRIPTORS_AROUND;
     for from in [descriptor + reach + 1, descriptor + wide] {
         assert_eq!(around(from), Some(descriptor), "{from}");
@@ -181,7 +182,10 @@ fn the_descriptor_is_looked_for_around_the_latest() {
     assert_eq!(around(descriptor), None, "looked at before");
     assert_eq!(around(descriptor + wide + 1), None);
     assert_eq!(near(u32::MAX), None);
-    assert_eq!(proc::holds(pid, inode), proc::Holds::Yes(descriptor));
+    assert_eq!(
+        proc::holds(pid, link.as_bytes()),
+        proc::Holds::Yes(descriptor)
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -92,9 +92,13 @@ impl ProcessTexts {
 
 impl HelloTexts {
     pub(crate) fn of(&mut self, hello: &Arc<ClientHello>) -> &OfHello {
-        let known = self.0.take();
-        let known = known.filter(|known| known.hello.offers_the_same(hello));
-        let known = known.unwrap_or_else(|| OfHello::new(hello));
+        let known = match self.0.take() {
+            Some(known) if known.hello.offers_the_same(hello) => known,
+            Some(known) if known.hello.offers_the_same_shuffled(hello) => {
+                OfHello::new(hello, known.ja4)
+            }
+            _ => OfHello::new(hello, fingerprint::ja4(hello)),
+        };
         self.0.insert(known)
     }
 }
@@ -131,11 +135,11 @@ impl OfProcess {
 }
 
 impl OfHello {
-    fn new(hello: &Arc<ClientHello>) -> Self {
+    fn new(hello: &Arc<ClientHello>, ja4: String) -> Self {
         Self {
             hello: Arc::clone(hello),
             ja3: fingerprint::ja3(hello).hash,
-            ja4: fingerprint::ja4(hello),
+            ja4,
         }
     }
 }
@@ -191,18 +195,21 @@ mod tests {
 
     #[test]
     fn a_hello_has_its_own_fingerprints() {
-        let hello = |sni: &str, cipher| ClientHello {
+        let hello = |sni: &str, cipher, extensions: [u16; 2]| ClientHello {
             sni: Some(sni.to_owned()),
             legacy_version: 0x0303,
             ciphers: vec![cipher],
+            extensions: extensions.to_vec(),
             ..ClientHello::default()
         };
         let mut texts = HelloTexts::default();
         for hello in [
-            hello("a.test", 0x1301),
-            hello("b.test", 0x1301),
-            hello("b.test", 0x1302),
-            hello("a.test", 0x1301),
+            hello("a.test", 0x1301, [0, 10]),
+            hello("b.test", 0x1301, [0, 10]),
+            hello("b.test", 0x1301, [10, 0]),
+            hello("b.test", 0x1301, [10, 11]),
+            hello("b.test", 0x1302, [10, 11]),
+            hello("a.test", 0x1301, [0, 10]),
         ] {
             let hello = Arc::new(hello);
             let told = texts.of(&hello);

@@ -73,6 +73,13 @@ impl ClientHello {
     /// [fingerprints](super::fingerprint).
     #[must_use]
     pub fn offers_the_same(&self, other: &Self) -> bool {
+        self.extensions == other.extensions && self.offers_the_same_shuffled(other)
+    }
+
+    /// Whether it offers the same but for the order of the extensions, which some clients shuffle: both have the
+    /// same [JA4](super::fingerprint::ja4).
+    #[must_use]
+    pub fn offers_the_same_shuffled(&self, other: &Self) -> bool {
         let Self {
             sni: _,
             alpn,
@@ -85,14 +92,20 @@ impl ClientHello {
             signature_algorithms,
             ech: _,
         } = self;
+        let sorted = |extensions: &[u16]| {
+            let mut sorted = extensions.to_vec();
+            sorted.sort_unstable();
+            sorted
+        };
         *legacy_version == other.legacy_version
             && *ciphers == other.ciphers
-            && *extensions == other.extensions
             && *groups == other.groups
             && *point_formats == other.point_formats
             && *signature_algorithms == other.signature_algorithms
             && *versions == other.versions
             && *alpn == other.alpn
+            && extensions.len() == other.extensions.len()
+            && (*extensions == other.extensions || sorted(extensions) == sorted(&other.extensions))
     }
 
     /// Whether it names another host than the one that was asked for. A client that asked for an

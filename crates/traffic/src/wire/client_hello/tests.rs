@@ -430,8 +430,16 @@ fn whoever_offers_the_same_has_the_same_fingerprints() {
         let mut other = hello.clone();
         change(&mut other);
         assert!(!hello.offers_the_same(&other), "{other:?}");
+        assert!(!hello.offers_the_same_shuffled(&other), "{other:?}");
         assert!(other.offers_the_same(&other.clone()));
     }
+    let [ordered, shuffled] = [[0, 10, 16], [16, 0, 10]].map(|extensions| ClientHello {
+        extensions: extensions.to_vec(),
+        ..hello.clone()
+    });
+    assert!(!ordered.offers_the_same(&shuffled));
+    assert!(ordered.offers_the_same_shuffled(&shuffled));
+    assert_eq!(fingerprint::ja4(&ordered), fingerprint::ja4(&shuffled));
     let elsewhere = ClientHello {
         sni: Some("a.test".to_owned()),
         ech: true,

@@ -40,7 +40,7 @@ use crate::upstream::{Asker, Dialled};
 
 /// A request for a tunnel, and the means to answer it.
 pub(crate) struct ConnectAsked {
-    pub(crate) target: Target,
+    pub(crate) target: Arc<Target>,
     pub(crate) head: Head,
     pub(crate) facts: ConnectionFacts,
     /// What it came through.
@@ -244,7 +244,7 @@ pub(crate) async fn serve(opened: Opened, engine: &Arc<Engine>, reporter: &mut R
 
 fn tunnel_opening<'a>(
     facts: &'a Arc<ConnectionFacts>,
-    target: &'a Target,
+    target: &'a Arc<Target>,
     route: &'a Arc<Route>,
     scheme: Scheme,
 ) -> Opening<'a> {

@@ -360,7 +360,7 @@ async fn socks(
     facts.front = Front::Socks5;
     let connect = ConnectAsked {
         head: socks5::head(&target),
-        target,
+        target: Arc::new(target),
         facts,
         hops: Hops::default(),
         subject,
@@ -403,7 +403,7 @@ async fn http(
         return None;
     };
     let connect = ConnectAsked {
-        target,
+        target: Arc::new(target),
         hops: Hops::of_connect(&head.text),
         head,
         facts,

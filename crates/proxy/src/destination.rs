@@ -47,7 +47,7 @@ pub(crate) struct FrontFacts {
 /// Where one request goes, and what decided it.
 #[derive(Debug)]
 pub(crate) struct Destination {
-    pub(crate) target: Target,
+    pub(crate) target: Arc<Target>,
     pub(crate) scheme: Scheme,
     pub(crate) route: Arc<Route>,
     pub(crate) connection: Arc<ConnectionFacts>,
@@ -196,7 +196,7 @@ impl Destination {
         Arc::new(Self {
             upstream: engine.upstreams.host(scheme, &target, host, reach),
             bypassed: engine.rules.bypasses(&target),
-            target,
+            target: Arc::new(target),
             scheme,
             route: Arc::new(route),
             connection: Arc::clone(connection),
@@ -205,7 +205,7 @@ impl Destination {
 
     /// The target that a client of a forward listener asked for, under a route that was decided.
     pub(crate) fn asked_for(
-        target: Target,
+        target: Arc<Target>,
         scheme: Scheme,
         route: &Arc<Route>,
         connection: &Arc<ConnectionFacts>,
@@ -224,7 +224,7 @@ impl Destination {
         engine: &Engine,
     ) -> Arc<Self> {
         Self::new(
-            target,
+            Arc::new(target),
             scheme,
             route,
             connection,
@@ -233,7 +233,7 @@ impl Destination {
     }
 
     fn new(
-        target: Target,
+        target: Arc<Target>,
         scheme: Scheme,
         route: &Arc<Route>,
         connection: &Arc<ConnectionFacts>,
@@ -253,7 +253,7 @@ impl Destination {
     /// A gateway in the place of a destination, for the same connection and under the same route.
     pub(crate) fn at_gateway(gateway: &Gateway, before: &Self, engine: &Engine) -> Arc<Self> {
         Arc::new(Self {
-            target: gateway.url.target().clone(),
+            target: Arc::new(gateway.url.target().clone()),
             scheme: gateway.url.scheme(),
             route: Arc::clone(&before.route),
             connection: Arc::clone(&before.connection),

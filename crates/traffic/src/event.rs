@@ -163,7 +163,7 @@ pub struct FlowStarted {
     /// The scheme of the URL; `Https` for a tunnel that begins with a ClientHello.
     pub scheme: Scheme,
     /// Whom the client asked for.
-    pub target: Target,
+    pub target: Arc<Target>,
     /// What was decided, and the rule that decided.
     pub route: Arc<Route>,
     /// The request head; for a tunnel the CONNECT request, or `CONNECT host:port SOCKS/5` for what

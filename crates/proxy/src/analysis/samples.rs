@@ -43,7 +43,7 @@ pub(super) fn started(flow: u64, kind: FlowKind, text: &str) -> Event {
             process: None,
         }),
         scheme: Scheme::Https,
-        target: Target::parse("api.test", 443).unwrap(),
+        target: Arc::new(Target::parse("api.test", 443).unwrap()),
         route: Arc::new(Route {
             action: Action::Intercept,
             rule: "all".to_owned(),

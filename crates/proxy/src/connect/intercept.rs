@@ -31,7 +31,7 @@ use crate::upstream::{Asker, Upstream};
 
 /// A connection whose client was told yes, and which has begun.
 struct Begun {
-    target: Target,
+    target: Arc<Target>,
     /// Of the CONNECT.
     head: Head,
     facts: ConnectionFacts,

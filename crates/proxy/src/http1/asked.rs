@@ -87,7 +87,7 @@ fn plan_inside(inside: &Arc<Inside>, request: &RequestHead, target: &str) -> Res
         None => (request.target.clone(), None),
         Some(absolute) => {
             let asked = absolute.target()?;
-            let is_other = asked != inside.to.target || absolute.scheme != inside.to.scheme;
+            let is_other = asked != *inside.to.target || absolute.scheme != inside.to.scheme;
             // At a reverse listener it is oriel that the client names.
             if is_other && !inside.reverse {
                 return Err(malformed(format!(

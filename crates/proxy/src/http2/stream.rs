@@ -136,7 +136,7 @@ async fn connect(
         subject
     });
     let connect = ConnectAsked {
-        target,
+        target: Arc::new(target),
         hops: Hops::of_connect(&head.text),
         head,
         facts: facts.clone(),

@@ -32,7 +32,7 @@ pub(crate) struct Opening<'a> {
     pub(crate) kind: FlowKind,
     pub(crate) connection: &'a Arc<ConnectionFacts>,
     pub(crate) scheme: Scheme,
-    pub(crate) target: &'a Target,
+    pub(crate) target: &'a Arc<Target>,
     pub(crate) route: &'a Arc<Route>,
     /// Only what an [`outline`] says of it is told.
     pub(crate) in_outline: bool,
@@ -126,7 +126,7 @@ impl Reporter {
                 kind: opening.kind,
                 connection: Arc::clone(opening.connection),
                 scheme: opening.scheme,
-                target: opening.target.clone(),
+                target: Arc::clone(opening.target),
                 route: Arc::clone(opening.route),
                 head,
             })));

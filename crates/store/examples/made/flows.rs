@@ -104,7 +104,7 @@ impl Maker {
                 kind: FlowKind::Http,
                 connection: Arc::clone(&self.client),
                 scheme: Scheme::Https,
-                target: made.target.clone(),
+                target: Arc::new(made.target.clone()),
                 route: Arc::clone(&self.route),
                 head: head(request.head),
             })),

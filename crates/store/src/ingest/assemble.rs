@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use traffic::rules::capture::CaptureRules;
 use traffic::{
     BodySize, Event, FlowId, FlowStarted, Head, Outcome, Rerouted, Sender, Streamed, Timestamp,
@@ -121,8 +122,8 @@ pub(crate) enum End {
 pub(crate) struct MessageState {
     /// Bytes that are kept at most.
     keep_max: u64,
-    /// Bytes in memory.
-    pub(crate) chunks: Vec<Bytes>,
+    /// Bytes in memory. Most bodies come in one piece.
+    pub(crate) chunks: SmallVec<[Bytes; 1]>,
     /// Bytes that were moved to the database before.
     pub(crate) moved_bytes: u64,
     /// Bytes in memory, summed up.
@@ -580,7 +581,7 @@ impl Default for MessageState {
     fn default() -> Self {
         Self {
             keep_max: u64::MAX,
-            chunks: Vec::new(),
+            chunks: SmallVec::new(),
             moved_bytes: 0,
             held_bytes: 0,
             holed: false,
@@ -612,7 +613,7 @@ impl MessageState {
     fn forget_moved(&mut self) {
         self.moved_bytes += u64::try_from(self.held_bytes).unwrap_or(u64::MAX);
         self.held_bytes = 0;
-        self.chunks = Vec::new();
+        self.chunks = SmallVec::new();
     }
 
     /// Bytes kept so far, in memory and in the database.

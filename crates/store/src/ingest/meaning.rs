@@ -4,6 +4,7 @@
 //! what an earlier one said: then flows that are stored get it afterwards.
 
 use std::hash::Hash;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
@@ -28,7 +29,7 @@ pub(crate) struct Meanings<'c> {
     connection: &'c Connection,
     interpreter: Interpreter,
     /// The class of the host that was asked last: most flows go where the one before went.
-    last_host: Option<(Target, HostClass)>,
+    last_host: Option<(Arc<Target>, HostClass)>,
     marks: Recent<Identity, Mark>,
     links: Recent<Link, Linked>,
     /// By the hash of what was said up to the end of a request, within a run.
@@ -289,7 +290,7 @@ impl<'c> Meanings<'c> {
             Some((target, class)) if *target == started.target => *class,
             _ => {
                 let class = self.interpreter.host_class(&started.target);
-                self.last_host = Some((started.target.clone(), class));
+                self.last_host = Some((Arc::clone(&started.target), class));
                 class
             }
         }

@@ -43,7 +43,7 @@ pub(crate) fn events(number: u64) -> Vec<Event> {
                 tls_done_at: None,
             }),
             scheme: Scheme::Http,
-            target: Target::from(address),
+            target: Arc::new(Target::from(address)),
             route: Arc::new(Route {
                 action: Action::Intercept,
                 rule: "all".to_owned(),

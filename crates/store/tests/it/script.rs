@@ -126,7 +126,7 @@ impl Script {
                 kind: self.kind,
                 connection: client(),
                 scheme: self.scheme,
-                target: self.target.clone(),
+                target: Arc::new(self.target.clone()),
                 route: Arc::new(Route {
                     action: self.action,
                     rule: "intercept.hosts \"*\"".to_owned(),

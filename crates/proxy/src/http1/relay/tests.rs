@@ -44,7 +44,7 @@ where
     let tap = Tap::new(None, 0, Arc::default(), Arc::default(), None);
     let mut reporter = tap.reporter(crate::metrics::Protocol::Http1);
     let (connection, route) = (Arc::new(facts()), Arc::new(route()));
-    let target = Target::parse("a.example", 80).unwrap();
+    let target = Arc::new(Target::parse("a.example", 80).unwrap());
     let opening = Opening {
         at: Some(Timestamp(0)),
         kind: FlowKind::Http,

@@ -14,6 +14,29 @@ pub(crate) fn escape_text(text: &str) -> Cow<'_, str> {
     escape(text, |letter| matches!(letter, '\n' | '\t'))
 }
 
+/// Escapes in a JSON document everything that a terminal would obey but line feeds, in the way of JSON: it
+/// stays the same document.
+pub(crate) fn escape_json(document: &str) -> Cow<'_, str> {
+    let obeyed = |letter: char| is_obeyed(letter) && letter != '\n';
+    // Most are ASCII, in which JSON escapes all but one itself.
+    let may_be_obeyed = !document.is_ascii() || document.contains('\u{7f}');
+    if !may_be_obeyed || !document.contains(obeyed) {
+        return Cow::Borrowed(document);
+    }
+    let mut escaped = String::with_capacity(document.len() + 16);
+    for letter in document.chars() {
+        match obeyed(letter) {
+            true => {
+                for unit in letter.encode_utf16(&mut [0; 2]) {
+                    let _infallible = write!(escaped, "\\u{unit:04x}");
+                }
+            }
+            false => escaped.push(letter),
+        }
+    }
+    Cow::Owned(escaped)
+}
+
 /// Escapes bytes: what is no UTF-8 becomes `\xNN`.
 pub(crate) fn escape_bytes(bytes: &[u8]) -> String {
     let mut escaped = String::with_capacity(bytes.len());
@@ -107,6 +130,19 @@ mod tests {
     #[test]
     fn a_line_has_no_line_ends() {
         assert_eq!(escape_line("a\nb\tc"), "a\\nb\\tc");
+    }
+
+    #[test]
+    fn an_escaped_document_is_the_same() {
+        for letter in ('\0'..=char::MAX).filter(|letter| is_obeyed(*letter)) {
+            let value = serde_json::json!({"é": format!("a{letter}b")});
+            let escaped = format!("{value}\n");
+            let escaped = escape_json(&escaped);
+            assert!(!escaped.trim_end().contains(is_obeyed), "{letter:?}");
+            let read: serde_json::Value = serde_json::from_str(&escaped).unwrap();
+            assert_eq!(read, value);
+        }
+        assert!(matches!(escape_json("{\"a\": \"é\"}\n"), Cow::Borrowed(_)));
     }
 
     #[test]

@@ -49,6 +49,7 @@ mod removal;
 mod retention;
 mod run_folder;
 mod runtime;
+mod screen;
 mod secret_file;
 mod service;
 mod session_authority;

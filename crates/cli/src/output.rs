@@ -1,9 +1,11 @@
 //! The one door to stdout and stderr. Data goes to stdout, talk to stderr; a reader that went away
 //! ends the command silently.
 
+use std::borrow::Cow;
 use std::io::Write;
 
 use crate::context::Context;
+use crate::escape::escape_json;
 use crate::exit::Exit;
 use crate::problem::Problem;
 
@@ -25,16 +27,20 @@ pub(crate) fn print_json(document: &impl serde::Serialize) -> Result<(), Problem
     print_line(&to_json(document)?)
 }
 
-/// One line of JSON.
+/// One line of JSON, in which a terminal finds nothing to obey.
 pub(crate) fn to_json(document: &impl serde::Serialize) -> Result<String, Problem> {
-    serde_json::to_string(document)
-        .map_err(|error| Problem::bug(format!("cannot write JSON: {error}")))
+    let text = serde_json::to_string(document)
+        .map_err(|error| Problem::bug(format!("cannot write JSON: {error}")))?;
+    Ok(match escape_json(&text) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(escaped) => escaped,
+    })
 }
 
 /// Tells a problem on stderr, in the form that was asked for.
 pub(crate) fn report(context: &Context, problem: &Problem) {
     match context.json() {
-        true => say(&format!("{}\n", problem.to_json())),
+        true => say(&format!("{}\n", escape_json(&problem.to_json()))),
         false => say(&problem.render(context.terminal.stderr.pen)),
     }
 }

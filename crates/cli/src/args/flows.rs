@@ -47,7 +47,7 @@ pub(crate) enum FlowsCommand {
     List(FlowsList),
     /// Show one flow
     #[command(
-        after_help = "Examples:\n  oriel flows show @last.1\n  oriel flows show k7q2.31 --part response --body\n  oriel flows show k7q2.31 --as curl"
+        after_help = "Examples:\n  oriel flows show @last.1\n  oriel flows show k7q2.31 --part response --body\n  oriel flows show k7q2.31 --as python > again.py"
     )]
     Show(FlowsShow),
     /// Find flows by what stands in their bodies, messages and URLs
@@ -303,7 +303,7 @@ pub(crate) struct FlowsShow {
     /// Write raw bytes to a terminal too
     #[arg(long, requires = "raw")]
     pub(crate) force: bool,
-    /// As a command that sends it again
+    /// As something that sends it again, or that other tools read
     #[arg(long = "as", value_name = "FORM", conflicts_with_all = ["part", "raw"])]
     pub(crate) form: Option<ShowAs>,
     #[command(flatten)]
@@ -325,7 +325,16 @@ pub(crate) enum Part {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ShowAs {
+    /// A command for a shell
     Curl,
+    /// A Python program that uses requests
+    Python,
+    /// A JavaScript module that uses fetch
+    Js,
+    /// A request for the HTTP clients of editors (.http)
+    Http,
+    /// The flow with its answer, as browsers keep it
+    Har,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -117,6 +117,13 @@ fn hostile_bytes_never_reach_a_person() {
         &["flows", "show", "@last.1", "--full"],
         &["flows", "show", "@last.1", "--part", "raw"],
         &["flows", "show", "@last.1", "--as", "curl"],
+        &["flows", "show", "@last.1", "--as", "python"],
+        &["flows", "show", "@last.1", "--as", "js"],
+        &["flows", "show", "@last.1", "--as", "http"],
+        &["flows", "show", "@last.1", "--as", "har"],
+        &["flows", "show", "@last.1", "--json", "--body"],
+        &["flows", "--json"],
+        &["flows", "--jsonl"],
     ] {
         let printed = world.oriel(arguments);
         let obeyed = |c: char| {

@@ -15,7 +15,7 @@ mod doctor;
 mod downloads;
 mod endings;
 mod exchange;
-mod flow_as_curl;
+mod flow_again;
 mod flows;
 mod gateways;
 mod homeless;

@@ -12,10 +12,12 @@ use traffic::rules::filter::Filter;
 
 use crate::args::{ExportForm, FlowsExport};
 use crate::command::flows::chosen::Chosen;
+use crate::command::flows::show::again::Again;
 use crate::command::flows::show::curl;
 use crate::command::flows::spooled::{Spool, tell};
 use crate::context::Context;
 use crate::csv::{self, Cells};
+use crate::escape::{escape_json, escape_text};
 use crate::exit::Exit;
 use crate::flow_text::{has_secrets, secrets_warning};
 use crate::output::{say, say_line};
@@ -23,6 +25,7 @@ use crate::output_file::{OutputFile, cannot_write};
 use crate::problem::Problem;
 use crate::progress::Progress;
 use crate::quantity::count;
+use crate::screen::Screen;
 use crate::store_problem::store_problem;
 
 pub(crate) fn run(context: &Context, arguments: &FlowsExport) -> Result<Exit, Problem> {
@@ -64,13 +67,15 @@ pub(crate) fn run(context: &Context, arguments: &FlowsExport) -> Result<Exit, Pr
         }
         None => {
             let stdout = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
-            export(
-                context,
-                &reader,
-                &chosen,
-                (form, cells),
-                Out::Stdout(stdout),
-            )?
+            let escape = match form {
+                ExportForm::Jsonl | ExportForm::Har => escape_json,
+                _ => escape_text,
+            };
+            let out = match context.terminal.stdout.is_terminal {
+                true => Out::Terminal(Screen::new(stdout, escape)),
+                false => Out::Stdout(stdout),
+            };
+            export(context, &reader, &chosen, (form, cells), out)?
         }
     };
     if done.secrets {
@@ -152,6 +157,7 @@ fn oldest_first(run: Option<RunId>, filter: Option<Filter>) -> Query {
 enum Out<'a> {
     File(&'a Path, &'a mut OutputFile),
     Stdout(BufWriter<io::StdoutLock<'a>>),
+    Terminal(Screen<BufWriter<io::StdoutLock<'a>>>),
 }
 
 impl Out<'_> {
@@ -168,6 +174,7 @@ impl Write for Out<'_> {
         match self {
             Self::File(_, file) => file.write(bytes),
             Self::Stdout(stdout) => stdout.write(bytes),
+            Self::Terminal(screen) => screen.write(bytes),
         }
     }
 
@@ -175,6 +182,7 @@ impl Write for Out<'_> {
         match self {
             Self::File(_, file) => file.flush(),
             Self::Stdout(stdout) => stdout.flush(),
+            Self::Terminal(screen) => screen.flush(),
         }
     }
 }
@@ -196,7 +204,7 @@ fn export(
 ) -> Result<Done, Problem> {
     let path = match &out {
         Out::File(path, _) => Some(*path),
-        Out::Stdout(_) => None,
+        Out::Stdout(_) | Out::Terminal(_) => None,
     };
     let problem = |error: io::Error| Out::problem(path, &error);
     let mut sink = Sink::begin(form, cells, out).map_err(problem)?;
@@ -299,7 +307,7 @@ impl<'a> Sink<'a> {
                 let writer = store::ParquetWriter::begin(file)?;
                 Ok(Self::Parquet(Box::new(writer)))
             }
-            Out::Stdout(_) => Err(io::ErrorKind::Unsupported.into()),
+            Out::Stdout(_) | Out::Terminal(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -347,7 +355,7 @@ fn curl_command(record: &FlowRecord) -> String {
         content_encoding: field("content-encoding"),
         content_type: field("content-type"),
     });
-    curl::command(&record.detail, body.as_ref())
+    curl::command(&Again::of(&record.detail, body.as_ref()))
 }
 
 /// The fields of a flow in a list, in their order.

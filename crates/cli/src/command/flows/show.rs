@@ -1,23 +1,29 @@
 //! `oriel flows show`: one flow, as much of it as was asked for.
 
+pub(crate) mod again;
 pub(crate) mod curl;
+mod http_file;
+mod javascript;
+mod literal;
 mod messages;
+mod python;
 
 use std::fmt::Write as _;
 
 use store::json::FlowDocument;
 use store::{
-    Body, ConnectionView, ErrorView, FlowDetail, FlowKind, FlowRef, HeadView, Message, Reader,
-    SessionMark, TlsView, TrafficType,
+    Body, ConnectionView, ErrorView, FlowDetail, FlowKind, FlowRef, FlowWriter, Format, HeadView,
+    Message, Reader, SessionMark, TlsView, TrafficType,
 };
 use traffic::Timestamp;
 
+use self::again::Again;
 use crate::args::{FlowsShow, Part, ShowAs};
 use crate::body_text::{Style, body_text};
 use crate::clock::now;
 use crate::command::flows::{nothing_there, open};
 use crate::context::Context;
-use crate::escape::escape_line;
+use crate::escape::{escape_json, escape_line};
 use crate::exit::Exit;
 use crate::flow_text::{Clock, has_secrets, moment, request, secrets_warning, tags};
 use crate::output::{print, print_bytes, print_json, say};
@@ -41,10 +47,7 @@ pub(crate) fn run(context: &Context, arguments: &FlowsShow) -> Result<Exit, Prob
         detail: &detail,
     };
     match (arguments.form, context.json()) {
-        (Some(ShowAs::Curl), _) => {
-            let body = reader.body(flow, Message::Request).map_err(problem)?;
-            print(&curl::command(&detail, body.as_ref()))?;
-        }
+        (Some(form), _) => print(&view.in_form(form)?)?,
         (None, true) => view.print_document()?,
         (None, false) => print(&view.text()?)?,
     }
@@ -101,6 +104,33 @@ impl View<'_> {
             Some(counts) => document.with_messages(counts, &self.messages()?, self.wants_bodies()),
             None => document,
         })
+    }
+
+    /// As other tools read it.
+    fn in_form(&self, form: ShowAs) -> Result<String, Problem> {
+        let body = self.body(Message::Request)?;
+        let again = Again::of(self.detail, body.as_ref());
+        Ok(match form {
+            ShowAs::Curl => curl::command(&again),
+            ShowAs::Python => python::program(&again),
+            ShowAs::Js => javascript::module(&again),
+            ShowAs::Http => http_file::request(&again),
+            ShowAs::Har => self.har()?,
+        })
+    }
+
+    /// A HAR of this flow alone; without any if HAR has no place for it.
+    fn har(&self) -> Result<String, Problem> {
+        let record = self.reader.record(self.detail.row.id);
+        let record = record.map_err(|error| store_problem(&error))?;
+        let mut document = Vec::new();
+        let mut write = || {
+            let mut writer = FlowWriter::begin(Format::Har, &mut document)?;
+            writer.write(&record)?;
+            writer.finish()
+        };
+        write().map_err(|error| Problem::from_stdout(&error))?;
+        Ok(escape_json(&String::from_utf8_lossy(&document)).into_owned())
     }
 
     fn wants_bodies(&self) -> bool {

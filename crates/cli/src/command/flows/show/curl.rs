@@ -1,238 +1,117 @@
-//! A flow as a curl command for a POSIX shell, which sends the bytes that were captured. Credentials
-//! that were masked become variables of the shell. What was captured is hostile: it is never read as
-//! the name of a file, and what a terminal would obey is spelled out for `printf`.
+//! A flow as a curl command for a POSIX shell, which sends the bytes that were captured. What was
+//! captured is hostile: it is never read as the name of a file, and what a terminal would obey is
+//! spelled out for `printf`.
 
 use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use store::{Body, FlowDetail, FlowKind};
-use traffic::wire::encoding::decode;
+use store::FlowKind;
 
-use crate::escape::escape_text;
-use crate::limits::DECODED_BYTES_MAX;
-
-/// A body up to this size stands in the command itself.
-const INLINE_BYTES_MAX: usize = 4096;
-
-/// How the mask of a credential begins; its name and its length follow, and a bracket.
-const MASK: &str = "[redacted:";
-
-/// Fields that curl makes itself, or that belong to one hop only.
-const LEFT_OUT: [&str; 11] = [
-    "host",
-    "content-length",
-    "content-encoding",
-    "transfer-encoding",
-    "connection",
-    "proxy-connection",
-    "keep-alive",
-    "te",
-    "trailer",
-    "accept-encoding",
-    "expect",
-];
+use super::again::{Again, Payload, Piece, is_plain};
 
 /// The command, in lines.
-pub(crate) fn command(detail: &FlowDetail, body: Option<&Body>) -> String {
-    let row = &detail.row;
-    if row.kind == FlowKind::Tunnel {
-        return format!(
-            "# {} is a tunnel: what passed through it is not known\n",
-            row.id
-        );
+pub(crate) fn command(again: &Again<'_>) -> String {
+    if let (FlowKind::Tunnel, Some(refusal)) = (again.kind, again.refusal()) {
+        return format!("# {refusal}\n");
     }
-    let payload = body.map(|body| Payload::of(body, &row.id.to_string()));
-    let mut text = payload.as_ref().map(Payload::before).unwrap_or_default();
+    let mut text = before(again);
     text.push_str("curl ");
-    push_url(&mut text, &row.url, &row.host);
-    let default_method = if body.is_some() { "POST" } else { "GET" };
-    match row.method.as_str() {
-        "HEAD" if body.is_none() => push(&mut text, "--head"),
+    push_url(&mut text, &again.url);
+    let default_method = if again.payload.is_some() {
+        "POST"
+    } else {
+        "GET"
+    };
+    match again.method {
+        "HEAD" if again.payload.is_none() => push(&mut text, "--head"),
         method if method != default_method => push(&mut text, &format!("-X {}", quoted(method))),
         _ => {}
     }
-    push_fields(&mut text, &detail.request.fields, &row.host);
-    if let Some(payload) = &payload {
+    if again.takes_codings {
+        push(&mut text, "--compressed");
+    }
+    for (name, value) in &again.fields {
+        push(&mut text, &format!("-H {}", field(name, value)));
+    }
+    if let Some(payload) = &again.payload {
         // curl would say that a form comes.
-        if !has_field(&detail.request.fields, "content-type") {
+        if !again.has_field("content-type") {
             push(&mut text, "-H 'content-type:'");
         }
-        payload.push(&mut text);
+        if !again.coding().is_empty() {
+            let coding = format!("content-encoding: {}", again.coding());
+            push(&mut text, &format!("-H {}", quoted(&coding)));
+        }
+        push(
+            &mut text,
+            &match payload {
+                Payload::Text(inline) => format!("--data-raw {}", quoted(inline)),
+                Payload::Bytes(_) => "--data-binary @-".to_owned(),
+                Payload::File => format!("--data-binary @{}", again.file()),
+            },
+        );
     }
     text.push('\n');
-    let cut = match body {
-        Some(body) => body.truncated,
-        None => row.request_bytes.is_some_and(|seen| seen > 0),
-    };
-    if cut {
+    if again.is_cut {
         text.push_str("# not all of the body was kept\n");
     }
     text
 }
 
+/// What runs before curl.
+fn before(again: &Again<'_>) -> String {
+    match &again.payload {
+        Some(Payload::Bytes(bytes)) => {
+            format!("printf %s '{}' | base64 -d | ", BASE64.encode(bytes))
+        }
+        Some(Payload::File) => format!("{} &&\n", again.file_command()),
+        Some(Payload::Text(_)) | None => String::new(),
+    }
+}
+
 /// The URL, and what keeps curl from reading more into it than there is.
-fn push_url(text: &mut String, url: &str, host: &str) {
-    if !url.starts_with("http") {
+fn push_url(text: &mut String, url: &[Piece]) {
+    let is_in = |part: &str| {
+        let mut pieces = url.iter();
+        pieces.any(|piece| matches!(piece, Piece::Text(text) if text.contains(part)))
+    };
+    if !matches!(url.first(), Some(Piece::Text(text)) if text.starts_with("http")) {
         text.push_str("--url ");
     }
-    text.push_str(&with_variables(url, host));
-    if url.contains(['[', ']', '{', '}']) {
+    text.push_str(&words(url));
+    if ["[", "]", "{", "}"].into_iter().any(is_in) {
         push(text, "--globoff");
     }
-    if url.contains("/.") {
+    if is_in("/.") {
         push(text, "--path-as-is");
     }
-}
-
-fn push_fields(text: &mut String, fields: &[(String, String)], host: &str) {
-    for (name, value) in fields {
-        let lower = name.to_ascii_lowercase();
-        if lower == "accept-encoding" {
-            push(text, "--compressed");
-        }
-        // What is no token could not have been sent, and `@` would name a file.
-        let is_token = !name.is_empty() && name.bytes().all(is_token_byte);
-        if is_token && !LEFT_OUT.contains(&lower.as_str()) {
-            push(text, &format!("-H {}", field(name, value, host)));
-        }
-    }
-}
-
-/// A byte of a field's name (RFC 9110, 5.6.2).
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-fn has_field(fields: &[(String, String)], name: &str) -> bool {
-    fields
-        .iter()
-        .any(|(known, _)| known.eq_ignore_ascii_case(name))
 }
 
 fn push(text: &mut String, word: &str) {
     let _infallible = write!(text, " \\\n  {word}");
 }
 
-/// A field in quotes; a masked value becomes a variable.
-fn field(name: &str, value: &str, host: &str) -> String {
-    if value.is_empty() {
+/// A field in quotes.
+fn field(name: &str, value: &[Piece]) -> String {
+    match value {
         // curl leaves a field out that has a colon and nothing behind it.
-        return quoted(&format!("{name};"));
-    }
-    let Some(start) = value.find(MASK) else {
-        return quoted(&format!("{name}: {value}"));
-    };
-    let before = value.get(..start).unwrap_or_default();
-    let scheme = match (before, name.to_ascii_lowercase().as_str()) {
-        ("", "authorization") => "Bearer ",
-        (before, _) => before,
-    };
-    let text = format!("{name}: {scheme}");
-    format!("{}\"${}\"", quoted(&text), variable(name, host))
-}
-
-/// A text in quotes with a variable in the place of each mask.
-fn with_variables(text: &str, host: &str) -> String {
-    let mut words = String::new();
-    let mut rest = text;
-    while let Some((before, mask)) = rest.split_once(MASK) {
-        let Some((mask, after)) = mask.split_once(']') else {
-            break;
-        };
-        let name = mask.split(':').next().unwrap_or_default();
-        let _infallible = write!(words, "{}\"${}\"", quoted(before), variable(name, host));
-        rest = after;
-    }
-    if !rest.is_empty() || words.is_empty() {
-        words.push_str(&quoted(rest));
-    }
-    words
-}
-
-/// The variable that tools keep the credential of a host in.
-fn variable(name: &str, host: &str) -> String {
-    let vendors = [
-        ("anthropic.com", "ANTHROPIC_API_KEY"),
-        ("openai.com", "OPENAI_API_KEY"),
-        ("googleapis.com", "GEMINI_API_KEY"),
-        ("openrouter.ai", "OPENROUTER_API_KEY"),
-        ("mistral.ai", "MISTRAL_API_KEY"),
-        ("groq.com", "GROQ_API_KEY"),
-    ];
-    let vendor = vendors.iter().find(|(domain, _)| host.ends_with(domain));
-    if let Some((_, variable)) = vendor.filter(|_| !name.to_ascii_lowercase().contains("cookie")) {
-        return (*variable).to_owned();
-    }
-    let letter = |c: char| {
-        if c.is_ascii_alphanumeric() {
-            c.to_ascii_uppercase()
-        } else {
-            '_'
+        [Piece::Text(value)] if value.is_empty() => quoted(&format!("{name};")),
+        [Piece::Text(first), rest @ ..] => {
+            let first = Piece::Text(format!("{name}: {first}"));
+            words(&[&[first], rest].concat())
         }
-    };
-    name.chars().map(letter).collect()
-}
-
-/// How a body gets into the command.
-enum Payload {
-    /// Text that stands in it as it is.
-    Text(String),
-    /// Bytes that a shell cannot hold, in base64, with the coding they are in.
-    Bytes { base64: String, coding: String },
-    /// A large one, from a file that the record is asked for first.
-    File { id: String, coding: String },
-}
-
-impl Payload {
-    fn of(body: &Body, id: &str) -> Self {
-        let coding = body.content_encoding.clone().unwrap_or_default();
-        let decoded = decode(&coding, &body.bytes, DECODED_BYTES_MAX);
-        let is_whole = !body.truncated && decoded.complete;
-        let is_small = |bytes: &[u8]| bytes.len() <= INLINE_BYTES_MAX;
-        match std::str::from_utf8(&decoded.bytes) {
-            Ok(inline) if is_whole && is_small(inline.as_bytes()) && is_plain(inline) => {
-                Self::Text(inline.to_owned())
-            }
-            _ if is_small(&body.bytes) => Self::Bytes {
-                base64: BASE64.encode(&body.bytes),
-                coding,
-            },
-            _ => Self::File {
-                id: id.to_owned(),
-                coding,
-            },
-        }
-    }
-
-    /// What runs before curl.
-    fn before(&self) -> String {
-        match self {
-            Self::Text(_) => String::new(),
-            Self::Bytes { base64, .. } => format!("printf %s '{base64}' | base64 -d | "),
-            Self::File { id, .. } => {
-                format!("oriel flows show {id} --part request --raw > {id}.body &&\n")
-            }
-        }
-    }
-
-    fn push(&self, text: &mut String) {
-        let (data, coding) = match self {
-            Self::Text(inline) => (format!("--data-raw {}", quoted(inline)), ""),
-            Self::Bytes { coding, .. } => ("--data-binary @-".to_owned(), coding.as_str()),
-            Self::File { id, coding } => (format!("--data-binary @{id}.body"), coding.as_str()),
-        };
-        if !coding.is_empty() {
-            let coding = format!("content-encoding: {coding}");
-            push(text, &format!("-H {}", quoted(&coding)));
-        }
-        push(text, &data);
+        _ => words(value),
     }
 }
 
-/// Whether a text may stand in a command as it is.
-fn is_plain(text: &str) -> bool {
-    escape_text(text) == text
+/// Texts in quotes and variables, as one word of the shell.
+fn words(pieces: &[Piece]) -> String {
+    let words = pieces.iter().map(|piece| match piece {
+        Piece::Text(text) => quoted(text),
+        Piece::Variable(name) => format!("\"${name}\""),
+    });
+    words.collect()
 }
 
 /// A text as a word of the shell. What a terminal would obey is made by `printf` when the command
@@ -260,49 +139,27 @@ fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn masked_credentials_become_variables() {
-        let check = |name: &str, value: &str, host: &str, expected: &str| {
-            assert_eq!(field(name, value, host), expected);
-        };
-        check(
-            "x-api-key",
-            "[redacted:x-api-key:51]",
-            "api.anthropic.com",
-            "'x-api-key: '\"$ANTHROPIC_API_KEY\"",
-        );
-        check(
-            "Authorization",
-            "[redacted:authorization:51]",
-            "api.openai.com",
-            "'Authorization: Bearer '\"$OPENAI_API_KEY\"",
-        );
-        check(
-            "Cookie",
-            "[redacted:cookie:9]",
-            "api.openai.com",
-            "'Cookie: '\"$COOKIE\"",
-        );
-        check("X-It", "it's $HOME", "a.test", r"'X-It: it'\''s $HOME'");
+    fn text(text: &str) -> Piece {
+        Piece::Text(text.to_owned())
     }
 
     #[test]
-    fn masks_in_a_url_become_variables() {
-        let check = |url: &str, host: &str, expected: &str| {
-            assert_eq!(with_variables(url, host), expected);
+    fn variables_stand_between_quotes() {
+        let key = Piece::Variable("ANTHROPIC_API_KEY".to_owned());
+        let check = |name: &str, value: &[Piece], expected: &str| {
+            assert_eq!(field(name, value), expected);
         };
-        check("http://a.test/", "a.test", "'http://a.test/'");
         check(
-            "https://a.test/?token=[redacted:token:9]&x=[1]&access_token=[redacted:access_token:2]",
-            "a.test",
-            "'https://a.test/?token='\"$TOKEN\"'&x=[1]&access_token='\"$ACCESS_TOKEN\"",
+            "x-api-key",
+            &[text(""), key.clone()],
+            "'x-api-key: '\"$ANTHROPIC_API_KEY\"",
         );
-        check(
-            "https://g.googleapis.com/v1?key=[redacted:key:39]",
-            "g.googleapis.com",
-            "'https://g.googleapis.com/v1?key='\"$GEMINI_API_KEY\"",
+        check("x-empty", &[text("")], "'x-empty;'");
+        check("X-It", &[text("it's $HOME")], r"'X-It: it'\''s $HOME'");
+        assert_eq!(
+            words(&[text("http://a/?k="), key, text("&x=[1]")]),
+            "'http://a/?k='\"$ANTHROPIC_API_KEY\"'&x=[1]'"
         );
-        check("http://a/[redacted:", "a", "'http://a/[redacted:'");
     }
 
     #[test]
@@ -312,16 +169,5 @@ mod tests {
             quoted("50% \\ it's \u{9b}"),
             r#""$(printf '50%% \\ it'\''s \302\233')""#
         );
-    }
-
-    #[test]
-    fn a_field_is_no_file_and_is_not_left_out() {
-        let mut text = String::new();
-        let fields = [
-            ("@/etc/passwd".to_owned(), "x".to_owned()),
-            ("x-empty".to_owned(), String::new()),
-        ];
-        push_fields(&mut text, &fields, "a.test");
-        assert_eq!(text, " \\\n  -H 'x-empty;'");
     }
 }

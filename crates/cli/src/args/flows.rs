@@ -185,6 +185,9 @@ pub(crate) struct FlowsList {
     /// The other way round
     #[arg(short, long)]
     pub(crate) reverse: bool,
+    /// What to show of each, for example `id,host,status,took`; `help` lists all columns
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', conflicts_with_all = ["json", "jsonl", "fields"])]
+    pub(crate) columns: Vec<String>,
     #[command(flatten)]
     pub(crate) form: ListForm,
     #[command(flatten)]

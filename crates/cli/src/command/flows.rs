@@ -2,6 +2,7 @@
 
 pub(crate) mod annotate;
 mod chosen;
+mod columns;
 pub(crate) mod export;
 pub(crate) mod fields;
 pub(crate) mod list;

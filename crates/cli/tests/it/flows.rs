@@ -106,6 +106,35 @@ fn a_piped_table_is_neither_cut_nor_coloured() {
 }
 
 #[test]
+fn a_list_shows_the_columns_that_are_asked_for() {
+    let world = World::new();
+    let url = format!("http://{}/a", answering(HELLO));
+    world.oriel(&["run", "-q", "--", "curl", "-s", "--noproxy", "", &url]);
+    world.done(&["flows", "mark", "@last.1", "--tag", "one,two"]);
+    let list = |columns| world.done(&["flows", "list", "--columns", columns]);
+    assert_eq!(
+        list("method,host,status,tags,note,error.kind,sizes.response_bytes"),
+        "method  host       ST   tags     note  error.kind  sizes.response_bytes\n\
+         GET     127.0.0.1  200  one,two  —     —                              6\n"
+    );
+    let default = list("id,time,request,status,size,ttfb,took");
+    assert_eq!(default, world.done(&["flows", "list"]));
+    let help = list("help");
+    for name in ["took ", "request ", "process", "route.rule "] {
+        assert_eq!(help.contains(name), name != "process", "{help}");
+    }
+    let unknown = world.oriel(&["flows", "list", "--columns", "id,hots"]);
+    assert_eq!(unknown.code, Some(2));
+    assert!(
+        unknown.stderr.contains("did you mean host?"),
+        "{}",
+        unknown.stderr
+    );
+    let both = world.oriel(&["flows", "list", "--columns", "id", "--jsonl"]);
+    assert_eq!(both.code, Some(2));
+}
+
+#[test]
 fn hostile_bytes_never_reach_a_person() {
     let world = World::new();
     let url = format!("http://{}/%1b", answering(HOSTILE));
@@ -121,6 +150,7 @@ fn hostile_bytes_never_reach_a_person() {
         &["flows", "show", "@last.1", "--as", "js"],
         &["flows", "show", "@last.1", "--as", "http"],
         &["flows", "show", "@last.1", "--as", "har"],
+        &["flows", "list", "--columns", "url,path,tags"],
         &["flows", "show", "@last.1", "--json", "--body"],
         &["flows", "--json"],
         &["flows", "--jsonl"],

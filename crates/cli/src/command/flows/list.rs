@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use store::json::{FLOWS_LIST, FlowItem};
 use store::limits::PAGE_ROWS_MAX;
-use store::{FlowRow, Order, Page, Query, Reader, SortKey};
+use store::{Order, Page, Query, Reader, SortKey};
 
 use crate::args::{FlowsList, Sort};
-use crate::clock::now;
+use crate::command::flows::columns::{self, Columns};
 use crate::command::flows::fields::{self, Fields};
 use crate::command::flows::search::catch_up_for;
 use crate::command::flows::spooled::{Spool, tell};
@@ -15,46 +15,13 @@ use crate::command::flows::{filter, open};
 use crate::context::Context;
 use crate::escape::escape_line;
 use crate::exit::Exit;
-use crate::flow_text::{
-    Clock, has_secrets, moment, period, request, secrets_warning, size, status, tags,
-};
+use crate::flow_text::{has_secrets, secrets_warning};
 use crate::output::{print, print_line, say, say_line, to_json};
 use crate::problem::Problem;
 use crate::quantity::count;
 use crate::settings::Purpose;
 use crate::store_problem::store_problem;
-use crate::table::{Cell, Column, Side, render};
-
-const COLUMNS: [Column; 7] = [
-    Column {
-        title: "ID",
-        side: Side::Left,
-    },
-    Column {
-        title: "TIME",
-        side: Side::Left,
-    },
-    Column {
-        title: "REQUEST",
-        side: Side::GivesWay,
-    },
-    Column {
-        title: "ST",
-        side: Side::Left,
-    },
-    Column {
-        title: "SIZE",
-        side: Side::Right,
-    },
-    Column {
-        title: "TTFB",
-        side: Side::Right,
-    },
-    Column {
-        title: "TOOK",
-        side: Side::Right,
-    },
-];
+use crate::table::render;
 
 pub(crate) fn run(context: &Context, arguments: &FlowsList) -> Result<Exit, Problem> {
     // Mistakes in the filter are told even where there is nothing to filter.
@@ -63,6 +30,10 @@ pub(crate) fn run(context: &Context, arguments: &FlowsList) -> Result<Exit, Prob
     if fields.wants_help() {
         return fields::print_help(context);
     }
+    if columns::wants_help(&arguments.columns) {
+        return columns::print_help();
+    }
+    let columns = Columns::chosen(&arguments.columns)?;
     catch_up_for(context, &arguments.data, filter.as_ref())?;
     let spooled = Spool::of(context, &arguments.data)?.flows();
     let mut pages = Pages {
@@ -89,7 +60,7 @@ pub(crate) fn run(context: &Context, arguments: &FlowsList) -> Result<Exit, Prob
     match (context.json() || fields.are_chosen(), arguments.form.jsonl) {
         (_, true) => print_lines(&mut pages, &fields)?,
         (true, false) => print_document(&mut pages, &fields, spooled)?,
-        (false, false) => print_table(context, arguments, &mut pages, spooled)?,
+        (false, false) => print_table(context, arguments, (&mut pages, &columns), spooled)?,
     }
     tell(context, spooled);
     Ok(Exit::Success)
@@ -177,7 +148,7 @@ fn print_document(pages: &mut Pages, fields: &Fields, spooled: u64) -> Result<()
 fn print_table(
     context: &Context,
     arguments: &FlowsList,
-    pages: &mut Pages,
+    (pages, columns): (&mut Pages, &Columns),
     spooled: u64,
 ) -> Result<(), Problem> {
     let stdout = context.terminal.stdout;
@@ -189,8 +160,9 @@ fn print_table(
         }
         shown += page.rows.len();
         secrets |= page.rows.iter().any(has_secrets);
-        let rows: Vec<Vec<Cell>> = page.rows.iter().map(|row| cells(context, row)).collect();
-        print(&render(&COLUMNS, &rows, stdout.width, stdout.pen))?;
+        let rows = page.rows.iter().map(|row| columns.cells(context, row));
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
+        print(&render(columns.heads(), &rows, stdout.width, stdout.pen))?;
     }
     let stderr = context.terminal.stderr;
     if secrets {
@@ -231,22 +203,4 @@ fn nothing(context: &Context, arguments: &FlowsList) -> Result<String, Problem> 
         .expect("a String takes all");
     }
     Ok(text)
-}
-
-fn cells(context: &Context, row: &FlowRow) -> Vec<Cell> {
-    let stdout = context.terminal.stdout;
-    let pen = stdout.pen;
-    let clock = match stdout.is_terminal {
-        true => Clock::Short,
-        false => Clock::Full,
-    };
-    vec![
-        Cell::new(row.id.to_string()),
-        Cell::new(moment(row.started_at, now(), &context.zone(), clock)),
-        Cell::new(request(row) + &tags(row)),
-        status(row, pen),
-        Cell::new(size(row, pen)),
-        Cell::new(period(row.first_byte_ms, pen)),
-        Cell::new(period(row.duration_ms, pen)),
-    ]
 }

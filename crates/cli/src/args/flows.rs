@@ -56,7 +56,9 @@ pub(crate) enum FlowsCommand {
     )]
     Search(FlowsSearch),
     /// Show flows as they come
-    #[command(after_help = "Example:\n  oriel flows tail -f 'status:>=400'")]
+    #[command(
+        after_help = "Examples:\n  oriel flows tail -f 'status:>=400'\n  oriel flows tail -f -o template='{id} {status} {host} {took}'"
+    )]
     Tail(FlowsTail),
     /// Mark flows with tags, to find them again with `tag:`
     #[command(
@@ -355,6 +357,16 @@ pub(crate) struct FlowsTail {
         default_value_t = 10
     )]
     pub(crate) limit: usize,
+    /// How a line is written: `short`, `wide`, or `template=TEXT`, in which the names of columns stand in
+    /// braces
+    #[arg(
+        short,
+        long,
+        value_name = "FORM",
+        default_value = "short",
+        conflicts_with = "json"
+    )]
+    pub(crate) output: String,
     #[command(flatten)]
     pub(crate) data: DataFlags,
 }

@@ -5,6 +5,7 @@ mod chosen;
 mod columns;
 pub(crate) mod export;
 pub(crate) mod fields;
+mod line;
 pub(crate) mod list;
 pub(crate) mod rm;
 pub(crate) mod search;

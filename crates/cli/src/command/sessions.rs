@@ -278,6 +278,7 @@ fn watch(context: &Context, arguments: &SessionsShow) -> Result<Exit, Problem> {
         filter: vec![filter_text(&session)],
         follow: true,
         limit: WATCHED_FLOWS,
+        output: "short".to_owned(),
         data: arguments.data.clone(),
     };
     tail::run(context, &tail)

@@ -123,6 +123,15 @@ fn a_list_shows_the_columns_that_are_asked_for() {
     for name in ["took ", "request ", "process", "route.rule "] {
         assert_eq!(help.contains(name), name != "process", "{help}");
     }
+    let tail = |output| world.done(&["flows", "tail", "-o", output]);
+    assert_eq!(tail("short"), world.done(&["flows", "tail"]));
+    assert!(
+        tail("wide").contains("  other  GET http://127.0.0.1:"),
+        "{}",
+        tail("wide")
+    );
+    let template = "template={method}\t{host} {{{status}}} {tags}.";
+    assert_eq!(tail(template), "GET\t127.0.0.1 {200} one,two.\n");
     let unknown = world.oriel(&["flows", "list", "--columns", "id,hots"]);
     assert_eq!(unknown.code, Some(2));
     assert!(
@@ -151,6 +160,8 @@ fn hostile_bytes_never_reach_a_person() {
         &["flows", "show", "@last.1", "--as", "http"],
         &["flows", "show", "@last.1", "--as", "har"],
         &["flows", "list", "--columns", "url,path,tags"],
+        &["flows", "tail", "-o", "wide"],
+        &["flows", "tail", "-o", "template={url}{path}"],
         &["flows", "show", "@last.1", "--json", "--body"],
         &["flows", "--json"],
         &["flows", "--jsonl"],

@@ -91,15 +91,17 @@ pub(crate) struct Columns {
 }
 
 impl Columns {
-    /// Those that were asked for. Unknown ones are a mistake.
+    /// Those that were asked for, or else those in words. Unknown ones are a mistake.
     pub(crate) fn chosen(names: &[String]) -> Result<Self, Problem> {
-        let known = names.iter().map(|name| named(name));
-        let columns: Vec<(Column, Shown)> = match names {
-            [] => WORDED
-                .map(|(_, worded, head, _)| (head, Shown::Worded(worded)))
-                .into(),
-            _ => known.collect::<Result<_, _>>()?,
-        };
+        match names {
+            [] => Self::named(&WORDED.map(|(name, ..)| name)),
+            names => Self::named(names),
+        }
+    }
+
+    pub(crate) fn named(names: &[impl AsRef<str>]) -> Result<Self, Problem> {
+        let columns = names.iter().map(|name| named(name.as_ref()));
+        let columns: Vec<(Column, Shown)> = columns.collect::<Result<_, _>>()?;
         let (heads, shown) = columns.into_iter().unzip();
         Ok(Self { heads, shown })
     }

@@ -7,26 +7,25 @@ use store::{FlowRow, FlowState, Marker, Order, Query, Reader, SortKey};
 use traffic::rules::filter::Filter;
 
 use crate::args::FlowsTail;
-use crate::clock::now;
+use crate::command::flows::line::Line;
 use crate::command::flows::search::catch_up_for;
 use crate::command::flows::spooled::{Spool, tell};
 use crate::command::flows::{filter, open};
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::flow_text::{
-    Clock, has_secrets, moment, period, request, secrets_warning, size, status,
-};
+use crate::flow_text::{has_secrets, secrets_warning};
 use crate::limits::FOLLOW_EVERY;
 use crate::output::{print, print_line, say, say_line, to_json};
 use crate::problem::Problem;
 use crate::store_problem::store_problem;
-use crate::table::{Cell, Column, Side, render};
 
 pub(crate) fn run(context: &Context, arguments: &FlowsTail) -> Result<Exit, Problem> {
     let filter = filter(&arguments.filter, None)?;
+    let line = Line::read(&arguments.output)?;
     catch_up_for(context, &arguments.data, filter.as_ref())?;
     let mut follower = Follower {
         context,
+        line,
         filter,
         open: Vec::new(),
         ended: Vec::new(),
@@ -52,6 +51,7 @@ pub(crate) fn run(context: &Context, arguments: &FlowsTail) -> Result<Exit, Prob
 
 struct Follower<'a> {
     context: &'a Context,
+    line: Line,
     filter: Option<Filter>,
     /// Flows that were shown open and are to be shown again when they end.
     open: Vec<store::FlowRef>,
@@ -130,7 +130,7 @@ impl Follower<'_> {
         self.tell_secrets(row);
         match self.context.json() {
             true => print(&format!("{}\n", line_of_json(row)?)),
-            false => print(&self.line(row)),
+            false => print(&self.line.text(self.context, row)?),
         }
     }
 
@@ -157,56 +157,7 @@ impl Follower<'_> {
             false => Ok(()),
         }
     }
-
-    fn line(&self, row: &FlowRow) -> String {
-        let stdout = self.context.terminal.stdout;
-        let pen = stdout.pen;
-        let clock = match stdout.is_terminal {
-            true => Clock::Short,
-            false => Clock::Full,
-        };
-        let cells = vec![
-            Cell::new(moment(row.started_at, now(), &self.context.zone(), clock)),
-            Cell::new(row.id.to_string()),
-            Cell::new(request(row)),
-            status(row, pen),
-            Cell::new(size(row, pen)),
-            Cell::new(period(row.duration_ms, pen)),
-        ];
-        let text = render(&COLUMNS, &[cells], stdout.width, pen);
-        text.lines()
-            .skip(1)
-            .map(|line| format!("{line}\n"))
-            .collect()
-    }
 }
-
-const COLUMNS: [Column; 6] = [
-    Column {
-        title: "",
-        side: Side::Left,
-    },
-    Column {
-        title: "",
-        side: Side::Left,
-    },
-    Column {
-        title: "",
-        side: Side::GivesWay,
-    },
-    Column {
-        title: "",
-        side: Side::Left,
-    },
-    Column {
-        title: "",
-        side: Side::Right,
-    },
-    Column {
-        title: "",
-        side: Side::Right,
-    },
-];
 
 /// A line of a stream says what it is.
 fn line_of_json(row: &FlowRow) -> Result<String, Problem> {

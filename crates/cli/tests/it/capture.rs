@@ -103,3 +103,26 @@ fn a_limit_that_is_none_is_an_error() {
         printed.stderr
     );
 }
+
+/// The upstream is asked what it speaks before its client is answered, so before there is a request.
+#[test]
+fn connecting_that_went_before_a_request_is_told_as_such() {
+    let world = World::new();
+    let site = Site::https(&world, Protocols::Both);
+    let url = site.url("/bytes/1");
+    let command = ["curl", "-sS", "-o", "one", &url, "-o", "two", &url];
+    assert_eq!(site.run(&world, &command).code, Some(0));
+    let time_of = |id| {
+        let shown = world.done(&["flows", "show", id]);
+        let mut lines = shown.lines();
+        let line = lines.find(|line| line.starts_with("time"));
+        line.unwrap().to_owned()
+    };
+    let first = time_of("@last.1");
+    assert!(
+        first.contains("connected before, in ") && first.contains(" ms "),
+        "{first}"
+    );
+    let second = time_of("@last.2");
+    assert!(second.contains("connection reused"), "{second}");
+}

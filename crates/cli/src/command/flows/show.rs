@@ -373,17 +373,25 @@ impl View<'_> {
         }
     }
 
+    /// How long connecting to the upstream took, which may have been done before the flow began.
+    fn connected(&self) -> Option<String> {
+        let started = self.detail.row.started_at;
+        let upstream = self.detail.upstream.as_ref();
+        let done = upstream.map(|upstream| upstream.tls_done_at.unwrap_or(upstream.connected_at));
+        if let (Some(upstream), Some(done)) = (upstream, done.filter(|done| *done <= started)) {
+            let took = since(upstream.dial_started_at, done);
+            return Some(format!("connected before, in {took}"));
+        }
+        let ready = self.detail.upstream_ready_at?;
+        Some(format!("connected after {}", since(started, ready)))
+    }
+
     fn time_line(&self) -> String {
         let row = &self.detail.row;
         let mut parts = Vec::new();
         match self.detail.upstream_reused {
             Some(true) => parts.push("connection reused".to_owned()),
-            Some(false) => {
-                let ready = self.detail.upstream_ready_at;
-                parts.extend(
-                    ready.map(|at| format!("connected after {}", since(row.started_at, at))),
-                );
-            }
+            Some(false) => parts.extend(self.connected()),
             None => {}
         }
         parts.extend(

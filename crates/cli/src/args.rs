@@ -34,8 +34,9 @@ pub(crate) use demo::Demo;
 pub(crate) use doctor::{Doctor, probe_layer};
 pub(crate) use env::{Env, ShellName};
 pub(crate) use flows::{
-    ExportForm, Flows, FlowsCommand, FlowsExport, FlowsList, FlowsMark, FlowsNote, FlowsRm,
-    FlowsSearch, FlowsShow, FlowsTail, ImportFiles, ListForm, Part, SearchIn, ShowAs, Sort,
+    ColorBy, ExportForm, Flows, FlowsCommand, FlowsExport, FlowsList, FlowsMark, FlowsNote,
+    FlowsRm, FlowsSearch, FlowsShow, FlowsTail, ImportFiles, ListForm, Part, SearchIn, ShowAs,
+    Sort,
 };
 pub(crate) use proxy::{AuthorityFlags, DataFlags};
 pub(crate) use run::{CaptureWhich, Run, SummaryForm};

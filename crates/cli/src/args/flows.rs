@@ -342,6 +342,12 @@ pub(crate) enum ShowAs {
     Har,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorBy {
+    Session,
+    Host,
+}
+
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FlowsTail {
     /// Only flows that match
@@ -367,6 +373,9 @@ pub(crate) struct FlowsTail {
         conflicts_with = "json"
     )]
     pub(crate) output: String,
+    /// Tell flows apart by the colour of their id or request
+    #[arg(long, value_name = "KEY", conflicts_with = "json")]
+    pub(crate) color_by: Option<ColorBy>,
     #[command(flatten)]
     pub(crate) data: DataFlags,
 }

@@ -279,6 +279,7 @@ fn watch(context: &Context, arguments: &SessionsShow) -> Result<Exit, Problem> {
         follow: true,
         limit: WATCHED_FLOWS,
         output: "short".to_owned(),
+        color_by: None,
         data: arguments.data.clone(),
     };
     tail::run(context, &tail)

@@ -132,6 +132,18 @@ fn a_list_shows_the_columns_that_are_asked_for() {
     );
     let template = "template={method}\t{host} {{{status}}} {tags}.";
     assert_eq!(tail(template), "GET\t127.0.0.1 {200} one,two.\n");
+    let plain = tail("short");
+    let id = world.json(&["flows", "--json"])["items"][0]["id"].clone();
+    let id = id.as_str().unwrap();
+    for (key, column) in [("session", format!("m{id}")), ("host", "mGET ".to_owned())] {
+        let coloured = ["flows", "tail", "--color", "always", "--color-by", key];
+        let tinted = world.done(&coloured);
+        assert!(tinted.contains(&column), "{key}: {tinted:?} {plain:?}");
+        assert_ne!(tinted, world.done(&coloured[..4]), "{key}");
+        assert_eq!(world.done(&["flows", "tail", "--color-by", key]), plain);
+    }
+    let template = world.oriel(&["flows", "tail", "--color-by", "host", "-o", "template=a"]);
+    assert_eq!(template.code, Some(2));
     let unknown = world.oriel(&["flows", "list", "--columns", "id,hots"]);
     assert_eq!(unknown.code, Some(2));
     assert!(

@@ -1,12 +1,14 @@
-//! `--output` of `oriel flows tail`: how the line of a flow is written.
+//! `--output` and `--color-by` of `oriel flows tail`: how the line of a flow is written.
 
 use store::FlowRow;
 
+use crate::args::ColorBy;
 use crate::command::flows::columns::Columns;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::problem::Problem;
 use crate::table::{Cell, Column, render};
+use crate::terminal::Colour;
 
 const SHORT: [&str; 6] = ["time", "id", "request", "status", "size", "took"];
 const WIDE: [&str; 8] = [
@@ -26,7 +28,10 @@ const TEMPLATE: &str = "template=";
 /// How a line is written.
 #[derive(Clone, Debug)]
 pub(crate) enum Line {
-    Columns(Columns),
+    Columns {
+        columns: Columns,
+        tint: Option<Tint>,
+    },
     /// Texts with a column behind each, and what follows the last.
     Template {
         columns: Columns,
@@ -35,12 +40,62 @@ pub(crate) enum Line {
     },
 }
 
+/// A column whose colour tells flows apart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tint {
+    by: ColorBy,
+    /// Where the column stands.
+    index: usize,
+}
+
+/// Those that mean nothing else in a line beside the status.
+const TINTS: [Colour; 4] = [Colour::Cyan, Colour::Magenta, Colour::Yellow, Colour::Green];
+
+impl Tint {
+    fn of(by: Option<ColorBy>, names: &[&str]) -> Option<Self> {
+        let by = by?;
+        let column = match by {
+            ColorBy::Session => "id",
+            ColorBy::Host => "request",
+        };
+        let index = names.iter().position(|name| *name == column)?;
+        Some(Self { by, index })
+    }
+
+    /// The same for the same session or host, always.
+    fn colour(self, row: &FlowRow) -> Colour {
+        let text = match self.by {
+            ColorBy::Session => row.id.run.to_string(),
+            ColorBy::Host => row.host.clone(),
+        };
+        let sum = text.bytes().fold(0_usize, |sum, byte| {
+            sum.wrapping_mul(31).wrapping_add(byte.into())
+        });
+        TINTS
+            .get(sum % TINTS.len())
+            .copied()
+            .unwrap_or(Colour::Bold)
+    }
+}
+
 impl Line {
     /// Reads `short`, `wide` or `template=TEXT`.
-    pub(crate) fn read(output: &str) -> Result<Self, Problem> {
+    pub(crate) fn read(output: &str, by: Option<ColorBy>) -> Result<Self, Problem> {
+        let columns = |names: &[&str]| {
+            Ok(Self::Columns {
+                columns: Columns::named(names)?,
+                tint: Tint::of(by, names),
+            })
+        };
         match (output, output.strip_prefix(TEMPLATE)) {
-            ("short", _) => Columns::named(&SHORT).map(Self::Columns),
-            ("wide", _) => Columns::named(&WIDE).map(Self::Columns),
+            ("short", _) => columns(&SHORT),
+            ("wide", _) => columns(&WIDE),
+            (_, Some(_)) if by.is_some() => Err(Problem::new(
+                "ORL0001",
+                Exit::Usage,
+                "--color-by is for --output short and wide",
+            )
+            .why("a template has no column to colour")),
             (_, Some(template)) => Self::of_template(template),
             (other, None) => Err(Problem::new(
                 "ORL0001",
@@ -92,8 +147,13 @@ impl Line {
     /// The line of a flow, with its end.
     pub(crate) fn text(&self, context: &Context, row: &FlowRow) -> Result<String, Problem> {
         match self {
-            Self::Columns(columns) => {
-                let cells = columns.cells(context, row)?;
+            Self::Columns { columns, tint } => {
+                let mut cells = columns.cells(context, row)?;
+                if let Some(tint) = tint
+                    && let Some(cell) = cells.get_mut(tint.index)
+                {
+                    *cell = Cell::coloured(cell.text(), tint.colour(row));
+                }
                 let stdout = context.terminal.stdout;
                 let untitled = |column: &Column| Column {
                     title: "",
@@ -126,9 +186,9 @@ mod tests {
 
     #[test]
     fn templates_are_read() {
-        let read = |template: &str| match Line::read(template) {
+        let read = |template: &str| match Line::read(template, None) {
             Ok(Line::Template { before, after, .. }) => Ok((before, after)),
-            Ok(Line::Columns(_)) => unreachable!("it is a template"),
+            Ok(Line::Columns { .. }) => unreachable!("it is a template"),
             Err(problem) => Err(problem.to_json()),
         };
         let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();

@@ -21,7 +21,7 @@ use crate::store_problem::store_problem;
 
 pub(crate) fn run(context: &Context, arguments: &FlowsTail) -> Result<Exit, Problem> {
     let filter = filter(&arguments.filter, None)?;
-    let line = Line::read(&arguments.output)?;
+    let line = Line::read(&arguments.output, arguments.color_by)?;
     catch_up_for(context, &arguments.data, filter.as_ref())?;
     let mut follower = Follower {
         context,

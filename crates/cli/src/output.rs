@@ -37,6 +37,12 @@ pub(crate) fn to_json(document: &impl serde::Serialize) -> Result<String, Proble
     })
 }
 
+/// A JSON value.
+pub(crate) fn to_value(document: &impl serde::Serialize) -> Result<serde_json::Value, Problem> {
+    serde_json::to_value(document)
+        .map_err(|error| Problem::bug(format!("cannot write JSON: {error}")))
+}
+
 /// Tells a problem on stderr, in the form that was asked for.
 pub(crate) fn report(context: &Context, problem: &Problem) {
     match context.json() {

@@ -12,6 +12,7 @@ use traffic::rules::filter::Filter;
 
 use crate::args::{ExportForm, FlowsExport};
 use crate::command::flows::chosen::Chosen;
+use crate::command::flows::fields;
 use crate::command::flows::show::again::Again;
 use crate::command::flows::show::curl;
 use crate::command::flows::spooled::{Spool, tell};
@@ -364,8 +365,7 @@ fn csv_line(record: &FlowRecord, cells: Cells) -> io::Result<String> {
     let values: Vec<String> = FlowItem::FIELDS
         .iter()
         .map(|(name, _)| {
-            let mut parts = name.split('.');
-            let found = parts.try_fold(&item, |value, part| value.get(part));
+            let found = fields::find(&item, name);
             found.map(csv::text_of).unwrap_or_default()
         })
         .collect();

@@ -7,7 +7,7 @@ use traffic::spelling::nearest;
 use crate::args::ListForm;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::{print, print_json, to_json};
+use crate::output::{print, print_json, to_json, to_value};
 use crate::problem::Problem;
 
 /// Asks for the list of fields.
@@ -36,7 +36,7 @@ impl Fields {
     }
 
     pub(crate) fn wants_help(&self) -> bool {
-        self.0 == [HELP]
+        wants_help(&self.0)
     }
 
     /// One line of JSON with what is wanted of an object.
@@ -44,8 +44,7 @@ impl Fields {
         if !self.are_chosen() {
             return to_json(item);
         }
-        let whole = serde_json::to_value(item)
-            .map_err(|error| Problem::bug(format!("cannot write JSON: {error}")))?;
+        let whole = to_value(item)?;
         let mut picked = Map::new();
         for field in &self.0 {
             pick(&whole, field, &mut picked);
@@ -56,17 +55,45 @@ impl Fields {
 
 /// Prints which fields there are.
 pub(crate) fn print_help(context: &Context) -> Result<Exit, Problem> {
-    let names: Vec<&str> = FlowItem::FIELDS.iter().map(|(name, _)| *name).collect();
     if context.json() {
-        print_json(&names)?;
+        print_json(&FlowItem::FIELDS.map(|(name, _)| name).to_vec())?;
         return Ok(Exit::Success);
     }
-    let width = names.iter().map(|name| name.len()).max().unwrap_or(0);
-    let lines = FlowItem::FIELDS
+    print_names(&FlowItem::FIELDS)
+}
+
+/// Prints names, each with what it stands for.
+pub(crate) fn print_names(names: &[(&str, &str)]) -> Result<Exit, Problem> {
+    let width = names.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let lines = names
         .iter()
-        .map(|(name, kind)| format!("{name:width$}  {kind}\n"));
+        .map(|(name, what)| format!("{name:width$}  {what}\n"));
     print(&lines.collect::<String>())?;
     Ok(Exit::Success)
+}
+
+/// Whether it is the list of names that is asked for.
+pub(crate) fn wants_help(names: &[String]) -> bool {
+    names == [HELP]
+}
+
+/// A name that is none of those that are known.
+pub(crate) fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Problem {
+    let problem = Problem::new(
+        "ORL0001",
+        Exit::Usage,
+        format!("there is no {what} {name:?}"),
+    );
+    match nearest(name, known) {
+        Some(meant) => problem.why(format!("did you mean {meant}?")),
+        None => problem,
+    }
+}
+
+/// A field of a whole object, which may lie in another.
+pub(crate) fn find<'v>(whole: &'v Value, field: &str) -> Option<&'v Value> {
+    let mut parts = field.split('.');
+    parts.try_fold(whole, |value, part| value.get(part))
 }
 
 fn check(field: &str) -> Result<(), Problem> {
@@ -78,16 +105,8 @@ fn check(field: &str) -> Result<(), Problem> {
     if known().any(|name| name == field || is_group(name)) {
         return Ok(());
     }
-    let problem = Problem::new(
-        "ORL0001",
-        Exit::Usage,
-        format!("there is no field {field:?}"),
-    );
-    let problem = match nearest(field, known()) {
-        Some(meant) => problem.why(format!("did you mean {meant}?")),
-        None => problem,
-    };
-    Err(problem.fix("oriel flows list --fields help      lists all fields"))
+    Err(unknown("field", field, known())
+        .fix("oriel flows list --fields help      lists all fields"))
 }
 
 /// Puts a field, which may lie in another, where it lies in the whole.

@@ -30,7 +30,7 @@ pub(crate) fn run(context: &Context, arguments: &FlowsList) -> Result<Exit, Prob
     if fields.wants_help() {
         return fields::print_help(context);
     }
-    if columns::wants_help(&arguments.columns) {
+    if fields::wants_help(&arguments.columns) {
         return columns::print_help();
     }
     let columns = Columns::chosen(&arguments.columns)?;

@@ -1,5 +1,7 @@
 //! `--output` and `--color-by` of `oriel flows tail`: how the line of a flow is written.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use store::FlowRow;
 
 use crate::args::ColorBy;
@@ -48,7 +50,7 @@ pub(crate) struct Tint {
     index: usize,
 }
 
-/// Those that mean nothing else in a line beside the status.
+/// Red is left to what failed.
 const TINTS: [Colour; 4] = [Colour::Cyan, Colour::Magenta, Colour::Yellow, Colour::Green];
 
 impl Tint {
@@ -62,19 +64,21 @@ impl Tint {
         Some(Self { by, index })
     }
 
-    /// The same for the same session or host, always.
+    /// The same for the same session or host, in every run of this oriel.
     fn colour(self, row: &FlowRow) -> Colour {
-        let text = match self.by {
-            ColorBy::Session => row.id.run.to_string(),
-            ColorBy::Host => row.host.clone(),
-        };
-        let sum = text.bytes().fold(0_usize, |sum, byte| {
-            sum.wrapping_mul(31).wrapping_add(byte.into())
-        });
-        TINTS
-            .get(sum % TINTS.len())
-            .copied()
-            .unwrap_or(Colour::Bold)
+        let mut hasher = DefaultHasher::new();
+        match self.by {
+            ColorBy::Session => row.id.run.as_str().hash(&mut hasher),
+            ColorBy::Host => row.host.hash(&mut hasher),
+        }
+        let [first, ..] = hasher.finish().to_le_bytes();
+        let [one, two, three, four] = TINTS;
+        match first % 4 {
+            0 => one,
+            1 => two,
+            2 => three,
+            _ => four,
+        }
     }
 }
 

@@ -101,14 +101,8 @@ fn push_fields(text: &mut String, again: &Again<'_>) {
     }
     text.push_str("  headers: {\n");
     for (name, value) in fields {
-        let name = JavaScript.literal(name);
-        let written = JavaScript.expression(&value);
-        // Text is sent in Latin-1, and what was captured is read as UTF-8.
-        let written = match is_ascii(&value) {
-            true => written,
-            false => format!("Buffer.from({written}).toString(\"latin1\")"),
-        };
-        let _infallible = writeln!(text, "    {name}: {written},");
+        let (name, value) = (JavaScript.literal(name), JavaScript.value(&value));
+        let _infallible = writeln!(text, "    {name}: {value},");
     }
     text.push_str("  },\n");
 }

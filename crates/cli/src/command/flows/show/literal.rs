@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::again::{Piece, is_plain};
+use super::again::{Piece, is_ascii, is_plain};
 
 /// A language with strings in double quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,19 @@ impl Language {
         match words.is_empty() {
             true => self.literal(""),
             false => words.join(" + "),
+        }
+    }
+}
+
+impl Language {
+    /// The value of a field. Text is sent in Latin-1 by either language, and what was captured is read as
+    /// UTF-8.
+    pub(super) fn value(self, pieces: &[Piece]) -> String {
+        let written = self.expression(pieces);
+        match (is_ascii(pieces), self) {
+            (true, _) => written,
+            (false, Self::Python) => format!("({written}).encode()"),
+            (false, Self::JavaScript) => format!("Buffer.from({written}).toString(\"latin1\")"),
         }
     }
 }

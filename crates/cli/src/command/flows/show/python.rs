@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::again::{Again, Payload, is_ascii};
+use super::again::{Again, Payload};
 use super::literal::Language::Python;
 
 /// The program.
@@ -64,14 +64,8 @@ fn push_fields(text: &mut String, again: &Again<'_>) {
     }
     text.push_str("    headers={\n");
     for (name, value) in fields {
-        let name = Python.literal(name);
-        let written = Python.expression(&value);
-        // Text is sent in Latin-1, and what was captured is read as UTF-8.
-        let written = match is_ascii(&value) {
-            true => written,
-            false => format!("({written}).encode()"),
-        };
-        let _infallible = writeln!(text, "        {name}: {written},");
+        let (name, value) = (Python.literal(name), Python.value(&value));
+        let _infallible = writeln!(text, "        {name}: {value},");
     }
     text.push_str("    },\n");
 }

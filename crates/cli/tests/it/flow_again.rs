@@ -266,9 +266,9 @@ fn a_har_of_one_flow_is_a_har() {
 fn what_is_no_request_is_not_made_one() {
     let world = World::new();
     assert_eq!(world.oriel(&["demo"]).code, Some(0));
+    let tunnels = world.json(&["flows", "--json", "--all", "kind:tunnel"]);
+    let id = tunnels["items"][0]["id"].as_str().unwrap();
     for form in ["curl", "python", "js", "http"] {
-        let tunnels = world.json(&["flows", "--json", "--all", "kind:tunnel"]);
-        let id = tunnels["items"][0]["id"].as_str().unwrap();
         let shown = world.done(&["flows", "show", id, "--as", form]);
         let (_, said) = shown.split_once(' ').unwrap();
         assert_eq!(
@@ -276,4 +276,12 @@ fn what_is_no_request_is_not_made_one() {
             format!("{id} is a tunnel: what passed through it is not known\n")
         );
     }
+    let har = world.oriel(&["flows", "show", id, "--as", "har"]);
+    assert!(
+        har.stderr.contains("no place for a tunnel"),
+        "{}",
+        har.stderr
+    );
+    let har: serde_json::Value = serde_json::from_str(&har.stdout).unwrap();
+    assert_eq!(har["log"]["entries"], serde_json::json!([]));
 }

@@ -26,7 +26,7 @@ use crate::context::Context;
 use crate::escape::{escape_json, escape_line};
 use crate::exit::Exit;
 use crate::flow_text::{Clock, has_secrets, moment, request, secrets_warning, tags};
-use crate::output::{print, print_bytes, print_json, say};
+use crate::output::{print, print_bytes, print_json, say, say_line};
 use crate::problem::Problem;
 use crate::quantity::{bytes, count, millis};
 use crate::store_problem::store_problem;
@@ -119,7 +119,7 @@ impl View<'_> {
         })
     }
 
-    /// A HAR of this flow alone; without any if HAR has no place for it.
+    /// A HAR of this flow alone. Of a tunnel it is empty, and that is said.
     fn har(&self) -> Result<String, Problem> {
         let record = self.reader.record(self.detail.row.id);
         let record = record.map_err(|error| store_problem(&error))?;
@@ -129,7 +129,10 @@ impl View<'_> {
             writer.write(&record)?;
             writer.finish()
         };
-        write().map_err(|error| Problem::from_stdout(&error))?;
+        let written = write().expect("memory takes all that is written");
+        if written == 0 && !self.context.global.quiet {
+            say_line("a HAR has no place for a tunnel: there is nothing in it");
+        }
         Ok(escape_json(&String::from_utf8_lossy(&document)).into_owned())
     }
 

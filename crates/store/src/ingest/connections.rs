@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, Statement};
+use rusqlite::{Connection, Statement, ToSql, params_from_iter};
 use traffic::rules::redact::Redaction;
 use traffic::{
     ConnectionFacts, FlowStarted, Head, NoTls, ProcessAnswer, ProcessCell, Target, UpstreamFacts,
@@ -192,16 +192,9 @@ impl<'c> Connections<'c> {
 
     fn store_process(&mut self, row: i64, answer: &ProcessAnswer) -> rusqlite::Result<()> {
         let process = self.process_texts.columns(answer, self.redaction);
-        self.set_process.execute((
-            row,
-            process.pid,
-            process.name,
-            process.path,
-            process.command_line,
-            process.ancestors,
-            process.container,
-            process.missing,
-        ))?;
+        let row: &dyn ToSql = &row;
+        let values = std::iter::once(row).chain(process.values());
+        self.set_process.execute(params_from_iter(values))?;
         Ok(())
     }
 
@@ -273,7 +266,7 @@ impl<'c> Connections<'c> {
         let answer = facts.process.as_ref().and_then(ProcessCell::get);
         let process = answer.map(|answer| self.process_texts.columns(answer, self.redaction));
         let process = process.unwrap_or_default();
-        let row = self.insert_client.insert(rusqlite::params![
+        let values: &[&dyn ToSql] = rusqlite::params![
             run.as_str(),
             facts.front.as_str(),
             facts.client_address.to_string(),
@@ -293,14 +286,9 @@ impl<'c> Connections<'c> {
             fingerprints.map(|texts| &texts.ja4),
             head,
             facts.user.as_deref(),
-            process.pid,
-            process.name,
-            process.path,
-            process.command_line,
-            process.ancestors,
-            process.container,
-            process.missing,
-        ])?;
+        ];
+        let values = values.iter().copied().chain(process.values());
+        let row = self.insert_client.insert(params_from_iter(values))?;
         if let (Some(process), None) = (&facts.process, answer) {
             let awaited = Awaited {
                 process: process.clone(),

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use rusqlite::ToSql;
 use traffic::rules::redact::Redaction;
 use traffic::wire::client_hello::ClientHello;
 use traffic::wire::fingerprint;
@@ -36,14 +37,14 @@ struct OfProcess {
 /// no answer.
 #[derive(Debug, Default)]
 pub(crate) struct ProcessColumns<'a> {
-    pub(crate) pid: Option<u32>,
-    pub(crate) name: Option<&'a str>,
-    pub(crate) path: Option<&'a str>,
-    pub(crate) command_line: Option<&'a str>,
-    pub(crate) ancestors: Option<&'a str>,
-    pub(crate) container: Option<&'a str>,
+    pid: Option<u32>,
+    name: Option<&'a str>,
+    path: Option<&'a str>,
+    command_line: Option<&'a str>,
+    ancestors: Option<&'a str>,
+    container: Option<&'a str>,
     /// Why it is not known.
-    pub(crate) missing: Option<&'static str>,
+    missing: Option<&'static str>,
 }
 
 /// The fingerprints of a ClientHello.
@@ -52,6 +53,22 @@ pub(crate) struct OfHello {
     hello: Arc<ClientHello>,
     pub(crate) ja3: String,
     pub(crate) ja4: String,
+}
+
+impl ProcessColumns<'_> {
+    /// For the columns `pid`, `process_name`, `process_path`, `command_line`, `ancestors`, `container`
+    /// and `no_process`.
+    pub(crate) fn values(&self) -> [&dyn ToSql; 7] {
+        [
+            &self.pid,
+            &self.name,
+            &self.path,
+            &self.command_line,
+            &self.ancestors,
+            &self.container,
+            &self.missing,
+        ]
+    }
 }
 
 impl ProcessTexts {

@@ -29,6 +29,7 @@ const MIGRATIONS: &[Migration] = migrations!["":
     "0006_client_user",
     "0007_mistyped_archives",
     "0008_http_traces",
+    "0009_lean_flows",
 ];
 
 /// The newest step of the schema that this program knows.
@@ -313,4 +314,93 @@ fn check_known(connection: &Connection) -> Result<usize, StoreError> {
 /// Migrations are numbered from one on.
 fn ordinal(position: usize) -> u32 {
     u32::try_from(position + 1).expect("a handful of migrations")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Reader;
+    use crate::reader::Query;
+
+    /// What an oriel wrote that knew the first eight steps of the schema.
+    const OLD_FLOW: &str = "
+        INSERT INTO flows (id, run_id, seq, start_time, trace_bits, place, path, query, state, client_connection,
+          status_code, response_version, response_content_type, first_byte_us, request_body_size,
+          response_body_size, truncated, duration_us, detail)
+        VALUES (?1 << 10, 'k7q2', ?1, ?1, ?1, 1, '/', '', ?2, 1, 200, 'HTTP/1.1', 'text/html', 3, 0, 4, 0, 5, x'')";
+
+    fn at_step_8(connection: &Connection) {
+        mark(connection).unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE schema_migrations (
+                   number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL,
+                   applied_at INTEGER NOT NULL) STRICT",
+            )
+            .unwrap();
+        for (number, step) in MIGRATIONS.iter().enumerate().take(8) {
+            connection.execute_batch(step.sql).unwrap();
+            let row = (ordinal(number), step.name, step.checksum());
+            let applied = "INSERT INTO schema_migrations VALUES (?1, ?2, ?3, 0)";
+            connection.execute(applied, row).unwrap();
+        }
+        let rest = "
+            INSERT INTO runs (id, uuid, kind, argv, pid, started_at)
+              VALUES ('k7q2', '0192f0c1-0000-7000-8000-000000000001', 'run', '[]', 1, 0);
+            INSERT INTO client_connections (run_id, front, client_address, proxy_address, accepted_at, sni_differs)
+              VALUES ('k7q2', 'connect', '127.0.0.1:1', '127.0.0.1:2', 0, 0);
+            INSERT INTO places (kind, route_action, route_rule, redaction, method, scheme, host, port, url_start,
+              request_version)
+              VALUES ('http', 'intercept', 'x', 'basic', 'GET', 'https', 'a.test', 443, 'https://a.test', 'HTTP/1.1');";
+        connection.execute_batch(rest).unwrap();
+    }
+
+    #[test]
+    fn flows_of_an_older_oriel_are_read_and_it_may_go_on_writing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("oriel.db");
+        let older = Connection::open(&path).unwrap();
+        at_step_8(&older);
+        let mut insert = older.prepare(OLD_FLOW).unwrap();
+        insert.execute((1, "completed")).unwrap();
+        insert.execute((2, "open")).unwrap();
+
+        let newer = open_for_writing(&path).unwrap();
+        insert.execute((3, "failed")).unwrap();
+        let kind =
+            "INSERT INTO response_kinds (version, content_type) VALUES ('HTTP/2', 'text/css')";
+        newer.execute(kind, ()).unwrap();
+        let lean = "
+            INSERT INTO flows (id, run_id, seq, start_time, trace_bits, place, path, query, state, client_connection,
+              status_code, response_kind, first_byte_us, request_body_size, response_body_size, truncated,
+              duration_us, detail)
+            VALUES (4 << 10, 'k7q2', 4, 0, 4, 1, '/', '', '', 1, 200, 1, 3, 0, 4, 0, 5, x'')";
+        newer.execute(lean, ()).unwrap();
+        let arrived = "INSERT INTO arrivals (run_id, first_seq, last_seq, first_id, last_id)
+            VALUES ('k7q2', 1, 4, 1 << 10, 4 << 10)";
+        newer.execute(arrived, ()).unwrap();
+
+        let reader = Reader::open(&path).unwrap();
+        let mut rows = reader.flows(&Query::default()).unwrap().rows;
+        rows.sort_by_key(|row| row.id.seq);
+        let shown: Vec<String> = rows
+            .iter()
+            .map(|row| {
+                let version = row.upstream_version.as_deref();
+                let content_type = row.response_content_type.as_deref();
+                let (version, content_type) = (version.unwrap(), content_type.unwrap());
+                let (state, at) = (row.state.as_str(), row.started_at.0);
+                format!("{at} {state} {version} {content_type}")
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "1 completed HTTP/1.1 text/html",
+                "2 open HTTP/1.1 text/html",
+                "3 failed HTTP/1.1 text/html",
+                "4 completed HTTP/2 text/css",
+            ]
+        );
+    }
 }

@@ -25,6 +25,7 @@ use self::places::Places;
 pub(crate) use self::runs::{insert_run, place_own_run};
 use self::writing::Writing;
 use crate::ingest::bodies::{Bodies, Remembered};
+use crate::ingest::response_kind::ResponseKinds;
 use crate::process::ProcessMark;
 use crate::{
     ArchiveBatch, FlowRecord, GapRecord, RunId, RunRecord, SessionName, StoreError, database,
@@ -56,6 +57,7 @@ struct Known {
     /// The ids of runs here, by their UUIDs.
     runs: HashMap<String, RunId>,
     places: Places,
+    response_kinds: ResponseKinds,
     connections: Connections,
 }
 
@@ -170,6 +172,7 @@ impl Known {
     fn forget(&mut self) {
         self.runs.clear();
         self.places.forget();
+        self.response_kinds.forget();
         self.connections.forget();
     }
 }

@@ -27,6 +27,7 @@ mod place;
 pub(crate) mod recent;
 pub(crate) mod record_file;
 mod repeated;
+pub(crate) mod response_kind;
 mod rows;
 mod texts;
 mod trace_id;

@@ -108,6 +108,10 @@ pub const REMEMBERED_CHUNKS_MAX: usize = 65_536;
 pub const PIECE_SOURCES_MAX: usize = 256;
 /// Places that are remembered as stored already: hosts, with the methods and routes they are asked by.
 pub const REMEMBERED_PLACES_MAX: usize = 1024;
+/// Versions of responses, each with a content type, that are remembered as stored already.
+pub const REMEMBERED_RESPONSE_KINDS_MAX: usize = 1024;
+/// Of these, how long a content type is at most.
+pub const REMEMBERED_CONTENT_TYPE_BYTES_MAX: usize = 256;
 /// Sessions that are remembered as stored already, with each of their agents.
 pub const REMEMBERED_SESSIONS_MAX: usize = 1024;
 /// Ids by which requests before and behind a gateway are known to be one that are remembered. The

@@ -74,8 +74,8 @@ pub fn file_status(path: &Path) -> Result<FileStatus, StoreError> {
     };
     let page_bytes = number("PRAGMA page_size")?;
     let span = connection.query_row(
-        "SELECT (SELECT start_time FROM flows ORDER BY id LIMIT 1),
-           (SELECT start_time FROM flows ORDER BY id DESC LIMIT 1)",
+        "SELECT (SELECT iif(start_time = 0, id >> 10, start_time) FROM flows ORDER BY id LIMIT 1),
+           (SELECT iif(start_time = 0, id >> 10, start_time) FROM flows ORDER BY id DESC LIMIT 1)",
         (),
         |row| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?)),
     )?;
@@ -180,7 +180,7 @@ pub fn check_file_in_phases(
 }
 
 /// What may be missing, and how many times it is.
-const REFERENCES: [(&str, &str); 6] = [
+const REFERENCES: [(&str, &str); 7] = [
     (
         "flows of runs that are missing",
         "SELECT count(*) FROM flows WHERE run_id NOT IN (SELECT id FROM runs)",
@@ -188,6 +188,10 @@ const REFERENCES: [(&str, &str); 6] = [
     (
         "flows to places that are missing",
         "SELECT count(*) FROM flows WHERE place NOT IN (SELECT id FROM places)",
+    ),
+    (
+        "flows with kinds of responses that are missing",
+        "SELECT count(*) FROM flows WHERE response_kind NOT IN (SELECT id FROM response_kinds)",
     ),
     (
         "flows on upstream connections that are missing",

@@ -21,6 +21,15 @@ pub(crate) fn started_at(row: i64) -> Timestamp {
     Timestamp(row >> TIE_BITS)
 }
 
+/// The column `start_time` of a flow with this number: 0 if the number says it. It does not where more flows
+/// started at one time than there are numbers for it.
+pub(crate) fn stored_start(row: i64, at: Timestamp) -> i64 {
+    match started_at(row) == at {
+        true => 0,
+        false => at.0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,5 +45,7 @@ mod tests {
         }
         assert_eq!(started_at(last_row_at(Timestamp(5))), Timestamp(5));
         assert_eq!(last_row_at(Timestamp(i64::MAX)), i64::MAX);
+        assert_eq!(stored_start(last_row_at(Timestamp(5)), Timestamp(5)), 0);
+        assert_eq!(stored_start(last_row_at(Timestamp(5)) + 1, Timestamp(5)), 5);
     }
 }

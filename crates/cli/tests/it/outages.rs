@@ -123,7 +123,7 @@ fn completed_and_lost(path: &Path) -> (i64, i64) {
     Connection::open(path)
         .unwrap()
         .query_row(
-            "SELECT (SELECT count(*) FROM flows WHERE state = 'completed'),
+            "SELECT (SELECT count(*) FROM flows_shown WHERE state = 'completed'),
                (SELECT coalesce(sum(events), 0) FROM gaps)",
             (),
             |row| Ok((row.get(0)?, row.get(1)?)),

@@ -13,7 +13,6 @@ use crate::flow_record::trace_bits;
 use crate::ingest::bodies::{read_body, read_parts};
 use crate::ingest::meaning::{MarkRow, place_mark, place_session};
 use crate::reader::detail::seq;
-use crate::row_number::first_row_at;
 use crate::{
     Annotation, FlowDetail, FlowKind, FlowRecord, FlowRef, Message, RunId, SessionMark, StoreError,
     annotate,
@@ -33,14 +32,12 @@ impl Writing<'_, '_> {
         let mut columns = vec![
             ("run_id", run.as_str().to_owned().into()),
             ("seq", seq(id).into()),
-            ("start_time", detail.row.started_at.0.into()),
             ("trace_bits", trace_bits(&uuid).into()),
             ("path", asked.path.to_owned().into()),
             ("query", asked.query.to_owned().into()),
         ];
         columns.extend(self.later_columns(run, detail, &asked, bodies)?);
-        let first = first_row_at(detail.row.started_at);
-        let row = insert_row(self.connection, first, &columns)?;
+        let row = insert_row(self.connection, detail.row.started_at, &columns)?;
         self.arrivals.note(run, id.seq, row);
         self.write_beside(row, flow)
     }
@@ -54,7 +51,10 @@ impl Writing<'_, '_> {
     ) -> Result<(), StoreError> {
         let detail = &flow.detail;
         let bodies = self.bodies(flow, Some(stored))?;
-        let columns = self.later_columns(run, detail, &Asked::of(detail), bodies)?;
+        let mut columns = Vec::from(self.later_columns(run, detail, &Asked::of(detail), bodies)?);
+        // An older oriel has these here, and they would hide what is in the row of the kind.
+        columns
+            .extend(["response_version", "response_content_type"].map(|name| (name, Value::Null)));
         update_row(self.connection, stored.row, &columns)?;
         // A body that was in parts is whole now; with no more to come its parts stay.
         for message in [Message::Request, Message::Response] {
@@ -84,25 +84,27 @@ impl Writing<'_, '_> {
         detail: &FlowDetail,
         asked: &Asked<'_>,
         bodies: BodyRows,
-    ) -> Result<[(&'static str, Value); 16], StoreError> {
+    ) -> Result<[(&'static str, Value); 15], StoreError> {
         let row = &detail.row;
         let body_size = |bytes: Option<u64>| {
             let is_tunnel = row.kind == FlowKind::Tunnel;
             bytes.filter(|_| !is_tunnel).map(parts::integer)
         };
-        let content_type = row.response_content_type.clone();
+        let content_type = row.response_content_type.as_deref();
+        let version = row.upstream_version.as_deref();
+        let kinds = &mut self.known.response_kinds;
+        let response_kind = kinds.store(self.connection, version, content_type)?;
         let place = self.known.places.store(self.connection, detail, asked)?;
         let connections = &mut self.known.connections;
         let client = connections.client(self.connection, run, detail.client.as_ref())?;
         let upstream = connections.upstream(self.connection, run, detail)?;
         Ok([
             ("place", place.into()),
-            ("state", row.state.as_str().to_owned().into()),
+            ("state", row.state.stored_name().to_owned().into()),
             ("client_connection", client.into()),
             ("upstream_connection", upstream.into()),
             ("status_code", row.status.into()),
-            ("response_version", row.upstream_version.clone().into()),
-            ("response_content_type", content_type.into()),
+            ("response_kind", response_kind.into()),
             ("first_byte_us", parts::first_byte_us(detail).into()),
             ("request_body", bodies.request.into()),
             ("request_body_size", body_size(row.request_bytes).into()),

@@ -2,23 +2,27 @@
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, ToSql, ffi, params_from_iter};
+use traffic::Timestamp;
 
 use crate::StoreError;
+use crate::row_number::{first_row_at, stored_start};
 
-/// Inserts a row of `flows` under the first number from this one on that is free; answers it.
+/// Inserts a row of `flows` under the first number that is free for a flow which started then; answers it.
 pub(super) fn insert_row(
     connection: &Connection,
-    mut row: i64,
+    at: Timestamp,
     columns: &[(&str, Value)],
 ) -> Result<i64, StoreError> {
     let sql = format!(
-        "INSERT INTO flows ({}, id) VALUES ({}, ?)",
+        "INSERT INTO flows ({}, start_time, id) VALUES ({}, ?, ?)",
         names(columns),
         marks(columns)
     );
     let mut statement = connection.prepare_cached(&sql)?;
+    let mut row = first_row_at(at);
     loop {
-        match statement.execute(params_from_iter(values(columns, &row))) {
+        let start = stored_start(row, at);
+        match statement.execute(params_from_iter(values(columns, &[&start, &row]))) {
             Ok(_) => return Ok(row),
             Err(error) if is_row_taken(&error) => row = row.saturating_add(1),
             Err(error) => return Err(error.into()),
@@ -39,7 +43,7 @@ pub(super) fn update_row(
     );
     connection
         .prepare_cached(&sql)?
-        .execute(params_from_iter(values(columns, &row)))
+        .execute(params_from_iter(values(columns, &[&row])))
 }
 
 fn names(columns: &[(&str, Value)]) -> String {
@@ -51,10 +55,13 @@ fn marks(columns: &[(&str, Value)]) -> String {
     vec!["?"; columns.len()].join(", ")
 }
 
-/// What the columns hold, and the number of the row.
-fn values<'c>(columns: &'c [(&str, Value)], row: &'c i64) -> impl Iterator<Item = &'c dyn ToSql> {
+/// What the columns hold, and what follows them.
+fn values<'c>(
+    columns: &'c [(&str, Value)],
+    rest: &'c [&dyn ToSql],
+) -> impl Iterator<Item = &'c dyn ToSql> {
     let values = columns.iter().map(|(_, value)| value as &dyn ToSql);
-    values.chain([row as &dyn ToSql])
+    values.chain(rest.iter().copied())
 }
 
 /// Whether the number of a row is in use.

@@ -155,13 +155,6 @@ impl Binder<'_, '_> {
         }
     }
 
-    pub(super) fn put_some_text(&mut self, text: Option<&str>) -> rusqlite::Result<()> {
-        match text {
-            Some(text) => self.put_text(text),
-            None => self.put_null(),
-        }
-    }
-
     fn next(&mut self) -> rusqlite::Result<&mut Bound> {
         self.index += 1;
         let index = self.index;

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use llm::Interpreter;
 use rusqlite::{Connection, ErrorCode, ffi};
-use traffic::Outcome;
 use traffic::rules::redact::Redaction;
+use traffic::{Outcome, Timestamp};
 
 use super::arrivals::Arrivals;
 use super::assemble::{End, Flow, Gap, MessageState};
-use super::binder::{Into, Statements};
+use super::binder::{Binder, Into, Statements};
 use super::bodies::{Bodies, Remembered, read_parts};
 use super::connections::Connections;
 use super::head::{Heads, ReadHead, mask};
@@ -17,33 +17,33 @@ use super::meaning::{Known, Meanings};
 use super::messages::MessageRows;
 use super::place::{Asked, Places};
 use super::repeated::Repeated;
+use super::response_kind::ResponseKinds;
 use super::trace_id::TraceBits;
 use crate::detail::{Field, put_bytes, put_number, put_time};
 use crate::limits::REJOINED_BODY_BYTES_MAX;
-use crate::row_number::first_row_at;
-use crate::{EndRun, Message, RunId, StoreError, database};
+use crate::row_number::{first_row_at, stored_start};
+use crate::{EndRun, FlowState, Message, RunId, StoreError, database};
 
 /// Columns that are known when a flow starts, in the order in which they are bound.
 const FIRST_COLUMNS: [&str; 7] = [
     "id",
+    "start_time",
     "run_id",
     "seq",
-    "start_time",
     "trace_bits",
     "path",
     "query",
 ];
 
 /// Columns that may change until the flow ends, in the order in which they are bound.
-const LATER_COLUMNS: [&str; 16] = [
+const LATER_COLUMNS: [&str; 15] = [
     "place",
     "session",
     "state",
     "client_connection",
     "upstream_connection",
     "status_code",
-    "response_version",
-    "response_content_type",
+    "response_kind",
     "first_byte_us",
     "request_body",
     "request_body_size",
@@ -63,6 +63,7 @@ pub(crate) struct Rows<'c> {
     messages: MessageRows<'c>,
     connections: Connections<'c>,
     places: Places<'c>,
+    response_kinds: ResponseKinds,
     meanings: Meanings<'c>,
     trace_bits: TraceBits,
     arrivals: Arrivals,
@@ -90,6 +91,7 @@ impl<'c> Rows<'c> {
             messages: MessageRows::prepare(connection)?,
             connections: Connections::new(connection, redaction)?,
             places: Places::new(connection, redaction)?,
+            response_kinds: ResponseKinds::default(),
             meanings: Meanings::new(connection, interpreter),
             trace_bits: TraceBits::new(),
             arrivals: Arrivals::default(),
@@ -109,6 +111,7 @@ impl<'c> Rows<'c> {
         if data_version != self.data_version && self.bodies.heed_removals()? {
             self.connections.forget_rows();
             self.places.forget();
+            self.response_kinds.forget();
             self.meanings.forget();
         }
         self.last_row = i64::MIN;
@@ -151,6 +154,7 @@ impl<'c> Rows<'c> {
         self.bodies.forget();
         self.connections.forget();
         self.places.forget();
+        self.response_kinds.forget();
         self.meanings.forget();
         self.statements.forget();
     }
@@ -282,7 +286,11 @@ impl<'c> Rows<'c> {
                 return Err(error.into());
             }
             row = row.saturating_add(1);
-            self.statements.binder(Into::New, 0).put_integer(row)?;
+            put_row(
+                &mut self.statements.binder(Into::New, 0),
+                row,
+                flow.started.at,
+            )?;
         }
         self.last_row = row;
         self.arrivals.note(flow.run, flow.seq, row);
@@ -375,17 +383,16 @@ impl<'c> Rows<'c> {
 
         let mut to = self.statements.binder(into, 0);
         if let Into::New = into {
-            to.put_integer(row)?;
+            put_row(&mut to, row, started.at)?;
             to.put_text(flow.run.as_str())?;
             to.put_integer(integer(flow.seq))?;
-            to.put_integer(started.at.0)?;
             to.put_integer(self.trace_bits.next())?;
             to.put_text(asked.path)?;
             to.put_text(asked.query)?;
         }
         to.put_integer(place)?;
         to.put_some_integer(known.mark.map(|mark| mark.row))?;
-        to.put_text(state_name(flow))?;
+        to.put_text(state(flow).stored_name())?;
         to.put_integer(client.row)?;
         if repeated.is_none() && request.is_again {
             repeated = Repeated::of(flow, &asked, &known, place);
@@ -411,13 +418,14 @@ impl<'c> Rows<'c> {
             Some((at, head)) => {
                 let read = heads.read(head, self.redaction, &mut self.large_head);
                 to.put_some_integer(read.status.map(i64::from))?;
-                to.put_text(head.version.as_str())?;
-                to.put_some_text(read.content_type.as_deref())?;
+                let (version, content_type) = (head.version.as_str(), read.content_type.as_deref());
+                let kinds = &mut self.response_kinds;
+                to.put_some_integer(kinds.store(self.connection, Some(version), content_type)?)?;
                 to.put_integer(flow.micros_to(*at))?;
                 put_number(detail, Field::ResponseHeadSize, size(head.text.len()));
                 put_bytes(detail, Field::ResponseHead, &read.packed);
             }
-            None => to.put_nulls(4)?,
+            None => to.put_nulls(3)?,
         }
         to.put_some_integer(request_body)?;
         to.put_some_integer(flow.request.size().map(integer))?;
@@ -492,13 +500,19 @@ fn pack_messages(flow: &Flow, redaction: Redaction, detail: &mut Vec<u8>) {
     }
 }
 
-fn state_name(flow: &Flow) -> &'static str {
+/// Binds `id` and `start_time`.
+fn put_row(to: &mut Binder<'_, '_>, row: i64, at: Timestamp) -> rusqlite::Result<()> {
+    to.put_integer(row)?;
+    to.put_integer(stored_start(row, at))
+}
+
+fn state(flow: &Flow) -> FlowState {
     match &flow.end {
-        None => "open",
-        Some(End::Interrupted) => "interrupted",
+        None => FlowState::Open,
+        Some(End::Interrupted) => FlowState::Interrupted,
         Some(End::Reported { outcome, .. }) => match outcome {
-            Outcome::Completed => "completed",
-            Outcome::Failed { .. } => "failed",
+            Outcome::Completed => FlowState::Completed,
+            Outcome::Failed { .. } => FlowState::Failed,
         },
     }
 }

@@ -308,7 +308,8 @@ fn a_head_that_another_process_took_from_the_spool_is_of_the_same_flow() {
     std::fs::copy(&segment, segment.with_file_name("0.segment")).unwrap();
     let mut merge = Merge::new(&spool);
     while merge.step().unwrap() {}
-    let states = "SELECT group_concat(state, ' ') FROM (SELECT state FROM flows ORDER BY seq)";
+    let states =
+        "SELECT group_concat(state, ' ') FROM (SELECT state FROM flows_shown ORDER BY seq)";
     let states = || -> String { other.query_row(states, (), |row| row.get(0)).unwrap() };
     assert_eq!(states(), "open open completed");
 

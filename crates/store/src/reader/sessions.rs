@@ -37,7 +37,8 @@ pub struct Session {
 
 /// All sessions that have flows, by groups in SQL: the index over sessions leads to their flows alone.
 const SESSIONS: &str = "SELECT sessions.id, sessions.name, sessions.agent,
-      min(start_time) AS started_at, max(start_time) AS last_at, count(*) AS flows,
+      min(iif(start_time = 0, flows.id >> 10, start_time)) AS started_at,
+      max(iif(start_time = 0, flows.id >> 10, start_time)) AS last_at, count(*) AS flows,
       sum(traffic_type = 'llm') AS llm_flows,
       sum(state = 'failed' OR coalesce(status_code, 0) >= 400) AS failed,
       count(DISTINCT run_id) AS runs, count(DISTINCT agent_id) AS agents,

@@ -1,4 +1,5 @@
-//! What flows refer to: bodies, what these are made of, connections, places and marks of sessions.
+//! What flows refer to: bodies, what these are made of, connections, places, kinds of responses and marks of
+//! sessions.
 //!
 //! It is read once, in one pass over all flows, and kept up to date with what others write meanwhile;
 //! one bit per row.
@@ -23,6 +24,7 @@ pub(super) struct Live {
     upstreams: Bits,
     places: Bits,
     marks: Bits,
+    response_kinds: Bits,
     /// Up to here all was seen; what is behind these is not swept.
     seen: Seen,
     /// The last rows that there were at first.
@@ -36,10 +38,17 @@ pub(super) enum Shared {
     Upstreams,
     Places,
     Marks,
+    ResponseKinds,
 }
 
 impl Shared {
-    pub(super) const ALL: [Self; 4] = [Self::Clients, Self::Upstreams, Self::Places, Self::Marks];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Clients,
+        Self::Upstreams,
+        Self::Places,
+        Self::Marks,
+        Self::ResponseKinds,
+    ];
 }
 
 /// How far the tables were read.
@@ -50,6 +59,7 @@ struct Seen {
     upstream: i64,
     place: i64,
     mark: i64,
+    response_kind: i64,
     arrival: i64,
     change: i64,
 }
@@ -59,8 +69,8 @@ struct Seen {
 struct Bits(Vec<u64>);
 
 /// What of a row of `flows` is followed.
-const FOLLOWED: &str =
-    "request_body, response_body, client_connection, upstream_connection, place, session";
+const FOLLOWED: &str = "request_body, response_body, client_connection, upstream_connection, place, session, \
+    response_kind";
 
 /// The same, as if bodies were gone that go for their size.
 fn followed(cut: Cut) -> String {
@@ -98,8 +108,8 @@ impl Live {
         }
         // Those whose bodies alone go keep what else they refer to.
         let sql = format!(
-            "SELECT NULL, NULL, client_connection, upstream_connection, place, session FROM flows
-             WHERE {REMOVABLE} AND id >= ?2"
+            "SELECT NULL, NULL, client_connection, upstream_connection, place, session, response_kind
+             FROM flows WHERE {REMOVABLE} AND id >= ?2"
         );
         let mut statement = connection.prepare(&sql)?;
         let mut rows = statement.query((bodies_before, cut.flows))?;
@@ -180,6 +190,7 @@ impl Live {
             &mut self.upstreams,
             &mut self.places,
             &mut self.marks,
+            &mut self.response_kinds,
         ];
         for (index, set) in (2..).zip(rest) {
             if let Some(referred) = row.get(index)? {
@@ -346,6 +357,11 @@ impl Live {
             Shared::Upstreams => ("upstream_connections", &self.upstreams, self.last.upstream),
             Shared::Places => ("places", &self.places, self.last.place),
             Shared::Marks => ("session_marks", &self.marks, self.last.mark),
+            Shared::ResponseKinds => (
+                "response_kinds",
+                &self.response_kinds,
+                self.last.response_kind,
+            ),
         }
     }
 }
@@ -367,6 +383,7 @@ impl Seen {
             upstream: last("SELECT coalesce(max(id), 0) FROM upstream_connections")?,
             place: last("SELECT coalesce(max(id), 0) FROM places")?,
             mark: last("SELECT coalesce(max(id), 0) FROM session_marks")?,
+            response_kind: last("SELECT coalesce(max(id), 0) FROM response_kinds")?,
             arrival: last("SELECT coalesce(max(number), 0) FROM arrivals")?,
             change: last("SELECT coalesce(max(change), 0) FROM flow_changes")?,
         })

@@ -67,7 +67,7 @@ impl Remover {
         Ok(true)
     }
 
-    /// Removes connections, places and marks that no flow is of.
+    /// Removes connections, places, marks and kinds of responses that no flow is of.
     fn sweep_shared(
         &mut self,
         live: &mut Live,

@@ -20,19 +20,23 @@ fn what_is_missing_is_named() {
     let mut phases = Vec::new();
     let findings = check_file_in_phases(&place.path(), |phase| phases.push(phase)).unwrap();
     assert_eq!(findings, Vec::<String>::new());
-    assert_eq!(phases.len(), 7);
+    assert_eq!(phases.len(), 8);
     assert_eq!(
         phases[..2],
         ["damaged pages", "flows of runs that are missing"]
     );
     let file = Connection::open(place.path()).unwrap();
-    file.execute_batch("PRAGMA foreign_keys = OFF; DELETE FROM places; DELETE FROM bodies")
-        .unwrap();
+    file.execute_batch(
+        "PRAGMA foreign_keys = OFF; DELETE FROM places; DELETE FROM bodies;
+        DELETE FROM response_kinds",
+    )
+    .unwrap();
     let findings = check_file(&place.path()).unwrap();
     assert_eq!(
         findings,
         [
             "3 flows to places that are missing",
+            "3 flows with kinds of responses that are missing",
             "3 request bodies that are missing",
             "3 response bodies that are missing",
         ]

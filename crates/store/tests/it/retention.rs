@@ -128,6 +128,7 @@ fn old_flows_go_and_bodies_that_are_made_of_theirs_stay() {
         "client_connections",
         "upstream_connections",
         "places",
+        "response_kinds",
         "session_marks",
         "sessions",
     ] {
@@ -414,6 +415,7 @@ fn what_belonged_to_removed_flows_goes_in_small_steps() {
         "client_connections",
         "upstream_connections",
         "places",
+        "response_kinds",
         "session_marks",
         "sessions",
         "gaps",
@@ -451,6 +453,10 @@ fn what_belonged_to_removed_flows_goes_in_small_steps() {
     fill("client_connections", &[("id", "i + 1000")]);
     fill("upstream_connections", &[("id", "i + 1000")]);
     fill("places", &[("id", "i + 1000"), ("host", "i")]);
+    fill(
+        "response_kinds",
+        &[("id", "i + 1000"), ("content_type", "i")],
+    );
     fill("sessions", &[("number", "i + 1000"), ("id", "i")]);
     fill(
         "session_marks",
@@ -489,7 +495,7 @@ fn what_belonged_to_removed_flows_goes_in_small_steps() {
     assert_eq!(largest, i64::try_from(REMOVAL_ROWS_MAX).unwrap());
     assert_eq!(
         last,
-        [0, 0, 0, 0, 0, 1, 1],
+        [0, 0, 0, 0, 0, 0, 1, 1],
         "of the last loss, and the run that goes on"
     );
     assert_eq!(check_file(&place.path()).unwrap(), Vec::<String>::new());

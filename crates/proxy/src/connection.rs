@@ -185,7 +185,7 @@ async fn follow(accepted: Accepted, cut: Option<&Arc<Cut>>, engine: &Arc<Engine>
     let entered = tokio::select! {
         biased;
         entered = Box::pin(enter(accepted, cut, entrance, engine)) => entered,
-        () = engine.stop.asked() => return,
+        () = engine.stop.asked_while_fresh() => return,
     };
     match (entered, &entrance.mode) {
         (Ok(entered), ListenerMode::Forward) => {
@@ -466,6 +466,6 @@ async fn spoken(wire: &mut Replay, engine: &Engine) -> Option<Spoken> {
     tokio::select! {
         biased;
         spoken = first_bytes::spoken(wire, engine.timeouts.head) => Some(spoken),
-        () = engine.stop.asked() => None,
+        () = engine.stop.asked_while_fresh() => None,
     }
 }

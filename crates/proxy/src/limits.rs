@@ -188,6 +188,9 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a closing connection is read further, so that the last reply is not lost to a reset
 /// (RFC 9112 section 9.6).
 pub const LINGER: Duration = Duration::from_millis(500);
+/// How long a connection that has just been accepted may take to its first request when the engine stops, or takes
+/// another configuration: who connected did so to ask something, and cannot tell why it is closed.
+pub const FIRST_REQUEST_WAIT: Duration = Duration::from_millis(500);
 
 /// How long a flow goes on without progress once the client has ended its side. Some clients end
 /// their side after the request and still read; most that end it are gone, and what they asked

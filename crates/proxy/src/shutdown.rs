@@ -9,6 +9,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::limits::FIRST_REQUEST_WAIT;
+
 /// Tasks that one owner started.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
@@ -91,6 +93,12 @@ impl Stop {
         let mut asked = self.asked.clone();
         // An error means that the engine is gone, which is a stop as well.
         let _gone = asked.wait_for(|asked| *asked).await;
+    }
+
+    /// The same, and for what may still come on a connection that has just been accepted.
+    pub(crate) async fn asked_while_fresh(&self) {
+        self.asked().await;
+        tokio::time::sleep(FIRST_REQUEST_WAIT).await;
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use traffic::{FailureKind, FlowKind, Head, Side, Target};
 
 use crate::admission::Login;
@@ -19,7 +20,7 @@ use crate::http1::head::{self, Line, RequestHead};
 use crate::http1::relay::{Broken, Relay, Relayed};
 use crate::http1::shown::Shown;
 use crate::http1::verdict::{self, Verdict};
-use crate::limits::LINGER;
+use crate::limits::{FIRST_REQUEST_WAIT, LINGER};
 use crate::max_forwards::MaxForwards;
 use crate::tap::{Flow, Reporter};
 use crate::translate;
@@ -49,23 +50,31 @@ pub(crate) async fn serve(
 ) -> Served {
     let mut idle = engine.timeouts.head;
     let mut shown = Shown::default();
-    let mut stop = std::pin::pin!(engine.stop.asked());
+    let mut stop = std::pin::pin!(engine.stop.asked().fuse());
+    let mut is_fresh = true;
     loop {
-        let length = tokio::select! {
+        let mut read = tokio::select! {
             biased;
-            read = client.read_head(idle, engine.timeouts.head) => read,
-            () = &mut stop => {
+            read = client.read_head(idle, engine.timeouts.head) => Some(read),
+            () = &mut stop => None,
+        };
+        if read.is_none() && is_fresh {
+            let first = client.read_head(idle, engine.timeouts.head);
+            read = tokio::time::timeout(FIRST_REQUEST_WAIT, first).await.ok();
+        }
+        let length = match read {
+            Some(Ok(length)) => length,
+            Some(Err(error)) => {
+                refuse_unread(*client, error).await;
+                return Served::Closed;
+            }
+            // It idles, and we go.
+            None => {
                 client.close(LINGER).await;
                 return Served::Closed;
             }
         };
-        let length = match length {
-            Ok(length) => length,
-            Err(error) => {
-                refuse_unread(*client, error).await;
-                return Served::Closed;
-            }
-        };
+        is_fresh = false;
         idle = engine.timeouts.idle_client;
         let lines = std::mem::take(&mut client.lines);
         let bytes = client.input.get(..length).unwrap_or_default();

@@ -9,7 +9,7 @@ use testbed::script::Step;
 use testbed::upstream::Protocols;
 use traffic::Event;
 
-use crate::running::{NAME, Running, http, https, in_halves, scripted};
+use crate::running::{NAME, Running, authority_of, http, https, in_halves, scripted};
 use crate::soon;
 
 fn response_started(event: &Event) -> bool {
@@ -43,6 +43,32 @@ async fn idle_connections_end_at_once() {
 }
 
 #[tokio::test]
+async fn who_has_just_connected_is_answered() {
+    let (plain, running) = (http().await, Running::start().await);
+    let mut fresh = running.connect().await;
+    let mut tunnelled = running.through(&plain).await;
+    running.ask_to_stop();
+    soon(until_nobody_listens(&running)).await;
+    let url = format!("http://{}/bytes/7", authority_of(&plain));
+    for (client, target) in [(&mut fresh, &*url), (&mut tunnelled, "/bytes/7")] {
+        let answer = soon(client.request(&Request::get(target).host("a"))).await;
+        let answer = answer.unwrap();
+        assert_eq!((answer.head.status, answer.text().len()), (200, 7));
+        assert_eq!(soon(client.read_to_end()).await.unwrap(), "");
+    }
+    let (drained, _) = running.stop().await;
+    assert_eq!(drained.connections_cut, 0);
+}
+
+/// The listener is gone once a stop is under way.
+async fn until_nobody_listens(running: &Running) {
+    while testbed::client::Client::connect(running.address)
+        .await
+        .is_ok()
+    {}
+}
+
+#[tokio::test]
 async fn a_running_flow_may_finish() {
     let (half, rest) = (Gate::new(), Gate::new());
     let upstream = scripted(false, vec![in_halves(&half, &rest)]).await;
@@ -54,14 +80,7 @@ async fn a_running_flow_may_finish() {
         .unwrap();
     soon(client.read_until("ha")).await.unwrap();
     running.ask_to_stop();
-    // The listener is gone once the stop is under way.
-    soon(async {
-        while testbed::client::Client::connect(running.address)
-            .await
-            .is_ok()
-        {}
-    })
-    .await;
+    soon(until_nobody_listens(&running)).await;
     rest.open();
     assert_eq!(soon(client.read_to_end()).await.unwrap(), "lf");
     let (drained, recorder) = running.stop().await;

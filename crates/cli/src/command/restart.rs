@@ -26,7 +26,7 @@ pub(crate) fn run(context: &Context, arguments: &Restart) -> Result<Exit, Proble
         None => "/restart".to_owned(),
     };
     let patience: Duration = START_TIMEOUT.saturating_add(STATUS_TIMEOUT);
-    let reply = ask::ask(&place, "POST", &target, patience).map_err(|error| {
+    let reply = ask::order(&place, &target, patience).map_err(|error| {
         let what = format!("the service (pid {before}) does not answer");
         Problem::new("ORL0902", Exit::Busy, what)
             .why(error.to_string())

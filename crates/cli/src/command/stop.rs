@@ -29,7 +29,7 @@ pub(crate) fn run(context: &Context, arguments: &Stop) -> Result<Exit, Problem> 
         Some(drain) => format!("/stop?drain_ms={}", drain.as_millis()),
         None => "/stop".to_owned(),
     };
-    let asked = ask::ask(&place, "POST", &target, STATUS_TIMEOUT);
+    let asked = ask::order(&place, &target, STATUS_TIMEOUT);
     let flush = match asked {
         Ok(_) => STOP_FLUSH,
         // It answers nobody, so there is little hope that it stores anything.
@@ -101,6 +101,9 @@ fn tell(context: &Context, pid: Option<u32>, ended: Ended) -> Result<Exit, Probl
             "was_running": ended != Ended::NotThere,
             "killed": ended == Ended::Killed,
         }))?;
+        return Ok(Exit::Success);
+    }
+    if context.global.quiet {
         return Ok(Exit::Success);
     }
     let pen = context.terminal.stdout.pen;

@@ -1,7 +1,7 @@
 //! Asks the running service something through its control socket: one request of HTTP/1.1, one
 //! answer, both small.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::Place;
 use super::lock;
 use crate::exit::Exit;
-use crate::limits::{ANSWER_BYTES_MAX, LOCK_LOOK_EVERY};
+use crate::limits::{ANSWER_BYTES_MAX, LOCK_LOOK_EVERY, ORDER_TRIES_MAX};
 use crate::problem::Problem;
 
 /// What the service answered.
@@ -19,6 +19,26 @@ use crate::problem::Problem;
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) body: Value,
+}
+
+/// Orders something, and waits for the answer at most this long. A process that hands its place on to another may
+/// have taken the order and have no answer to it any more: then it is given again.
+pub(crate) fn order(place: &Place, target: &str, patience: Duration) -> std::io::Result<Reply> {
+    for _try in 1..ORDER_TRIES_MAX {
+        match ask(place, "POST", target, patience) {
+            Err(error) if is_cut(&error) => std::thread::sleep(LOCK_LOOK_EVERY),
+            asked => return asked,
+        }
+    }
+    ask(place, "POST", target, patience)
+}
+
+/// Whether there was nothing of an answer.
+fn is_cut(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof
+    )
 }
 
 /// Asks, and waits for the answer at most this long.
@@ -37,6 +57,9 @@ pub(crate) fn ask(
     )?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+    if answer.is_empty() {
+        return Err(ErrorKind::UnexpectedEof.into());
+    }
     parse(&String::from_utf8_lossy(&answer))
         .ok_or_else(|| std::io::Error::other("the service answered something else than was asked"))
 }

@@ -115,7 +115,11 @@ impl Succession {
             .stdout(Stdio::null())
             .spawn()?;
         let end = Other::new(ours);
-        let word = give(end.stream(), &handed).and_then(|()| end.hear());
+        let word = match give(end.stream(), &handed) {
+            // It ended before it took anything, and may have said why.
+            Err(error) if is_gone(&error) => end.hear().map_err(|_unsaid| error),
+            given => given.and_then(|()| end.hear()),
+        };
         match word {
             Ok(Word::Serves(status)) => Ok(Successor {
                 pid: child.id(),
@@ -162,6 +166,14 @@ impl From<io::Error> for Failed {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
+}
+
+/// Whether nobody is there to take what is given.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
 }
 
 fn busy() -> Problem {

@@ -44,7 +44,7 @@ pub enum UnknownId {
         flows: u64,
     },
     /// A run is named where a flow is asked for.
-    #[error("{run} is a run; its flows are {run}.1 to {run}.{flows}")]
+    #[error("{run} is a run{}", and_flows(*run, *flows))]
     RunNotFlow {
         /// The run.
         run: RunId,
@@ -132,6 +132,14 @@ fn no_flow(run: RunId, flows: u64) -> String {
         0 => format!("run {run} has no flows"),
         1 => format!("run {run} has one flow, {run}.1"),
         _ => format!("run {run} has flows 1-{flows}"),
+    }
+}
+
+fn and_flows(run: RunId, flows: u64) -> String {
+    match flows {
+        0 => ", and has no flows".to_owned(),
+        1 => format!("; its flow is {run}.1"),
+        _ => format!("; its flows are {run}.1 to {run}.{flows}"),
     }
 }
 

@@ -196,6 +196,8 @@ impl Assembler {
                 flows.note_gap(GapReason::Engine, losses);
                 flows.hole_all();
             }
+            // It is of no flow; those it tells of are recorded as what they are.
+            Event::CertificateRefused(_) => {}
             event => self.held_bytes += flows.update(event, &self.rules),
         }
     }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use oriel_store::{FlowState, Message, Redaction, StoreError, StoreOptions};
+use oriel_store::{FlowState, Losses, Message, Redaction, StoreError, StoreOptions};
 use rusqlite::Connection;
-use traffic::{Event, FlowId, Outcome, Timestamp};
+use traffic::{CertificateRefused, Event, FlowId, Host, Outcome, Timestamp};
 
 use crate::script::{Place, START, Script};
 
@@ -35,6 +35,28 @@ fn block_writer(place: &Place) -> Connection {
         Err(StoreError::Deadline | StoreError::Locked)
     ));
     lock
+}
+
+#[test]
+fn what_is_of_no_flow_is_no_loss() {
+    let place = small(100_000, 100_000);
+    place.record(vec![Event::CertificateRefused(Box::new(
+        CertificateRefused {
+            at: Timestamp(1),
+            host: Host::parse("a.test").unwrap(),
+            program: None,
+            times: 3,
+            bypassed_until: None,
+        },
+    ))]);
+    place.record(Script::new(1).events());
+    place.flush();
+    assert_eq!(place.recorder.losses(), Losses::default());
+    let gaps: i64 = Connection::open(place.path())
+        .unwrap()
+        .query_row("SELECT count(*) FROM gaps", (), |row| row.get(0))
+        .unwrap();
+    assert_eq!(gaps, 0);
 }
 
 #[test]

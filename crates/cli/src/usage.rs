@@ -10,7 +10,7 @@ use crate::command::topics;
 use crate::context::Context;
 use crate::environment::Environment;
 use crate::exit::Exit;
-use crate::output::{print, say};
+use crate::output::{print, say, to_json};
 use crate::problem::Problem;
 
 /// What is said in place of running a command.
@@ -36,7 +36,7 @@ pub(crate) fn parse(
         return Err(Box::new(Answer::Text(SHORT_HELP.to_owned())));
     }
     if let Some(page) = asked_topic(words) {
-        return Err(Box::new(Answer::Text(page)));
+        return Err(Box::new(page.map_or_else(Answer::Wrong, Answer::Text)));
     }
     let mut arguments = Arguments::try_parse_from(words)
         .map_err(|error| Box::new(answer_to(&error, environment)))?;
@@ -46,12 +46,33 @@ pub(crate) fn parse(
     Ok(arguments)
 }
 
-/// The page of `oriel help TOPIC`.
-fn asked_topic(words: &[OsString]) -> Option<String> {
-    match words {
-        [_, help, topic] if help == "help" => topics::page(topic.to_str()?),
-        _ => None,
+/// Global options that a value follows.
+const WITH_VALUE: [&str; 3] = ["--color", "--config", "--timezone"];
+
+/// The page of `oriel help TOPIC`, whatever global options stand around it.
+fn asked_topic(words: &[OsString]) -> Option<Result<String, Problem>> {
+    let mut named = Vec::new();
+    let mut json = false;
+    let mut rest = words.iter().skip(1);
+    while let Some(word) = rest.next() {
+        let word = word.to_str()?;
+        if WITH_VALUE.contains(&word) {
+            rest.next()?;
+        } else if word.starts_with('-') {
+            json |= word == "--json";
+        } else {
+            named.push(word);
+        }
     }
+    let &["help", topic] = named.as_slice() else {
+        return None;
+    };
+    let page = topics::page(topic)?;
+    if !json {
+        return Some(Ok(page));
+    }
+    let document = serde_json::json!({"schema": "oriel.help/1", "topic": topic, "text": page});
+    Some(to_json(&document).map(|text| text + "\n"))
 }
 
 /// Gives the answer.
@@ -63,10 +84,9 @@ pub(crate) fn answer(answer: Answer, words: &[OsString], environment: Environmen
         },
         Answer::Wrong(problem) => {
             // The command line could not be parsed, so its global options are looked for.
-            let json = words
-                .iter()
-                .take_while(|word| *word != "--")
-                .any(|word| word == "--json");
+            let mut options = words.iter().take_while(|word| *word != "--");
+            let json = environment.text("ORIEL_OUTPUT") == Some("json")
+                || options.any(|word| word == "--json");
             let context = Context::new(environment, Global::default());
             match json {
                 true => say(&format!("{}\n", problem.to_json())),
@@ -81,6 +101,9 @@ fn answer_to(error: &clap::Error, environment: &Environment) -> Answer {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             Answer::Text(error.render().to_string())
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            Answer::Wrong(missing_command(error))
         }
         ErrorKind::InvalidSubcommand => Answer::Wrong(unknown_command(error, environment)),
         _ => Answer::Wrong(wrong_usage(error)),
@@ -98,8 +121,11 @@ fn unknown_command(error: &clap::Error, environment: &Environment) -> Problem {
         Some(ContextValue::String(word)) => std::slice::from_ref(word),
         _ => &[],
     };
-    let what = format!("oriel has no command `{word}`");
-    if AGENTS.contains(&word) || environment.find_program(word).is_some() {
+    let text = error.render().to_string();
+    let command = asked_command(&text);
+    let what = format!("{command} has no command `{word}`");
+    let is_first = command == "oriel";
+    if is_first && (AGENTS.contains(&word) || environment.find_program(word).is_some()) {
         return Problem::new("ORL0002", Exit::Usage, what)
             .why(format!(
                 "{word} is a program; oriel runs one only when told to"
@@ -107,15 +133,51 @@ fn unknown_command(error: &clap::Error, environment: &Environment) -> Problem {
             .fix(format!("oriel run -- {word}"));
     }
     let mut problem = Problem::new("ORL0001", Exit::Usage, what);
-    for suggestion in suggestions {
-        problem = problem.fix(format!("oriel {suggestion}"));
+    // The last one is the nearest.
+    if let Some(suggestion) = suggestions.last() {
+        problem = problem.fix(format!("{command} {suggestion}"));
     }
-    if let Some(topic) = topics::meant(word) {
+    if let Some(topic) = topics::meant(word).filter(|_| is_first) {
         problem = problem.fix(format!("oriel help {topic}"));
     } else if suggestions.is_empty() {
-        problem = problem.fix("oriel --help");
+        problem = problem.fix(format!("{command} --help"));
     }
     problem
+}
+
+/// A group of commands without one of them.
+fn missing_command(error: &clap::Error) -> Problem {
+    let text = error.render().to_string();
+    let command = asked_command(&text);
+    let what = format!("{command} needs a command of its own");
+    let problem = Problem::new("ORL0001", Exit::Usage, what).fix(format!("{command} --help"));
+    let commands = text
+        .split_once("\nCommands:\n")
+        .map_or("", |(_, rest)| rest);
+    let names: Vec<&str> = commands
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
+        .filter(|name| !name.is_empty() && *name != "help")
+        .collect();
+    match names.is_empty() {
+        true => problem,
+        false => problem.why(format!("it has {}", names.join(", "))),
+    }
+}
+
+/// The words of the usage that name the command.
+fn asked_command(text: &str) -> String {
+    let usage = text.lines().find_map(|line| line.strip_prefix("Usage: "));
+    let words = usage.unwrap_or("oriel").split_whitespace();
+    let command: Vec<&str> = words
+        .take_while(|word| {
+            word.bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+                && !word.starts_with('-')
+        })
+        .collect();
+    command.join(" ")
 }
 
 /// Takes clap's text apart: a sentence, tips, the usage.
@@ -128,17 +190,17 @@ fn wrong_usage(error: &clap::Error) -> Problem {
     let tips = rest
         .lines()
         .filter_map(|line| line.trim().strip_prefix("tip: "));
-    let mut problem = Problem::new("ORL0001", Exit::Usage, message.join(" "));
+    let mut what = message.join(" ");
     for tip in tips {
-        problem = problem.fix(tip.trim());
+        // The other tips are no help: none of them is a command.
+        if let Some(meant) = tip.trim().strip_prefix("a similar argument exists: ") {
+            what = format!("{what}; did you mean {meant}?");
+        }
     }
+    let mut problem = Problem::new("ORL0001", Exit::Usage, what);
     if let Some(usage) = usage {
         problem = problem.why(format!("usage: {}", usage.trim()));
-        let command: Vec<&str> = usage
-            .split_whitespace()
-            .take_while(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()))
-            .collect();
-        problem = problem.fix(format!("{} --help", command.join(" ")));
+        problem = problem.fix(format!("{} --help", asked_command(&text)));
     }
     problem
 }

@@ -1,6 +1,6 @@
 //! Help, manual pages, completions, and answers to what is no command.
 
-use crate::world::World;
+use crate::world::{Printed, World};
 
 const COMMANDS: [&[&str]; 27] = [
     &["run"],
@@ -94,6 +94,15 @@ fn topics_are_told_offline() {
         assert!(page.lines().count() > 5, "{page}");
     }
     assert!(world.done(&["help", "run"]).contains("Usage: oriel run"));
+    let page = world.done(&["help", "filters"]);
+    for words in [
+        &["--ascii", "help", "filters"][..],
+        &["help", "filters", "--color", "never"],
+    ] {
+        assert_eq!(world.done(words), page);
+    }
+    let document = world.json(&["help", "filters", "--json"]);
+    assert_eq!(document["text"], page);
     let wrong = world.oriel(&["help", "filter"]);
     assert_eq!(wrong.code, Some(2));
     assert!(
@@ -121,11 +130,31 @@ fn nothing_is_run_by_guessing() {
       fix   oriel flows
     ");
     insta::assert_snapshot!(world.oriel(&["serve", "--lisen", "x"]).stderr, @r"
-    error[ORL0001]: unexpected argument '--lisen' found
+    error[ORL0001]: unexpected argument '--lisen' found; did you mean '--listen'?
       why   usage: oriel serve --listen <ADDR>
-      fix   a similar argument exists: '--listen'
-            oriel serve --help
+      fix   oriel serve --help
     ");
+    // Below a group it is a command of the group that is meant, and no program.
+    insta::assert_snapshot!(world.oriel(&["config", "chek"]).stderr, @r"
+    error[ORL0001]: oriel config has no command `chek`
+      fix   oriel config check
+    ");
+    insta::assert_snapshot!(world.oriel(&["db", "stat"]).stderr, @r"
+    error[ORL0001]: oriel db has no command `stat`
+      fix   oriel db status
+    ");
+    insta::assert_snapshot!(world.oriel(&["config", "sh"]).stderr, @r"
+    error[ORL0001]: oriel config has no command `sh`
+      fix   oriel config show
+    ");
+    insta::assert_snapshot!(world.oriel(&["config"]).stderr, @r"
+    error[ORL0001]: oriel config needs a command of its own
+      why   it has path, show, check, schema, init
+      fix   oriel config --help
+    ");
+    let mut asked = world.command(&["flows", "--nosuch"]);
+    let asked = Printed::of(asked.env("ORIEL_OUTPUT", "json").output().unwrap());
+    assert_eq!(asked.error()["code"], "ORL0001");
     assert_eq!(world.oriel(&["sh", "--json"]).error()["exit_code"], 2);
 }
 

@@ -93,7 +93,8 @@ pub(crate) fn refuse_exposure(settings: &Settings) -> Result<(), Problem> {
             address.port()
         )),
     };
-    Err(problem.fix("or accept it:  oriel serve --danger-listen-without-credentials"))
+    Err(problem
+        .fix("or accept it:  ORIEL_DANGER_LISTEN_WITHOUT_CREDENTIALS=true before the command"))
 }
 
 /// A given certificate, or one for the names of the listener.

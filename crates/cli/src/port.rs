@@ -13,7 +13,12 @@ pub(crate) fn port_in_use(address: SocketAddr, flag: &'static str) -> Problem {
     problem = match sockets::listener_on(address) {
         Some(pid) => {
             let name = sockets::name_of(pid).unwrap_or_else(|| "a program".to_owned());
-            let stop = format!("stop it:           kill {pid}");
+            let stop = match &*name {
+                "oriel" => {
+                    format!("stop it:           oriel stop, or kill {pid} if it is no service")
+                }
+                _ => format!("stop it:           kill {pid}"),
+            };
             problem
                 .why(format!("{name} (pid {pid}) listens on {address}"))
                 .fix(stop)

@@ -1,5 +1,6 @@
 //! `oriel env`: the variables that point a shell at `oriel serve`.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use proxy::tls::authority::{AuthorityError, read_certificates};
@@ -12,9 +13,11 @@ use crate::child_env::{Changes, Wishes, reachable};
 use crate::clock::now;
 use crate::context::Context;
 use crate::exit::Exit;
+use crate::limits::STATUS_TIMEOUT;
 use crate::output::{print, print_json};
 use crate::paths::ca_folder;
 use crate::problem::Problem;
+use crate::service::{Place, ask};
 use crate::settings::{Purpose, Settings};
 use crate::trusted;
 
@@ -29,7 +32,11 @@ pub(crate) fn run(context: &Context, arguments: &Env) -> Result<Exit, Problem> {
     }
     let settings = context.settings(Purpose::Serve, arguments.layer())?;
     let files = lasting_trust_files(context, &settings)?;
-    let address = reachable(settings.listen.value.0);
+    let service = match arguments.listen {
+        None => service_address(context)?,
+        Some(_) => None,
+    };
+    let address = reachable(service.unwrap_or(settings.listen.value.0));
     let changes = Changes::new(
         &Wishes {
             proxy: Some(address),
@@ -52,6 +59,20 @@ pub(crate) fn run(context: &Context, arguments: &Env) -> Result<Exit, Problem> {
         ],
     )?;
     Ok(Exit::Success)
+}
+
+/// Where the service that runs listens, whatever the settings say by now.
+fn service_address(context: &Context) -> Result<Option<SocketAddr>, Problem> {
+    let status = ask::status(&Place::of(&context.paths), STATUS_TIMEOUT)?;
+    let listeners = status
+        .as_ref()
+        .and_then(|status| status["listeners"].as_array());
+    let mut addresses = listeners.into_iter().flatten().filter_map(|listener| {
+        let is_proxy = listener["kind"] == "proxy";
+        let address = listener["addr"].as_str().filter(|_| is_proxy)?;
+        address.parse().ok()
+    });
+    Ok(addresses.next())
 }
 
 /// Prints changes as commands of a shell with remarks before them, or as JSON.

@@ -163,6 +163,9 @@ fn tell(context: &Context, status: &Value, begun: Begun) -> Result<Exit, Problem
         print_json(status)?;
         return Ok(Exit::Success);
     }
+    if context.global.quiet {
+        return Ok(Exit::Success);
+    }
     let pen = context.terminal.stdout.pen;
     let pid = pid_of(status);
     let mut text = match begun {

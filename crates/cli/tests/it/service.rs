@@ -119,6 +119,13 @@ fn starts_says_how_it_is_and_stops() {
 
     let again = world.json(&START);
     assert_eq!(again["pid"], service.pid());
+    // A shell is led where it is, whatever the settings say.
+    let variables = world.json(&["env", "--json"]);
+    let proxy = format!("http://{}", service.proxy());
+    assert_eq!(variables["set"]["HTTPS_PROXY"], proxy);
+    let asked = world.json(&["env", "--json", "--listen", "127.0.0.1:7000"]);
+    assert_eq!(asked["set"]["HTTPS_PROXY"], "http://127.0.0.1:7000");
+    assert_eq!(world.oriel(&["-q", "start"]).succeeded().stdout, "");
     let told = world.oriel(&["start", "--listen", "127.0.0.1:0"]);
     assert!(
         told.stdout.contains("runs already (pid "),

@@ -70,18 +70,39 @@ impl Summary<'_> {
         if let Some(first_byte) = figures.first_byte_ms {
             put("ttfb_p95", &format!("{:.0}ms", first_byte.p95));
         }
-        if figures.lost_events > 0 {
-            put("lost_events", &figures.lost_events.to_string());
+        // What is wrong stands there only where it is.
+        for (name, number) in [
+            ("lost_events", figures.lost_events),
+            ("unverified", figures.danger_unverified),
+            (
+                "not_seen",
+                if figures.run.flows > 0 {
+                    self.direct as u64
+                } else {
+                    0
+                },
+            ),
+        ] {
+            if number > 0 {
+                put(name, &number.to_string());
+            }
+        }
+        if self.timed_out {
+            put("timeout", "yes");
+        }
+        if self.secrets_stored {
+            put("redact", "none");
         }
         line.push('\n');
         for finding in self.findings {
             let _infallible = writeln!(
                 line,
-                "oriel: {} {} {}; {}",
+                "oriel: {} {} {}; {}; fix: {}",
                 finding.code,
                 escape_line(&finding.title),
                 escape_line(&finding.saw.join("; ")),
-                escape_line(&finding.why)
+                escape_line(&finding.why),
+                escape_line(&finding.fix.join(" | "))
             );
         }
         line

@@ -1,8 +1,11 @@
 //! What is said before the child starts, to people only.
 
 use super::Job;
+use crate::config::values::Unlisted;
 use crate::escape::escape_line;
 use crate::output::say_line;
+use crate::quantity::plural;
+use crate::settings::Settings;
 use crate::terminal::Colour;
 use crate::wiring::Recording;
 
@@ -17,10 +20,7 @@ impl Job<'_> {
             Some(recording) => format!("{} {}", pen.arrow(), recording.run()),
             None => format!("{} nothing is stored (--no-capture)", pen.arrow()),
         };
-        let opened = match self.settings.hosts.value.as_slice() {
-            [all] if all == "*" => "decrypting every host".to_owned(),
-            hosts => format!("decrypting {} known hosts; rest tunnelled", hosts.len()),
-        };
+        let opened = opened(self.settings);
         let name = escape_line(&self.program.name()).into_owned();
         say_line(&pen.paint(
             Colour::Dim,
@@ -45,5 +45,24 @@ impl Job<'_> {
 
     fn talks(&self) -> bool {
         self.context.terminal.stderr.is_terminal && !self.context.global.quiet
+    }
+}
+
+/// What is opened, and what becomes of the rest.
+fn opened(settings: &Settings) -> String {
+    let rest = match settings.unlisted.value {
+        Unlisted::Tunnel => "tunnelled",
+        Unlisted::Block => "blocked",
+    };
+    let opened = match settings.hosts.value.as_slice() {
+        [all] if all == "*" => "every host".to_owned(),
+        hosts => format!("{}; rest {rest}", plural(hosts.len() as u64, "known host")),
+    };
+    match settings.bypass.value.len() {
+        0 => format!("decrypting {opened}"),
+        passed => format!(
+            "decrypting {opened}; {} bypassed",
+            plural(passed as u64, "host")
+        ),
     }
 }

@@ -8,7 +8,7 @@ use traffic::{FailureKind, Stage};
 
 use crate::child_env::no_proxy_covers_loopback;
 use crate::config::proxy_variables::PROXY;
-use crate::direct::{Process, Sightings};
+use crate::direct::{Process, ProxyVariables, Sightings};
 use crate::environment::Environment;
 use crate::quantity::plural;
 
@@ -122,6 +122,19 @@ fn explain(finding: &mut Finding, circumstances: &Circumstances<'_>) {
         }
         return;
     }
+    let told: Vec<&ProxyVariables> = processes
+        .iter()
+        .filter_map(|process| process.variables.as_ref())
+        .collect();
+    if told.len() == processes.len() && told.iter().all(|variables| !variables.proxy) {
+        "no proxy variable is left in its environment: what started it took them out"
+            .clone_into(&mut finding.why);
+        finding.fix.push(
+            "see what reaches it:  oriel run -- env      (sudo, env -i, ssh and containers drop variables)"
+                .to_owned(),
+        );
+        return;
+    }
     let loopback_only = processes
         .iter()
         .flat_map(|process| process.connections.values())
@@ -155,11 +168,8 @@ fn explain(finding: &mut Finding, circumstances: &Circumstances<'_>) {
             .push("call the server by a name that is not localhost".to_owned());
         return;
     }
-    match circumstances
-        .environment
-        .text("NO_PROXY")
-        .or_else(|| circumstances.environment.text("no_proxy"))
-    {
+    let list = told.iter().find_map(|variables| variables.no_proxy.clone());
+    match list {
         Some(list) => {
             finding.why = format!("NO_PROXY={list} covers it, or it ignores HTTPS_PROXY");
             finding.fix.push(format!(
@@ -168,8 +178,11 @@ fn explain(finding: &mut Finding, circumstances: &Circumstances<'_>) {
             ));
         }
         None => {
-            "it ignores HTTPS_PROXY; its network code does not look at the variable"
-                .clone_into(&mut finding.why);
+            match told.is_empty() {
+                true => "it went past HTTPS_PROXY, and whether it was told of it cannot be read",
+                false => "it ignores HTTPS_PROXY, which is set in its environment",
+            }
+            .clone_into(&mut finding.why);
             finding.fix.push("look in its own settings for a proxy; `oriel run --listen 127.0.0.1:6799 …` gives it a fixed address".to_owned());
         }
     }
@@ -402,6 +415,10 @@ mod tests {
         let mut process = Process {
             name: program.to_owned(),
             program: Some(format!("/usr/bin/{program}").into()),
+            variables: Some(ProxyVariables {
+                proxy: true,
+                no_proxy: None,
+            }),
             ..Process::default()
         };
         process.connections.insert(1, remote.parse().unwrap());
@@ -444,12 +461,28 @@ mod tests {
             &plain,
             "servers on this machine",
         );
-        let other = Environment::of(&[("no_proxy", ".corp.test")]);
+        let told = |variables: Option<ProxyVariables>| {
+            let mut sightings = seen("192.0.2.7:443", "agent");
+            for process in sightings.by_process.values_mut() {
+                process.variables.clone_from(&variables);
+            }
+            sightings
+        };
+        let list = ProxyVariables {
+            proxy: true,
+            no_proxy: Some(".corp.test".to_owned()),
+        };
         check(
-            &seen("192.0.2.7:443", "agent"),
-            &other,
+            &told(Some(list)),
+            &plain,
             "NO_PROXY=.corp.test covers it, or",
         );
+        check(
+            &told(Some(ProxyVariables::default())),
+            &plain,
+            "is left in its environment",
+        );
+        check(&told(None), &plain, "cannot be read");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::config::proxy_variables::{HTTP_PROXY, NO_PROXY, PROXY};
 use crate::limits::DIRECT_MAX;
 use crate::sockets::{self, Socket, State};
 
@@ -22,8 +23,33 @@ pub(crate) struct Sightings {
 pub(crate) struct Process {
     pub(crate) name: String,
     pub(crate) program: Option<PathBuf>,
+    /// `None` if its environment cannot be read.
+    pub(crate) variables: Option<ProxyVariables>,
     /// By socket, which tells two connections to one address apart.
     pub(crate) connections: BTreeMap<u64, SocketAddr>,
+}
+
+/// What a process was told of a proxy when it was started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ProxyVariables {
+    /// Whether any variable names one.
+    pub(crate) proxy: bool,
+    /// The list of what goes past it.
+    pub(crate) no_proxy: Option<String>,
+}
+
+impl ProxyVariables {
+    fn of(variables: &[String]) -> Self {
+        let value = |names: &[&str]| {
+            let mut set = variables.iter().filter_map(|one| one.split_once('='));
+            let found = set.find(|(name, value)| names.contains(name) && !value.is_empty());
+            found.map(|(_, value)| value.to_owned())
+        };
+        Self {
+            proxy: value(&PROXY).or_else(|| value(&HTTP_PROXY)).is_some(),
+            no_proxy: value(&NO_PROXY),
+        }
+    }
 }
 
 impl Process {
@@ -62,6 +88,9 @@ impl Sightings {
                 let process = self.by_process.entry(pid).or_insert_with(|| Process {
                     name: sockets::name_of(pid).unwrap_or_default(),
                     program: sockets::program_of(pid),
+                    variables: sockets::variables_of(pid)
+                        .as_deref()
+                        .map(ProxyVariables::of),
                     ..Process::default()
                 });
                 if process.connections.len() < DIRECT_MAX {
@@ -119,6 +148,19 @@ mod tests {
             .map(|socket| socket.remote.to_string())
             .collect();
         assert_eq!(remotes, ["192.0.2.7:443", "192.0.2.8:443"]);
+    }
+
+    #[test]
+    fn knows_what_a_process_was_told_of_a_proxy() {
+        let told = |variables: &[&str]| {
+            let variables: Vec<String> = variables.iter().map(|one| (*one).to_owned()).collect();
+            let told = ProxyVariables::of(&variables);
+            (told.proxy, told.no_proxy)
+        };
+        assert_eq!(told(&["PATH=/bin", "X"]), (false, None));
+        assert_eq!(told(&["HTTPS_PROXY=", "no_proxy="]), (false, None));
+        let lists = ["http_proxy=http://a", "NO_PROXY=.b"];
+        assert_eq!(told(&lists), (true, Some(".b".to_owned())));
     }
 
     #[cfg(target_os = "linux")]

@@ -7,6 +7,9 @@ use std::time::Duration;
 pub(crate) const RUN_DRAIN: Duration = Duration::from_millis(100);
 /// How long the end of a run waits for the store.
 pub(crate) const STORE_FLUSH: Duration = Duration::from_secs(5);
+/// A signal that comes no later after the end of the child is the one that ended it: nobody presses Ctrl-C twice so
+/// quickly, and the store is done by then, as a rule.
+pub(crate) const SHARED_SIGNAL: Duration = Duration::from_millis(250);
 /// How long a change of what programs trust waits for another one: each key store and the system's
 /// own tool take some seconds.
 pub(crate) const TRUST_LOCK_WAIT: Duration = Duration::from_secs(60);
@@ -28,6 +31,8 @@ pub(crate) const PROCESSES_MAX: usize = 256;
 pub(crate) const DESCRIPTORS_MAX: usize = 1024;
 /// Different connections past the proxy that are remembered.
 pub(crate) const DIRECT_MAX: usize = 64;
+/// What is read of the environment of a process.
+pub(crate) const VARIABLES_BYTES_MAX: u64 = 256 * 1024;
 /// How long a program that is asked for its version may take to answer.
 pub(crate) const VERSION_TIMEOUT: Duration = Duration::from_millis(500);
 /// The largest head of an admin request.
@@ -81,6 +86,8 @@ pub(crate) const FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
 /// How often the lock of the service is looked at by who waits for its end: each look is a system
 /// call, and nobody notices less.
 pub(crate) const LOCK_LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often an order is given to a service that hands its place on.
+pub(crate) const ORDER_TRIES_MAX: u32 = 5;
 /// How long a lock may be held by somebody who only asks whether it is: some microseconds, and a busy
 /// machine takes its time.
 pub(crate) const LOCK_PATIENCE: Duration = Duration::from_millis(250);

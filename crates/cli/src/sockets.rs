@@ -2,13 +2,15 @@
 //! is seen, which the callers say.
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use traffic::process::socket_table;
 pub(crate) use traffic::process::socket_table::{Socket, State};
 
-use crate::limits::{DESCRIPTORS_MAX, PROCESSES_MAX};
+use crate::limits::{DESCRIPTORS_MAX, PROCESSES_MAX, VARIABLES_BYTES_MAX};
 
 /// The sockets of the network that a process is in.
 pub(crate) fn of_network(pid: u32) -> Vec<Socket> {
@@ -67,6 +69,19 @@ pub(crate) fn name_of(pid: u32) -> Option<String> {
 /// The program file of a process.
 pub(crate) fn program_of(pid: u32) -> Option<PathBuf> {
     std::fs::read_link(format!("/proc/{pid}/exe")).ok()
+}
+
+/// The variables that a process was started with, as `NAME=value` each; `None` if they cannot be read. What it
+/// changed since is not among them.
+pub(crate) fn variables_of(pid: u32) -> Option<Vec<String>> {
+    let mut block = Vec::new();
+    let file = File::open(format!("/proc/{pid}/environ")).ok()?;
+    file.take(VARIABLES_BYTES_MAX)
+        .read_to_end(&mut block)
+        .ok()?;
+    let variables = block.split(|byte| *byte == 0).filter(|one| !one.is_empty());
+    let text = |one: &[u8]| String::from_utf8_lossy(one).into_owned();
+    Some(variables.map(text).collect())
 }
 
 /// The process that listens on an address, if it is one that we may look into.

@@ -17,8 +17,10 @@ use crate::problem::Problem;
 
 /// Variables that name a proxy; the first that is set counts.
 pub(crate) const PROXY: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+/// Variables that name one for plain HTTP alone.
+pub(crate) const HTTP_PROXY: [&str; 2] = ["HTTP_PROXY", "http_proxy"];
 /// Variables that name hosts which go past it.
-const NO_PROXY: [&str; 2] = ["NO_PROXY", "no_proxy"];
+pub(crate) const NO_PROXY: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
 /// What the variables say; nothing if they name no proxy, or oriel itself, which `oriel env` made
 /// them name: the service that listens at `service`.

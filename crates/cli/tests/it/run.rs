@@ -416,18 +416,24 @@ fn the_summary_file_of_a_signal_says_so() {
     assert_eq!(summary["signal"], 9);
 }
 
-/// A child that says its number and waits for a line. `--summary-file` goes along.
-fn waiting(
-    world: &World,
-) -> (
+/// A run, what its child prints, and the child's number.
+type Waiting = (
     std::process::Child,
     BufReader<std::process::ChildStdout>,
     Pid,
-) {
+);
+
+/// A child that says its number and waits for a line.
+fn waiting(world: &World) -> Waiting {
+    waiting_for(world, "read x; echo after; exit 4")
+}
+
+/// A child that says its number before it does what the script says. `--summary-file` goes along.
+fn waiting_for(world: &World, script: &str) -> Waiting {
+    let script = format!("echo $$; {script}");
     let run = ["run", "--summary-file", "summary.json", "--"];
-    let script = ["sh", "-c", "echo $$; read x; echo after; exit 4"];
     let mut child = world
-        .command(&[&run[..], &script].concat())
+        .command(&[&run[..], &["sh", "-c", &script]].concat())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -450,6 +456,21 @@ fn until(mut holds: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(10));
     }
     assert!(holds());
+}
+
+#[test]
+fn one_interrupt_of_a_terminal_is_no_second_one() {
+    let world = World::new();
+    for _time in 0..5 {
+        let (child, _stdout, _pid) = waiting_for(&world, "exec sleep 60");
+        // As Ctrl-C does: to the child and to us.
+        let own = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        kill_process_group(own, Signal::INT).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130));
+        let summary = summary_of(&world);
+        assert_eq!(summary["capture"]["complete"], true, "{summary}");
+    }
 }
 
 #[test]

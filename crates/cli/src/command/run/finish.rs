@@ -2,6 +2,7 @@
 
 use rustix::process::Signal;
 use store::{EndRun, Recorder, RunSummary, StoreError};
+use tokio::time::Instant;
 
 use super::Job;
 use super::supervise::{Outcome, Stop, broken};
@@ -11,7 +12,7 @@ use crate::clock::now;
 use crate::config::values::Redact;
 use crate::diagnosis::{self, Circumstances, Finding};
 use crate::exit::Exit;
-use crate::limits::STORE_FLUSH;
+use crate::limits::{SHARED_SIGNAL, STORE_FLUSH};
 use crate::output::{report, say, say_line};
 use crate::problem::Problem;
 use crate::signals::{Came, Signals};
@@ -20,7 +21,8 @@ use crate::summary::Summary;
 use crate::wiring::Recording;
 
 impl Job<'_> {
-    /// Makes everything durable and says what it was. A second Ctrl-C skips it.
+    /// Makes everything durable and says what it was. A second Ctrl-C skips it; the first one may have ended the
+    /// child, and be heard by us after that.
     pub(super) async fn finish(
         &self,
         outcome: Outcome,
@@ -158,11 +160,14 @@ fn unsettled(recorder: &Recorder) -> Problem {
     store_problem(&recorder.trouble().unwrap_or(StoreError::Deadline))
 }
 
-/// Done when the person does not want to wait.
+/// Done when the person does not want to wait. The terminal sends one signal to the child and to us: the end of
+/// the one may be seen before the other is.
 async fn skip(signals: &mut Signals) -> Came {
+    let child_ended = Instant::now();
     loop {
         let came = signals.next().await;
-        if matches!(came, Came::Interrupt | Came::ForChild(Signal::TERM)) {
+        let is_second = child_ended.elapsed() > SHARED_SIGNAL;
+        if is_second && matches!(came, Came::Interrupt | Came::ForChild(Signal::TERM)) {
             return came;
         }
     }

@@ -117,6 +117,11 @@ async fn answer(mut stream: UnixStream, desk: &Desk) -> std::io::Result<()> {
     if uid != rustix::process::geteuid().as_raw() && uid != 0 {
         return Ok(());
     }
+    // Whoever came to us asks again, and comes to the process that has our place.
+    let succession = desk.succession.as_ref();
+    if succession.is_some_and(|succession| succession.has_let_go()) {
+        return Ok(());
+    }
     let request = tokio::time::timeout(ADMIN_TIMEOUT, read_request(&mut stream)).await??;
     let (path, query) = match request.target.split_once('?') {
         Some((path, query)) => (path, query),

@@ -154,6 +154,12 @@ impl Succession {
         self.control.leave_file();
         *self.lock.lock() = None;
     }
+
+    /// Whether it is another's by now.
+    pub(crate) fn has_let_go(&self) -> bool {
+        // It is locked while the next process begins.
+        self.lock.try_lock().is_some_and(|lock| lock.is_none())
+    }
 }
 
 enum Failed {

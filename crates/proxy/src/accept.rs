@@ -283,8 +283,8 @@ impl Proxy {
 
 impl Control {
     /// Takes another configuration, whole or not at all. Connections that are open keep the one
-    /// they began with and end in order: idle ones now, others after the flows they carry. What
-    /// begins afterwards runs on the new one.
+    /// they began with and end in order: idle ones now, such that have not carried a request yet half a second
+    /// later if none comes, others after the flows they carry. What begins afterwards runs on the new one.
     ///
     /// # Errors
     /// If it cannot be set up, or changes what cannot change: the addresses of listeners and the

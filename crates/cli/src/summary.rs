@@ -74,14 +74,7 @@ impl Summary<'_> {
         for (name, number) in [
             ("lost_events", figures.lost_events),
             ("unverified", figures.danger_unverified),
-            (
-                "not_seen",
-                if figures.run.flows > 0 {
-                    self.direct as u64
-                } else {
-                    0
-                },
-            ),
+            ("not_seen", self.not_seen()),
         ] {
             if number > 0 {
                 put(name, &number.to_string());
@@ -143,6 +136,14 @@ impl Summary<'_> {
         format!("{}\n", pen.paint(Colour::Bold, &line))
     }
 
+    /// Connections that went past, beside others that did not. Where none came a finding tells of them.
+    fn not_seen(&self) -> u64 {
+        match self.figures.run.flows {
+            0 => 0,
+            _ => self.direct as u64,
+        }
+    }
+
     fn push_warnings(&self, text: &mut String, pen: Pen, shown: usize) {
         let figures = self.figures;
         let mut warn = |colour: Colour, glyph: Glyph, line: String| {
@@ -175,10 +176,10 @@ impl Summary<'_> {
             );
             warn(colour, glyph, line);
         }
-        if self.direct > 0 && figures.run.flows > 0 {
+        if self.not_seen() > 0 {
             let line = format!(
                 "not seen   {} went past oriel",
-                plural(self.direct as u64, "connection")
+                plural(self.not_seen(), "connection")
             );
             warn(Colour::Yellow, Glyph::Warning, line);
         }

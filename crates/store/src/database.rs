@@ -231,9 +231,9 @@ fn prepare(connection: &Connection) -> Result<(), StoreError> {
     // What a row refers to was written just before, by the same thread.
     connection.pragma_update(None, "foreign_keys", false)?;
     connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
-    // In KiB. Rows go to the end of their tables: a larger cache holds pages that are done with, and the
-    // system keeps what is read of old ones.
-    connection.pragma_update(None, "cache_size", -4 * 1024)?;
+    // In KiB. Rows go to the end of their tables: a larger cache holds pages that are done with, where memory
+    // that is used again is still in the cache of the core. The system keeps what is read of old ones.
+    connection.pragma_update(None, "cache_size", -1024)?;
     keep_statements(connection)?;
     Ok(())
 }

@@ -10,6 +10,7 @@ use crate::child_env::no_proxy_covers_loopback;
 use crate::config::proxy_variables::PROXY;
 use crate::direct::{Process, ProxyVariables, Sightings};
 use crate::environment::Environment;
+use crate::overridden::Reason;
 use crate::quantity::plural;
 
 /// What is known about a run besides its flows.
@@ -368,6 +369,24 @@ fn distrust_reason(program: Option<&str>, circumstances: &Circumstances<'_>) -> 
     if !circumstances.proxy_set {
         return "it was not told to trust it: --env-mode points it at no proxy".to_owned();
     }
+    match circumstances.sightings.overridden.reason(program) {
+        Some(Reason::Elsewhere {
+            pid,
+            variable,
+            value,
+        }) => {
+            return format!(
+                "{variable}={value} in the environment of pid {pid}: what started it set that over oriel's"
+            );
+        }
+        Some(Reason::Gone { pid, variables }) => {
+            return format!(
+                "what started it took {} out of the environment of pid {pid}",
+                names(&variables)
+            );
+        }
+        None => {}
+    }
     match program.unwrap_or(circumstances.program) {
         "git" => "git goes by http.sslCAInfo where something took GIT_SSL_CAINFO away".to_owned(),
         "java" => "Java has a key store of its own and reads no variable for it".to_owned(),
@@ -387,6 +406,16 @@ fn distrust_fix(group: &store::FailureGroup, circumstances: &Circumstances<'_>) 
         let program = circumstances.program;
         return vec![format!("oriel run --env-mode both … -- {program} …")];
     }
+    if let Some(reason) = circumstances
+        .sightings
+        .overridden
+        .reason(group.program.as_deref())
+    {
+        return vec![
+            overridden_fix(&reason, circumstances.program),
+            unopened_fix(&group.host, circumstances),
+        ];
+    }
     let program = group.program.as_deref().unwrap_or(circumstances.program);
     let mut fix = match program {
         "git" => vec!["git config --show-origin http.sslCAInfo      shows who sets it".to_owned()],
@@ -396,6 +425,41 @@ fn distrust_fix(group: &store::FailureGroup, circumstances: &Circumstances<'_>) 
     };
     fix.push(unopened_fix(&group.host, circumstances));
     fix
+}
+
+/// How the variable leads to oriel's certificate again.
+fn overridden_fix(reason: &Reason, program: &str) -> String {
+    match reason {
+        // What is set before oriel starts is in the file that oriel sets in its place.
+        Reason::Elsewhere {
+            variable, value, ..
+        } => format!(
+            "set it before oriel, not behind: {variable}={} oriel run -- {program} …      oriel adds its certificate to that",
+            quoted(value)
+        ),
+        Reason::Gone { .. } => {
+            "have it pass the variables on (sudo, env -i, ssh and containers drop them)".to_owned()
+        }
+    }
+}
+
+/// A value as a word of a shell.
+fn quoted(value: &str) -> String {
+    let is_plain = |one: char| one.is_alphanumeric() || "/._-+:@%".contains(one);
+    match value.chars().all(is_plain) {
+        true => value.to_owned(),
+        false => format!("'{}'", value.replace('\'', r"'\''")),
+    }
+}
+
+/// The first names of a list, and how many there are beyond.
+fn names(list: &[&str]) -> String {
+    const SHOWN: usize = 3;
+    let shown: Vec<&str> = list.iter().take(SHOWN).copied().collect();
+    match list.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
 }
 
 fn unopened_fix(host: &str, circumstances: &Circumstances<'_>) -> String {

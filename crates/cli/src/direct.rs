@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::bundle::TrustFiles;
 use crate::config::proxy_variables::{HTTP_PROXY, NO_PROXY, PROXY};
 use crate::limits::DIRECT_MAX;
+use crate::overridden::Overridden;
 use crate::sockets::{self, Socket, State};
 
 /// All that was seen so far.
@@ -16,6 +18,8 @@ pub(crate) struct Sightings {
     pub(crate) looks: u64,
     /// Connections past the proxy, by process.
     pub(crate) by_process: BTreeMap<u32, Process>,
+    /// Processes that trust something else than they were told to.
+    pub(crate) overridden: Overridden,
 }
 
 /// A process with connections past the proxy.
@@ -72,9 +76,12 @@ impl Sightings {
         self.by_process.values().map(Process::outward).sum()
     }
 
-    /// Looks at a child and what descends from it.
-    pub(crate) fn look(&mut self, child: u32, proxy: SocketAddr) {
+    /// Looks at a child and what descends from it. `trust` is what they were told to trust.
+    pub(crate) fn look(&mut self, child: u32, proxy: SocketAddr, trust: Option<&TrustFiles>) {
         self.looks += 1;
+        if let Some(files) = trust {
+            self.overridden.look(&sockets::family_of(child), files);
+        }
         if self.by_process.len() >= DIRECT_MAX {
             return;
         }
@@ -170,7 +177,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let _open = std::net::TcpStream::connect(address).unwrap();
         let mut sightings = Sightings::default();
-        sightings.look(std::process::id(), "127.0.0.1:1".parse().unwrap());
+        sightings.look(std::process::id(), "127.0.0.1:1".parse().unwrap(), None);
         let process = &sightings.by_process[&std::process::id()];
         assert!(process.remotes().contains(&address), "{process:?}");
         assert_eq!(sightings.outward(), 0);

@@ -31,6 +31,10 @@ pub(crate) const PROCESSES_MAX: usize = 256;
 pub(crate) const DESCRIPTORS_MAX: usize = 1024;
 /// Different connections past the proxy that are remembered.
 pub(crate) const DIRECT_MAX: usize = 64;
+/// Processes that trust something else than they were told to, of which that is remembered.
+pub(crate) const OVERRIDDEN_MAX: usize = 64;
+/// Characters of such a variable that are shown: a path is shorter.
+pub(crate) const VARIABLE_SHOWN_MAX: usize = 300;
 /// What is read of the environment of a process.
 pub(crate) const VARIABLES_BYTES_MAX: u64 = 256 * 1024;
 /// How long a program that is asked for its version may take to answer.

@@ -36,6 +36,7 @@ mod listeners;
 mod logging;
 mod output;
 mod output_file;
+mod overridden;
 mod own_folder;
 mod paths;
 mod phases;

@@ -127,7 +127,7 @@ impl Job<'_> {
         };
 
         let recorder = recording.as_ref().map(Recording::recorder).cloned();
-        let supervising = self.supervise(child, &mut signals, address, recorder);
+        let supervising = self.supervise(child, &mut signals, address, trust, recorder);
         let outcome = tokio::select! {
             outcome = serve_while(proxy, supervising) => outcome,
             never = keep(session) => match never {},

@@ -63,6 +63,34 @@ fn the_program_that_distrusts_us_is_named() {
 }
 
 #[test]
+fn a_variable_that_something_set_over_ours_is_named() {
+    let world = World::new();
+    let site = Site::https(&world, Protocols::Both);
+    let other = Authority::new("another authority");
+    let own = world.file("own.pem", &other.certificate_pem());
+    let (set, url) = (
+        format!("CURL_CA_BUNDLE={}", text(&own)),
+        site.url("/bytes/1"),
+    );
+    // One process asks until it was looked at.
+    let again = ["--retry", "3", "--retry-all-errors", "--retry-delay", "1"];
+    let wrapped = [&["env", &set, "curl", "-sS"], &again[..], &[&url]].concat();
+    let told = Printed::of(
+        site.command_with(&world, &["--summary", "compact"], &wrapped)
+            .output()
+            .unwrap(),
+    )
+    .stderr;
+    assert!(
+        told.contains(&format!("why           {set} in the")),
+        "{told}"
+    );
+    let fix = format!("{set} oriel run -- env …");
+    assert!(told.contains(&fix), "{told}");
+    assert!(!told.contains("own list"), "{told}");
+}
+
+#[test]
 fn a_refusal_is_told_also_where_nothing_is_kept() {
     let world = World::new();
     let site = Site::https(&world, Protocols::Both);

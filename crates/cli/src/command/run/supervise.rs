@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::Job;
 use super::deadline::Deadline;
+use crate::bundle::TrustFiles;
 use crate::child::{Child, Ended};
 use crate::direct::Sightings;
 use crate::limits::{SAMPLE_EVERY, SAMPLE_LATER_EVERY, SAMPLE_OFTEN_FOR};
@@ -38,6 +39,7 @@ impl Job<'_> {
         mut child: Child,
         signals: &mut Signals,
         proxy: SocketAddr,
+        trust: Option<TrustFiles>,
         recorder: Option<Recorder>,
     ) -> Outcome {
         let pid = child.pid();
@@ -59,7 +61,7 @@ impl Job<'_> {
                     child.signal(deadline.next_signal());
                 }
                 () = tokio::time::sleep_until(next_look) => {
-                    sightings = look(sightings, pid, proxy).await;
+                    sightings = look(sightings, pid, proxy, trust.clone()).await;
                     next_look = Instant::now() + pause_after(began.elapsed());
                     if self.arguments.strict && stopped.is_none()
                         && let Some(why) = recorder.as_ref().and_then(broken)
@@ -79,11 +81,16 @@ impl Job<'_> {
 }
 
 /// Looks at the child's processes beside the traffic, since it reads files of the kernel.
-async fn look(sightings: Sightings, child: u32, proxy: SocketAddr) -> Sightings {
+async fn look(
+    sightings: Sightings,
+    child: u32,
+    proxy: SocketAddr,
+    trust: Option<TrustFiles>,
+) -> Sightings {
     let before = sightings.clone();
     let looking = tokio::task::spawn_blocking(move || {
         let mut sightings = sightings;
-        sightings.look(child, proxy);
+        sightings.look(child, proxy, trust.as_ref());
         sightings
     });
     looking.await.unwrap_or(before)

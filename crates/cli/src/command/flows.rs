@@ -14,7 +14,7 @@ pub(crate) mod spooled;
 pub(crate) mod tail;
 
 use store::json::rfc3339;
-use store::{Location, Reader, StoreError};
+use store::{FlowRef, Location, Reader, StoreError};
 use traffic::Timestamp;
 use traffic::rules::filter::{Filter, FilterError};
 
@@ -28,6 +28,9 @@ use crate::problem::{Excerpt, Problem};
 use crate::quantity::Period;
 use crate::settings::Purpose;
 use crate::store_problem::store_problem;
+
+/// Runs that are looked at for one with flows.
+const RUNS_LOOKED_AT: usize = 100;
 
 pub(crate) fn run(context: &Context, arguments: &Flows) -> Result<Exit, Problem> {
     answer(context, arguments).map_err(|problem| spooled::noted(context, arguments.data(), problem))
@@ -76,6 +79,37 @@ fn nothing_there(id: &str) -> Problem {
     Problem::new("ORL0005", Exit::Unknown, format!("no flow {id}"))
         .why("there is no database yet")
         .fix("oriel run -- COMMAND")
+}
+
+/// The flow that a typed id means.
+pub(super) fn resolve(reader: &Reader, id: &str) -> Result<FlowRef, Problem> {
+    reader.resolve(id).map_err(|error| {
+        let problem = store_problem(&error);
+        let run = id.rsplit_once('.').map_or(id, |(run, _)| run);
+        match empty_last(reader, run) {
+            Some(text) => problem.why(text),
+            None => problem,
+        }
+    })
+}
+
+/// What there is to say if a typed id means the last run, and nothing came of that: which of those
+/// before has flows.
+pub(super) fn empty_last(reader: &Reader, run: &str) -> Option<String> {
+    if !matches!(run, "@last" | "@-1") {
+        return None;
+    }
+    let runs = reader.runs(RUNS_LOOKED_AT).ok()?;
+    let last = runs.first().filter(|run| run.flows == 0)?;
+    let mut places = (1_usize..).zip(&runs);
+    let empty = format!("the last run, {}, has no flows", last.id);
+    Some(match places.find(|(_, run)| run.flows > 0) {
+        Some((place, run)) => format!(
+            "{empty}; the last with flows is {}, which is @-{place}",
+            run.id
+        ),
+        None => empty,
+    })
 }
 
 /// The filter in the words of a command line, narrowed to a last time.

@@ -289,6 +289,28 @@ fn an_empty_run_says_what_was_seen() {
 }
 
 #[test]
+fn where_the_last_run_is_empty_the_one_before_is_named() {
+    let world = World::new();
+    let shown = ["flows", "--session", "@last"];
+    world.oriel(&["run", "-q", "--", "true"]).succeeded();
+    let alone = world.oriel(&shown).succeeded().stderr;
+    assert!(alone.starts_with("the last run, "), "{alone}");
+    assert!(alone.ends_with(", has no flows\n"), "{alone}");
+    world.oriel(&["demo", "-q"]).succeeded();
+    world.oriel(&["run", "-q", "--", "true"]).succeeded();
+    world.oriel(&["run", "-q", "--", "true"]).succeeded();
+    let before = world.json(&["flows", "--session", "@-3", "--json"]);
+    let before = before["items"][0]["session"].as_str().unwrap();
+    let expected = format!("has no flows; the last with flows is {before}, which is @-3");
+    let told = world.oriel(&shown).succeeded().stderr;
+    assert!(told.contains(&expected), "{told}");
+    let shown = world.oriel(&["flows", "show", "@last.1", "--json"]);
+    assert_eq!(shown.code, Some(5));
+    let why = shown.error()["why"].to_string();
+    assert!(why.contains(&expected), "{why}");
+}
+
+#[test]
 fn the_variables_can_be_seen_without_running() {
     let world = World::new();
     let document = world.json(&["run", "--print-env", "--listen", "127.0.0.1:6799", "--json"]);

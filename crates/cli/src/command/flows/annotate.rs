@@ -7,7 +7,7 @@ use store::{
 
 use crate::archive;
 use crate::args::{DataFlags, FlowsMark, FlowsNote};
-use crate::command::flows::{location, nothing_there, open};
+use crate::command::flows::{location, nothing_there, open, resolve};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::{print_json, say_line};
@@ -64,8 +64,8 @@ fn run(
     let first = ids.first().map(String::as_str).unwrap_or_default();
     let reader = open(context, data)?.ok_or_else(|| nothing_there(first))?;
     // All ids are understood before anything is written.
-    let flows: Result<Vec<FlowRef>, _> = ids.iter().map(|id| reader.resolve(id)).collect();
-    let flows = flows.map_err(|error| store_problem(&error))?;
+    let flows: Result<Vec<FlowRef>, _> = ids.iter().map(|id| resolve(&reader, id)).collect();
+    let flows = flows?;
     let mut place = Place::open(context, data)?;
     let mut items = Vec::with_capacity(flows.len());
     for flow in flows {

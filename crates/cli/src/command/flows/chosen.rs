@@ -1,11 +1,11 @@
 //! Which flows words on a command line mean: ids, a run, or a filter.
 
-use store::{FlowRef, Reader, RunId, StoreError};
+use store::{FlowRef, Reader, RunId};
 use traffic::rules::filter::Filter;
 
 use crate::args::DataFlags;
 use crate::command::flows::search::catch_up_for;
-use crate::command::flows::{filter, nothing_there, open};
+use crate::command::flows::{filter, nothing_there, open, resolve};
 use crate::context::Context;
 use crate::problem::Problem;
 use crate::quantity::Period;
@@ -47,11 +47,9 @@ impl Chosen {
         since: Option<Period>,
     ) -> Result<Self, Problem> {
         if words.first().is_some_and(|word| is_flow_id(word)) {
-            let flows: Result<Vec<FlowRef>, StoreError> =
-                words.iter().map(|word| reader.resolve(word)).collect();
-            return flows
-                .map(Self::Named)
-                .map_err(|error| store_problem(&error));
+            let flows: Result<Vec<FlowRef>, Problem> =
+                words.iter().map(|word| resolve(reader, word)).collect();
+            return flows.map(Self::Named);
         }
         let run = match words {
             [word] if word.starts_with('@') => Some(

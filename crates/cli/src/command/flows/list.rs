@@ -11,7 +11,7 @@ use crate::command::flows::columns::{self, Columns};
 use crate::command::flows::fields::{self, Fields};
 use crate::command::flows::search::catch_up_for;
 use crate::command::flows::spooled::{Spool, tell};
-use crate::command::flows::{filter, open};
+use crate::command::flows::{empty_last, filter, open};
 use crate::context::Context;
 use crate::escape::escape_line;
 use crate::exit::Exit;
@@ -172,7 +172,9 @@ fn print_table(
         return Ok(());
     }
     match (shown as u64, pages.total()) {
-        (0, _) if spooled == 0 => say_line(&nothing(context, arguments)?),
+        (0, _) if spooled == 0 => {
+            say_line(&nothing(context, arguments, pages.reader.as_ref())?);
+        }
         (shown, total) if shown < total && stdout.is_terminal => {
             say_line(&format!(
                 "{} of {}; all of them: --all",
@@ -185,7 +187,15 @@ fn print_table(
     Ok(())
 }
 
-fn nothing(context: &Context, arguments: &FlowsList) -> Result<String, Problem> {
+fn nothing(
+    context: &Context,
+    arguments: &FlowsList,
+    reader: Option<&Reader>,
+) -> Result<String, Problem> {
+    let last = reader.zip(arguments.session.as_deref());
+    if let Some(text) = last.and_then(|(reader, session)| empty_last(reader, session)) {
+        return Ok(text);
+    }
     let narrowed =
         !arguments.filter.is_empty() || arguments.since.is_some() || arguments.session.is_some();
     let mut text = match narrowed {

@@ -21,7 +21,7 @@ use self::again::Again;
 use crate::args::{FlowsShow, Part, ShowAs};
 use crate::body_text::{Style, body_text};
 use crate::clock::now;
-use crate::command::flows::{nothing_there, open};
+use crate::command::flows::{nothing_there, open, resolve};
 use crate::context::Context;
 use crate::escape::{escape_json, escape_line};
 use crate::exit::Exit;
@@ -35,7 +35,7 @@ use crate::terminal::{Colour, Glyph, Pen};
 pub(crate) fn run(context: &Context, arguments: &FlowsShow) -> Result<Exit, Problem> {
     let reader = open(context, &arguments.data)?.ok_or_else(|| nothing_there(&arguments.id))?;
     let problem = |error| store_problem(&error);
-    let flow = reader.resolve(&arguments.id).map_err(problem)?;
+    let flow = resolve(&reader, &arguments.id)?;
     if arguments.raw {
         return print_raw(context, arguments, &reader, flow);
     }

@@ -21,6 +21,8 @@ const SHOWN: usize = 5;
 #[derive(Debug)]
 pub(crate) struct Summary<'a> {
     pub(crate) figures: &'a RunSummary,
+    /// Why the figures are not all of it, if they are not.
+    pub(crate) gap: Option<&'a str>,
     /// How the command ended; a demo has none.
     pub(crate) ended: Option<Ended>,
     pub(crate) timed_out: bool,
@@ -59,18 +61,13 @@ impl Summary<'_> {
             None => {}
         }
         put("time", &format!("{:.1}s", self.millis() / 1000.0));
-        put("requests", &self.requests_total().to_string());
-        put("ok", &figures.ok.to_string());
-        put("errors", &figures.error_status.to_string());
-        put("failed", &figures.failed.to_string());
-        put("blocked", &figures.blocked.to_string());
-        put("tunnels", &self.tunnelled().to_string());
-        put("sent", &format!("{}B", figures.request_bytes));
-        put("received", &format!("{}B", figures.response_bytes));
-        if let Some(first_byte) = figures.first_byte_ms {
-            put("ttfb_p95", &format!("{:.0}ms", first_byte.p95));
+        if self.has_figures() {
+            self.put_figures(&mut put);
         }
         // What is wrong stands there only where it is.
+        if self.gap.is_some() {
+            put("incomplete", "yes");
+        }
         for (name, number) in [
             ("lost_events", figures.lost_events),
             ("unverified", figures.danger_unverified),
@@ -99,6 +96,26 @@ impl Summary<'_> {
             );
         }
         line
+    }
+
+    /// Whether there is anything to count. An empty run has its reason, and one that could not be read none.
+    fn has_figures(&self) -> bool {
+        self.figures.run.flows > 0 || self.gap.is_none()
+    }
+
+    fn put_figures(&self, put: &mut impl FnMut(&str, &str)) {
+        let figures = self.figures;
+        put("requests", &self.requests_total().to_string());
+        put("ok", &figures.ok.to_string());
+        put("errors", &figures.error_status.to_string());
+        put("failed", &figures.failed.to_string());
+        put("blocked", &figures.blocked.to_string());
+        put("tunnels", &self.tunnelled().to_string());
+        put("sent", &format!("{}B", figures.request_bytes));
+        put("received", &format!("{}B", figures.response_bytes));
+        if let Some(first_byte) = figures.first_byte_ms {
+            put("ttfb_p95", &format!("{:.0}ms", first_byte.p95));
+        }
     }
 
     fn block(&self, stream: Stream, shown: usize) -> String {
@@ -139,7 +156,7 @@ impl Summary<'_> {
     /// Connections that went past, beside others that did not. Where none came a finding tells of them.
     fn not_seen(&self) -> u64 {
         match self.figures.run.flows {
-            0 => 0,
+            0 if self.gap.is_none() => 0,
             _ => self.direct as u64,
         }
     }
@@ -190,6 +207,16 @@ impl Summary<'_> {
                 Glyph::Warning,
                 format!(
                     "danger     {flows} went to an upstream whose certificate was not verified"
+                ),
+            );
+        }
+        if let Some(why) = self.gap {
+            warn(
+                Colour::Yellow,
+                Glyph::Warning,
+                format!(
+                    "gap        not all of the run is here: {}",
+                    escape_line(why)
                 ),
             );
         }
@@ -365,7 +392,8 @@ impl Summary<'_> {
             })).collect::<Vec<_>>(),
             "failures": figures.failures.iter().map(failure_to_json).collect::<Vec<_>>(),
             "capture": {
-                "complete": figures.lost_events == 0 && self.direct == 0,
+                "complete": figures.lost_events == 0 && self.direct == 0 && self.gap.is_none(),
+                "why": self.gap,
                 "dropped_events": figures.lost_events,
                 "truncated_bodies": figures.truncated_flows,
                 "direct_connections_seen": self.direct,
@@ -528,6 +556,7 @@ mod tests {
     fn summary<'a>(figures: &'a RunSummary, findings: &'a [Finding]) -> Summary<'a> {
         Summary {
             figures,
+            gap: None,
             ended: Some(Ended::Code(0)),
             timed_out: false,
             findings,
@@ -568,6 +597,32 @@ mod tests {
         let summary = summary(&figures, &findings);
         insta::assert_snapshot!(summary.render(SummaryForm::Compact, stream));
         insta::assert_snapshot!(summary.render(SummaryForm::Line, stream));
+    }
+
+    #[test]
+    fn a_gap_is_told_and_what_is_not_known_is_no_figure() {
+        let mut figures = figures();
+        figures.run.flows = 0;
+        figures.failures.clear();
+        figures.lost_events = 3;
+        let summary = Summary {
+            gap: Some("the disk is full"),
+            ..summary(&figures, &[])
+        };
+        let stream = Stream {
+            is_terminal: true,
+            pen: Pen::plain(),
+            width: Some(60),
+        };
+        insta::assert_snapshot!(summary.render(SummaryForm::Compact, stream), @r"
+        ─ oriel ─ k7q2 fix-ci ────────────────── exit 0 · 6 m 42 s ─
+          ! not seen   2 connections went past oriel
+          ! gap        not all of the run is here: the disk is full
+          ! gap        3 events could not be stored
+          ▒ secrets    credentials are stored as they came (--redact none)
+        ────────────────────────────────────────────────────────────
+        ");
+        insta::assert_snapshot!(summary.render(SummaryForm::Line, stream), @"oriel: k7q2 exit=0 time=402.1s incomplete=yes lost_events=3 not_seen=2 redact=none");
     }
 
     #[test]

@@ -386,16 +386,43 @@ impl Recording {
     }
 
     /// Ends it and reads what it sums up to.
-    pub(crate) fn sum_up(self, end: EndRun) -> Result<RunSummary, Problem> {
+    pub(crate) fn sum_up(self, end: EndRun) -> Result<RunSummary, Unsummed> {
         let (recorder, database) = (self.recorder.clone(), self.database.clone());
-        self.end(end)?;
-        let run = recorder.run();
-        if let Some(trouble) = recorder.detour() {
-            return Err(not_summed_up(run, &trouble));
+        let (run, ended_at) = (recorder.run(), end.ended_at);
+        let ended = self.end(end);
+        let figures = Reader::open(&database).and_then(|reader| reader.summary(run));
+        let problem = match (ended, recorder.detour()) {
+            (Err(problem), _) => problem,
+            (Ok(()), Some(trouble)) => not_summed_up(run, &trouble),
+            (Ok(()), None) => {
+                return figures.map_err(|error| store_problem(&error).into());
+            }
+        };
+        // What was stored before it went wrong can mostly be read.
+        let stored = figures.ok().map(|mut figures| {
+            let ended_at = figures.run.ended_at.unwrap_or(ended_at);
+            figures.run.ended_at = Some(ended_at);
+            figures.lost_events = figures.lost_events.max(recorder.losses().events);
+            Box::new(figures)
+        });
+        Err(Unsummed { problem, stored })
+    }
+}
+
+/// Why there is no sum of a run, and what can be summed up of it nevertheless.
+#[derive(Debug)]
+pub(crate) struct Unsummed {
+    pub(crate) problem: Problem,
+    /// The sum of what is in the database.
+    pub(crate) stored: Option<Box<RunSummary>>,
+}
+
+impl From<Problem> for Unsummed {
+    fn from(problem: Problem) -> Self {
+        Self {
+            problem,
+            stored: None,
         }
-        Reader::open(&database)
-            .and_then(|reader| reader.summary(run))
-            .map_err(|error| store_problem(&error))
     }
 }
 

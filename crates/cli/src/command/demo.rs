@@ -115,11 +115,12 @@ fn network(what: &str, error: &std::io::Error) -> Problem {
 }
 
 fn close(recording: Recording) -> Result<RunSummary, Problem> {
-    recording.sum_up(EndRun {
+    let end = EndRun {
         ended_at: now(),
         exit_code: None,
         signal: None,
-    })
+    };
+    recording.sum_up(end).map_err(|unsummed| unsummed.problem)
 }
 
 fn say_step(context: &Context, about: &str) -> Result<(), Problem> {
@@ -132,6 +133,7 @@ fn say_step(context: &Context, about: &str) -> Result<(), Problem> {
 fn tell(context: &Context, figures: &RunSummary) -> Result<(), Problem> {
     let summary = Summary {
         figures,
+        gap: None,
         ended: None,
         timed_out: false,
         findings: &[],

@@ -437,6 +437,36 @@ fn files_that_may_not_grow_do_not_end_it_and_lose_nothing() {
 }
 
 #[test]
+fn a_run_on_a_full_disk_ends_with_what_is_known() {
+    let fill = "cat /dev/zero > \"$DATA/filler\" 2> /dev/null; exit 4";
+    let compact = ["exit 4", "gap        not all of the run is here"];
+    let line = [" exit=4 ", " incomplete=yes"];
+    for (disk, script, form, parts) in [
+        (FULL, "exit 4", "compact", compact),
+        (SMALL, fill, "line", line),
+    ] {
+        let world = World::new();
+        let run = ["run", "--summary", form, "--summary-file", "summary.json"];
+        let run = world.command(&[&run[..], &["--", "sh", "-c", script]].concat());
+        let Some(mut run) = on_disk(&world, disk, run) else {
+            return;
+        };
+        let printed = Printed::of(run.output().unwrap());
+        let told = printed.stderr;
+        assert_eq!(printed.code, Some(4), "{told}");
+        for part in parts {
+            assert!(told.contains(part), "{told}");
+        }
+        assert!(told.contains("error[ORL07"), "{told}");
+        assert!(!told.contains("No traffic"), "{told}");
+        let summary = std::fs::read_to_string(world.path("summary.json")).unwrap();
+        let summary: Value = serde_json::from_str(&summary).unwrap();
+        assert_eq!(summary["capture"]["complete"], false, "{summary}");
+        assert!(summary["capture"]["why"].is_string(), "{summary}");
+    }
+}
+
+#[test]
 fn a_full_disk_stops_no_traffic_and_what_is_lost_is_counted() {
     let world = World::new();
     let Some(mut service) = start_on_disk(&world, SMALL) else {
@@ -563,6 +593,11 @@ const WITHOUT_NAMESPACES: &str = "ORIEL_TEST_WITHOUT_NAMESPACES";
 /// A service whose data folder this shell script mounts; `None` where nothing can be mounted, and that
 /// is allowed.
 fn start_on_disk(world: &World, script: &str) -> Option<Service> {
+    on_disk(world, script, serve_command(world)).map(Service::start)
+}
+
+/// The same for any command.
+fn on_disk(world: &World, script: &str, mut command: Command) -> Option<Command> {
     let may = Command::new("unshare").args(["-Urm", "true"]).status();
     if !may.is_ok_and(|status| status.success()) {
         let is_allowed = std::env::var_os(WITHOUT_NAMESPACES).is_some_and(|value| value == "1");
@@ -572,8 +607,7 @@ fn start_on_disk(world: &World, script: &str) -> Option<Service> {
         );
         return None;
     }
-    let mut command = serve_command(world);
     command.env("DATA", data(world));
     let unshared = ["unshare", "-Urm", "sh", "-c", script];
-    Some(Service::start(through(&unshared, &command)))
+    Some(through(&unshared, &command))
 }

@@ -1,7 +1,8 @@
 //! How a run ends: what it recorded is made durable, summed up and said.
 
 use rustix::process::Signal;
-use store::{EndRun, Recorder, RunSummary, StoreError};
+use serde_json::Value;
+use store::{EndRun, Recorder, Run, RunKind, RunSummary, StoreError};
 use tokio::time::Instant;
 
 use super::Job;
@@ -18,7 +19,7 @@ use crate::problem::Problem;
 use crate::signals::{Came, Signals};
 use crate::store_problem::store_problem;
 use crate::summary::Summary;
-use crate::wiring::Recording;
+use crate::wiring::{Recording, Unsummed};
 
 impl Job<'_> {
     /// Makes everything durable and says what it was. A second Ctrl-C skips it; the first one may have ended the
@@ -49,43 +50,89 @@ impl Job<'_> {
         };
         let hole = match (&outcome.stopped, &figures) {
             (Some(Stop::Broken(why)), _) => Some(why.clone()),
-            (_, Err(problem)) => Some(problem.what.clone()),
+            (_, Err(unsummed)) => Some(unsummed.problem.what.clone()),
             (_, Ok(_)) => broken(&recorder),
         };
         match &figures {
-            Ok(figures) => self.tell(&outcome, figures, elsewhere),
-            Err(problem) => {
-                self.summary_file
-                    .write_without_figures(&outcome, session, &problem.what);
-            }
+            Ok(figures) => self.tell(&outcome, figures, None, elsewhere),
+            Err(Unsummed { problem, stored }) => match stored {
+                Some(stored) => self.tell(&outcome, stored, Some(&problem.what), elsewhere),
+                None => self.tell_without_figures(&outcome, &recorder, &problem.what),
+            },
         }
         match (hole, figures) {
             (Some(why), _) if self.arguments.strict => return Err(self.incomplete(&outcome, why)),
-            (_, Err(problem)) => report(self.context, &problem),
+            (_, Err(unsummed)) => report(self.context, &unsummed.problem),
             (_, Ok(_)) => {}
         }
         Ok(exit)
     }
 
-    /// Says what the run sums up to, where that is wanted.
-    fn tell(&self, outcome: &Outcome, figures: &RunSummary, elsewhere: bool) {
-        let findings = self.findings(outcome, figures, elsewhere);
+    /// Says what the run sums up to, where that is wanted. With a gap there is more that is not known.
+    fn tell(&self, outcome: &Outcome, figures: &RunSummary, gap: Option<&str>, elsewhere: bool) {
+        let findings = self.findings(outcome, figures, elsewhere || gap.is_some());
         let summary = Summary {
             figures,
+            gap,
             ended: Some(outcome.ended),
             timed_out: outcome.stopped == Some(Stop::Timeout),
             findings: &findings,
             direct: outcome.sightings.outward(),
             secrets_stored: self.settings.redact.value == Redact::None,
         };
-        self.summary_file.write(&summary.to_json());
+        let document = summary.to_json();
+        self.summary_file.write(&document);
+        self.say_summary(&document, &summary);
+    }
+
+    /// Says what is known of a run of which nothing can be read.
+    fn tell_without_figures(&self, outcome: &Outcome, recorder: &Recorder, why: &str) {
+        let run = recorder.run();
+        let document = self
+            .summary_file
+            .write_without_figures(outcome, Some(run), why);
+        let figures = RunSummary {
+            lost_events: recorder.losses().events,
+            ..nothing_of(Run {
+                id: run,
+                uuid: String::new(),
+                name: self.arguments.name.clone(),
+                argv: self.program.words(),
+                kind: RunKind::Run,
+                pid: std::process::id(),
+                started_at: self.summary_file.began(),
+                ended_at: Some(now()),
+                exit_code: outcome.ended.code(),
+                signal: outcome.ended.signal(),
+                flows: 0,
+            })
+        };
+        let summary = Summary {
+            figures: &figures,
+            gap: Some(why),
+            ended: Some(outcome.ended),
+            timed_out: outcome.stopped == Some(Stop::Timeout),
+            findings: &[],
+            direct: outcome.sightings.outward(),
+            secrets_stored: self.settings.redact.value == Redact::None,
+        };
+        self.say_summary(&document, &summary);
+    }
+
+    /// Says a summary in the form that is wanted.
+    fn say_summary(&self, document: &Value, summary: &Summary<'_>) {
         let form = self.arguments.summary;
         let is_auto = form == SummaryForm::Auto;
         if is_auto && self.context.global.quiet {
             return;
         }
-        match is_auto && self.context.json() {
-            true => say_line(&summary.to_json().to_string()),
+        let is_json = is_auto && self.context.json();
+        if is_json && summary.gap.is_some() {
+            // stderr has one document, and the error comes yet.
+            return;
+        }
+        match is_json {
+            true => say_line(&document.to_string()),
             false => say(&summary.render(form, self.context.terminal.stderr)),
         }
     }
@@ -139,7 +186,7 @@ pub(super) fn abandon(recording: Option<Recording>, problem: Problem) -> Problem
 }
 
 /// Ends the run in the store and reads what it sums up to.
-async fn close(recording: Recording, ended: Ended) -> Result<RunSummary, Problem> {
+async fn close(recording: Recording, ended: Ended) -> Result<RunSummary, Unsummed> {
     let recorder = recording.recorder().clone();
     let closing = tokio::task::spawn_blocking(move || {
         recording.sum_up(EndRun {
@@ -150,8 +197,35 @@ async fn close(recording: Recording, ended: Ended) -> Result<RunSummary, Problem
     });
     match tokio::time::timeout(STORE_FLUSH, closing).await {
         Ok(Ok(figures)) => figures,
-        Ok(Err(error)) => Err(Problem::bug(format!("the store ended by itself: {error}"))),
-        Err(_late) => Err(unsettled(&recorder)),
+        Ok(Err(error)) => Err(Problem::bug(format!("the store ended by itself: {error}")).into()),
+        Err(_late) => Err(unsettled(&recorder).into()),
+    }
+}
+
+/// A sum of nothing, for a run of which nothing can be read.
+fn nothing_of(run: Run) -> RunSummary {
+    RunSummary {
+        run,
+        requests: 0,
+        ok: 0,
+        error_status: 0,
+        failed: 0,
+        blocked: 0,
+        open: 0,
+        interrupted: 0,
+        tunnels: 0,
+        tunnel_bytes: 0,
+        request_bytes: 0,
+        response_bytes: 0,
+        duration_ms: None,
+        first_byte_ms: None,
+        hosts: Vec::new(),
+        hosts_total: 0,
+        slowest: Vec::new(),
+        lost_events: 0,
+        truncated_flows: 0,
+        danger_unverified: 0,
+        failures: Vec::new(),
     }
 }
 

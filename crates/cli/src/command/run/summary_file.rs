@@ -47,13 +47,18 @@ impl<'a> SummaryFile<'a> {
         }
     }
 
-    /// Writes what is known of a run that is not summed up, for the reason `why`.
+    /// When the run was asked for.
+    pub(super) fn began(&self) -> Timestamp {
+        self.began
+    }
+
+    /// Writes what is known of a run that is not summed up, for the reason `why`, and gives it.
     pub(super) fn write_without_figures(
         &self,
         outcome: &Outcome,
         session: Option<RunId>,
         why: &str,
-    ) {
+    ) -> Value {
         let mut summary = self.without_figures(why);
         summary["session"] = json!(session.map(|run| run.to_string()));
         summary["exit_code"] = json!(outcome.ended.code());
@@ -62,6 +67,7 @@ impl<'a> SummaryFile<'a> {
         let direct = outcome.sightings.outward();
         summary["capture"]["direct_connections_seen"] = json!(direct);
         self.write(&summary);
+        summary
     }
 
     /// Writes what is known of a run that failed, unless its summary was written before.

@@ -95,6 +95,12 @@ pub(crate) struct Global {
     /// Say what is done, on stderr; twice for more
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
     pub(crate) verbose: u8,
+    /// Show neither bars nor lines of how far it is (CI=true does so too)
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(crate) no_progress: bool,
+    /// Never ask: fail, and say which flag would have answered
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(crate) no_input: bool,
     /// Read this config file in place of the user's and the project's
     #[arg(
         long,

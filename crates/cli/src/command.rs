@@ -42,7 +42,7 @@ pub(crate) fn dispatch(context: &Context, command: Command) -> Result<Exit, Prob
         Command::Env(arguments) => env::run(context, &arguments),
         Command::Ca(arguments) => ca::run(context, &arguments.command),
         Command::Db(arguments) => db::run(context, &arguments),
-        Command::Auth(arguments) => auth::run(&arguments.command),
+        Command::Auth(arguments) => auth::run(context, &arguments.command),
         Command::Config(arguments) => config::run(context, &arguments.command),
         Command::Explain { code } => explain::run(context, code.as_deref()),
         Command::Completions { shell } => completions::run(shell),

@@ -38,6 +38,12 @@ impl Context {
         self.global.json
     }
 
+    /// Whether to tell how far long work is. What runs for nobody in front has no use for it.
+    pub(crate) fn shows_progress(&self) -> bool {
+        let is_automated = self.environment.text("CI") == Some("true");
+        !self.global.quiet && !self.global.no_progress && !is_automated
+    }
+
     /// The settings in force, or the first mistake in them.
     pub(crate) fn settings(&self, purpose: Purpose, flags: Layer) -> Result<Settings, Problem> {
         self.settings_or_all_problems(purpose, flags)
@@ -82,5 +88,24 @@ impl Context {
             Zone::Local => jiff::tz::TimeZone::system(),
             Zone::Utc => jiff::tz::TimeZone::UTC,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_for_who_wants_to_see_it() {
+        let shows = |variables: &[(&str, &str)], change: fn(&mut Global)| {
+            let mut global = Global::default();
+            change(&mut global);
+            Context::new(Environment::of(variables), global).shows_progress()
+        };
+        assert!(shows(&[], |_| {}));
+        assert!(shows(&[("CI", "false")], |_| {}));
+        assert!(!shows(&[("CI", "true")], |_| {}));
+        assert!(!shows(&[], |global| global.no_progress = true));
+        assert!(!shows(&[], |global| global.quiet = true));
     }
 }

@@ -53,7 +53,7 @@ pub(crate) fn in_phases<T>(
     work: impl FnOnce(&Phase) -> T,
 ) -> T {
     let phase = Phase(Mutex::new(what.into()));
-    if context.global.quiet {
+    if !context.shows_progress() {
         return work(&phase);
     }
     let is_terminal = context.terminal.stderr.is_terminal;

@@ -50,7 +50,7 @@ impl Progress {
             began_at: now(),
             told_at: now(),
             is_shown: false,
-            stderr: (!context.global.quiet).then_some(context.terminal.stderr),
+            stderr: context.shows_progress().then_some(context.terminal.stderr),
         }
     }
 

@@ -23,22 +23,27 @@ pub(crate) fn confirmed(
         return Ok(true);
     }
     is_confirmed(
+        context,
         || say(&format!("{text}Continue? [y/N] ")),
-        || {
-            Problem::new(code, Exit::Usage, "nobody is there to be asked")
+        |what| {
+            Problem::new(code, Exit::Usage, what)
                 .why(format!("this changes {changes}; nothing was changed"))
                 .fix("--yes        does it without asking")
         },
     )
 }
 
-/// Asks, and waits for a yes; a problem where nobody can be asked.
+/// Asks, and waits for a yes; a problem where nobody can be asked, or is to be (`--no-input`).
 pub(crate) fn is_confirmed(
+    context: &Context,
     ask: impl FnOnce(),
-    nobody: impl FnOnce() -> Problem,
+    nobody: impl FnOnce(&'static str) -> Problem,
 ) -> Result<bool, Problem> {
+    if context.global.no_input {
+        return Err(nobody("--no-input: nobody is asked"));
+    }
     if !std::io::stdin().is_terminal() {
-        return Err(nobody());
+        return Err(nobody("nobody is there to be asked"));
     }
     ask();
     let mut answer = String::new();

@@ -127,7 +127,7 @@ pub(crate) fn remove(
     if how.dry_run || all == 0 {
         return tell(context, place, doomed, &planned, false);
     }
-    if !how.yes && !confirmed(place, &planned)? {
+    if !how.yes && !confirmed(context, place, &planned)? {
         say_line("nothing was removed");
         return Ok(Exit::Negative);
     }
@@ -141,14 +141,15 @@ pub(crate) fn remove(
 }
 
 /// Shows what is about to go, and waits for a yes.
-fn confirmed(place: &Place, planned: &Removal) -> Result<bool, Problem> {
+fn confirmed(context: &Context, place: &Place, planned: &Removal) -> Result<bool, Problem> {
     is_confirmed(
+        context,
         || {
             let from = from_archive(place);
             say(&format!("would remove {}{from}\nGo? [y/N] ", text(planned)));
         },
-        || {
-            Problem::new("ORL0001", Exit::Usage, "nobody is there to be asked")
+        |what| {
+            Problem::new("ORL0001", Exit::Usage, what)
                 .why("what is removed is gone; nothing was removed")
                 .fix("--yes        does it without asking")
                 .fix("--dry-run    shows it alone")

@@ -6,12 +6,20 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use crate::admission::hash;
 use crate::args::AuthCommand;
+use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::print;
 use crate::problem::Problem;
 
-pub(crate) fn run(command: &AuthCommand) -> Result<Exit, Problem> {
+pub(crate) fn run(context: &Context, command: &AuthCommand) -> Result<Exit, Problem> {
     let AuthCommand::Hash { name } = command;
+    if context.global.no_input && std::io::stdin().is_terminal() {
+        return Err(
+            Problem::new("ORL0107", Exit::Usage, "--no-input: nobody is asked")
+                .why("the password is read from standard input, which is a terminal")
+                .fix(format!("oriel auth hash {name} < FILE")),
+        );
+    }
     let password = read_password(name).map_err(|error| {
         Problem::new("ORL0107", Exit::Usage, "the password cannot be read").why(error.to_string())
     })?;

@@ -204,6 +204,7 @@ pub(crate) const OTHER_VARIABLES: &[(&str, &str)] = &[
     ),
     ("ORIEL_ASCII", "1: neither glyphs nor box drawing"),
     ("ORIEL_OUTPUT", "json: as --json"),
+    ("CI", "true: as --no-progress"),
     ("NO_COLOR", "no colours"),
     (
         "CLICOLOR_FORCE",

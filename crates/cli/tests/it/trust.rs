@@ -275,6 +275,43 @@ fn it_asks_and_changes_nothing_without_a_yes_or_a_right() {
     assert_eq!(tree(Path::new(&root)), before);
 }
 
+/// Runs the program on a terminal that nobody types at.
+fn on_terminal(world: &World, arguments: &[&str]) -> (Option<i32>, String) {
+    let command = world.command(arguments);
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let line: Vec<&str> = words.map(|word| word.to_str().unwrap()).collect();
+    let mut script = Command::new("script");
+    script
+        .args(["-qec", &line.join(" "), "/dev/null"])
+        .env_clear()
+        .envs(
+            command
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .current_dir(world.path(""))
+        .stdin(Stdio::null());
+    let output = script.output().expect("script is needed for this test");
+    let told = String::from_utf8(output.stdout).unwrap();
+    (output.status.code(), told)
+}
+
+#[test]
+fn who_wants_no_question_gets_an_error_with_the_flag_that_answers() {
+    let world = World::new();
+    let root = debian(&world);
+    let before = tree(Path::new(&root));
+    let install = ["ca", "install", "--root", &root];
+    let (_, asked) = on_terminal(&world, &install);
+    assert!(asked.contains("Continue? [y/N]"), "{asked}");
+    let (code, told) = on_terminal(&world, &[&install[..], &["--no-input"]].concat());
+    assert_eq!(code, Some(2), "{told}");
+    assert!(!told.contains("Continue?"), "{told}");
+    assert!(told.contains("--no-input: nobody is asked"), "{told}");
+    assert!(told.contains("fix   --yes "), "{told}");
+    assert_eq!(tree(Path::new(&root)), before);
+}
+
 #[test]
 fn an_authority_of_one_run_is_not_installed() {
     let world = World::new();

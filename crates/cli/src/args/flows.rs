@@ -202,7 +202,7 @@ pub(crate) struct ListForm {
     /// One JSON object per line
     #[arg(long, conflicts_with = "json")]
     pub(crate) jsonl: bool,
-    /// Only these fields of the JSON objects, for example `id,error.kind`; `help` lists them
+    /// Only these fields of the JSON objects, for example `id,flows`; `help` lists them
     #[arg(long, value_name = "FIELDS", value_delimiter = ',')]
     pub(crate) fields: Vec<String>,
 }

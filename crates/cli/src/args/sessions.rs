@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use store::StatsKey;
 
 use super::db::HowToRemove;
+use super::flows::ListForm;
 use super::proxy::DataFlags;
 use crate::quantity::Period;
 
@@ -78,6 +79,8 @@ pub(crate) struct SessionsList {
     )]
     pub(crate) limit: usize,
     #[command(flatten)]
+    pub(crate) form: ListForm,
+    #[command(flatten)]
     pub(crate) data: DataFlags,
 }
 
@@ -138,7 +141,7 @@ pub(crate) struct Stats {
     /// Only flows that match
     pub(crate) filter: Vec<String>,
     /// As comma-separated values: a line of names, then one for each group
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "jsonl", "fields"])]
     pub(crate) csv: bool,
     /// With values as they are: those that a spreadsheet takes for formulas have an apostrophe in front
     /// otherwise
@@ -151,6 +154,8 @@ pub(crate) struct Stats {
     /// Only flows of this last time, for example 7d
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<Period>,
+    #[command(flatten)]
+    pub(crate) form: ListForm,
     #[command(flatten)]
     pub(crate) data: DataFlags,
 }

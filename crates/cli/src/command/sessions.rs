@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use serde_json::Value;
 use store::json::rfc3339;
 use store::{
     Archive, Choice, Chosen, Doomed, Location, Reader, Session, SessionEditor, StatsGroup,
@@ -17,6 +18,7 @@ use crate::args::{
     SessionsRename, SessionsRm, SessionsShow,
 };
 use crate::clock::now;
+use crate::command::flows::fields::{self, Fields, Known};
 use crate::command::flows::spooled::{self, Spool};
 use crate::command::flows::{location, open, tail};
 use crate::context::Context;
@@ -53,10 +55,29 @@ struct Item {
     response_bytes: u64,
 }
 
+/// What is in an [`Item`].
+const FIELDS: Known = Known {
+    names: &[
+        ("id", "text"),
+        ("name", "text | null"),
+        ("agent", "text | null"),
+        ("started_at", "time"),
+        ("last_at", "time"),
+        ("flows", "number"),
+        ("llm_flows", "number"),
+        ("failed", "number"),
+        ("runs", "number"),
+        ("agents", "number"),
+        ("request_bytes", "number"),
+        ("response_bytes", "number"),
+    ],
+    command: "oriel sessions list",
+};
+
 #[derive(Serialize)]
 struct List {
     schema: &'static str,
-    items: Vec<Item>,
+    items: Vec<Value>,
     /// Flows that wait in the spool and are in none of them yet.
     spooled: u64,
 }
@@ -113,15 +134,23 @@ fn answer(context: &Context, arguments: &Sessions) -> Result<Exit, Problem> {
 }
 
 fn list(context: &Context, arguments: &SessionsList) -> Result<Exit, Problem> {
+    let fields = Fields::chosen_of(&arguments.form, &FIELDS, &[])?;
+    if fields.wants_help() {
+        return fields::print_help_of(context, &FIELDS);
+    }
     let spooled = Spool::of(context, &arguments.data)?.flows();
     let sessions = match open(context, &arguments.data)? {
         Some(reader) => read(&reader, arguments.limit)?,
         None => Vec::new(),
     };
-    if context.json() {
+    let items = sessions.iter().map(Item::new);
+    if arguments.form.jsonl {
+        fields.print_lines(items)?;
+    } else if context.json() || fields.are_chosen() {
+        let items: Result<Vec<Value>, Problem> = items.map(|item| fields.value(&item)).collect();
         print_json(&List {
             schema: "oriel.sessions.list/1",
-            items: sessions.iter().map(Item::new).collect(),
+            items: items?,
             spooled,
         })?;
     } else if !sessions.is_empty() {

@@ -1,9 +1,11 @@
 //! `oriel stats`: what flows sum up to, in groups.
 
 use serde::Serialize;
+use serde_json::Value;
 use store::{Percentiles, Stats, StatsGroup};
 
 use crate::args::Stats as Arguments;
+use crate::command::flows::fields::{self, Fields, Known};
 use crate::command::flows::spooled::{self, Spool};
 use crate::command::flows::{filter, open};
 use crate::context::Context;
@@ -19,12 +21,29 @@ use crate::terminal::Pen;
 
 const SCHEMA: &str = "oriel.stats/1";
 
+/// What is in an [`Item`].
+const FIELDS: Known = Known {
+    names: &[
+        ("key", "text | null"),
+        ("flows", "number"),
+        ("error_status", "number"),
+        ("failed", "number"),
+        ("request_bytes", "number"),
+        ("response_bytes", "number"),
+        ("duration_ms.p50", "number | null"),
+        ("duration_ms.p95", "number | null"),
+        ("ttfb_ms.p50", "number | null"),
+        ("ttfb_ms.p95", "number | null"),
+    ],
+    command: "oriel stats",
+};
+
 #[derive(Serialize)]
 struct Document {
     schema: &'static str,
     by: &'static str,
-    items: Vec<Item>,
-    total: Item,
+    items: Vec<Value>,
+    total: Value,
     /// Flows that wait in the spool and are not counted yet.
     spooled: u64,
 }
@@ -53,6 +72,10 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Prob
 
 fn answer(context: &Context, arguments: &Arguments) -> Result<Exit, Problem> {
     let filter = filter(&arguments.filter, arguments.since)?;
+    let fields = Fields::chosen_of(&arguments.form, &FIELDS, &[])?;
+    if fields.wants_help() {
+        return fields::print_help_of(context, &FIELDS);
+    }
     let by = arguments.by;
     let spooled = Spool::of(context, &arguments.data)?.flows();
     let stats = match open(context, &arguments.data)? {
@@ -61,12 +84,16 @@ fn answer(context: &Context, arguments: &Arguments) -> Result<Exit, Problem> {
             .map_err(|e| store_problem(&e))?,
         None => Stats::default(),
     };
-    if context.json() {
+    let items = stats.groups.iter().map(Item::new);
+    if arguments.form.jsonl {
+        fields.print_lines(items)?;
+    } else if context.json() || fields.are_chosen() {
+        let items: Result<Vec<Value>, Problem> = items.map(|item| fields.value(&item)).collect();
         print_json(&Document {
             schema: SCHEMA,
             by: by.as_str(),
-            items: stats.groups.iter().map(Item::new).collect(),
-            total: Item::new(&stats.total),
+            items: items?,
+            total: fields.value(&Item::new(&stats.total))?,
             spooled,
         })?;
     } else if arguments.csv {

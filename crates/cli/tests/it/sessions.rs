@@ -268,6 +268,58 @@ fn sessions_are_named_joined_and_removed() {
 }
 
 #[test]
+fn lists_are_printed_line_by_line_and_with_some_fields() {
+    let world = World::new();
+    world.oriel(&["demo", "-q"]).succeeded();
+    for list in [
+        &["sessions"][..],
+        &["sessions", "list"],
+        &["stats", "--by", "method"],
+    ] {
+        let key = if list[0] == "stats" { "key" } else { "id" };
+        let whole = world.json(&[list, &["--json"]].concat());
+        let lines = world.done(&[list, &["--jsonl"]].concat());
+        let lines: Vec<Value> = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(items(&whole), lines, "{list:?}");
+        let some = format!("{key},flows");
+        let picked = world.json(&[list, &["--fields", &some]].concat());
+        assert_eq!(picked["schema"], whole["schema"]);
+        for (item, whole) in items(&picked).iter().zip(items(&whole)) {
+            let expected = serde_json::json!({key: whole[key], "flows": whole["flows"]});
+            assert_eq!(item, &expected);
+        }
+        assert_eq!(items(&picked).len(), items(&whole).len());
+        // Every field is listed, and each that is listed is there.
+        let names = world.json(&[list, &["--json", "--fields", "help"]].concat());
+        for item in items(&whole) {
+            for field in item.as_object().unwrap().keys() {
+                let is_it = |name: &&Value| {
+                    let name = name.as_str().unwrap();
+                    name.split('.').next() == Some(field.as_str())
+                };
+                assert!(
+                    names.as_array().unwrap().iter().any(|name| is_it(&name)),
+                    "{field}"
+                );
+            }
+        }
+        for name in names.as_array().unwrap() {
+            world.done(&[list, &["--fields", name.as_str().unwrap()]].concat());
+        }
+        let wrong = world.oriel(&[list, &["--fields", "flow", "--json"]].concat());
+        assert_eq!(
+            (wrong.code, &wrong.error()["code"]),
+            (Some(2), &"ORL0001".into())
+        );
+    }
+    let both = world.oriel(&["stats", "--csv", "--jsonl"]);
+    assert_eq!(both.code, Some(2), "{}", both.stderr);
+}
+
+#[test]
 fn nothing_captured_is_no_session() {
     let world = World::new();
     assert_eq!(items(&world.json(&["sessions", "--json"])).len(), 0);

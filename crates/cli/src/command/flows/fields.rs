@@ -1,4 +1,4 @@
-//! `--fields`: some fields of the JSON objects of a list.
+//! `--fields`: some fields of the JSON objects of a list, of flows or of something else.
 
 use serde_json::{Map, Value};
 use store::json::FlowItem;
@@ -13,6 +13,21 @@ use crate::problem::Problem;
 /// Asks for the list of fields.
 const HELP: &str = "help";
 
+/// The fields that the objects of a list have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    /// Each with what it holds.
+    pub(crate) names: &'static [(&'static str, &'static str)],
+    /// The command that prints such a list.
+    pub(crate) command: &'static str,
+}
+
+/// Those of flows.
+const FLOWS: Known = Known {
+    names: &FlowItem::FIELDS,
+    command: "oriel flows list",
+};
+
 /// The fields that are wanted; none of them stands for all.
 #[derive(Clone, Debug)]
 pub(crate) struct Fields(Vec<String>);
@@ -21,11 +36,20 @@ impl Fields {
     /// Those that were asked for. Unknown ones are a mistake.
     /// `others` are there besides those of a flow.
     pub(crate) fn chosen(form: &ListForm, others: &[&str]) -> Result<Self, Problem> {
+        Self::chosen_of(form, &FLOWS, others)
+    }
+
+    /// The same for a list of something else.
+    pub(crate) fn chosen_of(
+        form: &ListForm,
+        known: &Known,
+        others: &[&str],
+    ) -> Result<Self, Problem> {
         let fields = Self(form.fields.clone());
         if !fields.wants_help() {
-            let known = |field: &&String| !others.contains(&field.as_str());
-            for field in fields.0.iter().filter(known) {
-                check(field)?;
+            let is_another = |field: &&String| !others.contains(&field.as_str());
+            for field in fields.0.iter().filter(is_another) {
+                check(known, field)?;
             }
         }
         Ok(fields)
@@ -41,25 +65,52 @@ impl Fields {
 
     /// One line of JSON with what is wanted of an object.
     pub(crate) fn json(&self, item: &impl serde::Serialize) -> Result<String, Problem> {
-        if !self.are_chosen() {
-            return to_json(item);
+        match self.are_chosen() {
+            true => to_json(&self.value(item)?),
+            false => to_json(item),
         }
+    }
+
+    /// What is wanted of an object.
+    pub(crate) fn value(&self, item: &impl serde::Serialize) -> Result<Value, Problem> {
         let whole = to_value(item)?;
+        if !self.are_chosen() {
+            return Ok(whole);
+        }
         let mut picked = Map::new();
         for field in &self.0 {
             pick(&whole, field, &mut picked);
         }
-        to_json(&picked)
+        Ok(Value::Object(picked))
+    }
+
+    /// Prints one line of JSON for each object.
+    pub(crate) fn print_lines<T: serde::Serialize>(
+        &self,
+        items: impl IntoIterator<Item = T>,
+    ) -> Result<(), Problem> {
+        let mut text = String::new();
+        for item in items {
+            text.push_str(&self.json(&item)?);
+            text.push('\n');
+        }
+        print(&text)
     }
 }
 
 /// Prints which fields there are.
 pub(crate) fn print_help(context: &Context) -> Result<Exit, Problem> {
+    print_help_of(context, &FLOWS)
+}
+
+/// The same for a list of something else.
+pub(crate) fn print_help_of(context: &Context, known: &Known) -> Result<Exit, Problem> {
     if context.json() {
-        print_json(&FlowItem::FIELDS.map(|(name, _)| name).to_vec())?;
+        let names = known.names.iter().map(|(name, _)| *name);
+        print_json(&names.collect::<Vec<_>>())?;
         return Ok(Exit::Success);
     }
-    print_names(&FlowItem::FIELDS)
+    print_names(known.names)
 }
 
 /// Prints names, each with what it stands for.
@@ -96,8 +147,9 @@ pub(crate) fn find<'v>(whole: &'v Value, field: &str) -> Option<&'v Value> {
     parts.try_fold(whole, |value, part| value.get(part))
 }
 
-fn check(field: &str) -> Result<(), Problem> {
-    let known = || FlowItem::FIELDS.iter().map(|(name, _)| *name);
+fn check(known: &Known, field: &str) -> Result<(), Problem> {
+    let command = known.command;
+    let known = || known.names.iter().map(|(name, _)| *name);
     let is_group = |name: &str| {
         let below = name.strip_prefix(field);
         below.is_some_and(|below| below.starts_with('.'))
@@ -106,7 +158,7 @@ fn check(field: &str) -> Result<(), Problem> {
         return Ok(());
     }
     Err(unknown("field", field, known())
-        .fix("oriel flows list --fields help      lists all fields"))
+        .fix(format!("{command} --fields help      lists all fields")))
 }
 
 /// Puts a field, which may lie in another, where it lies in the whole.
@@ -145,9 +197,9 @@ mod tests {
 
     #[test]
     fn unknown_fields_are_mistakes() {
-        assert!(check("error").is_ok() && check("error.kind").is_ok());
-        let problem = check("urll").unwrap_err();
+        assert!(check(&FLOWS, "error").is_ok() && check(&FLOWS, "error.kind").is_ok());
+        let problem = check(&FLOWS, "urll").unwrap_err();
         assert_eq!(problem.why.as_deref(), Some("did you mean url?"));
-        assert!(check("err").is_err());
+        assert!(check(&FLOWS, "err").is_err());
     }
 }

@@ -23,6 +23,15 @@ pub(crate) enum ConfigCommand {
         #[arg(long)]
         origin: bool,
     },
+    /// Print one value that is in force
+    #[command(after_help = "Example:\n  oriel config get capture.redact --origin")]
+    Get {
+        /// The setting, for example capture.redact
+        key: String,
+        /// With where the value comes from
+        #[arg(long)]
+        origin: bool,
+    },
     /// Look for mistakes
     Check {
         /// The file; by default all that are in force

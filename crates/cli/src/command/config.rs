@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::args::ConfigCommand;
 use crate::authority::{make_private_folder, unwritable};
+use crate::command::flows::fields::unknown;
 use crate::config::file::ConfigFile;
 use crate::config::keys;
 use crate::config::layer::{Layer, Origin};
@@ -25,6 +26,7 @@ pub(crate) fn run(context: &Context, command: &ConfigCommand) -> Result<Exit, Pr
     match command {
         ConfigCommand::Path => path(context),
         ConfigCommand::Show { effective, origin } => show(context, *effective, *origin),
+        ConfigCommand::Get { key, origin } => get(context, key, *origin),
         ConfigCommand::Check { file } => check(context, file.as_deref()),
         ConfigCommand::Schema => schema(),
         ConfigCommand::Init => init(context),
@@ -101,6 +103,36 @@ fn show(context: &Context, effective: bool, origin: bool) -> Result<Exit, Proble
         text.push('\n');
     }
     print(&text)?;
+    Ok(Exit::Success)
+}
+
+/// Prints a value as it is, for a script: a text without quotes, all else as the config file has it.
+fn get(context: &Context, name: &str, origin: bool) -> Result<Exit, Problem> {
+    let settings = context.settings(Purpose::Serve, Layer::default())?;
+    let rows = settings.rows();
+    let Some(row) = rows.iter().find(|row| row.path == name) else {
+        let known = rows.iter().map(|row| row.path);
+        return Err(unknown("setting", name, known)
+            .fix("oriel config show --effective      lists all settings"));
+    };
+    if context.json() {
+        let mut document = row_to_json(row);
+        document["schema"] = "oriel.config.get/1".into();
+        print_json(&document)?;
+        return Ok(Exit::Success);
+    }
+    let value = match &row.value {
+        toml::Value::String(text) => text.clone(),
+        value => value.to_string(),
+    };
+    let value = escape_line(&value);
+    match origin {
+        true => {
+            let from = row.origin.to_string();
+            print_line(&format!("{value}  {}", escape_line(&from)))?;
+        }
+        false => print_line(&value)?,
+    }
     Ok(Exit::Success)
 }
 

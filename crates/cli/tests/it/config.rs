@@ -51,6 +51,36 @@ fn a_project_may_not_loosen() {
 }
 
 #[test]
+fn get_prints_the_value_that_is_in_force() {
+    let world = World::new();
+    world.file(
+        USER,
+        "[log]\nlevel = \"debug\"\n[intercept]\nbypass = [\"a.test\"]\n",
+    );
+    let get = |key: &str| world.done(&["config", "get", key]);
+    assert_eq!(get("log.level"), "debug\n");
+    assert_eq!(get("intercept.bypass"), "[\"a.test\"]\n");
+    assert_eq!(get("capture.redact"), "basic\n");
+    let from = world.done(&["config", "get", "log.level", "--origin"]);
+    assert!(
+        from.starts_with("debug  ") && from.contains("config.toml"),
+        "{from}"
+    );
+    let by_variable = world
+        .command(&["config", "get", "log.level", "--json"])
+        .env("ORIEL_LOG_LEVEL", "warn")
+        .output()
+        .unwrap();
+    let got: serde_json::Value = serde_json::from_slice(&by_variable.stdout).unwrap();
+    assert_eq!(got["schema"], "oriel.config.get/1");
+    assert_eq!(got["key"], "log.level");
+    assert!(got["origin"].is_string(), "{got}");
+    let wrong = world.oriel(&["config", "get", "log.levl", "--json"]);
+    assert_eq!(wrong.code, Some(2));
+    assert_eq!(wrong.error()["why"], "did you mean log.level?");
+}
+
+#[test]
 fn show_names_the_origin_of_each_value() {
     let world = World::new();
     world.file(USER, "[log]\nlevel = \"debug\"\n");

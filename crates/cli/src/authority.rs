@@ -200,10 +200,44 @@ pub(crate) fn broken(error: &AuthorityError, files: &AuthorityFiles) -> Problem 
         files.certificate.display()
     );
     let source = std::error::Error::source(error).map(ToString::to_string);
-    Problem::new("ORL0302", Exit::Usage, what).why(match source {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    })
+    Problem::new("ORL0302", Exit::Usage, what)
+        .why(match source {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        })
+        .fix(mended(error, files))
+}
+
+/// How an authority can be had in the place of one that cannot be used.
+fn mended(error: &AuthorityError, files: &AuthorityFiles) -> String {
+    let (certificate, key) = (files.certificate.display(), files.key.display());
+    match error {
+        AuthorityError::Read { path, .. } => to_read(path),
+        AuthorityError::EncryptedKey => {
+            format!("openssl pkey -in {key} -out DECRYPTED      and name that one")
+        }
+        // Our own file has both in it: nobody gave us one or the other.
+        _ if files.certificate == files.key => format!(
+            "mv {certificate} {certificate}.broken      oriel makes another authority then, \
+             to be trusted anew"
+        ),
+        AuthorityError::NoKey | AuthorityError::BadKey | AuthorityError::KeyMismatch { .. } => {
+            "name the key that the certificate is for, in PEM or DER".to_owned()
+        }
+        AuthorityError::NotAnAuthority { .. } => {
+            "name a certificate that may sign others; to have one signed:  oriel ca csr -o FILE"
+                .to_owned()
+        }
+        _ => "name a file with a certificate in PEM or DER".to_owned(),
+    }
+}
+
+/// What tells why a file of certificates cannot be read.
+pub(crate) fn to_read(path: &Path) -> String {
+    format!(
+        "ls -l {}      tells whether it is there, and who may read it",
+        path.display()
+    )
 }
 
 /// A file or folder of ours that cannot be written.

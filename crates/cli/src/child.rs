@@ -3,8 +3,9 @@
 
 use std::ffi::OsString;
 use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -78,9 +79,38 @@ impl Program {
     /// The problem of a program that is nowhere.
     pub(crate) fn not_found(&self) -> Problem {
         let shown = self.command.first().cloned().unwrap_or_default();
-        let what = format!("{} was not found", shown.to_string_lossy());
-        Problem::new("ORL0201", Exit::NotFound, what)
-            .why("it is on no folder of PATH; a shell's aliases and functions are not programs")
+        let shown = shown.to_string_lossy();
+        let what = format!("{shown} was not found");
+        let problem = Problem::new("ORL0201", Exit::NotFound, what);
+        let word = word(&shown);
+        if !shown.contains('/') {
+            return problem
+                .why("it is on no folder of PATH; a shell's aliases and functions are not programs")
+                .fix(format!(
+                    "command -v {word}      tells what your shell knows by this name"
+                ))
+                .fix(format!(
+                    "oriel run -- bash -ic {word}      if it is an alias or a function"
+                ));
+        }
+        let path = self.place(&shown);
+        match path.exists() {
+            // The system says the same of a file whose interpreter is missing.
+            true => problem
+                .why("the file is there, but not the interpreter or the loader that it names")
+                .fix(format!("file {word}      tells what it names")),
+            false => problem
+                .why(format!("there is no file {}", path.display()))
+                .fix("name a program that is there, or one on PATH by its name alone"),
+        }
+    }
+
+    /// Where a path leads, in the folder that the command runs in.
+    fn place(&self, path: &str) -> PathBuf {
+        match &self.folder {
+            Some(folder) => folder.join(path),
+            None => PathBuf::from(path),
+        }
     }
 
     fn problem(&self, error: &std::io::Error) -> Problem {
@@ -88,8 +118,12 @@ impl Program {
         let shown = shown.to_string_lossy();
         if let Some(folder) = self.folder.as_ref().filter(|folder| !folder.is_dir()) {
             let what = format!("{} is not a folder", folder.display());
-            return Problem::new("ORL0203", Exit::BeforeChild, what)
+            let problem = Problem::new("ORL0203", Exit::BeforeChild, what)
                 .why("--cwd names the folder that the command runs in");
+            return match folder.exists() {
+                true => problem.fix("name a folder:  --cwd DIR"),
+                false => problem.fix(format!("mkdir -p {}", word(&folder.to_string_lossy()))),
+            };
         }
         match error.kind() {
             ErrorKind::NotFound => self.not_found(),
@@ -98,7 +132,8 @@ impl Program {
                 Exit::NotExecutable,
                 format!("{shown} cannot be executed"),
             )
-            .why(error.to_string()),
+            .why(error.to_string())
+            .fix(to_execute(&self.place(&shown), error.kind())),
             // ENOEXEC has no kind of its own.
             _ if error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => {
                 Problem::new(
@@ -107,14 +142,42 @@ impl Program {
                     format!("{shown} is no program for this machine, nor a script that names one"),
                 )
                 .why(error.to_string())
+                .fix(format!(
+                    "oriel run -- sh {word}      if it is a script of sh",
+                    word = word(&shown)
+                ))
             }
             _ => Problem::new(
                 "ORL0203",
                 Exit::BeforeChild,
                 format!("{shown} could not be started"),
             )
-            .why(error.to_string()),
+            .why(error.to_string())
+            .fix("start it without oriel: it should fail in the same way"),
         }
+    }
+}
+
+/// What lets a file be executed that the system refused to execute.
+fn to_execute(path: &Path, refused: ErrorKind) -> String {
+    let word = word(&path.to_string_lossy());
+    if refused == ErrorKind::ExecutableFileBusy {
+        return format!("wait until nobody writes to it:  fuser -v {word}");
+    }
+    match std::fs::metadata(path) {
+        Ok(file) if file.is_dir() => "it is a folder: name a program in it".to_owned(),
+        Ok(file) if file.permissions().mode() & 0o111 == 0 => format!("chmod +x {word}"),
+        // Its folders may be closed to us, or its disk may hold no programs.
+        _ => format!("namei -l {word}      tells who may go there"),
+    }
+}
+
+/// A text as a word of a shell.
+fn word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./+:@%,".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
     }
 }
 

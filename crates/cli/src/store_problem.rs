@@ -19,9 +19,13 @@ pub(crate) fn store_problem(error: &StoreError) -> Problem {
             .why("it stayed locked for longer than oriel waits"),
         StoreError::NewerSchema { .. } => Problem::new("ORL0704", Exit::Storage, what)
             .fix("update oriel, or use another folder:  --data DIR"),
-        StoreError::Damaged { .. } => Problem::new("ORL0705", Exit::Storage, what)
-            .fix("move the file away, or use another folder:  --data DIR"),
+        StoreError::Damaged { detail } => {
+            Problem::new("ORL0705", Exit::Storage, "the database is damaged")
+                .why(detail)
+                .fix("move the file away, or use another folder:  --data DIR")
+        }
         StoreError::DiskFull => Problem::new("ORL0706", Exit::Storage, what)
+            .why("the system gave no room for the database: no free space, or a quota used up")
             .fix("free some space, or use another folder:  --data DIR"),
         StoreError::SpoolFull => Problem::new("ORL0706", Exit::Storage, what)
             .why("the database could not be written for long")
@@ -60,10 +64,40 @@ fn unknown_id(unknown: &UnknownId) -> Problem {
                 "an id looks like k7q2 (a run) or k7q2.31 (its 31st flow); @last is the newest run",
             )
             .fix("oriel flows"),
-        UnknownId::NoRun { .. } => problem.fix("oriel flows"),
-        UnknownId::NoFlow { run, .. } | UnknownId::RunNotFlow { run, .. } => {
-            problem.fix(format!("oriel flows --session {run}"))
+        UnknownId::NoRun { text } => problem
+            .why(match text.starts_with('@') {
+                true => "there are fewer runs than it counts back",
+                false => "no run has this id or this name, and no id begins so",
+            })
+            .fix("oriel flows"),
+        UnknownId::NoFlow { run, .. } => problem
+            .why("it has no flow of the number that was asked for, or that flow was removed")
+            .fix(format!("oriel flows --session {run}")),
+        UnknownId::RunNotFlow { run, .. } => problem
+            .why(format!("a flow is a run and a number, for example {run}.1"))
+            .fix(format!("oriel flows --session {run}")),
+        UnknownId::Ambiguous { candidates, .. } => {
+            let problem = problem.why("more than one run begins or is called so");
+            candidates.iter().fold(problem, |problem, run| {
+                problem.fix(format!("oriel flows --session {run}"))
+            })
         }
-        UnknownId::Ambiguous { .. } => problem.why("more than one run begins so"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_full_disk_has_a_reason_and_a_way_out() {
+        for error in [StoreError::DiskFull, StoreError::SpoolFull] {
+            let problem = store_problem(&error);
+            assert_eq!(problem.code, "ORL0706");
+            assert!(
+                problem.why.is_some() && !problem.fix.is_empty(),
+                "{problem:?}"
+            );
+        }
     }
 }

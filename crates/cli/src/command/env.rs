@@ -7,7 +7,7 @@ use proxy::tls::authority::{AuthorityError, read_certificates};
 use proxy::tls::pem;
 
 use crate::args::{Env, ShellName};
-use crate::authority::{AuthorityFiles, load_or_make, unwritable};
+use crate::authority::{AuthorityFiles, load_or_make, to_read, unwritable};
 use crate::bundle::{self, TrustFiles};
 use crate::child_env::{Changes, Wishes, reachable};
 use crate::clock::now;
@@ -131,10 +131,15 @@ fn certificate_pem(settings: &Settings) -> Result<String, Problem> {
 fn read(path: &Path) -> Result<String, Problem> {
     let certificates = read_certificates(path).map_err(|error| {
         let what = format!("cannot read the authority's certificate {}", path.display());
-        Problem::new("ORL0302", Exit::Usage, what).why(match error {
-            AuthorityError::Read { source, .. } => source.to_string(),
-            other => other.to_string(),
-        })
+        let problem = Problem::new("ORL0302", Exit::Usage, what);
+        match error {
+            AuthorityError::Read { source, .. } => {
+                problem.why(source.to_string()).fix(to_read(path))
+            }
+            other => problem
+                .why(other.to_string())
+                .fix("name a file with a certificate in PEM or DER:  --ca-cert FILE"),
+        }
     })?;
     Ok(pem::certificates(&certificates))
 }

@@ -132,14 +132,16 @@ pub(super) fn filter(words: &[String], since: Option<Period>) -> Result<Option<F
         .map_err(|error| wrong_filter(&typed, &error, offset))
 }
 
-fn wrong_filter(typed: &str, error: &FilterError, offset: usize) -> Problem {
+/// A filter that cannot be read; what is typed begins at this offset of what was read.
+pub(super) fn wrong_filter(typed: &str, error: &FilterError, offset: usize) -> Problem {
     let span = error.span.start.saturating_sub(offset)..error.span.end.saturating_sub(offset);
     let hint = error
         .suggestion
         .as_ref()
         .map(|meant| format!("did you mean `{meant}`?"));
-    Problem::new("ORL0007", Exit::Usage, error.message.clone())
+    Problem::new("ORL0007", Exit::Usage, "the filter cannot be read")
         .excerpt(Excerpt::of("filter", typed, span).hint(hint))
+        .why(&error.message)
         .fix("oriel explain ORL0007      how filters are written")
 }
 

@@ -20,7 +20,7 @@ use crate::args::{
 use crate::clock::now;
 use crate::command::flows::fields::{self, Fields, Known};
 use crate::command::flows::spooled::{self, Spool};
-use crate::command::flows::{location, open, tail};
+use crate::command::flows::{location, open, tail, wrong_filter};
 use crate::context::Context;
 use crate::escape::escape_line;
 use crate::exit::Exit;
@@ -458,7 +458,8 @@ fn resolve(reader: &Reader, text: &str) -> Result<Session, Problem> {
             let ids: Vec<_> = ids.map(|session| escape_line(&session.id)).collect();
             let what = format!("{text:?} may be any of {}", ids.join(", "));
             Err(Problem::new("ORL0006", Exit::Unknown, what)
-                .why("more than one session begins or is called so"))
+                .why("more than one session begins or is called so")
+                .fix("say more of its id:  oriel sessions"))
         }
     }
 }
@@ -469,6 +470,7 @@ fn unknown(id: &str) -> Problem {
         Exit::Unknown,
         format!("there is no session {id:?}"),
     )
+    .why("no session has this id or this name, and no id begins so")
     .fix("oriel sessions")
 }
 
@@ -482,7 +484,7 @@ fn filter_text(session: &Session) -> String {
 /// The flows of a session.
 fn filter_of(session: &Session) -> Result<Filter, Problem> {
     Filter::parse(&filter_text(session), now())
-        .map_err(|error| Problem::new("ORL0007", Exit::Usage, error.message))
+        .map_err(|error| wrong_filter(&filter_text(session), &error, 0))
 }
 
 fn table(context: &Context, sessions: &[Session]) -> String {

@@ -2,6 +2,7 @@
 //! meant.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -28,9 +29,9 @@ pub(crate) struct ReadFile {
 pub(crate) fn read_if_there(path: &Path) -> Result<Option<ReadFile>, Vec<Problem>> {
     match std::fs::read_to_string(path) {
         Ok(text) => parse(path, text).map(Some),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         // A home or working folder that cannot be entered holds no config for us.
-        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotADirectory => Ok(None),
         Err(error) => Err(vec![unreadable(path, &error)]),
     }
 }
@@ -192,7 +193,19 @@ fn first_line(error: &toml::de::Error) -> String {
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
     let what = format!("cannot read the config file {}", path.display());
-    Problem::new("ORL0400", Exit::Usage, what).why(error.to_string())
+    let shown = path.display();
+    let fix = match error.kind() {
+        ErrorKind::NotFound => {
+            "name a file that is there (--config FILE, ORIEL_CONFIG), or none".to_owned()
+        }
+        ErrorKind::PermissionDenied => format!("chmod u+r {shown}      if it is yours"),
+        ErrorKind::IsADirectory => format!("name a file in it:  ls {shown}"),
+        ErrorKind::InvalidData => "write it in UTF-8, as TOML is".to_owned(),
+        _ => format!("look at what is there:  ls -l {shown}"),
+    };
+    Problem::new("ORL0400", Exit::Usage, what)
+        .why(error.to_string())
+        .fix(fix)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod db;
 mod doctor;
 mod downloads;
 mod endings;
+mod errors;
 mod exchange;
 mod flow_again;
 mod flows;

@@ -146,6 +146,7 @@ impl Place {
 fn gone(flow: FlowRef) -> Problem {
     Problem::new("ORL0005", Exit::Unknown, format!("no flow {flow}"))
         .why("it was there a moment ago: somebody removed it")
+        .fix(format!("oriel flows --session {}", flow.run))
 }
 
 fn sentence(flow: FlowRef, said: &Annotation) -> String {

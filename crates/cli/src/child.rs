@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use crate::child_env::Changes;
 use crate::exit::Exit;
 use crate::problem::Problem;
+use crate::shell_word::shell_word;
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -82,7 +83,7 @@ impl Program {
         let shown = shown.to_string_lossy();
         let what = format!("{shown} was not found");
         let problem = Problem::new("ORL0201", Exit::NotFound, what);
-        let word = word(&shown);
+        let word = shell_word(&shown);
         if !shown.contains('/') {
             return problem
                 .why("it is on no folder of PATH; a shell's aliases and functions are not programs")
@@ -122,7 +123,10 @@ impl Program {
                 .why("--cwd names the folder that the command runs in");
             return match folder.exists() {
                 true => problem.fix("name a folder:  --cwd DIR"),
-                false => problem.fix(format!("mkdir -p {}", word(&folder.to_string_lossy()))),
+                false => problem.fix(format!(
+                    "mkdir -p {}",
+                    shell_word(&folder.to_string_lossy())
+                )),
             };
         }
         match error.kind() {
@@ -144,7 +148,7 @@ impl Program {
                 .why(error.to_string())
                 .fix(format!(
                     "oriel run -- sh {word}      if it is a script of sh",
-                    word = word(&shown)
+                    word = shell_word(&shown)
                 ))
             }
             _ => Problem::new(
@@ -160,7 +164,7 @@ impl Program {
 
 /// What lets a file be executed that the system refused to execute.
 fn to_execute(path: &Path, refused: ErrorKind) -> String {
-    let word = word(&path.to_string_lossy());
+    let word = shell_word(&path.to_string_lossy());
     if refused == ErrorKind::ExecutableFileBusy {
         return format!("wait until nobody writes to it:  fuser -v {word}");
     }
@@ -169,15 +173,6 @@ fn to_execute(path: &Path, refused: ErrorKind) -> String {
         Ok(file) if file.permissions().mode() & 0o111 == 0 => format!("chmod +x {word}"),
         // Its folders may be closed to us, or its disk may hold no programs.
         _ => format!("namei -l {word}      tells who may go there"),
-    }
-}
-
-/// A text as a word of a shell.
-fn word(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./+:@%,".contains(c);
-    match !text.is_empty() && text.chars().all(is_plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', r"'\''")),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::own_folder;
 use crate::paths::Paths;
 use crate::problem::Problem;
 use crate::settings::{Purpose, Settings, Sources};
+use crate::shell_word::shell_word;
 use crate::terminal::Terminal;
 
 /// The surroundings of a command.
@@ -53,9 +54,20 @@ impl Context {
                 let first = first.unwrap_or_else(|| Problem::bug("a mistake without a text"));
                 match more {
                     0 => first,
-                    _ => first.fix(format!("oriel config check      shows {more} more")),
+                    _ => first.fix(format!("{}      shows {more} more", self.config_check())),
                 }
             })
+    }
+
+    /// The command that looks for mistakes in the files that this one read.
+    fn config_check(&self) -> String {
+        match &self.global.config {
+            Some(file) => {
+                let file = shell_word(&file.to_string_lossy());
+                format!("oriel config check --config {file}")
+            }
+            None => "oriel config check".to_owned(),
+        }
     }
 
     /// The settings in force, or every mistake in them.

@@ -55,6 +55,7 @@ mod secret_file;
 mod service;
 mod session_authority;
 mod settings;
+mod shell_word;
 mod signals;
 mod sockets;
 mod store_problem;

@@ -39,6 +39,29 @@ fn a_command_shows_the_first_mistake() {
 }
 
 #[test]
+fn a_file_that_was_named_is_looked_at_by_name() {
+    let world = World::new();
+    world.file(
+        "my own.toml",
+        "[store]\nretenion = 1\n[capture]\nredct = 1\n",
+    );
+    let printed = world.oriel(&["flows", "--config", "my own.toml", "--json"]);
+    let error = printed.error();
+    let fix = error["fix"].as_array().unwrap().last().unwrap();
+    let (command, why) = fix.as_str().unwrap().split_once("      ").unwrap();
+    assert_eq!(why, "shows 1 more");
+    assert_eq!(command, "oriel config check --config 'my own.toml'");
+    let check = world.oriel(&["config", "check", "--config", "my own.toml", "--json"]);
+    assert_eq!(check.code, Some(1), "{}", check.stderr);
+    assert_eq!(
+        check.stdout.matches("my own.toml:").count(),
+        2,
+        "{}",
+        check.stdout
+    );
+}
+
+#[test]
 fn a_project_may_not_loosen() {
     let world = World::new();
     world.file(".oriel.toml", "[intercept]\nbypass = [\"*\"]\n");

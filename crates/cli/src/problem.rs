@@ -96,6 +96,12 @@ impl Problem {
         self
     }
 
+    /// This in the place of every other fix.
+    pub(crate) fn fix_alone(mut self, fix: impl Into<String>) -> Self {
+        self.0.fix = vec![fix.into()];
+        self
+    }
+
     pub(crate) fn excerpt(mut self, excerpt: Excerpt) -> Self {
         self.0.excerpt = Some(excerpt);
         self

@@ -52,6 +52,22 @@ pub(crate) fn store_problem(error: &StoreError) -> Problem {
     }
 }
 
+/// The problem behind an error of a database that this option names, and no setting.
+pub(crate) fn problem_of_option(error: &StoreError, option: &str) -> Problem {
+    let problem = store_problem(error);
+    match error {
+        StoreError::Unavailable { .. } | StoreError::BadUrl { .. } => {
+            problem.fix_alone(format!("look at {option}, and whether it can be reached"))
+        }
+        StoreError::NotWritable { .. }
+        | StoreError::NotFound { .. }
+        | StoreError::NewerSchema { .. }
+        | StoreError::Damaged { .. }
+        | StoreError::DiskFull => problem.fix_alone(format!("name another place:  {option} URL")),
+        _ => problem,
+    }
+}
+
 fn unknown_id(unknown: &UnknownId) -> Problem {
     let what = unknown.to_string();
     let problem = match unknown {

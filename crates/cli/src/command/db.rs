@@ -27,7 +27,7 @@ use crate::problem::Problem;
 use crate::progress::Progress;
 use crate::quantity::{bytes, count, plural};
 use crate::settings::Purpose;
-use crate::store_problem::store_problem;
+use crate::store_problem::{problem_of_option, store_problem};
 
 pub(crate) fn run(context: &Context, arguments: &Db) -> Result<Exit, Problem> {
     match &arguments.command {
@@ -358,22 +358,30 @@ fn run_copy(context: &Context, arguments: &DbCopy) -> Result<Exit, Problem> {
             "a database is not copied to itself",
         ));
     }
-    let failed = |error: StoreError| store_problem(&error);
+    let of_from = |error: StoreError| match arguments.from {
+        Some(_) => problem_of_option(&error, "--from"),
+        None => store_problem(&error),
+    };
+    let of_to = |error: StoreError| problem_of_option(&error, "--to");
     let total = match &from {
-        Location::File(path) => Some(file_status(path).map_err(failed)?.flows),
+        Location::File(path) => Some(file_status(path).map_err(of_from)?.flows),
         location => Some(
             open(location)
                 .and_then(|mut from| from.status())
-                .map_err(failed)?
+                .map_err(of_from)?
                 .flows,
         ),
     };
-    let mut to = open(&arguments.to).map_err(failed)?;
-    to.migrate().map_err(failed)?;
+    let mut to = open(&arguments.to).map_err(of_to)?;
+    to.migrate().map_err(of_to)?;
     let mut progress = Progress::begin(context, "copying", "flows", total);
     let copied = copy(&from, to.as_mut(), |done| progress.tell(done));
     progress.finish();
-    let copied = copied.map_err(failed)?;
+    let copied = copied.map_err(|error| match &error {
+        StoreError::Unavailable { place, .. } if *place == arguments.to.to_string() => of_to(error),
+        StoreError::Unavailable { .. } => of_from(error),
+        _ => store_problem(&error),
+    })?;
     if context.json() {
         print_json(&json!({
             "schema": "oriel.db.copy/1",

@@ -118,6 +118,35 @@ fn a_copy_has_every_flow_and_can_be_repeated() {
 }
 
 #[test]
+fn a_copy_that_fails_names_the_option_that_said_where() {
+    let world = recorded();
+    world.file("file", "no database");
+    let nowhere = "postgres://me@127.0.0.1:1/d";
+    let missing = format!("sqlite:{}", world.path("nowhere.db").display());
+    let no_folder = format!("sqlite:{}", world.path("file/oriel.db").display());
+    let damaged = format!("sqlite:{}", world.path("file").display());
+    let spare = format!("sqlite:{}", world.path("spare.db").display());
+    for (words, code, option) in [
+        (&["--to", nowhere][..], "ORL0708", "--to"),
+        (&["--to", &no_folder], "ORL0702", "--to"),
+        (&["--to", &damaged], "ORL0705", "--to"),
+        (&["--from", nowhere, "--to", &spare], "ORL0708", "--from"),
+        (&["--from", &missing, "--to", &spare], "ORL0005", "--from"),
+    ] {
+        let mut all = vec!["db", "copy", "--json"];
+        all.extend(words);
+        let error = world.oriel(&all).error();
+        assert_eq!(error["code"], code, "{error}");
+        let fix = error["fix"].to_string();
+        assert!(fix.contains(option), "{error}");
+        assert!(
+            !fix.contains("database.url") && !fix.contains("--data"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn the_tables_of_an_archive_are_printed() {
     let world = World::new();
     for (arguments, part) in [

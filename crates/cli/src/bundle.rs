@@ -16,8 +16,13 @@ pub(crate) struct TrustFiles {
     pub(crate) addition: PathBuf,
 }
 
-/// Writes both files into a folder, readable by everyone: there is nothing secret in them, and a
-/// child may run as another user.
+/// Mode of the file with our certificate: who sees it knows what is trusted here. The folder is closed
+/// to others anyway.
+const ADDITION_MODE: u32 = 0o600;
+/// Mode of the file with the system's roots, which everybody knows.
+const BUNDLE_MODE: u32 = 0o644;
+
+/// Writes both files into a folder of ours.
 pub(crate) fn write(
     folder: &Path,
     certificate_pem: &str,
@@ -28,9 +33,9 @@ pub(crate) fn write(
     let configured = configured(environment, REPLACING, folder);
     let roots = system_roots(environment);
     let bundle = concatenate(&[&roots, &configured, certificate_pem]);
-    replace(&files.bundle, bundle.as_bytes(), 0o644)?;
+    replace(&files.bundle, bundle.as_bytes(), BUNDLE_MODE)?;
     let added = concatenate(&[&configured_additions(environment, folder), certificate_pem]);
-    replace(&files.addition, added.as_bytes(), 0o644)?;
+    replace(&files.addition, added.as_bytes(), ADDITION_MODE)?;
     Ok(files)
 }
 
@@ -38,9 +43,11 @@ pub(crate) fn write(
 /// before there were these certificates.
 pub(crate) fn add(folder: &Path, certificate_pem: &str) -> std::io::Result<()> {
     let TrustFiles { bundle, addition } = TrustFiles::in_folder(folder);
-    for path in [bundle, addition].iter().filter(|path| path.exists()) {
-        let text = concatenate(&[&std::fs::read_to_string(path)?, certificate_pem]);
-        replace(path, text.as_bytes(), 0o644)?;
+    for (path, mode) in [(bundle, BUNDLE_MODE), (addition, ADDITION_MODE)] {
+        if path.exists() {
+            let text = concatenate(&[&std::fs::read_to_string(&path)?, certificate_pem]);
+            replace(&path, text.as_bytes(), mode)?;
+        }
     }
     Ok(())
 }

@@ -500,6 +500,7 @@ fn what_made_place_is_trusted_until_its_window_ends() {
     let first = world.done(&["ca", "export"]);
     // A shell is pointed at files of trust.
     world.done(&["env"]);
+    assert_eq!(mode(&world.path(".local/share/oriel/ca/ca.pem")), 0o600);
     let shown = world.done(&["ca", "rotate", "--overlap", "2d", "--json"]);
     let shown: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(shown["subject"], "CN=ours #2");

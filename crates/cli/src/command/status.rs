@@ -35,16 +35,32 @@ pub(crate) fn run(context: &Context) -> Result<Exit, Problem> {
     match status {
         Some(status) if context.json() => print_json(&status)?,
         Some(status) => print(&render(&status, now(), pen))?,
-        None if context.json() => print_json(&serde_json::json!({
-            "schema": "oriel.status/1",
-            "running": false,
-        }))?,
+        None if context.json() => print_json(&down())?,
         None => print(&format!(
             "{} not running      start it: oriel start      (oriel run works without it)\n",
             if pen.ascii() { "o" } else { "○" }
         ))?,
     }
     Ok(exit)
+}
+
+/// The status of a service that does not run: the fields of one that does, of which nothing is known.
+fn down() -> Value {
+    json!({
+        "schema": "oriel.status/1",
+        "running": false,
+        "pid": null,
+        "version": null,
+        "uptime_ms": null,
+        "started_at": null,
+        "listeners": [],
+        "session": null,
+        "ca": null,
+        "store": null,
+        "connections": null,
+        "log": null,
+        "warnings": [],
+    })
 }
 
 /// Adds what the database holds. It is looked at here: the service is not to count flows each time that

@@ -90,12 +90,17 @@ fn starts_says_how_it_is_and_stops() {
     let down = world.oriel(&["status"]);
     assert_eq!(down.code, Some(3));
     assert!(down.stdout.contains("start it: oriel start"));
-    assert_eq!(world.oriel(&["status", "--json"]).code, Some(3));
+    let down = world.oriel(&["status", "--json"]);
+    assert_eq!(down.code, Some(3));
+    let down: Value = serde_json::from_str(&down.stdout).unwrap();
 
     let service = Background::start(&world, &[]);
     assert_eq!(service.status["schema"], "oriel.status/1");
     let status = world.json(&["status", "--json"]);
     assert_eq!(status["pid"], service.pid());
+    let fields =
+        |status: &Value| -> Vec<String> { status.as_object().unwrap().keys().cloned().collect() };
+    assert_eq!(fields(&down), fields(&status));
     assert_eq!(status["listeners"], service.status["listeners"]);
     assert_eq!(status["store"]["lost_events"], 0);
     assert!(status["store"]["last_error"].is_null());

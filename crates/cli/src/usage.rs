@@ -40,10 +40,26 @@ pub(crate) fn parse(
     }
     let mut arguments = Arguments::try_parse_from(words)
         .map_err(|error| Box::new(answer_to(&error, environment)))?;
-    if environment.text("ORIEL_OUTPUT") == Some("json") {
-        arguments.global.json = true;
-    }
+    arguments.global.json |=
+        asks_json(environment).map_err(|problem| Box::new(Answer::Wrong(problem)))?;
     Ok(arguments)
+}
+
+/// What ORIEL_OUTPUT asks for, which `--json` does for one command.
+fn asks_json(environment: &Environment) -> Result<bool, Problem> {
+    if !environment.is_set("ORIEL_OUTPUT") {
+        return Ok(false);
+    }
+    match environment.text("ORIEL_OUTPUT") {
+        Some("json") => Ok(true),
+        Some("text" | "") => Ok(false),
+        other => {
+            let what = format!("ORIEL_OUTPUT has a wrong value: {:?}", other.unwrap_or("…"));
+            Err(Problem::new("ORL0405", Exit::Usage, what)
+                .why("it is json, as --json asks for, or text")
+                .fix("unset ORIEL_OUTPUT"))
+        }
+    }
 }
 
 /// Global options that a value follows.

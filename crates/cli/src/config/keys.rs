@@ -203,7 +203,7 @@ pub(crate) const OTHER_VARIABLES: &[(&str, &str)] = &[
         "a config file in place of the user's and the project's",
     ),
     ("ORIEL_ASCII", "1: neither glyphs nor box drawing"),
-    ("ORIEL_OUTPUT", "json: as --json"),
+    ("ORIEL_OUTPUT", "json: as --json; text: as without"),
     ("CI", "true: as --no-progress"),
     ("NO_COLOR", "no colours"),
     (

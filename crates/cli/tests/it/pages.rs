@@ -159,6 +159,26 @@ fn nothing_is_run_by_guessing() {
 }
 
 #[test]
+fn a_form_of_output_that_is_none_is_refused() {
+    let world = World::new();
+    let asked = |form: &str| {
+        let mut command = world.command(&["version"]);
+        Printed::of(command.env("ORIEL_OUTPUT", form).output().unwrap())
+    };
+    let wrong = asked("xml");
+    assert_eq!((wrong.code, wrong.stdout.as_str()), (Some(2), ""));
+    insta::assert_snapshot!(wrong.stderr, @r#"
+    error[ORL0405]: ORIEL_OUTPUT has a wrong value: "xml"
+      why   it is json, as --json asks for, or text
+      fix   unset ORIEL_OUTPUT
+    "#);
+    assert!(asked("json").succeeded().stdout.starts_with('{'));
+    for form in ["text", ""] {
+        assert!(asked(form).succeeded().stdout.starts_with("oriel "));
+    }
+}
+
+#[test]
 fn version_and_codes_are_for_programs_too() {
     let world = World::new();
     let version = world.json(&["version", "--json"]);

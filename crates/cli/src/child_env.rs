@@ -238,6 +238,7 @@ impl ShellName {
             }
             Self::Pwsh => format!("$env:{name} = {}", single_quoted(value, "''")),
             Self::Nu => format!("$env.{name} = {}", double_quoted(value)),
+            Self::Csh => format!("setenv {name} {};", single_quoted(value, r"'\''")),
         }
     }
 
@@ -247,6 +248,16 @@ impl ShellName {
             Self::Fish => format!("set -e {name}"),
             Self::Pwsh => format!("Remove-Item Env:{name} -ErrorAction SilentlyContinue"),
             Self::Nu => format!("hide-env -i {name}"),
+            Self::Csh => format!("unsetenv {name};"),
+        }
+    }
+
+    /// A remark between the commands. What csh evaluates is one line to it, in which a hash would
+    /// comment out all that follows.
+    pub(crate) fn remark(self, text: &str) -> String {
+        match self {
+            Self::Csh => format!(": {};", single_quoted(text, r"'\''")),
+            _ => format!("# {text}"),
         }
     }
 
@@ -259,6 +270,8 @@ impl ShellName {
                 format!("oriel env --shell pwsh{arguments} | Out-String | Invoke-Expression")
             }
             Self::Nu => format!("oriel env --shell nu{arguments} | save -f o.nu; source o.nu"),
+            // The quotes keep it from looking for files whose names a value would match.
+            Self::Csh => format!("eval \"`oriel env --shell csh{arguments}`\""),
         }
     }
 }
@@ -405,5 +418,6 @@ mod tests {
         assert_eq!(ShellName::Fish.set("A", odd), r#"set -gx A 'it\'s "a\\b"'"#);
         assert_eq!(ShellName::Pwsh.set("A", odd), r#"$env:A = 'it''s "a\b"'"#);
         assert_eq!(ShellName::Nu.set("A", odd), r#"$env.A = "it's \"a\\b\"""#);
+        assert_eq!(ShellName::Csh.set("A", odd), r#"setenv A 'it'\''s "a\b"';"#);
     }
 }

@@ -34,6 +34,8 @@ pub(crate) enum ShellName {
     Fish,
     Pwsh,
     Nu,
+    #[value(alias = "tcsh")]
+    Csh,
 }
 
 impl Env {
@@ -60,6 +62,7 @@ impl ShellName {
             Some("fish") => Self::Fish,
             Some("pwsh") => Self::Pwsh,
             Some("nu") => Self::Nu,
+            Some("csh" | "tcsh") => Self::Csh,
             _ => Self::Bash,
         }
     }

@@ -26,8 +26,11 @@ pub(crate) fn run(context: &Context, arguments: &Env) -> Result<Exit, Problem> {
         .shell
         .unwrap_or_else(|| ShellName::of_variable(context.environment.text("SHELL")));
     if arguments.unset {
-        let lines: Vec<String> = Changes::names().map(|name| shell.unset(name)).collect();
-        print(&format!("{}\n", lines.join("\n")))?;
+        let changes = Changes {
+            set: Vec::new(),
+            unset: Changes::names().map(str::to_owned).collect(),
+        };
+        print_changes(context, &changes, shell, &[])?;
         return Ok(Exit::Success);
     }
     let settings = context.settings(Purpose::Serve, arguments.layer())?;
@@ -52,10 +55,10 @@ pub(crate) fn run(context: &Context, arguments: &Env) -> Result<Exit, Problem> {
         shell,
         &[
             format!(
-                "# Points this shell at oriel on {address}. Use it:  {}",
+                "Points this shell at oriel on {address}. Use it:  {}",
                 shell.hint("")
             ),
-            format!("# Undo it:  {}", shell.hint(" --unset")),
+            format!("Undo it:  {}", shell.hint(" --unset")),
         ],
     )?;
     Ok(Exit::Success)
@@ -94,11 +97,8 @@ pub(crate) fn print_changes(
             "unset": changes.unset,
         }));
     }
-    print(&format!(
-        "{}\n{}",
-        remarks.join("\n"),
-        changes.to_shell(shell)
-    ))
+    let remarks = remarks.iter().map(|remark| shell.remark(remark) + "\n");
+    print(&(remarks.collect::<String>() + &changes.to_shell(shell)))
 }
 
 /// Files of trust that stay, for shells that outlive this command.

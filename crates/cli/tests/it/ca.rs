@@ -110,8 +110,41 @@ fn every_shell_has_its_own_words() {
         ("fish", "set -gx HTTPS_PROXY '"),
         ("pwsh", "$env:HTTPS_PROXY = '"),
         ("nu", "$env.HTTPS_PROXY = \""),
+        ("csh", "setenv HTTPS_PROXY '"),
+        ("tcsh", "setenv HTTPS_PROXY '"),
     ] {
         let printed = world.oriel(&["env", "--shell", shell]);
         assert!(printed.stdout.contains(word), "{shell}: {}", printed.stdout);
     }
+}
+
+#[test]
+fn csh_is_told_from_shell_and_gets_one_line() {
+    let world = World::new();
+    let asked = |arguments: &[&str]| {
+        let mut command = world.command(arguments);
+        let output = command.env("SHELL", "/bin/tcsh").output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let set = asked(&["env"]);
+    assert!(
+        set.contains("Undo it:  eval \"`oriel env --shell csh --unset`\""),
+        "{set}"
+    );
+    let unset = asked(&["env", "--unset"]);
+    assert!(unset.contains("unsetenv HTTPS_PROXY;\n"), "{unset}");
+    // A line end is a blank to its eval, and a hash would swallow what follows.
+    for line in set.lines().chain(unset.lines()) {
+        assert!(line.ends_with(';') && !line.starts_with('#'), "{line}");
+    }
+}
+
+#[test]
+fn what_takes_the_variables_back_is_for_programs_too() {
+    let world = World::new();
+    let document = world.json(&["env", "--unset", "--json"]);
+    assert_eq!(document["schema"], "oriel.env/1");
+    assert_eq!(document["set"], serde_json::json!({}));
+    let unset = document["unset"].as_array().unwrap();
+    assert!(unset.contains(&"HTTPS_PROXY".into()), "{document}");
 }

@@ -36,8 +36,8 @@ pub(super) fn print_env(
     let changes = changes(context, arguments, address, base_url, files.as_ref());
     let shell = ShellName::of_variable(context.environment.text("SHELL"));
     let remark = match address.port() {
-        0 => "# The port is chosen when the command starts; --listen ADDR gives a fixed one.",
-        _ => "# What a command would get from oriel run.",
+        0 => "The port is chosen when the command starts; --listen ADDR gives a fixed one.",
+        _ => "What a command would get from oriel run.",
     };
     print_changes(context, &changes, shell, &[remark.to_owned()])
 }

@@ -6,7 +6,7 @@ use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::args::{Arguments, Global};
-use crate::command::topics;
+use crate::command::{topics, version};
 use crate::context::Context;
 use crate::environment::Environment;
 use crate::exit::Exit;
@@ -38,8 +38,12 @@ pub(crate) fn parse(
     if let Some(page) = asked_topic(words) {
         return Err(Box::new(page.map_or_else(Answer::Wrong, Answer::Text)));
     }
-    let mut arguments = Arguments::try_parse_from(words)
-        .map_err(|error| Box::new(answer_to(&error, environment)))?;
+    let mut arguments = Arguments::try_parse_from(words).map_err(|error| {
+        Box::new(match error.kind() {
+            ErrorKind::DisplayVersion if wants_json(words, environment) => version_document(),
+            _ => answer_to(&error, environment),
+        })
+    })?;
     arguments.global.json |=
         asks_json(environment).map_err(|problem| Box::new(Answer::Wrong(problem)))?;
     Ok(arguments)
@@ -99,10 +103,7 @@ pub(crate) fn answer(answer: Answer, words: &[OsString], environment: Environmen
             Err(problem) => problem.exit,
         },
         Answer::Wrong(problem) => {
-            // The command line could not be parsed, so its global options are looked for.
-            let mut options = words.iter().take_while(|word| *word != "--");
-            let json = environment.text("ORIEL_OUTPUT") == Some("json")
-                || options.any(|word| word == "--json");
+            let json = wants_json(words, &environment);
             let context = Context::new(environment, Global::default());
             match json {
                 true => say(&format!("{}\n", problem.to_json())),
@@ -110,6 +111,20 @@ pub(crate) fn answer(answer: Answer, words: &[OsString], environment: Environmen
             }
             problem.exit
         }
+    }
+}
+
+/// Whether JSON is asked for by a command line that could not be parsed: its global options are looked
+/// for.
+fn wants_json(words: &[OsString], environment: &Environment) -> bool {
+    let mut options = words.iter().take_while(|word| *word != "--");
+    environment.text("ORIEL_OUTPUT") == Some("json") || options.any(|word| word == "--json")
+}
+
+fn version_document() -> Answer {
+    match to_json(&version::document()) {
+        Ok(text) => Answer::Text(text + "\n"),
+        Err(problem) => Answer::Wrong(problem),
     }
 }
 

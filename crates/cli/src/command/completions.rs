@@ -5,11 +5,12 @@ use clap_complete::{Generator, Shell, generate};
 use clap_complete_nushell::Nushell;
 
 use crate::args::{Arguments, CompletionShell};
+use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::print_bytes;
+use crate::output::{print_bytes, print_json};
 use crate::problem::Problem;
 
-pub(crate) fn run(shell: CompletionShell) -> Result<Exit, Problem> {
+pub(crate) fn run(context: &Context, shell: CompletionShell) -> Result<Exit, Problem> {
     let script = match shell {
         CompletionShell::Bash => script(Shell::Bash),
         CompletionShell::Elvish => script(Shell::Elvish),
@@ -18,7 +19,13 @@ pub(crate) fn run(shell: CompletionShell) -> Result<Exit, Problem> {
         CompletionShell::Powershell => script(Shell::PowerShell),
         CompletionShell::Zsh => script(Shell::Zsh),
     };
-    print_bytes(&script)?;
+    match context.json() {
+        true => print_json(&serde_json::json!({
+            "schema": "oriel.completions/1",
+            "text": String::from_utf8_lossy(&script),
+        }))?,
+        false => print_bytes(&script)?,
+    }
     Ok(Exit::Success)
 }
 

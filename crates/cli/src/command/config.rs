@@ -288,10 +288,14 @@ fn init(context: &Context) -> Result<Exit, Problem> {
     };
     std::io::Write::write_all(&mut file, STARTER.as_bytes())
         .map_err(|error| unwritable(path, &error))?;
-    print_line(&format!(
-        "wrote {}",
-        escape_line(&path.display().to_string())
-    ))?;
+    let shown = path.display().to_string();
+    match context.json() {
+        true => print_json(&serde_json::json!({
+            "schema": "oriel.config.init/1",
+            "path": shown,
+        }))?,
+        false => print_line(&format!("wrote {}", escape_line(&shown)))?,
+    }
     Ok(Exit::Success)
 }
 

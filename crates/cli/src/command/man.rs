@@ -7,15 +7,28 @@ use clap::CommandFactory;
 use crate::args::Arguments;
 use crate::authority::unwritable;
 use crate::config::keys::{KEYS, OTHER_VARIABLES};
+use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::print_bytes;
+use crate::output::{print_bytes, print_json};
 use crate::problem::Problem;
 use traffic::spelling::nearest;
 
-pub(crate) fn run(page: Option<&str>, out: Option<&Path>) -> Result<Exit, Problem> {
+pub(crate) fn run(
+    context: &Context,
+    page: Option<&str>,
+    out: Option<&Path>,
+) -> Result<Exit, Problem> {
     let pages = pages();
     if let Some(folder) = out {
         write_all(folder, &pages)?;
+        if context.json() {
+            let names: Vec<&str> = pages.iter().map(|(name, _)| name.as_str()).collect();
+            print_json(&serde_json::json!({
+                "schema": "oriel.man.pages/1",
+                "folder": folder,
+                "items": names,
+            }))?;
+        }
         return Ok(Exit::Success);
     }
     let wanted = match page {
@@ -25,7 +38,14 @@ pub(crate) fn run(page: Option<&str>, out: Option<&Path>) -> Result<Exit, Proble
     let Some((_, text)) = pages.iter().find(|(name, _)| *name == wanted) else {
         return Err(no_page(&wanted, &pages));
     };
-    print_bytes(text)?;
+    match context.json() {
+        true => print_json(&serde_json::json!({
+            "schema": "oriel.man/1",
+            "page": wanted,
+            "text": String::from_utf8_lossy(text),
+        }))?,
+        false => print_bytes(text)?,
+    }
     Ok(Exit::Success)
 }
 

@@ -126,7 +126,9 @@ fn show_names_the_origin_of_each_value() {
 #[test]
 fn init_writes_once_and_what_it_writes_is_right() {
     let world = World::new();
-    assert_eq!(world.oriel(&["config", "init"]).code, Some(0));
+    let made = world.json(&["config", "init", "--json"]);
+    assert_eq!(made["schema"], "oriel.config.init/1");
+    assert_eq!(made["path"], world.path(USER).display().to_string());
     assert_eq!(world.oriel(&["config", "check"]).code, Some(0));
     let again = world.oriel(&["config", "init", "--json"]);
     assert_eq!(again.code, Some(1));

@@ -183,7 +183,28 @@ fn version_and_codes_are_for_programs_too() {
     let world = World::new();
     let version = world.json(&["version", "--json"]);
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(world.json(&["--version", "--json"]), version);
     let explained = world.json(&["explain", "orl0103", "--json"]);
     assert_eq!(explained["items"][0]["code"], "ORL0103");
     assert_eq!(world.oriel(&["explain", "ORL9999"]).code, Some(5));
+}
+
+#[test]
+fn pages_and_scripts_are_in_a_document_on_request() {
+    let world = World::new();
+    for (words, schema) in [
+        (&["completions", "bash"][..], "oriel.completions/1"),
+        (&["man", "run"], "oriel.man/1"),
+    ] {
+        let mut asked = words.to_vec();
+        asked.push("--json");
+        let document = world.json(&asked);
+        assert_eq!(document["schema"], schema);
+        assert_eq!(document["text"], world.done(words));
+    }
+    let out = world.path("pages");
+    let written = world.json(&["man", "--out", out.to_str().unwrap(), "--json"]);
+    let names = written["items"].as_array().unwrap();
+    assert!(names.contains(&"oriel-run".into()), "{written}");
+    assert_eq!(names.len(), out.read_dir().unwrap().count());
 }

@@ -143,12 +143,20 @@ impl Check {
 
 /// All checks that need no tool. `settings` are those of `oriel serve`, `of_run` those of a run.
 pub(crate) fn checks(context: &Context, settings: &Settings, of_run: &Settings) -> Vec<Check> {
-    let now = crate::clock::now();
+    // What programs read is in UTC.
+    let zone = match context.json() {
+        true => jiff::tz::TimeZone::UTC,
+        false => context.zone(),
+    };
+    let when = trust::When {
+        now: crate::clock::now(),
+        zone: &zone,
+    };
     let mut checks = environment::checks(&context.environment, settings);
     checks.extend(ports::checks(settings));
-    checks.extend(trust::checks(settings, now));
+    checks.extend(trust::checks(settings, when));
     checks.extend(storage::checks(settings));
-    checks.extend(trust::clock(settings, now));
+    checks.extend(trust::clock(settings, when));
     checks.extend(ports::upstream_proxy(of_run));
     checks
 }

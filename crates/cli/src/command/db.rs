@@ -16,10 +16,12 @@ use store::{
 
 use crate::archive;
 use crate::args::{DataFlags, Db, DbBackup, DbCommand, DbCopy, DbMigrate, DbSchema, ServerKind};
+use crate::clock::now;
 use crate::command::flows::export;
 use crate::context::Context;
 use crate::escape::escape_line;
 use crate::exit::Exit;
+use crate::flow_text::{Clock, moment};
 use crate::output::{print, print_json, say_line};
 use crate::paths::database;
 use crate::phases::in_phases;
@@ -84,7 +86,7 @@ fn status(context: &Context, data: &DataFlags) -> Result<Exit, Problem> {
             "archive": archive.as_ref().map(|(location, status)| archive_json(location, status)),
         }))?;
     } else {
-        print(&render(&places, file.as_ref(), archive.as_ref()))?;
+        print(&render(context, &places, file.as_ref(), archive.as_ref()))?;
     }
     Ok(match archive {
         Some((_, Err(_))) => Exit::Negative,
@@ -131,10 +133,13 @@ fn archive_json(location: &Location, status: &Result<ArchiveStatus, StoreError>)
 }
 
 fn render(
+    context: &Context,
     places: &Places,
     file: Option<&FileStatus>,
     archive: Option<&(&Location, Result<ArchiveStatus, StoreError>)>,
 ) -> String {
+    let (now, zone) = (now(), context.zone());
+    let when = |at| moment(at, now, &zone, Clock::Full);
     let mut text = format!("file      {}\n", places.file.display());
     let mut line = |name: &str, value: String| {
         let _infallible = writeln!(text, "{name:10}{value}");
@@ -150,10 +155,7 @@ fn render(
             );
             line("  flows", flows);
             if let Some((oldest, newest)) = file.span {
-                line(
-                    "  from",
-                    format!("{} to {}", rfc3339(oldest), rfc3339(newest)),
-                );
+                line("  from", format!("{} to {}", when(oldest), when(newest)));
             }
             let size = format!(
                 "{}, of that {} free",
@@ -162,7 +164,7 @@ fn render(
             );
             line("  size", size);
             for archive in &file.archives {
-                let at = archive.acknowledged_at.map(rfc3339);
+                let at = archive.acknowledged_at.map(when);
                 let waiting = match archive.waiting {
                     0 => "has everything".to_owned(),
                     1 => "1 flow waits for it".to_owned(),

@@ -10,20 +10,34 @@ use traffic::Timestamp;
 use super::storage::open_to_others;
 use super::{Area, Check, Repair, State};
 use crate::authority::{AuthorityFiles, is_own, load};
+use crate::flow_text::{Clock, moment};
 use crate::limits::EXPIRES_SOON_DAYS;
 use crate::paths::{ca_folder, database};
 use crate::settings::Settings;
 
-pub(super) fn checks(settings: &Settings, now: Timestamp) -> Vec<Check> {
-    let mut checks = of_authority(settings, now);
+/// The time, and the zone that it is told in.
+#[derive(Clone, Copy)]
+pub(super) struct When<'a> {
+    pub(super) now: Timestamp,
+    pub(super) zone: &'a jiff::tz::TimeZone,
+}
+
+impl When<'_> {
+    fn moment(self, at: Timestamp) -> String {
+        moment(at, self.now, self.zone, Clock::Full)
+    }
+}
+
+pub(super) fn checks(settings: &Settings, when: When<'_>) -> Vec<Check> {
+    let mut checks = of_authority(settings, when);
     let own = settings.tls.value.iter();
     let reverse = settings.reverse.value.iter();
     let given = own.chain(reverse.filter_map(|one| one.tls.as_ref()));
     for path in given.filter_map(|tls| tls.certificate.as_deref()) {
-        checks.push(of_file(&LISTENER, path, now).0);
+        checks.push(of_file(&LISTENER, path, when).0);
     }
     for shown in &settings.client_certificates.value {
-        checks.push(of_file(&CLIENT, &shown.certificate, now).0);
+        checks.push(of_file(&CLIENT, &shown.certificate, when).0);
     }
     let routes = settings.upstream_proxy_routes.value.iter();
     let routes = routes.filter_map(|route| route.ca.as_ref());
@@ -33,7 +47,7 @@ pub(super) fn checks(settings: &Settings, now: Timestamp) -> Vec<Check> {
     for path in roots.chain(routes) {
         if !seen.contains(&path.as_path()) {
             seen.push(path);
-            checks.extend(of_roots(path, now));
+            checks.extend(of_roots(path, when));
         }
     }
     checks
@@ -64,9 +78,9 @@ const ROOTS: Purpose = Purpose {
 };
 
 /// Each that has ended, ends soon or is not valid yet; the first one if there is none such.
-fn of_roots(path: &Path, now: Timestamp) -> Vec<Check> {
-    let (first, links) = of_file(&ROOTS, path, now);
-    let checks = links.iter().map(|link| lasts(link, now, ROOTS.renew));
+fn of_roots(path: &Path, when: When<'_>) -> Vec<Check> {
+    let (first, links) = of_file(&ROOTS, path, when);
+    let checks = links.iter().map(|link| lasts(link, when, ROOTS.renew));
     let (well, mut checks): (Vec<_>, Vec<_>) = checks.partition(|check| check.state == State::Ok);
     if !well.is_empty() {
         // What is signed by the others is taken still.
@@ -80,7 +94,7 @@ fn of_roots(path: &Path, now: Timestamp) -> Vec<Check> {
     checks
 }
 
-fn of_authority(settings: &Settings, now: Timestamp) -> Vec<Check> {
+fn of_authority(settings: &Settings, when: When<'_>) -> Vec<Check> {
     let files = match AuthorityFiles::of(settings) {
         Ok(files) => files,
         Err(problem) => return vec![Check::of_problem(Area::Trust, &problem)],
@@ -106,8 +120,8 @@ fn of_authority(settings: &Settings, now: Timestamp) -> Vec<Check> {
         false => "oriel ca import CERTIFICATE, with one that lasts longer",
     };
     let links = authority.links();
-    let mut checks: Vec<_> = links.iter().map(|link| lasts(link, now, renew)).collect();
-    checks.extend(faults(&authority, now));
+    let mut checks: Vec<_> = links.iter().map(|link| lasts(link, when, renew)).collect();
+    checks.extend(faults(&authority, when));
     if is_own(settings) {
         let folder = ca_folder(&settings.data_folder.value);
         checks.extend(open_to_others(&folder, 0o700).map(|check| Check {
@@ -119,7 +133,8 @@ fn of_authority(settings: &Settings, now: Timestamp) -> Vec<Check> {
 }
 
 /// What is wrong with the chain besides the time, which is told of each certificate.
-fn faults(authority: &Authority, now: Timestamp) -> Vec<Check> {
+fn faults(authority: &Authority, when: When<'_>) -> Vec<Check> {
+    let now = when.now;
     let links = authority.links();
     let in_time = |link: &Link| link.not_before <= now && now < link.not_after;
     if !links.iter().all(in_time) {
@@ -136,7 +151,7 @@ fn faults(authority: &Authority, now: Timestamp) -> Vec<Check> {
 }
 
 /// How long the first certificate of a file lasts, and what all of them say.
-fn of_file(purpose: &Purpose, path: &Path, now: Timestamp) -> (Check, Vec<Link>) {
+fn of_file(purpose: &Purpose, path: &Path, when: When<'_>) -> (Check, Vec<Link>) {
     let unreadable = |why: String| {
         let text = format!("{} {} cannot be read: {why}", purpose.name, path.display());
         Check::new(Area::Trust, State::Failed, text).code(purpose.code)
@@ -146,15 +161,16 @@ fn of_file(purpose: &Purpose, path: &Path, now: Timestamp) -> (Check, Vec<Link>)
         Err(error) => return (unreadable(error.to_string()), Vec::new()),
     };
     let check = match links.first() {
-        Some(link) => lasts(link, now, purpose.renew),
+        Some(link) => lasts(link, when, purpose.renew),
         None => unreadable("there is no certificate in it".to_owned()),
     };
     (check, links)
 }
 
 /// Whether a certificate is valid, and for how long yet.
-fn lasts(link: &Link, now: Timestamp, renew: &str) -> Check {
-    let day = |at| -> String { store::json::rfc3339(at).chars().take(10).collect() };
+fn lasts(link: &Link, when: When<'_>, renew: &str) -> Check {
+    let now = when.now;
+    let day = |at| -> String { when.moment(at).chars().take(10).collect() };
     let left = link.not_after.micros_since(now) / 86_400_000_000;
     let subject = &link.subject;
     let (state, code, text) = if now < link.not_before {
@@ -182,25 +198,26 @@ fn lasts(link: &Link, now: Timestamp, renew: &str) -> Check {
 
 /// What can be known of the clock without asking anybody: nothing that oriel wrote is from the
 /// future.
-pub(super) fn clock(settings: &Settings, now: Timestamp) -> Vec<Check> {
+pub(super) fn clock(settings: &Settings, when: When<'_>) -> Vec<Check> {
     let data = &settings.data_folder.value;
     let files = [ca_folder(data).join("authority.pem"), database(data)];
     let newest = files.iter().filter_map(|path| modified(path)).max();
-    let today: String = store::json::rfc3339(now).chars().take(19).collect();
+    let now = when.now;
+    let today = when.moment(now);
     vec![match newest {
         Some(newest) if newest.micros_since(now) > CLOCK_SLACK_MICROS => {
-            let written = store::json::rfc3339(newest);
-            let text = format!("it is {today}Z here, and oriel's files were written at {written}");
+            let written = when.moment(newest);
+            let text = format!("it is {today} here, and oriel's files were written at {written}");
             Check::new(Area::Clock, State::Failed, text)
                 .code("ORL0225")
                 .fix("set the clock of this machine")
         }
         Some(_) => {
-            let text = format!("{today}Z, after all that oriel wrote");
+            let text = format!("{today}, after all that oriel wrote");
             Check::new(Area::Clock, State::Ok, text)
         }
         None => {
-            let text = format!("{today}Z; there is nothing to compare it with yet");
+            let text = format!("{today}; there is nothing to compare it with yet");
             Check::new(Area::Clock, State::Note, text)
         }
     }]

@@ -175,3 +175,40 @@ fn the_tables_of_an_archive_are_printed() {
     let wrong = world.oriel(&["db", "schema", "postgres", "--cluster", "c", "--json"]);
     assert_eq!(wrong.error()["code"], "ORL0001");
 }
+
+#[test]
+fn times_are_told_in_the_zone_that_was_asked_for() {
+    let world = recorded();
+    let status = world.json(&["db", "status", "--json"]);
+    let utc = status["file"]["oldest_at"].as_str().unwrap();
+    let utc = utc.get(..19).unwrap().replace('T', " ");
+    let printed = |words: &[&str]| {
+        let mut command = world.command(words);
+        let output = command.env("TZ", "AAA-14").output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let local = printed(&["db", "status"]);
+    assert!(!local.contains(&utc), "{local}");
+    let told = printed(&["db", "status", "--timezone", "utc"]);
+    assert!(told.contains(&utc), "{told}");
+    let json = printed(&["db", "status", "--json"]);
+    assert!(
+        json.contains(status["file"]["oldest_at"].as_str().unwrap()),
+        "{json}"
+    );
+
+    let clock = |words: &[&str]| {
+        let mut all = vec!["doctor", "--tools", "none"];
+        all.extend(words);
+        let text = printed(&all);
+        let line = text
+            .lines()
+            .find(|line| line.contains("after all that oriel wrote"));
+        let line = line.unwrap().to_owned();
+        let at = line.find("20").unwrap();
+        let hour: u32 = line.get(at + 11..at + 13).unwrap().parse().unwrap();
+        hour
+    };
+    let ahead = (clock(&[]) + 24 - clock(&["--timezone", "utc"])) % 24;
+    assert!((14..=15).contains(&ahead), "{ahead}");
+}

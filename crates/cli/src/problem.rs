@@ -139,6 +139,7 @@ impl Problem {
             "code": self.code,
             "message": self.what,
             "place": self.excerpt.as_ref().map(Excerpt::position),
+            "hint": self.excerpt.as_ref().and_then(|excerpt| excerpt.hint.as_ref()),
             "why": self.why,
             "note": self.note,
             "fix": self.fix,

@@ -152,9 +152,14 @@ impl Settings {
         flags: Layer,
     ) -> Result<Self, Vec<Problem>> {
         let mut layers = Layers(vec![flags]);
-        let variables = Layer::of_environment(sources.environment);
-        layers.0.push(variables.map_err(|problem| vec![problem])?);
-        layers.0.extend(file_layers(sources)?);
+        let (variables, mut problems) = Layer::of_environment(sources.environment);
+        layers.0.push(variables);
+        let (files, of_files) = file_layers(sources);
+        layers.0.extend(files);
+        problems.extend(of_files);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
         let shared = shared_variables(&layers, sources, purpose);
         layers.0.extend(shared.map_err(|problem| vec![problem])?);
         Ok(Self::merge(&layers, sources.paths, purpose))
@@ -184,29 +189,27 @@ impl Sources<'_> {
     }
 }
 
-/// The project's, the user's and the system's file, as far as they are there.
-fn file_layers(sources: &Sources<'_>) -> Result<Vec<Layer>, Vec<Problem>> {
-    let mut files = Vec::new();
+/// The project's, the user's and the system's file, as far as they are there, and every mistake in
+/// them.
+fn file_layers(sources: &Sources<'_>) -> (Vec<Layer>, Vec<Problem>) {
+    let mut readings = Vec::new();
     match sources.named() {
-        Some(path) => files.push(read_named(&path)?),
+        Some(path) => readings.push(read_named(&path)),
         None => {
             if let Some(path) = project::find(sources.folder) {
-                let file = read_named(&path)?;
-                let loosenings = project::loosenings(&file);
-                if !loosenings.is_empty() {
-                    return Err(loosenings);
-                }
-                files.push(file);
+                readings.push(project::read(&path));
             }
-            files.extend(read_if_there(&sources.paths.user_config)?);
+            readings.extend(read_if_there(&sources.paths.user_config));
         }
     }
-    files.extend(read_if_there(&sources.paths.system_config)?);
+    readings.extend(read_if_there(&sources.paths.system_config));
     let home = &sources.paths.home;
-    Ok(files
-        .iter()
-        .map(|file| Layer::of_file(file, home))
-        .collect())
+    let (mut layers, mut problems) = (Vec::new(), Vec::new());
+    for reading in readings {
+        problems.extend(reading.problems);
+        layers.extend(reading.file.map(|file| Layer::of_file(&file, home)));
+    }
+    (layers, problems)
 }
 
 /// What the variables say that other programs read as well: they count where oriel's own sources,

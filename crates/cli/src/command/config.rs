@@ -238,12 +238,9 @@ fn check(context: &Context, file: Option<&Path>) -> Result<Exit, Problem> {
 
 /// A named file may be a project's: then it may only tighten.
 fn check_file(path: &Path) -> Vec<Problem> {
-    match read_named(path) {
-        Ok(file) if path.file_name().is_some_and(|name| name == project::NAME) => {
-            project::loosenings(&file)
-        }
-        Ok(_) => Vec::new(),
-        Err(problems) => problems,
+    match path.file_name().is_some_and(|name| name == project::NAME) {
+        true => project::read(path).problems,
+        false => read_named(path).problems,
     }
 }
 
@@ -332,7 +329,9 @@ mod tests {
 
     #[test]
     fn the_starter_is_right_and_changes_nothing() {
-        let file = parse(Path::new("config.toml"), STARTER.to_owned()).unwrap();
+        let file = parse(Path::new("config.toml"), STARTER.to_owned())
+            .file
+            .unwrap();
         assert!(file.spans.is_empty(), "{:?}", file.spans);
     }
 
@@ -345,7 +344,9 @@ mod tests {
                 _ => format!("{line}\n"),
             })
             .collect();
-        let file = parse(Path::new("config.toml"), shown).unwrap();
+        let file = parse(Path::new("config.toml"), shown);
+        assert!(file.problems.is_empty(), "{:?}", file.problems);
+        let file = file.file.unwrap();
         assert_eq!(file.spans.len(), 7);
     }
 }

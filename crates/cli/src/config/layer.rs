@@ -71,16 +71,17 @@ impl Layer {
         }
     }
 
-    /// What the environment sets.
-    pub(crate) fn of_environment(environment: &Environment) -> Result<Self, Problem> {
+    /// What the environment sets, and every mistake in it.
+    pub(crate) fn of_environment(environment: &Environment) -> (Self, Vec<Problem>) {
         let mut layer = Self::default();
+        let mut problems = Vec::new();
         for key in KEYS {
             let set = key.variables.iter().find(|name| environment.is_set(name));
             if let Some(name) = set {
-                layer.set_variable(key, name, environment)?;
+                problems.extend(layer.set_variable(key, name, environment).err());
             }
         }
-        Ok(layer)
+        (layer, problems)
     }
 
     fn set_variable(
@@ -242,7 +243,7 @@ mod tests {
             };
             for name in key.variables {
                 let environment = Environment::of(&[(name, text)]);
-                let layer = Layer::of_environment(&environment).unwrap();
+                let layer = Layer::of_environment(&environment).0;
                 let written = Value::try_from(&layer.values).unwrap();
                 let (section, inner) = key.path.split_once('.').unwrap();
                 let got = written.get(section).and_then(|section| section.get(inner));
@@ -257,7 +258,7 @@ mod tests {
         let text = "[ca]\ncertificate = \"ca.pem\"\nkey = \"/etc/key.pem\"\n\
             [store]\ndata_folder = \"~/data\"\n[upstream]\nca_files = [\"x/y.pem\"]\n";
         let file = crate::config::read::parse(Path::new("/conf/config.toml"), text.to_owned());
-        let values = Layer::of_file(&file.unwrap(), Path::new("/home/dana")).values;
+        let values = Layer::of_file(&file.file.unwrap(), Path::new("/home/dana")).values;
         assert_eq!(values.ca.certificate.unwrap(), Path::new("/conf/ca.pem"));
         assert_eq!(values.ca.key.unwrap(), Path::new("/etc/key.pem"));
         assert_eq!(
@@ -273,15 +274,17 @@ mod tests {
     #[test]
     fn lists_have_commas() {
         let environment = Environment::of(&[("ALLOWLIST_HOSTS", "a.test, *.b.test,")]);
-        let layer = Layer::of_environment(&environment).unwrap();
+        let layer = Layer::of_environment(&environment).0;
         let hosts = layer.values.intercept.hosts.unwrap();
         assert_eq!(hosts, ["a.test", "*.b.test"]);
     }
 
     #[test]
     fn a_wrong_variable_is_named() {
-        let environment = Environment::of(&[("ORIEL_CAPTURE", "maybe")]);
-        let problem = Layer::of_environment(&environment).unwrap_err();
+        let environment = Environment::of(&[("ORIEL_CAPTURE", "maybe"), ("ORIEL_LISTEN", "x")]);
+        let (_, problems) = Layer::of_environment(&environment);
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        let problem = problems.last().unwrap();
         assert_eq!(problem.code, "ORL0405");
         assert!(problem.what.contains("ORIEL_CAPTURE"), "{}", problem.what);
     }

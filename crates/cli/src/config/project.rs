@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::read::ReadFile;
+use crate::config::read::{ReadFile, Reading, read_named};
 use crate::config::values::{Redact, SniMismatch, TlsVersion, Unlisted};
 use crate::exit::Exit;
 use crate::problem::{Excerpt, Problem};
@@ -19,8 +19,16 @@ pub(crate) fn find(folder: &Path) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
+/// Reads the file, with everything that is wrong in it.
+pub(crate) fn read(path: &Path) -> Reading {
+    let mut reading = read_named(path);
+    let loosenings = reading.file.as_ref().map(loosenings);
+    reading.problems.extend(loosenings.unwrap_or_default());
+    reading
+}
+
 /// Everything in the file that would make something less strict.
-pub(crate) fn loosenings(file: &ReadFile) -> Vec<Problem> {
+fn loosenings(file: &ReadFile) -> Vec<Problem> {
     file.spans
         .keys()
         .filter(|path| !tightens(file, path))
@@ -63,7 +71,7 @@ mod tests {
     use crate::config::read::parse;
 
     fn check(text: &str, refused: &[&str]) {
-        let file = parse(Path::new(NAME), text.to_owned()).unwrap();
+        let file = parse(Path::new(NAME), text.to_owned()).file.unwrap();
         let got: Vec<_> = loosenings(&file)
             .into_iter()
             .map(|problem| problem.what.clone())

@@ -1,13 +1,15 @@
 //! Reads a config file: every mistake in it with its place and, where it can be told, what was
 //! meant.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeTable, DeValue, Deserializer};
 
 use crate::config::file::ConfigFile;
 use crate::config::keys::KEYS;
@@ -25,47 +27,74 @@ pub(crate) struct ReadFile {
     pub(crate) spans: BTreeMap<String, Range<usize>>,
 }
 
+/// What could be read of a file, and every mistake in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    /// Without what is wrong; `None` if nothing could be read.
+    pub(crate) file: Option<ReadFile>,
+    pub(crate) problems: Vec<Problem>,
+}
+
+impl Reading {
+    fn failed(problem: Problem) -> Self {
+        Self {
+            file: None,
+            problems: vec![problem],
+        }
+    }
+}
+
 /// Reads a file; `None` if there is none.
-pub(crate) fn read_if_there(path: &Path) -> Result<Option<ReadFile>, Vec<Problem>> {
+pub(crate) fn read_if_there(path: &Path) -> Option<Reading> {
     match std::fs::read_to_string(path) {
-        Ok(text) => parse(path, text).map(Some),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Ok(text) => Some(parse(path, text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
         // A home or working folder that cannot be entered holds no config for us.
-        Err(error) if error.kind() == ErrorKind::NotADirectory => Ok(None),
-        Err(error) => Err(vec![unreadable(path, &error)]),
+        Err(error) if error.kind() == ErrorKind::NotADirectory => None,
+        Err(error) => Some(Reading::failed(unreadable(path, &error))),
     }
 }
 
 /// Reads a file that was named and so must be there.
-pub(crate) fn read_named(path: &Path) -> Result<ReadFile, Vec<Problem>> {
-    let text = std::fs::read_to_string(path).map_err(|error| vec![unreadable(path, &error)])?;
-    parse(path, text)
+pub(crate) fn read_named(path: &Path) -> Reading {
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse(path, text),
+        Err(error) => Reading::failed(unreadable(path, &error)),
+    }
 }
 
 /// Parses the text of a file.
-pub(crate) fn parse(path: &Path, text: String) -> Result<ReadFile, Vec<Problem>> {
+pub(crate) fn parse(path: &Path, text: String) -> Reading {
     let place = path.display().to_string();
-    let table = DeTable::parse(&text).map_err(|error| vec![syntax(&place, &text, &error)])?;
-    let unknown = unknown_keys(&place, &text, table.get_ref());
+    let mut table = match DeTable::parse(&text) {
+        Ok(table) => table,
+        Err(error) => return Reading::failed(syntax(&place, &text, &error)),
+    };
+    let mut problems = unknown_keys(&place, &text, table.get_ref());
+    // They are told with their hints already.
+    forget_unknown_keys(table.get_mut());
+    // What is wrong is taken out, and the rest read again, until nothing is.
+    let values = loop {
+        match ConfigFile::deserialize(Deserializer::from(table.clone())) {
+            Ok(values) => break Some(values),
+            Err(error) => {
+                let at = error.span().map(|span| span.start);
+                problems.push(wrong_value(&place, &text, &error));
+                if !at.is_some_and(|at| take_out(table.get_mut(), at)) {
+                    break None;
+                }
+            }
+        }
+    };
     let spans = key_spans(table.get_ref());
-    let values = ConfigFile::deserialize_from(&text);
-    match values {
-        Ok(values) if unknown.is_empty() => Ok(ReadFile {
+    Reading {
+        file: values.map(|values| ReadFile {
             path: path.to_owned(),
             text,
             values,
             spans,
         }),
-        Ok(_) => Err(unknown),
-        // The unknown keys are told with their hints already.
-        Err(_) if !unknown.is_empty() => Err(unknown),
-        Err(error) => Err(vec![wrong_value(&place, &text, &error)]),
-    }
-}
-
-impl ConfigFile {
-    fn deserialize_from(text: &str) -> Result<Self, toml::de::Error> {
-        toml::from_str(text)
+        problems,
     }
 }
 
@@ -101,11 +130,7 @@ fn known_keys(section: &str) -> Vec<&'static str> {
         .collect()
 }
 
-fn unknown_section(
-    place: &str,
-    text: &str,
-    section: &Spanned<std::borrow::Cow<'_, str>>,
-) -> Problem {
+fn unknown_section(place: &str, text: &str, section: &Spanned<Cow<'_, str>>) -> Problem {
     let name = section.get_ref();
     let sections = KEYS.iter().filter_map(|key| key.path.split_once('.'));
     let sections: Vec<&str> = sections.map(|(section, _)| section).collect();
@@ -127,7 +152,7 @@ fn unknown_key(
     place: &str,
     text: &str,
     section: &str,
-    key: &Spanned<std::borrow::Cow<'_, str>>,
+    key: &Spanned<Cow<'_, str>>,
     known: &[&'static str],
 ) -> Problem {
     let name = key.get_ref();
@@ -147,6 +172,83 @@ fn unknown_key(
     .excerpt(Excerpt::of(place, text, key.span()).hint(hint))
     .why(format!("[{section}] has {}", known.join(", ")))
     .fix("oriel config schema      lists every key")
+}
+
+fn forget_unknown_keys(table: &mut Table<'_>) {
+    retain(table, |section, value| {
+        let keys = known_keys(section.get_ref());
+        if let DeValue::Table(inner) = value.get_mut() {
+            retain(inner, |key, _| keys.contains(&key.get_ref().as_ref()));
+        }
+        !keys.is_empty()
+    });
+}
+
+/// Keeps the entries of a table that are to stay.
+fn retain<'a>(
+    table: &mut Table<'a>,
+    mut stays: impl FnMut(&Spanned<Cow<'a, str>>, &mut Spanned<DeValue<'a>>) -> bool,
+) {
+    for (key, mut value) in std::mem::take(table) {
+        if stays(&key, &mut value) {
+            table.insert(key, value);
+        }
+    }
+}
+
+/// Takes out what has a mistake at this place: an entry of a list, else the value of a key, else a
+/// section. False if there is nothing.
+fn take_out(table: &mut Table<'_>, at: usize) -> bool {
+    let mut is_taken = false;
+    retain(table, |section, value| {
+        if is_taken {
+            return true;
+        }
+        let is_here = section.span().contains(&at) || value.span().contains(&at);
+        if let DeValue::Table(inner) = value.get_mut() {
+            is_taken = take_out_of_section(inner, at);
+            if is_taken {
+                return true;
+            }
+        }
+        is_taken = is_here;
+        !is_here
+    });
+    is_taken
+}
+
+fn take_out_of_section(section: &mut Table<'_>, at: usize) -> bool {
+    let mut is_taken = false;
+    retain(section, |key, value| {
+        if is_taken {
+            return true;
+        }
+        let is_here = key.span().contains(&at) || is_at(value, at);
+        if let DeValue::Array(list) = value.get_mut() {
+            let count = list.len();
+            let whole = list.clone().into_iter();
+            *list = whole.filter(|entry| !is_at(entry, at)).collect();
+            is_taken = list.len() < count;
+            if is_taken {
+                return true;
+            }
+        }
+        is_taken = is_here;
+        !is_taken
+    });
+    is_taken
+}
+
+/// Whether a value holds this place: what is written below a header of its own lies outside its span.
+fn is_at(value: &Spanned<DeValue<'_>>, at: usize) -> bool {
+    value.span().contains(&at)
+        || match value.get_ref() {
+            DeValue::Table(table) => table
+                .iter()
+                .any(|(key, value)| key.span().contains(&at) || is_at(value, at)),
+            DeValue::Array(list) => list.iter().any(|entry| is_at(entry, at)),
+            _ => false,
+        }
 }
 
 fn key_spans(table: &Table<'_>) -> BTreeMap<String, Range<usize>> {
@@ -179,7 +281,14 @@ fn wrong_value(place: &str, text: &str, error: &toml::de::Error) -> Problem {
         Exit::Usage,
         format!("wrong value: {}", first_line(error)),
     )
-    .excerpt(Excerpt::of(place, text, span))
+    .excerpt(Excerpt::of(place, text, span).hint(meant(&first_line(error))))
+}
+
+/// The one of the words that were expected that is most like the one that was found.
+fn meant(message: &str) -> Option<String> {
+    let mut words = message.split('`').skip(1).step_by(2);
+    let found = words.next().filter(|_| message.starts_with("unknown "))?;
+    nearest(found, words).map(|meant| format!("did you mean `{meant}`?"))
 }
 
 fn first_line(error: &toml::de::Error) -> String {
@@ -214,19 +323,16 @@ mod tests {
     use crate::terminal::Pen;
 
     fn check(text: &str) -> String {
-        match parse(Path::new("config.toml"), text.to_owned()) {
-            Ok(file) => format!("{:?}", file.spans.keys().collect::<Vec<_>>()),
-            Err(problems) => problems
-                .iter()
-                .map(|problem| problem.render(Pen::plain()))
-                .collect(),
-        }
+        let problems = parse(Path::new("config.toml"), text.to_owned()).problems;
+        let shown = problems.iter().map(|problem| problem.render(Pen::plain()));
+        shown.collect()
     }
 
     #[test]
     fn reads_values_and_their_places() {
         let text = "[proxy]\nlisten = \"127.0.0.1:1\"\n[capture]\nbody_bytes_kept = \"1MiB\"\n";
-        let file = parse(Path::new("config.toml"), text.to_owned()).unwrap();
+        let file = parse(Path::new("config.toml"), text.to_owned());
+        let file = file.file.unwrap();
         assert_eq!(file.values.capture.body_bytes_kept.unwrap().0, 1 << 20);
         assert_eq!(file.spans["proxy.listen"], 8..14);
     }
@@ -246,6 +352,46 @@ mod tests {
         insta::assert_snapshot!(check("[intercept]\nunlisted = \"drop\"\n"));
         insta::assert_snapshot!(check("[proxy]\nconnect_ports = [70000]\n"));
         insta::assert_snapshot!(check("proxy = 1\n"));
+    }
+
+    #[test]
+    fn every_wrong_value_is_found_and_the_rest_is_read() {
+        let text = "[proxy]\nlisten = 1\nattribution = \"x\"\ncredentials = \"a:b\"\n\
+            connect_ports = [70000, 443, 80000]\n[proxy.tls]\nkey = 1\n\
+            [[gateway.routes]]\nhosts = 1\n[[gateway.routes]]\nhosts = [\"a\"]\nto = 2\n\
+            [log]\nlevl = \"debug\"\nformat = \"jsn\"\n[intercept]\nunlisted = \"tunnl\"\n";
+        let reading = parse(Path::new("config.toml"), text.to_owned());
+        let mut lines: Vec<_> = reading
+            .problems
+            .iter()
+            .map(|problem| {
+                let excerpt = problem.excerpt.clone().unwrap();
+                (excerpt.line_number, excerpt.hint.unwrap_or_default())
+            })
+            .collect();
+        lines.sort();
+        let lines: Vec<_> = lines
+            .iter()
+            .map(|(line, hint)| (*line, hint.as_str()))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                (2, ""),
+                (3, ""),
+                (5, ""),
+                (5, ""),
+                (7, ""),
+                (9, ""),
+                (12, ""),
+                (14, "did you mean `level`?"),
+                (15, "did you mean `json`?"),
+                (17, "did you mean `tunnel`?"),
+            ]
+        );
+        let file = reading.file.unwrap();
+        assert_eq!(file.values.proxy.connect_ports.unwrap(), [443]);
+        assert!(file.values.proxy.credentials.is_some());
     }
 
     #[test]

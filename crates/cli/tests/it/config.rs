@@ -25,6 +25,47 @@ fn check_shows_every_mistake() {
 }
 
 #[test]
+fn check_looks_on_after_a_wrong_value_in_every_file() {
+    let world = World::new();
+    world.file(
+        USER,
+        "[proxy]\nlisten = \"x\"\nconnect_ports = [0.5]\n[log]\nformat = \"jsn\"\n",
+    );
+    world.file(
+        ".oriel.toml",
+        "[intercept]\nunlisted = \"blok\"\nbypass = [\"*\"]\n",
+    );
+    let printed = world.oriel(&["config", "check", "--json"]);
+    assert_eq!(printed.code, Some(1));
+    let found: serde_json::Value = serde_json::from_str(&printed.stdout).unwrap();
+    let found: Vec<_> = found["items"].as_array().unwrap().iter().collect();
+    let told: Vec<_> = found
+        .iter()
+        .map(|item| {
+            let place = world.masked(item["place"].as_str().unwrap());
+            (place, item["code"].as_str().unwrap(), item["hint"].as_str())
+        })
+        .collect();
+    let user = |place: &str| format!("[home]/{USER}:{place}");
+    assert_eq!(
+        told,
+        [
+            (
+                "[home]/.oriel.toml:2:12".to_owned(),
+                "ORL0403",
+                Some("did you mean `block`?")
+            ),
+            ("[home]/.oriel.toml:3:1".to_owned(), "ORL0404", None),
+            (user("5:10"), "ORL0403", Some("did you mean `json`?")),
+            (user("3:18"), "ORL0403", None),
+            (user("2:10"), "ORL0403", None),
+        ]
+    );
+    let text = world.oriel(&["config", "check"]);
+    assert_eq!(text.stderr, "5 problems. Nothing was changed.\n");
+}
+
+#[test]
 fn a_command_shows_the_first_mistake() {
     let world = World::new();
     world.file(USER, "[proxy]\nlisten = \"somewhere\"\n");

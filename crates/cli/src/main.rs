@@ -28,6 +28,7 @@ mod downloads;
 mod environment;
 mod escape;
 mod exit;
+mod fields;
 mod flow_text;
 mod free_space;
 mod gateways;

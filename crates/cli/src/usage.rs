@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::args::{Arguments, Global};
+use crate::args::{Arguments, Command, Global};
 use crate::command::{topics, version};
 use crate::context::Context;
 use crate::environment::Environment;
@@ -44,9 +44,18 @@ pub(crate) fn parse(
             _ => answer_to(&error, environment),
         })
     })?;
-    arguments.global.json |=
-        asks_json(environment).map_err(|problem| Box::new(Answer::Wrong(problem)))?;
+    let asks_json = asks_json(environment).map_err(|problem| Box::new(Answer::Wrong(problem)))?;
+    arguments.global.json |= asks_json && !is_for_a_program(&arguments.command);
     Ok(arguments)
+}
+
+/// Whether what a command prints is meant for a shell, or for man, to read: a variable that is set for good must
+/// not take it from them.
+fn is_for_a_program(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Env(_) | Command::Completions { .. } | Command::Man { .. }
+    )
 }
 
 /// What ORIEL_OUTPUT asks for, which `--json` does for one command.

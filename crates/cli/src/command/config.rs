@@ -4,7 +4,6 @@ use std::path::Path;
 
 use crate::args::ConfigCommand;
 use crate::authority::{make_private_folder, unwritable};
-use crate::command::flows::fields::unknown;
 use crate::config::file::ConfigFile;
 use crate::config::keys;
 use crate::config::layer::{Layer, Origin};
@@ -13,6 +12,7 @@ use crate::config::read::read_named;
 use crate::context::Context;
 use crate::escape::escape_line;
 use crate::exit::Exit;
+use crate::fields::unknown;
 use crate::output::{print, print_json, print_line, say};
 use crate::paths;
 use crate::problem::Problem;

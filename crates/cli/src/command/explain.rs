@@ -101,7 +101,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
     entry("ORL0309", "the chain of an authority does not hold",
         "The file has the authority's certificate, then the one that signed it, and so on to the root. Each must be signed by the key of the next, be valid today, and be allowed to sign authorities. `oriel ca verify` says what is wrong."),
     entry("ORL0310", "the client does not trust oriel's certificate",
-        "The program has its own list of trusted certificates, or pins the one it expects. Add oriel's certificate to its list (oriel ca export), or leave the host unopened: --bypass HOST."),
+        "The program has its own list of trusted certificates, pins the one it expects, or what started it set another file in place of the one that oriel names in its environment; where that was seen, the message names the variable. Set such a variable before oriel and not behind, add oriel's certificate to the program's list (oriel ca export), or leave the host unopened: --bypass HOST."),
     entry("ORL0311", "an upstream's certificate is not trusted",
         "oriel verifies upstreams, since the client sees oriel's certificate and cannot. Trust the issuer (--upstream-ca FILE), or accept it for one host by name (--danger-accept-invalid-upstream HOST): every flow it touches is marked."),
     entry("ORL0312", "a Java trust store cannot be made",

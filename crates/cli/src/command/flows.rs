@@ -4,7 +4,6 @@ pub(crate) mod annotate;
 mod chosen;
 mod columns;
 pub(crate) mod export;
-pub(crate) mod fields;
 mod line;
 pub(crate) mod list;
 pub(crate) mod rm;

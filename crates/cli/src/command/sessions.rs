@@ -18,12 +18,12 @@ use crate::args::{
     SessionsRename, SessionsRm, SessionsShow,
 };
 use crate::clock::now;
-use crate::command::flows::fields::{self, Fields, Known};
 use crate::command::flows::spooled::{self, Spool};
 use crate::command::flows::{location, open, tail, wrong_filter};
 use crate::context::Context;
 use crate::escape::escape_line;
 use crate::exit::Exit;
+use crate::fields::{self, Fields, Known};
 use crate::flow_text::{Clock, moment};
 use crate::output::{print, print_json, say_line};
 use crate::paths::database;

@@ -5,13 +5,13 @@ use serde_json::Value;
 use store::{Percentiles, Stats, StatsGroup};
 
 use crate::args::Stats as Arguments;
-use crate::command::flows::fields::{self, Fields, Known};
 use crate::command::flows::spooled::{self, Spool};
 use crate::command::flows::{filter, open};
 use crate::context::Context;
 use crate::csv::Cells;
 use crate::escape::escape_line;
 use crate::exit::Exit;
+use crate::fields::{self, Fields, Known};
 use crate::output::{print, print_json, say_line};
 use crate::problem::Problem;
 use crate::quantity::{bytes, count, millis};

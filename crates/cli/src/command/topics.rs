@@ -151,7 +151,8 @@ fn filters() -> String {
 }
 
 const JSON: &str = "\
---json prints one JSON document on stdout and nothing else there; ORIEL_OUTPUT=json asks for it always.
+--json prints one JSON document on stdout and nothing else there; ORIEL_OUTPUT=json asks for it always,
+but for env, completions and man, whose output a shell or man reads.
 Each document names its schema, for example oriel.flows.list/1. Within /1 fields are added, never
 renamed, removed or given another meaning. The text for people may change at any time.
 

@@ -149,7 +149,7 @@ fn nothing_is_run_by_guessing() {
     ");
     insta::assert_snapshot!(world.oriel(&["config"]).stderr, @r"
     error[ORL0001]: oriel config needs a command of its own
-      why   it has path, show, check, schema, init
+      why   it has path, show, get, check, schema, init
       fix   oriel config --help
     ");
     let mut asked = world.command(&["flows", "--nosuch"]);
@@ -173,6 +173,9 @@ fn a_form_of_output_that_is_none_is_refused() {
       fix   unset ORIEL_OUTPUT
     "#);
     assert!(asked("json").succeeded().stdout.starts_with('{'));
+    let mut script = world.command(&["completions", "bash"]);
+    let script = Printed::of(script.env("ORIEL_OUTPUT", "json").output().unwrap());
+    assert!(script.succeeded().stdout.starts_with("_oriel()"));
     for form in ["text", ""] {
         assert!(asked(form).succeeded().stdout.starts_with("oriel "));
     }

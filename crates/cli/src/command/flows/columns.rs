@@ -5,11 +5,11 @@ use store::FlowRow;
 use store::json::FlowItem;
 
 use crate::clock::now;
-use crate::command::flows::fields;
 use crate::context::Context;
 use crate::csv::text_of;
 use crate::escape::escape_line;
 use crate::exit::Exit;
+use crate::fields;
 use crate::flow_text::{Clock, moment, period, request, size, status, tags};
 use crate::output::{to_json, to_value};
 use crate::problem::Problem;

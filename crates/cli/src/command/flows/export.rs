@@ -12,7 +12,6 @@ use traffic::rules::filter::Filter;
 
 use crate::args::{ExportForm, FlowsExport};
 use crate::command::flows::chosen::Chosen;
-use crate::command::flows::fields;
 use crate::command::flows::show::again::Again;
 use crate::command::flows::show::curl;
 use crate::command::flows::spooled::{Spool, tell};
@@ -20,6 +19,7 @@ use crate::context::Context;
 use crate::csv::{self, Cells};
 use crate::escape::{escape_json, escape_text};
 use crate::exit::Exit;
+use crate::fields;
 use crate::flow_text::{has_secrets, secrets_warning};
 use crate::output::{say, say_line};
 use crate::output_file::{OutputFile, cannot_write};

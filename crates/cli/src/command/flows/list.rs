@@ -8,13 +8,13 @@ use store::{Order, Page, Query, Reader, SortKey};
 
 use crate::args::{FlowsList, Sort};
 use crate::command::flows::columns::{self, Columns};
-use crate::command::flows::fields::{self, Fields};
 use crate::command::flows::search::catch_up_for;
 use crate::command::flows::spooled::{Spool, tell};
 use crate::command::flows::{empty_last, filter, open};
 use crate::context::Context;
 use crate::escape::escape_line;
 use crate::exit::Exit;
+use crate::fields::{self, Fields};
 use crate::flow_text::{has_secrets, secrets_warning};
 use crate::output::{print, print_line, say, say_line, to_json};
 use crate::problem::Problem;

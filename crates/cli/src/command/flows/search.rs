@@ -9,12 +9,12 @@ use traffic::rules::filter::{Filter, Words};
 
 use crate::args::{DataFlags, FlowsSearch, SearchIn};
 use crate::clock::now;
-use crate::command::flows::fields::{self, Fields};
 use crate::command::flows::spooled::{Spool, tell};
 use crate::command::flows::{filter, location, open};
 use crate::context::Context;
 use crate::escape::escape_line;
 use crate::exit::Exit;
+use crate::fields::{self, Fields};
 use crate::flow_text::{Clock, has_secrets, moment, request, secrets_warning, status, tags};
 use crate::output::{print, print_line, say, say_line, to_json};
 use crate::problem::Problem;

@@ -74,10 +74,23 @@ impl Overridden {
 
     /// Why a program trusts something else, if that was seen. Without a program it is any of them.
     pub(crate) fn reason(&self, program: Option<&str>) -> Option<Reason> {
-        self.by_process
+        let mut processes = self.by_process.iter();
+        let is_it = |process: &Process| program.is_none_or(|program| process.is(program));
+        let own = processes.find_map(|(pid, process)| {
+            is_it(process).then(|| process.reason(*pid, &process.program))?
+        });
+        own.or_else(|| self.inherited_reason(program?))
+    }
+
+    /// The same of a program that was over before it was looked at, if what it reads was set for another
+    /// process: that may have started it.
+    fn inherited_reason(&self, program: &str) -> Option<Reason> {
+        read_by(program)?;
+        let mut reasons = self
+            .by_process
             .iter()
-            .filter(|(_, process)| program.is_none_or(|program| process.is(program)))
-            .find_map(|(pid, process)| process.reason(*pid))
+            .filter_map(|(pid, process)| process.reason(*pid, program));
+        reasons.find(|reason| matches!(reason, Reason::Elsewhere { .. }))
     }
 }
 
@@ -103,8 +116,9 @@ impl Process {
         self.program == program || self.name == program
     }
 
-    fn reason(&self, pid: u32) -> Option<Reason> {
-        let read = read_by(&self.program);
+    /// Why this program trusts something else with the environment of this process.
+    fn reason(&self, pid: u32, program: &str) -> Option<Reason> {
+        let read = read_by(program);
         let counts = |name: &str| read.is_none_or(|read| read.contains(&name));
         let elsewhere = |name: &&'static str| self.elsewhere.iter().find(|(set, _)| set == name);
         // Of several that a program reads, the first in its list wins.
@@ -191,7 +205,7 @@ mod tests {
             ("wget", &[("SSL_CERT_FILE", "/a")], None),
             ("agent", &[], None),
         ] {
-            let reason = process(program, changed).reason(7);
+            let reason = process(program, changed).reason(7, program);
             let expected = expected.map(|(variable, value)| Reason::Elsewhere {
                 pid: 7,
                 variable,
@@ -208,9 +222,28 @@ mod tests {
             pid: 7,
             variables: vec!["GIT_SSL_CAINFO"],
         };
-        assert_eq!(git.reason(7), Some(gone));
+        assert_eq!(git.reason(7, "git"), Some(gone));
         let curl = process("curl", &[("CURL_CA_BUNDLE", "")]);
-        assert_eq!(curl.reason(7), None);
+        assert_eq!(curl.reason(7, "curl"), None);
+    }
+
+    #[test]
+    fn what_started_a_program_that_was_not_seen_is_asked() {
+        let shell = process("sh", &[("CURL_CA_BUNDLE", "/a")]);
+        let overridden = Overridden {
+            by_process: BTreeMap::from([(7, shell)]),
+        };
+        let reason = Reason::Elsewhere {
+            pid: 7,
+            variable: "CURL_CA_BUNDLE",
+            value: "/a".to_owned(),
+        };
+        for program in [Some("curl"), Some("sh"), None] {
+            assert_eq!(overridden.reason(program), Some(reason.clone()));
+        }
+        for program in ["node", "java", "agent"] {
+            assert_eq!(overridden.reason(Some(program)), None, "{program}");
+        }
     }
 
     #[test]

@@ -85,14 +85,17 @@ impl Summary<'_> {
         }
         line.push('\n');
         for finding in self.findings {
+            let fix = match finding.fix.as_slice() {
+                [] => String::new(),
+                fix => format!("; fix: {}", escape_line(&fix.join(" | "))),
+            };
             let _infallible = writeln!(
                 line,
-                "oriel: {} {} {}; {}; fix: {}",
+                "oriel: {} {} {}; {}{fix}",
                 finding.code,
                 escape_line(&finding.title),
                 escape_line(&finding.saw.join("; ")),
                 escape_line(&finding.why),
-                escape_line(&finding.fix.join(" | "))
             );
         }
         line

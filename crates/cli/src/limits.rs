@@ -139,3 +139,5 @@ pub(crate) const ARCHIVE_STOP: Duration = Duration::from_secs(5);
 pub(crate) const ARCHIVE_LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Looks without any flow less left after which a service that copies is not waited for: ten seconds.
 pub(crate) const ARCHIVE_LOOKS_MAX: u32 = 100;
+/// Wrong values that are told of one config file: each is found by reading the rest again.
+pub(crate) const WRONG_VALUES_MAX: usize = 50;

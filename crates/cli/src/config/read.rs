@@ -14,6 +14,7 @@ use toml::de::{DeTable, DeValue, Deserializer};
 use crate::config::file::ConfigFile;
 use crate::config::keys::KEYS;
 use crate::exit::Exit;
+use crate::limits::WRONG_VALUES_MAX;
 use crate::problem::{Excerpt, Problem};
 use traffic::spelling::nearest;
 
@@ -74,13 +75,16 @@ pub(crate) fn parse(path: &Path, text: String) -> Reading {
     // They are told with their hints already.
     forget_unknown_keys(table.get_mut());
     // What is wrong is taken out, and the rest read again, until nothing is.
+    let wrong_max = problems.len() + WRONG_VALUES_MAX;
     let values = loop {
         match ConfigFile::deserialize(Deserializer::from(table.clone())) {
             Ok(values) => break Some(values),
             Err(error) => {
                 let at = error.span().map(|span| span.start);
                 problems.push(wrong_value(&place, &text, &error));
-                if !at.is_some_and(|at| take_out(table.get_mut(), at)) {
+                if problems.len() >= wrong_max
+                    || !at.is_some_and(|at| take_out(table.get_mut(), at))
+                {
                     break None;
                 }
             }
@@ -392,6 +396,15 @@ mod tests {
         let file = reading.file.unwrap();
         assert_eq!(file.values.proxy.connect_ports.unwrap(), [443]);
         assert!(file.values.proxy.credentials.is_some());
+    }
+
+    #[test]
+    fn mistakes_without_end_are_not_all_told() {
+        let wrong = "70000, ".repeat(WRONG_VALUES_MAX * 100);
+        let text = format!("[proxy]\nconnect_ports = [{wrong}]\n");
+        let reading = parse(Path::new("config.toml"), text);
+        assert_eq!(reading.problems.len(), WRONG_VALUES_MAX);
+        assert!(reading.file.is_none());
     }
 
     #[test]

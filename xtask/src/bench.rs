@@ -162,6 +162,9 @@ async fn measure(options: &Options) -> Result<Vec<Row>, Failure> {
                 .iter_mut()
                 .filter(|row| round <= row.proxy.rounds_max())
                 .collect();
+            // Who was started sooner has other memory.
+            let first = round % taking_part.len().max(1);
+            taking_part.rotate_left(first);
             let proxies: Vec<Proxy> = taking_part.iter().map(|row| row.proxy).collect();
             let samples = measure_once(case, &proxies, options.pace, &material, &upstream).await?;
             for (row, sample) in taking_part.iter_mut().zip(samples) {

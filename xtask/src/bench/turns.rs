@@ -61,7 +61,10 @@ pub(super) async fn round(
             contestant.before = contestant.running.cpu_time()?;
         }
         for turn in turns_within(length) {
-            for contestant in &mut contestants {
+            for next in order(turn, contestants.len()) {
+                let Some(contestant) = contestants.get_mut(next) else {
+                    continue;
+                };
                 contestant
                     .take(turn, is_measured)
                     .await
@@ -90,6 +93,20 @@ fn turns_within(length: Duration) -> impl Iterator<Item = Turn> {
     let of = usize::try_from(length.as_millis() / TURN.as_millis()).unwrap_or(usize::MAX);
     let of = of.max(1);
     (0..of).map(move |number| Turn { number, of })
+}
+
+/// Who takes a turn after whom, as indexes of the contestants. What one leaves in the caches another
+/// finds there: over as many turns as there are contestants each has each place once, and, where their
+/// number is even, each of the others before it once (a Williams design).
+fn order(turn: Turn, count: usize) -> impl Iterator<Item = usize> {
+    (0..count).map(move |place| {
+        let from_below = place.is_multiple_of(2);
+        let base = match from_below {
+            true => place / 2,
+            false => count - place.div_ceil(2),
+        };
+        (base + turn.number) % count
+    })
 }
 
 /// A proxy under load.
@@ -300,6 +317,8 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     async fn ask(mut place: Place) -> io::Result<Seen> {
@@ -347,6 +366,19 @@ mod tests {
         workers.wait_until_idle().await.unwrap();
         let failure = workers.run(true).await.unwrap_err();
         assert_eq!(failure.to_string(), "reset");
+    }
+
+    #[test]
+    fn each_has_each_place_and_follows_each_other() {
+        let (mut places, mut pairs) = (HashSet::new(), HashSet::new());
+        for number in 0..6 {
+            let turn = Turn { number, of: 6 };
+            let order: Vec<usize> = order(turn, 6).collect();
+            places.extend(order.iter().copied().enumerate());
+            pairs.extend(order.windows(2).map(|pair| (pair[0], pair[1])));
+        }
+        assert_eq!((places.len(), pairs.len()), (6 * 6, 6 * 5));
+        assert_eq!(order(Turn { number: 1, of: 3 }, 1).collect::<Vec<_>>(), [0]);
     }
 
     #[test]

@@ -266,7 +266,8 @@ This file is written by
 on {machine}. {rounds} rounds; medians, and of ratios and \
 differences the median of what each round says by itself. In a round all contestants run side by side, and \
 each is loaded for a tenth of a second at a time while the others wait, so that all get the same of a machine \
-that is faster in one second than in the next; `download`, `sse-100` and `idle-10k` take them one after the \
+that is faster in one second than in the next, and the order of the turns changes, so that each follows each \
+other as often; `handlers` has three times as many rounds, for its figure is small; `download`, `sse-100` and `idle-10k` take them one after the \
 other. Load and upstream share one core, the proxy has the other. TLS 1.3 with X25519, AES-128-GCM and verified certificates on both \
 sides, everything on loopback. `floor` is the least an intercepting proxy can do: TLS in, TLS out, no HTTP read; with \
 `tunnel-…` it copies bytes. With capture on, the \

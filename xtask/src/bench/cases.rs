@@ -258,6 +258,8 @@ impl Case {
         match self.load {
             // What a connection holds does not depend on the moment.
             Load::Idle => 1,
+            // What a handler adds is less than what one process of a program differs from the next.
+            Load::Handlers => pace.rounds * 3,
             _ => pace.rounds,
         }
     }

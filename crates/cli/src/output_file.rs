@@ -127,8 +127,8 @@ mod tests {
     fn a_pipe_is_written_to_and_stays_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pipe");
-        let mode = rustix::fs::Mode::from(0o600);
-        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
         // Opened for both, a pipe waits for nobody.
         let mut reader = OpenOptions::new()
             .read(true)

@@ -104,10 +104,10 @@ pub(crate) fn listener_on(address: SocketAddr) -> Option<u32> {
 }
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
 
-    #[cfg(target_os = "linux")]
     #[test]
     fn finds_the_process_that_listens() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -578,7 +578,6 @@ impl InterceptHandler for Asked {
     }
 }
 
-#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn process_attribution_finds_the_client_or_does_not_look() {
     let (upstream, own) = (http().await, std::process::id());

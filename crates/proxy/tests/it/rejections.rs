@@ -94,7 +94,6 @@ async fn who_watches_no_flows_is_told_of_it_and_of_nothing_else() {
     }
 }
 
-#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn an_automatic_bypass_begins_after_the_refusals_and_names_itself() {
     for scope in [AutoBypass::Process, AutoBypass::Host] {
@@ -121,7 +120,6 @@ async fn an_automatic_bypass_begins_after_the_refusals_and_names_itself() {
     }
 }
 
-#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_process_that_takes_it_for_one_host_and_refuses_it_for_another_pins() {
     let upstream = https(Protocols::Http1).await;

@@ -46,7 +46,7 @@ pub(crate) fn to_value(document: &impl serde::Serialize) -> Result<serde_json::V
 /// Tells a problem on stderr, in the form that was asked for.
 pub(crate) fn report(context: &Context, problem: &Problem) {
     match context.json() {
-        true => say(&format!("{}\n", escape_json(&problem.to_json()))),
+        true => say(&format!("{}\n", problem.to_json())),
         false => say(&problem.render(context.terminal.stderr.pen)),
     }
 }

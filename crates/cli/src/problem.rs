@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use crate::command::explain::ENTRIES;
-use crate::escape::escape_line;
+use crate::escape::{escape_json, escape_line};
 use crate::exit::Exit;
 use crate::terminal::{Colour, Pen};
 
@@ -53,7 +53,7 @@ impl Problem {
         }))
     }
 
-    /// What [`Self::to_json`] wrote, perhaps in another process; `None` if its code is not known here.
+    /// What [`Self::document`] made, perhaps in another process; `None` if its code is not known here.
     pub(crate) fn of_json(document: &serde_json::Value) -> Option<Self> {
         let text = |key: &str| document[key].as_str();
         let code = text("code")?;
@@ -132,8 +132,13 @@ impl Problem {
         text
     }
 
-    /// The form for programs: one line of JSON.
+    /// The form for programs, on one line.
     pub(crate) fn to_json(&self) -> String {
+        escape_json(&self.document().to_string()).into_owned()
+    }
+
+    /// The form for programs.
+    pub(crate) fn document(&self) -> serde_json::Value {
         serde_json::json!({
             "schema": "oriel.error/1",
             "code": self.code,
@@ -146,7 +151,6 @@ impl Problem {
             "docs": format!("oriel explain {}", self.code),
             "exit_code": self.exit.code(),
         })
-        .to_string()
     }
 }
 

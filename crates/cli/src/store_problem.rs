@@ -16,8 +16,10 @@ pub(crate) fn store_problem(error: &StoreError) -> Problem {
             .why("nothing was captured here yet")
             .fix("oriel run -- COMMAND"),
         StoreError::Locked => Problem::new("ORL0703", Exit::Busy, what)
-            .why("it stayed locked for longer than oriel waits"),
+            .why("it stayed locked for longer than oriel waits")
+            .fix("try again, or look who has it open:  fuser -v FILE (oriel db status names it)"),
         StoreError::NewerSchema { .. } => Problem::new("ORL0704", Exit::Storage, what)
+            .why("a newer oriel wrote to it and changed its tables")
             .fix("update oriel, or use another folder:  --data DIR"),
         StoreError::Damaged { detail } => {
             Problem::new("ORL0705", Exit::Storage, "the database is damaged")
@@ -31,24 +33,34 @@ pub(crate) fn store_problem(error: &StoreError) -> Problem {
             .why("the database could not be written for long")
             .fix("look at what oriel status says of it, or allow more:  database.spool_bytes_max"),
         StoreError::UnknownId(unknown) => unknown_id(unknown),
-        StoreError::BadCursor => Problem::new("ORL0001", Exit::Usage, what),
+        StoreError::BadCursor => Problem::new("ORL0001", Exit::Usage, what)
+            .why("a cursor is good for the order, and at the place, that it was given out for")
+            .fix("begin with the first page, without a cursor"),
         StoreError::NoTexts => Problem::new("ORL0711", Exit::Storage, what)
             .why("the archive was made by an oriel that had no words of flows")
             .fix("oriel db migrate"),
         StoreError::NoSizes => Problem::new("ORL0001", Exit::Usage, what)
+            .why("many may write to an archive, and none of them knows how large it should be")
             .fix("oriel db prune --archive --bodies-older-than 7d"),
         StoreError::Deadline => Problem::new("ORL0707", Exit::Storage, what)
-            .why("the disk did not take it within the deadline"),
+            .why("the disk did not take it within the deadline")
+            .fix("look how busy and how full the disk is, then try again"),
         StoreError::Unavailable { source, .. } => Problem::new("ORL0708", Exit::Storage, what)
             .why(source.to_string())
             .fix("look at database.url, or read what this machine has:  --data DIR"),
-        StoreError::BadUrl { .. } => {
-            Problem::new("ORL0710", Exit::Usage, what).fix("look at database.url")
+        StoreError::BadUrl { place, detail } => {
+            Problem::new("ORL0710", Exit::Usage, format!("{place} cannot be used"))
+                .why(detail)
+                .fix("look at database.url")
         }
-        StoreError::NotStorable { .. } => Problem::new("ORL0709", Exit::Storage, what),
-        StoreError::Io { source } => {
-            Problem::new("ORL0707", Exit::Storage, what).why(source.to_string())
+        StoreError::NotStorable { detail } => {
+            Problem::new("ORL0709", Exit::Storage, "a database refuses this content")
+                .why(detail)
+                .fix("keep the database it comes from, and please report this message")
         }
+        StoreError::Io { source } => Problem::new("ORL0707", Exit::Storage, what)
+            .why(source.to_string())
+            .fix("oriel db check      says whether the database is whole"),
     }
 }
 
@@ -103,13 +115,48 @@ fn unknown_id(unknown: &UnknownId) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     #[test]
-    fn each_full_disk_has_a_reason_and_a_way_out() {
-        for error in [StoreError::DiskFull, StoreError::SpoolFull] {
+    fn each_has_a_reason_and_a_way_out() {
+        let (path, place, detail) = (PathBuf::from("/d"), String::new(), String::from("because"));
+        let system = || std::io::Error::other("because");
+        for error in [
+            StoreError::NotFound { path: path.clone() },
+            StoreError::NotWritable {
+                path,
+                source: system(),
+            },
+            StoreError::Locked,
+            StoreError::NewerSchema { found: 2, known: 1 },
+            StoreError::Damaged {
+                detail: detail.clone(),
+            },
+            StoreError::DiskFull,
+            StoreError::SpoolFull,
+            StoreError::UnknownId(UnknownId::NoRun {
+                text: "k7q2".to_owned(),
+            }),
+            StoreError::BadCursor,
+            StoreError::NoTexts,
+            StoreError::NoSizes,
+            StoreError::Deadline,
+            StoreError::Unavailable {
+                place: place.clone(),
+                source: Box::new(system()),
+            },
+            StoreError::BadUrl {
+                place,
+                detail: detail.clone(),
+            },
+            StoreError::NotStorable { detail },
+            StoreError::Io {
+                source: Box::new(system()),
+            },
+        ] {
             let problem = store_problem(&error);
-            assert_eq!(problem.code, "ORL0706");
             assert!(
                 problem.why.is_some() && !problem.fix.is_empty(),
                 "{problem:?}"

@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 
-use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, FromArgMatches};
 
 use crate::args::{Arguments, Command, Global};
 use crate::command::{topics, version};
@@ -38,7 +38,7 @@ pub(crate) fn parse(
     if let Some(page) = asked_topic(words) {
         return Err(Box::new(page.map_or_else(Answer::Wrong, Answer::Text)));
     }
-    let mut arguments = Arguments::try_parse_from(words).map_err(|error| {
+    let mut arguments = parsed(words).map_err(|error| {
         Box::new(match error.kind() {
             ErrorKind::DisplayVersion if wants_json(words, environment) => version_document(),
             _ => answer_to(&error, environment),
@@ -243,6 +243,20 @@ fn wrong_usage(error: &clap::Error) -> Problem {
         problem = problem.fix(format!("{} --help", asked_command(&text)));
     }
     problem
+}
+
+fn parsed(words: &[OsString]) -> Result<Arguments, clap::Error> {
+    let matches = Arguments::command()
+        .mut_subcommands(with_examples_first)
+        .try_get_matches_from(words)?;
+    Arguments::from_arg_matches(&matches)
+}
+
+/// Help that begins with what to type.
+fn with_examples_first(command: clap::Command) -> clap::Command {
+    command
+        .help_template("{about}{after-help}\n\n{usage-heading} {usage}\n\n{all-args}")
+        .mut_subcommands(with_examples_first)
 }
 
 /// Programs that people mean when they type them here, found or not.

@@ -13,8 +13,10 @@ pub(crate) struct Config {
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Print where files are
+    #[command(after_help = "Example:\n  oriel config path --json")]
     Path,
     /// Print what is set
+    #[command(after_help = "Example:\n  oriel config show --effective --origin")]
     Show {
         /// With what is not set and so has its default
         #[arg(long)]
@@ -33,12 +35,19 @@ pub(crate) enum ConfigCommand {
         origin: bool,
     },
     /// Look for mistakes
+    #[command(
+        after_help = "Examples:\n  oriel config check\n  oriel config check ./new.toml && mv new.toml ~/.config/oriel/config.toml"
+    )]
     Check {
         /// The file; by default all that are in force
         file: Option<PathBuf>,
     },
     /// Print the JSON Schema of the config file
+    #[command(
+        after_help = "Example:\n  oriel config schema > oriel.schema.json      for an editor that completes keys"
+    )]
     Schema,
     /// Write a commented config file, unless there is one
+    #[command(after_help = "Example:\n  oriel config init && $EDITOR ~/.config/oriel/config.toml")]
     Init,
 }

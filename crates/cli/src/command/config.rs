@@ -200,11 +200,7 @@ fn check(context: &Context, file: Option<&Path>) -> Result<Exit, Problem> {
         ));
     }
     if context.json() {
-        let items: Result<Vec<serde_json::Value>, _> = problems
-            .iter()
-            .map(|problem| serde_json::from_str(&problem.to_json()))
-            .collect();
-        let items = items.map_err(|error| Problem::bug(error.to_string()))?;
+        let items: Vec<_> = problems.iter().map(Problem::document).collect();
         print_json(&serde_json::json!({
             "schema": "oriel.config.check/1",
             "ok": problems.is_empty(),

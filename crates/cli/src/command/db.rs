@@ -128,7 +128,9 @@ fn archive_json(location: &Location, status: &Result<ArchiveStatus, StoreError>)
             "bytes": status.bytes,
             "error": null,
         }),
-        Err(error) => json!({"url": location.to_string(), "error": store_problem(error).to_json()}),
+        Err(error) => {
+            json!({"url": location.to_string(), "error": store_problem(error).document()})
+        }
     }
 }
 

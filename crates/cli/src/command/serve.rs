@@ -90,9 +90,8 @@ fn predecessor(arguments: &Serve) -> Result<Option<Arc<Other>>, Problem> {
 /// The process whose place was to be taken goes on, and says why.
 fn tell_failure(before: Option<&Other>, served: Result<Exit, Problem>) -> Result<Exit, Problem> {
     if let (Some(before), Err(problem)) = (before, &served) {
-        let document = serde_json::from_str(&problem.to_json()).unwrap_or_default();
         // It has gone, or we served before and it has what it waited for.
-        let _gone = before.say(&Word::Failed(document));
+        let _gone = before.say(&Word::Failed(problem.document()));
     }
     served
 }

@@ -12,7 +12,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
 use crate::config::file::ConfigFile;
-use crate::config::keys::KEYS;
+use crate::config::keys::{KEYS, Key};
 use crate::exit::Exit;
 use crate::limits::WRONG_VALUES_MAX;
 use crate::problem::{Excerpt, Problem};
@@ -81,7 +81,7 @@ pub(crate) fn parse(path: &Path, text: String) -> Reading {
             Ok(values) => break Some(values),
             Err(error) => {
                 let at = error.span().map(|span| span.start);
-                problems.push(wrong_value(&place, &text, &error));
+                problems.push(wrong_value(&place, &text, table.get_ref(), &error));
                 if problems.len() >= wrong_max
                     || !at.is_some_and(|at| take_out(table.get_mut(), at))
                 {
@@ -137,18 +137,12 @@ fn known_keys(section: &str) -> Vec<&'static str> {
 fn unknown_section(place: &str, text: &str, section: &Spanned<Cow<'_, str>>) -> Problem {
     let name = section.get_ref();
     let sections = KEYS.iter().filter_map(|key| key.path.split_once('.'));
-    let sections: Vec<&str> = sections.map(|(section, _)| section).collect();
-    let meant = nearest(name, sections.iter().copied());
-    let owner = KEYS
-        .iter()
-        .find(|key| key.path.ends_with(&format!(".{name}")));
-    let hint = match (meant, owner) {
-        (Some(meant), _) => Some(format!("did you mean `{meant}`?")),
-        (None, Some(key)) => Some(format!("did you mean `{}`?", key.path)),
-        (None, None) => None,
-    };
+    let mut sections: Vec<&str> = sections.map(|(section, _)| section).collect();
+    sections.dedup();
+    let meant = nearest(name, sections.iter().copied()).or_else(|| in_any_section(name));
     Problem::new("ORL0402", Exit::Usage, format!("unknown key `{name}`"))
-        .excerpt(Excerpt::of(place, text, section.span()).hint(hint))
+        .excerpt(Excerpt::of(place, text, section.span()).hint(meant.map(question)))
+        .why(format!("the sections are {}", sections.join(", ")))
         .fix("oriel config schema      lists every key")
 }
 
@@ -160,22 +154,31 @@ fn unknown_key(
     known: &[&'static str],
 ) -> Problem {
     let name = key.get_ref();
-    let elsewhere = KEYS
-        .iter()
-        .find(|key| key.path.ends_with(&format!(".{name}")));
-    let hint = match (nearest(name, known.iter().copied()), elsewhere) {
-        (Some(meant), _) => Some(format!("did you mean `{meant}`?")),
-        (None, Some(key)) => Some(format!("did you mean `{}`?", key.path)),
-        (None, None) => None,
-    };
+    let meant = nearest(name, known.iter().copied()).or_else(|| in_any_section(name));
     Problem::new(
         "ORL0402",
         Exit::Usage,
         format!("unknown key `{name}` in [{section}]"),
     )
-    .excerpt(Excerpt::of(place, text, key.span()).hint(hint))
+    .excerpt(Excerpt::of(place, text, key.span()).hint(meant.map(question)))
     .why(format!("[{section}] has {}", known.join(", ")))
     .fix("oriel config schema      lists every key")
+}
+
+/// The setting, or the section, that is called so or almost so.
+fn in_any_section(name: &str) -> Option<&'static str> {
+    let words = KEYS.iter().filter_map(|key| key.path.split_once('.'));
+    let meant = nearest(name, words.flat_map(|(section, key)| [section, key]))?;
+    let is_it = |key: &&Key| {
+        key.path
+            .split_once('.')
+            .is_some_and(|(_, key)| key == meant)
+    };
+    Some(KEYS.iter().find(is_it).map_or(meant, |key| key.path))
+}
+
+fn question(meant: &str) -> String {
+    format!("did you mean `{meant}`?")
 }
 
 fn forget_unknown_keys(table: &mut Table<'_>) {
@@ -276,23 +279,68 @@ fn syntax(place: &str, text: &str, error: &toml::de::Error) -> Problem {
         format!("this is not TOML: {}", first_line(error)),
     )
     .excerpt(Excerpt::of(place, text, span))
+    .why("reading stops at the mark, so nothing in this file can be used")
+    .fix("write it so:  [section]  key = \"text\"  key = 5  key = true  key = [\"a\", \"b\"]")
 }
 
-fn wrong_value(place: &str, text: &str, error: &toml::de::Error) -> Problem {
+fn wrong_value(place: &str, text: &str, table: &Table<'_>, error: &toml::de::Error) -> Problem {
     let span = error.span().unwrap_or(0..0);
+    let message = first_line(error);
+    let why = match key_at(table, span.start) {
+        Some(key) => format!("`{}`: {}", key.path, key.about),
+        None => "here stands a section, with its keys in the lines below:  [section]".to_owned(),
+    };
     Problem::new(
         "ORL0403",
         Exit::Usage,
-        format!("wrong value: {}", first_line(error)),
+        format!("wrong value: {}", in_words(&message)),
     )
-    .excerpt(Excerpt::of(place, text, span).hint(meant(&first_line(error))))
+    .excerpt(Excerpt::of(place, text, span).hint(meant(&message)))
+    .why(why)
+    .fix("oriel config schema      says what each key takes")
+}
+
+/// The setting whose key or value is at this place.
+fn key_at(table: &Table<'_>, at: usize) -> Option<&'static Key> {
+    table.iter().find_map(|(section, value)| {
+        let DeValue::Table(inner) = value.get_ref() else {
+            return None;
+        };
+        let is_here = |(key, value): &(&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
+            key.span().contains(&at) || is_at(value, at)
+        };
+        let (key, _) = inner.iter().find(is_here)?;
+        let is_it = |known: &&Key| {
+            known.path.split_once('.') == Some((section.get_ref().as_ref(), key.get_ref().as_ref()))
+        };
+        KEYS.iter().find(is_it)
+    })
+}
+
+/// What was expected, in words of the file's language in place of Rust's.
+fn in_words(message: &str) -> String {
+    let Some((found, expected)) = message.rsplit_once(", expected ") else {
+        return message.to_owned();
+    };
+    let words = match expected {
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" | "u64" | "usize" => "a whole number from 0 on",
+        "i64" => "a whole number",
+        "a boolean" => "true or false",
+        "a string" => "a text in quotes",
+        "a sequence" => "a list: [..]",
+        _ if expected.starts_with("struct ") => "a table of keys and values",
+        _ => return message.to_owned(),
+    };
+    format!("{found}, expected {words}")
 }
 
 /// The one of the words that were expected that is most like the one that was found.
 fn meant(message: &str) -> Option<String> {
     let mut words = message.split('`').skip(1).step_by(2);
     let found = words.next().filter(|_| message.starts_with("unknown "))?;
-    nearest(found, words).map(|meant| format!("did you mean `{meant}`?"))
+    nearest(found, words).map(question)
 }
 
 fn first_line(error: &toml::de::Error) -> String {
@@ -344,6 +392,7 @@ mod tests {
     #[test]
     fn an_unknown_key_is_named_with_what_was_meant() {
         insta::assert_snapshot!(check("[capture]\nredct = \"basic\"\n"));
+        insta::assert_snapshot!(check("[log]\nretenion = \"7d\"\n"));
         insta::assert_snapshot!(check("listen = \"127.0.0.1:1\"\n"));
         insta::assert_snapshot!(check(
             "[proxi]\nlisten = \"127.0.0.1:1\"\n[log]\nbody_bytes_kept = 1\n"
@@ -356,6 +405,7 @@ mod tests {
         insta::assert_snapshot!(check("[intercept]\nunlisted = \"drop\"\n"));
         insta::assert_snapshot!(check("[proxy]\nconnect_ports = [70000]\n"));
         insta::assert_snapshot!(check("proxy = 1\n"));
+        insta::assert_snapshot!(check("[proxy]\nattribution = 1\ntls = 1\n"));
     }
 
     #[test]

@@ -158,8 +158,7 @@ async fn restart(stream: &mut UnixStream, desk: &Desk, drain: Duration) -> std::
         Ok(successor) => successor,
         Err(problem) => {
             tracing::error!(code = problem.code, why = problem.why, "{}", problem.what);
-            let document = serde_json::from_str(&problem.to_json())?;
-            let answer = Answer::json(&document).with_status("409 Conflict");
+            let answer = Answer::json(&problem.document()).with_status("409 Conflict");
             return write(stream, &answer).await;
         }
     };

@@ -19,7 +19,7 @@ fn check_shows_every_mistake() {
          │ ^^^^^ did you mean `redact`?
     ✗ [home]/.config/oriel/config.toml:2:1   ORL0402  unknown key `retenion` in [store]
        2 │ retenion = "30d"
-         │ ^^^^^^^^
+         │ ^^^^^^^^ did you mean `retention`?
     "#);
     assert_eq!(printed.stderr, "2 problems. Nothing was changed.\n");
 }
@@ -76,6 +76,8 @@ fn a_command_shows_the_first_mistake() {
       [home]/.config/oriel/config.toml:2:10
        2 │ listen = "somewhere"
          │          ^^^^^^^^^^^
+      why   `proxy.listen`: where the proxy listens
+      fix   oriel config schema      says what each key takes
     "#);
 }
 

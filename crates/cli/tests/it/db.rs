@@ -40,6 +40,21 @@ fn what_there_is_is_told() {
 }
 
 #[test]
+fn an_archive_that_is_away_is_told_with_its_reason() {
+    let world = recorded();
+    let mut command = world.command(&["db", "status", "--json"]);
+    command.env("ORIEL_DATABASE_URL", "postgres://me@127.0.0.1:1/oriel");
+    let output = command.output().unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let error = &status["archive"]["error"];
+    assert_eq!(error["code"], "ORL0708", "{status}");
+    assert!(
+        error["why"].is_string() && status["file"]["flows"] == 7,
+        "{status}"
+    );
+}
+
+#[test]
 fn a_damaged_file_is_told_from_a_whole_one() {
     let world = recorded();
     let whole = world.oriel(&["db", "check"]).succeeded();

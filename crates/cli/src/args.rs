@@ -98,6 +98,9 @@ pub(crate) struct Global {
     /// Show neither bars nor lines of how far it is (CI=true does so too)
     #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) no_progress: bool,
+    /// Print everything at once, however long it is
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(crate) no_pager: bool,
     /// Never ask: fail, and say which flag would have answered
     #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) no_input: bool,

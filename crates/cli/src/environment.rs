@@ -31,10 +31,14 @@ impl Environment {
 
     /// The value as it is; `None` also where it is empty, which by custom means not set.
     pub(crate) fn raw(&self, name: &str) -> Option<&OsStr> {
+        self.given(name).filter(|value| !value.is_empty())
+    }
+
+    /// The value as it is, empty or not.
+    pub(crate) fn given(&self, name: &str) -> Option<&OsStr> {
         self.variables
             .get(OsStr::new(name))
             .map(OsString::as_os_str)
-            .filter(|value| !value.is_empty())
     }
 
     /// The value if it is UTF-8 and not empty.

@@ -39,6 +39,7 @@ mod output;
 mod output_file;
 mod overridden;
 mod own_folder;
+mod pager;
 mod paths;
 mod phases;
 mod port;
@@ -78,6 +79,7 @@ use crate::context::Context;
 use crate::crash::Crashes;
 use crate::environment::Environment;
 use crate::output::report;
+use crate::pager::Pager;
 use crate::paths::Paths;
 
 #[global_allocator]
@@ -92,10 +94,14 @@ fn main() -> ExitCode {
         Err(answer) => return usage::answer(*answer, &words, environment).into(),
     };
     let context = Context::new(environment, arguments.global);
+    let pager = Pager::begin(&context, &arguments.command);
     let done = crashes.caught(|| {
         crash::panic_if_asked(&context.environment);
         command::dispatch(&context, arguments.command)
     });
+    if let Some(pager) = pager {
+        pager.end();
+    }
     match done {
         Ok(exit) => exit.into(),
         Err(problem) => {

@@ -204,7 +204,12 @@ pub(crate) const OTHER_VARIABLES: &[(&str, &str)] = &[
     ),
     ("ORIEL_ASCII", "1: neither glyphs nor box drawing"),
     ("ORIEL_OUTPUT", "json: as --json; text: as without"),
-    ("CI", "true: as --no-progress"),
+    (
+        "ORIEL_PAGER",
+        "what long texts are read with on a terminal; empty or cat: nothing",
+    ),
+    ("PAGER", "the same for all programs; less if neither is set"),
+    ("CI", "true: as --no-progress and --no-pager"),
     ("NO_COLOR", "no colours"),
     (
         "CLICOLOR_FORCE",

@@ -22,6 +22,7 @@ mod gateways;
 mod homeless;
 mod outages;
 mod pages;
+mod paging;
 mod pair;
 mod redaction;
 mod reload;

@@ -28,6 +28,7 @@ pub(crate) fn gateways(settings: &Settings) -> Result<GatewayRoutes, Problem> {
                 let origin = &settings.gateway_routes.origin;
                 Problem::new("ORL0109", Exit::Usage, what)
                     .why(format!("gateway.routes is set so by: {origin}"))
+                    .fix_there()
             }
             Wrong::Read(problem) => problem,
         })

@@ -105,7 +105,9 @@ fn listener_tls(
     origin: &Origin,
 ) -> Result<ListenerTls, Problem> {
     let wrong = |what: String| {
-        Problem::new("ORL0106", Exit::Usage, what).why(format!("{key} is set so by: {origin}"))
+        Problem::new("ORL0106", Exit::Usage, what)
+            .why(format!("{key} is set so by: {origin}"))
+            .fix_there()
     };
     match (&tls.certificate, &tls.key, &tls.names) {
         (Some(certificate), Some(key), None) => Identity::load(certificate, key)

@@ -96,6 +96,11 @@ impl Problem {
         self
     }
 
+    /// The fix of a setting whose reason names its place.
+    pub(crate) fn fix_there(self) -> Self {
+        self.fix("change it there, then look for more:  oriel config check")
+    }
+
     /// This in the place of every other fix.
     pub(crate) fn fix_alone(mut self, fix: impl Into<String>) -> Self {
         self.0.fix = vec![fix.into()];

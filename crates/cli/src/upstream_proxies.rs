@@ -90,10 +90,12 @@ impl Parts<'_> {
 
 fn no_proxy(setting: &Setting<Vec<String>>) -> Result<NoProxy, Problem> {
     NoProxy::parse(&setting.value).map_err(|error| {
-        Problem::new("ORL0105", Exit::Usage, error.to_string()).why(format!(
-            "upstream_proxy.no_proxy is set so by: {}",
-            setting.origin
-        ))
+        Problem::new("ORL0105", Exit::Usage, error.to_string())
+            .why(format!(
+                "upstream_proxy.no_proxy is set so by: {}",
+                setting.origin
+            ))
+            .fix_there()
     })
 }
 

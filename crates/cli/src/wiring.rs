@@ -223,6 +223,30 @@ pub(crate) fn downloads_of(settings: &Settings, authority: &Authority) -> Vec<Do
     downloads::downloads(authority, &trusted)
 }
 
+/// What would keep these settings from serving: every mistake that is not in a value alone. The files that they
+/// name are read, nothing is bound.
+pub(crate) fn mistakes(settings: &Settings) -> Vec<Problem> {
+    let of_hosts = [
+        ("intercept.hosts", &settings.hosts),
+        ("intercept.bypass", &settings.bypass),
+        ("intercept.http3_passthrough", &settings.http3_passthrough),
+        ("upstream.private_allow", &settings.private_allow),
+        ("capture.llm_hosts", &settings.llm_hosts),
+    ];
+    let of_hosts = of_hosts.map(|(key, setting)| patterns(key, setting).map(drop));
+    let others = [
+        refuse_exposure(settings),
+        listeners(settings).map(drop),
+        gateways(settings).map(drop),
+        upstream_trust(settings, Vec::new()).map(drop),
+        client_certificates(settings).map(drop),
+        upstream_proxies(settings).map(drop),
+        capture_rules(settings).map(drop),
+    ];
+    let all = others.into_iter().chain(of_hosts);
+    all.filter_map(Result::err).collect()
+}
+
 /// What the settings say to an engine. Nothing is bound or opened yet, so `own_addresses` is empty.
 pub(crate) fn engine_config(
     settings: &Settings,
@@ -231,8 +255,9 @@ pub(crate) fn engine_config(
 ) -> Result<ProxyConfig, Problem> {
     Ok(ProxyConfig {
         listeners: listeners(settings)?,
-        rules: Arc::new(compile_rules(settings)?),
+        // Before the rules, which have the hosts of its routes.
         gateways: gateways(settings)?,
+        rules: Arc::new(compile_rules(settings)?),
         dial_guard: DialGuard {
             private: match settings.private_reach.value {
                 PrivateReach::Local => private::PrivateReach::LocalClients,
@@ -461,6 +486,7 @@ fn capture_rules(settings: &Settings) -> Result<CaptureRules, Problem> {
             parsed.collect::<Result<_, _>>().map_err(|error| {
                 Problem::new("ORL0105", Exit::Usage, error.to_string())
                     .why(format!("{key} is set so by: {}", limits.origin))
+                    .fix_there()
             })
         };
         Ok(BodyLimit {
@@ -501,6 +527,7 @@ pub(crate) fn compile_rules(settings: &Settings) -> Result<Rules, Problem> {
         };
         Problem::new("ORL0105", Exit::Usage, error.error.to_string())
             .why(format!("{} is set so by: {origin}", error.key))
+            .fix_there()
     })
 }
 
@@ -553,13 +580,16 @@ pub(crate) fn host_patterns(
     HostPatterns::parse(texts).map_err(|error| {
         Problem::new("ORL0105", Exit::Usage, error.to_string())
             .why(format!("{key} is set so by: {origin}"))
+            .fix_there()
     })
 }
 
 pub(crate) fn read_roots(path: &std::path::Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
     let unreadable = |why: String| {
         let what = format!("cannot read upstream certificates from {}", path.display());
-        Problem::new("ORL0305", Exit::Usage, what).why(why)
+        Problem::new("ORL0305", Exit::Usage, what)
+            .why(why)
+            .fix("name a file of certificates in PEM form (-----BEGIN CERTIFICATE-----)")
     };
     let roots: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)

@@ -16,8 +16,9 @@ use crate::fields::unknown;
 use crate::output::{print, print_json, print_line, say};
 use crate::paths;
 use crate::problem::Problem;
-use crate::settings::{Purpose, Row, Settings};
+use crate::settings::{Purpose, Row, Settings, Sources};
 use crate::terminal::{Colour, Glyph, Pen};
+use crate::wiring::mistakes;
 
 /// Items of a list that `config show` prints.
 const LISTED_MAX: usize = 6;
@@ -185,11 +186,11 @@ fn warning(row: &Row, settings: &Settings) -> &'static str {
 
 fn check(context: &Context, file: Option<&Path>) -> Result<Exit, Problem> {
     let problems = match file {
-        Some(path) => check_file(path),
-        None => context
-            .settings_or_all_problems(Purpose::Serve, Layer::default())
-            .err()
-            .unwrap_or_default(),
+        Some(path) => check_file(context, path),
+        None => match context.settings_or_all_problems(Purpose::Serve, Layer::default()) {
+            Ok(settings) => mistakes(&settings),
+            Err(problems) => problems,
+        },
     };
     for (name, meant) in keys::unknown_variables(context.environment.names()) {
         let meant = meant.map(|meant| format!("; did you mean {meant}?"));
@@ -233,17 +234,36 @@ fn check(context: &Context, file: Option<&Path>) -> Result<Exit, Problem> {
 }
 
 /// A named file may be a project's: then it may only tighten.
-fn check_file(path: &Path) -> Vec<Problem> {
-    match path.file_name().is_some_and(|name| name == project::NAME) {
-        true => project::read(path).problems,
-        false => read_named(path).problems,
+fn check_file(context: &Context, path: &Path) -> Vec<Problem> {
+    if path.file_name().is_some_and(|name| name == project::NAME) {
+        return project::read(path).problems;
     }
+    let problems = read_named(path).problems;
+    if !problems.is_empty() {
+        return problems;
+    }
+    let sources = Sources {
+        config: Some(path),
+        ..context.sources()
+    };
+    // What is wrong elsewhere is not said of this file.
+    let settings = Settings::load(&sources, Purpose::Serve, Layer::default());
+    settings.map_or(Vec::new(), |settings| mistakes(&settings))
 }
 
 fn render(problem: &Problem, pen: Pen) -> String {
     let mark = pen.paint(Colour::Red, pen.glyph(Glyph::Failed));
     let Some(excerpt) = &problem.excerpt else {
-        return format!("{mark} {}  {}\n", problem.code, escape_line(&problem.what));
+        let why = problem
+            .why
+            .iter()
+            .map(|why| format!("    {}\n", escape_line(why)));
+        let what = escape_line(&problem.what);
+        return format!(
+            "{mark} {}  {what}\n{}",
+            problem.code,
+            why.collect::<String>()
+        );
     };
     let position = excerpt.position();
     let head = format!(

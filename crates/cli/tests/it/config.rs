@@ -1,5 +1,7 @@
 //! `oriel config`, and what a wrong setting looks like.
 
+use serde_json::Value;
+
 use crate::world::World;
 
 const USER: &str = ".config/oriel/config.toml";
@@ -37,7 +39,7 @@ fn check_looks_on_after_a_wrong_value_in_every_file() {
     );
     let printed = world.oriel(&["config", "check", "--json"]);
     assert_eq!(printed.code, Some(1));
-    let found: serde_json::Value = serde_json::from_str(&printed.stdout).unwrap();
+    let found: Value = serde_json::from_str(&printed.stdout).unwrap();
     let found: Vec<_> = found["items"].as_array().unwrap().iter().collect();
     let told: Vec<_> = found
         .iter()
@@ -110,7 +112,7 @@ fn a_project_may_not_loosen() {
     world.file(".oriel.toml", "[intercept]\nbypass = [\"*\"]\n");
     let printed = world.oriel(&["config", "check", "--json"]);
     assert_eq!(printed.code, Some(1));
-    let found: serde_json::Value = serde_json::from_str(&printed.stdout).unwrap();
+    let found: Value = serde_json::from_str(&printed.stdout).unwrap();
     assert_eq!(found["items"][0]["code"], "ORL0404");
     let printed = world.oriel(&["run", "--", "true"]);
     assert_eq!(printed.code, Some(125), "{}", printed.stderr);
@@ -137,7 +139,7 @@ fn get_prints_the_value_that_is_in_force() {
         .env("ORIEL_LOG_LEVEL", "warn")
         .output()
         .unwrap();
-    let got: serde_json::Value = serde_json::from_slice(&by_variable.stdout).unwrap();
+    let got: Value = serde_json::from_slice(&by_variable.stdout).unwrap();
     assert_eq!(got["schema"], "oriel.config.get/1");
     assert_eq!(got["key"], "log.level");
     assert!(got["origin"].is_string(), "{got}");
@@ -231,4 +233,48 @@ fn a_wrong_log_level_is_told() {
             .unwrap()
             .contains("env ORIEL_LOG")
     );
+}
+
+#[test]
+fn check_finds_what_serve_would_refuse() {
+    let world = World::new();
+    let text = "[proxy]\nlisten = \"0.0.0.0:6743\"\ntls = { names = [] }\n\
+        [intercept]\nhosts = [\"*.*.x\"]\nbypass = [\"https://a.example/\"]\n\
+        [capture]\nbody_limits = [{ content_types = [\"x\"], keep = \"1KiB\" }]\n\
+        [upstream]\nca_files = [\"/nowhere.pem\"]\n\
+        [gateway]\nroutes = [{ hosts = [\"a.example/x\"], to = \"https://gw.example/v1\" }]\n";
+    world.file(USER, text);
+    let named = world.file("named.toml", text);
+    let codes = |words: &[&str]| {
+        let printed = world.oriel(words);
+        assert_eq!(printed.code, Some(1), "{}", printed.stderr);
+        let found: Value = serde_json::from_str(&printed.stdout).unwrap();
+        let items = found["items"].as_array().unwrap().clone();
+        for item in &items {
+            let is_whole = item["why"].is_string() && item["fix"][0].is_string();
+            assert!(is_whole, "{item}");
+        }
+        let mut codes: Vec<_> = items.iter().map(|item| item["code"].clone()).collect();
+        codes.sort_by_key(ToString::to_string);
+        codes
+    };
+    let expected = [
+        "ORL0102", "ORL0105", "ORL0105", "ORL0105", "ORL0106", "ORL0109", "ORL0305",
+    ];
+    assert_eq!(codes(&["config", "check", "--json"]), expected);
+    world.file(USER, "");
+    let named = named.to_str().unwrap();
+    assert_eq!(codes(&["config", "check", named, "--json"]), expected);
+    let shown = world.oriel(&["config", "check", named]).stdout;
+    assert!(
+        shown.contains("    gateway.routes is set so by: "),
+        "{shown}"
+    );
+    // A host of a route is not said to be one of intercept.hosts.
+    world.file(
+        USER,
+        "[gateway]\nroutes = [{ hosts = [\"a.example/x\"], to = \"https://gw.example\" }]\n",
+    );
+    let refused = world.oriel(&["serve", "--listen", "127.0.0.1:0", "--json"]);
+    assert_eq!(refused.error()["code"], "ORL0109");
 }

@@ -25,6 +25,8 @@ pub(crate) enum Exit {
     Network,
     /// A bug.
     Internal,
+    /// The child of `run` succeeded, and a condition of `--fail-on` held.
+    FailedOn,
     /// `run` failed before its child was started, or a strict one could not record it.
     BeforeChild,
     /// `run` found the child's program but could not execute it.
@@ -48,6 +50,7 @@ impl Exit {
             Self::Storage => 7,
             Self::Network => 8,
             Self::Internal => 70,
+            Self::FailedOn => 99,
             Self::BeforeChild => 125,
             Self::NotExecutable => 126,
             Self::NotFound => 127,

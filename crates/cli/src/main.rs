@@ -9,6 +9,7 @@ mod admin;
 mod admission;
 mod archive;
 mod args;
+mod assertion;
 mod authority;
 mod body_text;
 mod bundle;

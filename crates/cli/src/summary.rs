@@ -404,6 +404,7 @@ impl Summary<'_> {
                 "redaction": if self.secrets_stored { "none" } else { "basic" },
             },
             "findings": self.findings.iter().map(finding_to_json).collect::<Vec<_>>(),
+            "assertions": [],
         })
     }
 

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::given::Given;
 use super::proxy::{PairFlags, ProxyFlags};
+use crate::assertion::FailOn;
 use crate::config::layer::Layer;
 use crate::config::values::Listen;
 use crate::quantity::Period;
@@ -15,6 +16,7 @@ pub(super) const EXAMPLES: &str = "Examples:
   oriel run -- claude -p \"hi\"
   oriel run -- curl -s https://example.com
   oriel run --capture llm --name nightly -- python agent.py
+  oriel run --fail-on 'blocked>0' --fail-on 'errors>0' -- npm test
   oriel run --env-mode base-url --pair http://127.0.0.1:4000 -- python agent.py";
 
 #[derive(Clone, Debug, Args)]
@@ -41,6 +43,9 @@ pub(crate) struct Run {
     /// Write the summary as JSON into this file
     #[arg(long, value_name = "FILE")]
     pub(crate) summary_file: Option<PathBuf>,
+    /// End with 99 if this holds of the run and the command succeeded, for example errors>0; may be repeated
+    #[arg(long, value_name = "CONDITION", conflicts_with_all = ["no_capture", "print_env"])]
+    pub(crate) fail_on: Vec<FailOn>,
     /// How the child is pointed at oriel
     #[arg(long, value_name = "HOW", default_value = "proxy")]
     pub(crate) env_mode: EnvMode,

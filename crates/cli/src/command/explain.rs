@@ -58,6 +58,8 @@ pub(crate) const ENTRIES: &[Entry] = &[
         "With --strict the command is stopped (SIGTERM, five seconds later SIGKILL) when what it does cannot be stored, and the exit code is 125. Without it the command goes on, and the summary says what is missing."),
     entry("ORL0205", "base URLs have nowhere to lead",
         "With --env-mode base-url a command is sent to a gateway by OPENAI_BASE_URL, ANTHROPIC_BASE_URL and their like, and oriel has to stand in front of it: oriel run --pair URL does for one command, oriel start --pair URL for all."),
+    entry("ORL0206", "the run is to fail on this",
+        "The command succeeded, and what it asked for did not keep to --fail-on, so the exit code is 99. A figure that is not known, as what was captured has a gap, counts as one that fails. The summary has all figures (--summary full, --summary-file FILE)."),
     entry("ORL0210", "no traffic reached oriel",
         "The command made no connection, or made it past the proxy: some programs ignore HTTPS_PROXY, and NO_PROXY takes hosts out of it."),
     entry("ORL0211", "the upstream proxy was in the way",

@@ -132,6 +132,9 @@ the network failed
 70
 a mistake in oriel
 .TP
+99
+run only: the command succeeded, and a condition of --fail-on held
+.TP
 125, 126, 127
 run only: oriel failed before the command, or capturing broke in a strict run; it cannot be
 executed; it was not found

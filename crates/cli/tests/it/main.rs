@@ -16,6 +16,7 @@ mod downloads;
 mod endings;
 mod errors;
 mod exchange;
+mod fail_on;
 mod flow_again;
 mod flows;
 mod gateways;

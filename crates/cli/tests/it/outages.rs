@@ -467,6 +467,20 @@ fn a_run_on_a_full_disk_ends_with_what_is_known() {
 }
 
 #[test]
+fn a_run_that_is_to_fail_on_something_fails_where_that_is_not_known() {
+    let world = World::new();
+    let run = world.command(&["run", "--fail-on", "errors>0", "--", "true"]);
+    let Some(mut run) = on_disk(&world, FULL, run) else {
+        return;
+    };
+    let printed = Printed::of(run.output().unwrap());
+    let told = printed.stderr;
+    assert_eq!(printed.code, Some(99), "{told}");
+    assert!(told.contains("error[ORL07"), "{told}");
+    assert!(told.contains("why   errors is not known: "), "{told}");
+}
+
+#[test]
 fn a_full_disk_stops_no_traffic_and_what_is_lost_is_counted() {
     let world = World::new();
     let Some(mut service) = start_on_disk(&world, SMALL) else {

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::Job;
 use super::supervise::{Outcome, Stop, broken};
 use crate::args::SummaryForm;
+use crate::assertion::judge;
 use crate::child::Ended;
 use crate::clock::now;
 use crate::config::values::Redact;
@@ -53,23 +54,39 @@ impl Job<'_> {
             (_, Err(unsummed)) => Some(unsummed.problem.what.clone()),
             (_, Ok(_)) => broken(&recorder),
         };
-        match &figures {
+        let failed = match &figures {
             Ok(figures) => self.tell(&outcome, figures, None, elsewhere),
             Err(Unsummed { problem, stored }) => match stored {
                 Some(stored) => self.tell(&outcome, stored, Some(&problem.what), elsewhere),
                 None => self.tell_without_figures(&outcome, &recorder, &problem.what),
             },
-        }
+        };
         match (hole, figures) {
             (Some(why), _) if self.arguments.strict => return Err(self.incomplete(&outcome, why)),
+            // stderr of a program has one document, and that error names this one.
+            (_, Err(_)) if self.context.json() && !failed.is_empty() => {}
             (_, Err(unsummed)) => report(self.context, &unsummed.problem),
             (_, Ok(_)) => {}
         }
-        Ok(exit)
+        match !failed.is_empty() {
+            true => Err(
+                Problem::new("ORL0206", Exit::FailedOn, "the run is to fail on this")
+                    .why(failed.join("; "))
+                    .fix(format!("oriel flows --session {}", recorder.run())),
+            ),
+            false => Ok(exit),
+        }
     }
 
-    /// Says what the run sums up to, where that is wanted. With a gap there is more that is not known.
-    fn tell(&self, outcome: &Outcome, figures: &RunSummary, gap: Option<&str>, elsewhere: bool) {
+    /// Says what the run sums up to, where that is wanted, and gives what it is to fail on. With a gap there is
+    /// more that is not known.
+    fn tell(
+        &self,
+        outcome: &Outcome,
+        figures: &RunSummary,
+        gap: Option<&str>,
+        elsewhere: bool,
+    ) -> Vec<String> {
         let findings = self.findings(outcome, figures, elsewhere || gap.is_some());
         let summary = Summary {
             figures,
@@ -80,15 +97,22 @@ impl Job<'_> {
             direct: outcome.sightings.outward(),
             secrets_stored: self.settings.redact.value == Redact::None,
         };
-        let document = summary.to_json();
+        let mut document = summary.to_json();
+        let failed = self.failed(outcome, &mut document);
         self.summary_file.write(&document);
-        self.say_summary(&document, &summary);
+        self.say_summary(&document, &summary, !failed.is_empty());
+        failed
     }
 
     /// Says what is known of a run of which nothing can be read.
-    fn tell_without_figures(&self, outcome: &Outcome, recorder: &Recorder, why: &str) {
+    fn tell_without_figures(
+        &self,
+        outcome: &Outcome,
+        recorder: &Recorder,
+        why: &str,
+    ) -> Vec<String> {
         let run = recorder.run();
-        let document = self
+        let mut document = self
             .summary_file
             .write_without_figures(outcome, Some(run), why);
         let figures = RunSummary {
@@ -116,18 +140,30 @@ impl Job<'_> {
             direct: outcome.sightings.outward(),
             secrets_stored: self.settings.redact.value == Redact::None,
         };
-        self.say_summary(&document, &summary);
+        let failed = self.failed(outcome, &mut document);
+        self.say_summary(&document, &summary, !failed.is_empty());
+        failed
+    }
+
+    /// Notes in the summary what became of the conditions that were asked for, and gives those that fail a run whose
+    /// command succeeded.
+    fn failed(&self, outcome: &Outcome, document: &mut Value) -> Vec<String> {
+        let mut failed = judge(&self.arguments.fail_on, document);
+        if outcome.ended.exit().code() != 0 {
+            failed.clear();
+        }
+        failed
     }
 
     /// Says a summary in the form that is wanted.
-    fn say_summary(&self, document: &Value, summary: &Summary<'_>) {
+    fn say_summary(&self, document: &Value, summary: &Summary<'_>, fails: bool) {
         let form = self.arguments.summary;
         let is_auto = form == SummaryForm::Auto;
         if is_auto && self.context.global.quiet {
             return;
         }
         let is_json = is_auto && self.context.json();
-        if is_json && summary.gap.is_some() {
+        if is_json && (summary.gap.is_some() || fails) {
             // stderr has one document, and the error comes yet.
             return;
         }

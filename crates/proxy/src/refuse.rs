@@ -217,11 +217,15 @@ fn fix(failure: &Failure, target: Option<&Target>) -> Option<String> {
         ),
         FailureKind::PortNotAllowed => {
             let port = target.map_or(0, |target| target.port);
-            format!("allow the port: proxy.connect_ports = [443, 80, {port}]")
+            format!(
+                "ask who runs this proxy to allow the port: proxy.connect_ports = [443, 80, {port}]"
+            )
         }
-        FailureKind::Blocked => {
-            format!("allow the host: --intercept {host}, --bypass {host} or --unlisted tunnel")
-        }
+        // An agent reads it: it is to ask, and not to look for a way round.
+        FailureKind::Blocked => format!(
+            "do not try again or another way; who runs this proxy may allow the host: \
+             intercept.hosts or intercept.bypass = [\"{host}\"]"
+        ),
         FailureKind::ClientCertificateRequired | FailureKind::ClientCertificateRejected => format!(
             "give oriel a certificate for it: [[upstream.client_certificates]] with \
              hosts = [\"{host}\"], certificate = \"FILE\" and key = \"FILE\"; or let the client show \
@@ -319,6 +323,24 @@ mod tests {
                 .body
                 .contains("danger_accept_invalid = [\"a.example\"]")
         );
+    }
+
+    #[test]
+    fn who_is_blocked_is_sent_to_ask() {
+        for kind in [
+            FailureKind::Blocked,
+            FailureKind::PortNotAllowed,
+            FailureKind::AddressDenied,
+        ] {
+            let refusal = refusal(kind, "a rule says so");
+            assert_eq!(refusal.status, 403);
+            assert!(
+                refusal.body.contains("who runs this proxy"),
+                "{}",
+                refusal.body
+            );
+            assert!(!refusal.body.contains("--"), "{}", refusal.body);
+        }
     }
 
     #[test]

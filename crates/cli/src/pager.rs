@@ -69,14 +69,15 @@ fn start(environment: &Environment, words: &OsStr) -> std::io::Result<Pager> {
     }
     let terminal = rustix::io::fcntl_dupfd_cloexec(std::io::stdout(), 3)?;
     let mut child = command.spawn()?;
-    if let Some(input) = child.stdin.take() {
-        rustix::stdio::dup2_stdout(OwnedFd::from(input))?;
-    }
+    let input = child.stdin.take();
     let child = Arc::new(Mutex::new(child));
     let interrupted = Arc::clone(&child);
     std::thread::Builder::new()
         .name("oriel-pager".to_owned())
         .spawn(move || end_when_interrupted(&interrupted))?;
+    if let Some(input) = input {
+        rustix::stdio::dup2_stdout(OwnedFd::from(input))?;
+    }
     Ok(Pager { child, terminal })
 }
 

@@ -68,14 +68,14 @@ impl Job<'_> {
             (_, Err(unsummed)) => report(self.context, &unsummed.problem),
             (_, Ok(_)) => {}
         }
-        match !failed.is_empty() {
-            true => Err(
-                Problem::new("ORL0206", Exit::FailedOn, "the run is to fail on this")
-                    .why(failed.join("; "))
-                    .fix(format!("oriel flows --session {}", recorder.run())),
-            ),
-            false => Ok(exit),
+        if failed.is_empty() {
+            return Ok(exit);
         }
+        Err(
+            Problem::new("ORL0206", Exit::FailedOn, "the run is to fail on this")
+                .why(failed.join("; "))
+                .fix(format!("oriel flows --session {}", recorder.run())),
+        )
     }
 
     /// Says what the run sums up to, where that is wanted, and gives what it is to fail on. With a gap there is

@@ -8,8 +8,9 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-use tokio::signal::unix::{SignalKind, signal};
+use parking_lot::{Mutex, MutexGuard};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::{Command, ConfigCommand, FlowsCommand, ListForm, SessionsCommand};
 use crate::context::Context;
@@ -49,7 +50,9 @@ impl Pager {
         let _nobody_listens = std::io::stdout().flush();
         // The pager reads to the end of what was in the place of the terminal.
         if rustix::stdio::dup2_stdout(&self.terminal).is_ok() {
-            let _ended: std::io::Result<ExitStatus> = self.child.lock().wait();
+            // Nothing is left to interrupt, so who waits for the lock waits on: the command's own code counts.
+            let child = MutexGuard::leak(self.child.lock());
+            let _ended: std::io::Result<ExitStatus> = child.wait();
         }
     }
 }
@@ -68,13 +71,20 @@ fn start(environment: &Environment, words: &OsStr) -> std::io::Result<Pager> {
         command.env("LESSCHARSET", "utf-8");
     }
     let terminal = rustix::io::fcntl_dupfd_cloexec(std::io::stdout(), 3)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    let interrupts = {
+        let _entered = runtime.enter();
+        signal(SignalKind::interrupt())?
+    };
     let mut child = command.spawn()?;
     let input = child.stdin.take();
     let child = Arc::new(Mutex::new(child));
     let interrupted = Arc::clone(&child);
     std::thread::Builder::new()
         .name("oriel-pager".to_owned())
-        .spawn(move || end_when_interrupted(&interrupted))?;
+        .spawn(move || end_when_interrupted(&runtime, interrupts, &interrupted))?;
     if let Some(input) = input {
         rustix::stdio::dup2_stdout(OwnedFd::from(input))?;
     }
@@ -87,18 +97,8 @@ fn start(environment: &Environment, words: &OsStr) -> std::io::Result<Pager> {
     clippy::exit,
     reason = "the command knows nothing of the interrupt, and may take long"
 )]
-fn end_when_interrupted(child: &Mutex<Child>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build();
-    let Ok(runtime) = runtime else { return };
-    let interrupted = runtime.block_on(async {
-        match signal(SignalKind::interrupt()) {
-            Ok(mut signal) => signal.recv().await,
-            Err(_) => None,
-        }
-    });
-    if interrupted.is_none() {
+fn end_when_interrupted(runtime: &Runtime, mut interrupts: Signal, child: &Mutex<Child>) {
+    if runtime.block_on(interrupts.recv()).is_none() {
         return;
     }
     if let Ok(nothing) = File::options().write(true).open("/dev/null") {

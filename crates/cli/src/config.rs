@@ -1,6 +1,7 @@
 //! What can be set, where it may be set, and what is in force.
 
 pub(crate) mod database_variable;
+pub(crate) mod edit;
 pub(crate) mod file;
 pub(crate) mod keys;
 pub(crate) mod layer;

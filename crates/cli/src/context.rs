@@ -91,6 +91,7 @@ impl Context {
             paths: &self.paths,
             folder: &self.folder,
             config: self.global.config.as_deref(),
+            draft: None,
         }
     }
 

@@ -141,3 +141,5 @@ pub(crate) const ARCHIVE_LOOK_EVERY: Duration = Duration::from_millis(100);
 pub(crate) const ARCHIVE_LOOKS_MAX: u32 = 100;
 /// Wrong values that are told of one config file: each is found by reading the rest again.
 pub(crate) const WRONG_VALUES_MAX: usize = 50;
+/// Bytes of a value that `oriel config set` reads from standard input: more than a long list of hosts.
+pub(crate) const CONFIG_VALUE_BYTES_MAX: u64 = 1024 * 1024;

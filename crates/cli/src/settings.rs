@@ -22,7 +22,7 @@ use crate::config::file::{
 use crate::config::layer::{Layer, Origin, Setting};
 use crate::config::project;
 use crate::config::proxy_variables::proxy_variables;
-use crate::config::read::{read_if_there, read_named};
+use crate::config::read::{parse, read_if_there, read_named};
 use crate::config::values::{
     AdminListen, ArchiveChoice, AutoBypass, Listen, LogFormat, Login, Overflow, PrivateReach,
     ProxyChoice, ProxyLogin, Redact, SniMismatch, TagPeriod, TlsVersion, Unlisted,
@@ -48,6 +48,15 @@ pub(crate) struct Sources<'a> {
     pub(crate) folder: &'a Path,
     /// A file in place of the user's and the project's.
     pub(crate) config: Option<&'a Path>,
+    /// What a file would have in it.
+    pub(crate) draft: Option<Draft<'a>>,
+}
+
+/// A text that is taken for what is in a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Draft<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) text: &'a str,
 }
 
 // `section.key as field: Type = default;`, in the order of the config file. What keys are for is said
@@ -182,7 +191,7 @@ impl Sources<'_> {
     }
 
     /// The file that was named in place of the user's and the project's.
-    fn named(&self) -> Option<PathBuf> {
+    pub(crate) fn named(&self) -> Option<PathBuf> {
         self.config
             .map(Path::to_owned)
             .or_else(|| self.environment.path("ORIEL_CONFIG"))
@@ -194,7 +203,10 @@ impl Sources<'_> {
 fn file_layers(sources: &Sources<'_>) -> (Vec<Layer>, Vec<Problem>) {
     let mut readings = Vec::new();
     match sources.named() {
-        Some(path) => readings.push(read_named(&path)),
+        Some(path) => readings.push(match &sources.draft {
+            Some(draft) if draft.path == path => parse(&path, draft.text.to_owned()),
+            _ => read_named(&path),
+        }),
         None => {
             if let Some(path) = project::find(sources.folder) {
                 readings.push(project::read(&path));
@@ -324,6 +336,7 @@ mod tests {
                 paths: &paths,
                 folder: &self.folder.path().join("project/below"),
                 config: None,
+                draft: None,
             };
             Settings::load(&sources, Purpose::Serve, flags)
         }

@@ -34,6 +34,24 @@ pub(crate) enum ConfigCommand {
         #[arg(long)]
         origin: bool,
     },
+    /// Change one value in the config file, and leave all else in it as it is
+    #[command(
+        after_help = "Examples:\n  oriel config set capture.redact=basic\n  oriel config set intercept.bypass+=chat.internal\n  oriel config set intercept.bypass-=chat.internal\n  oriel config set upstream_proxy.credentials - < FILE      a secret stays off the command line"
+    )]
+    Set {
+        /// What is to be so; += adds to a list, -= takes out of it
+        #[arg(value_name = "SETTING=VALUE")]
+        change: String,
+        /// The value, where the setting stands alone; - reads it from standard input
+        #[arg(allow_hyphen_values = true)]
+        value: Option<String>,
+    },
+    /// Take one value out of the config file, so that its default is in force
+    #[command(after_help = "Example:\n  oriel config unset intercept.bypass")]
+    Unset {
+        /// The setting, for example intercept.bypass
+        key: String,
+    },
     /// Look for mistakes
     #[command(
         after_help = "Examples:\n  oriel config check\n  oriel config check ./new.toml && mv new.toml ~/.config/oriel/config.toml"

@@ -1,5 +1,7 @@
 //! `oriel config`: what is set, where, and what is wrong with it.
 
+mod set;
+
 use std::path::Path;
 
 use crate::args::ConfigCommand;
@@ -28,6 +30,8 @@ pub(crate) fn run(context: &Context, command: &ConfigCommand) -> Result<Exit, Pr
         ConfigCommand::Path => path(context),
         ConfigCommand::Show { effective, origin } => show(context, *effective, *origin),
         ConfigCommand::Get { key, origin } => get(context, key, *origin),
+        ConfigCommand::Set { change, value } => set::set(context, change, value.as_deref()),
+        ConfigCommand::Unset { key } => set::unset(context, key),
         ConfigCommand::Check { file } => check(context, file.as_deref()),
         ConfigCommand::Schema => schema(),
         ConfigCommand::Init => init(context),

@@ -1,7 +1,7 @@
 //! `oriel serve`: the proxy in the foreground, until SIGTERM or SIGINT. SIGHUP, or a change of a
 //! config file, has it take its configuration anew.
 
-mod reload;
+pub(crate) mod reload;
 mod signals;
 
 use std::os::unix::net::UnixListener;

@@ -110,7 +110,7 @@ impl Layer {
 }
 
 impl Form {
-    fn describe(self) -> &'static str {
+    pub(super) fn describe(self) -> &'static str {
         match self {
             Self::Text => "it must be a text",
             Self::Texts => "it must be texts with commas between them",
@@ -121,7 +121,7 @@ impl Form {
     }
 }
 
-fn value_of(form: Form, text: &str) -> Option<Value> {
+pub(super) fn value_of(form: Form, text: &str) -> Option<Value> {
     let parts = || {
         text.split(',')
             .map(str::trim)

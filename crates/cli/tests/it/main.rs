@@ -9,6 +9,7 @@ mod capture;
 mod certificates;
 mod clients;
 mod config;
+mod config_set;
 mod crash;
 mod db;
 mod doctor;

@@ -150,7 +150,7 @@ fn nothing_is_run_by_guessing() {
     ");
     insta::assert_snapshot!(world.oriel(&["config"]).stderr, @r"
     error[ORL0001]: oriel config needs a command of its own
-      why   it has path, show, get, check, schema, init
+      why   it has path, show, get, set, unset, check, schema, init
       fix   oriel config --help
     ");
     let mut asked = world.command(&["flows", "--nosuch"]);

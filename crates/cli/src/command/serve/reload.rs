@@ -26,7 +26,7 @@ use crate::settings::{Purpose, Row, Settings};
 use crate::wiring::{Station, downloads_of, engine_config, own_addresses, reload_problem};
 
 /// Settings that are looked at once, when the service starts.
-const FIXED: &[&str] = &[
+pub(crate) const FIXED: &[&str] = &[
     "proxy.listen",
     "proxy.unix",
     "admin.listen",

@@ -29,6 +29,13 @@ impl Environment {
         }
     }
 
+    /// The variables without these.
+    pub(crate) fn without(&self, names: &[&str]) -> Self {
+        let mut variables = self.variables.clone();
+        variables.retain(|name, _| !names.iter().any(|gone| name == gone));
+        Self { variables }
+    }
+
     /// The value as it is; `None` also where it is empty, which by custom means not set.
     pub(crate) fn raw(&self, name: &str) -> Option<&OsStr> {
         self.given(name).filter(|value| !value.is_empty())

@@ -112,6 +112,12 @@ impl Problem {
         self
     }
 
+    /// Without the line of the text, which may hold a secret.
+    pub(crate) fn without_excerpt(mut self) -> Self {
+        self.0.excerpt = None;
+        self
+    }
+
     pub(crate) fn exit(mut self, exit: Exit) -> Self {
         self.0.exit = exit;
         self

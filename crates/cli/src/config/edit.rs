@@ -9,16 +9,15 @@ use toml_edit::{Array, Decor, Document, DocumentMut, Item, RawString, Table, Tab
 use crate::config::keys::{Form, Key};
 use crate::config::layer::value_of;
 
-/// What is to become of a setting.
-#[derive(Clone, Debug)]
+/// What a value is to a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    Set(Value),
-    /// The list has these too.
-    Add(Vec<Value>),
-    /// The list has none of these.
-    Remove(Vec<Value>),
-    /// The file says nothing of it.
-    Unset,
+    /// It takes the place of the one before.
+    Set,
+    /// The list has it too; of a list, each of its items.
+    Add,
+    /// The list does not have it any more; of a list, none of its items.
+    Remove,
 }
 
 /// Why a text cannot be changed so.
@@ -30,6 +29,8 @@ pub(crate) enum Refused {
     NoSection,
     /// What should be a list is none.
     NoList,
+    /// The items of the list are tables, which have no name to be taken out by.
+    Tables,
     /// This is not in the list, so it cannot be taken out.
     Unlisted(String),
 }
@@ -53,7 +54,7 @@ pub(crate) fn edited(value: &toml::Value) -> Option<Value> {
     Value::from_str(&value.to_string()).ok()
 }
 
-/// What a value is if it stands for items of a list: its own, or itself.
+/// The items of a list; of anything else, that.
 pub(crate) fn items(value: Value) -> Vec<Value> {
     match value {
         Value::Array(list) => list.into_iter().collect(),
@@ -67,13 +68,11 @@ pub(crate) fn change(
     text: &str,
     path: &str,
     change: Change,
+    value: Value,
     list: Vec<Value>,
 ) -> Result<Option<String>, Refused> {
-    let (section, key) = path.split_once('.').unwrap_or((path, ""));
+    let (section, key) = parts(path);
     let mut document: DocumentMut = text.parse().map_err(not_toml)?;
-    if matches!(change, Change::Unset) {
-        return unset(text, document, section, key);
-    }
     if !document.contains_key(section) {
         let new = new_section(&document);
         document.insert(section, new);
@@ -84,12 +83,34 @@ pub(crate) fn change(
         .and_then(Item::as_table_like_mut)
         .ok_or(Refused::NoSection)?;
     let is_changed = match change {
-        Change::Set(value) => put(table, key, value),
-        Change::Add(added) => add(table, key, added, list)?,
-        Change::Remove(removed) => remove(table, key, &removed, list)?,
-        Change::Unset => false,
+        Change::Set => put(table, key, value),
+        Change::Add => add(table, key, items(value), list)?,
+        Change::Remove => remove(table, key, &items(value), list)?,
     };
     Ok(is_changed.then(|| document.to_string()))
+}
+
+/// The text without the setting `section.key`; `None` if it does not set it. Where that has lines of its own
+/// these go and nothing else: comments above them stay.
+pub(crate) fn unset(text: &str, path: &str) -> Result<Option<String>, Refused> {
+    let (section, key) = parts(path);
+    let mut document: DocumentMut = text.parse().map_err(not_toml)?;
+    let Some(table) = document.get_mut(section) else {
+        return Ok(None);
+    };
+    let table = table.as_table_like_mut().ok_or(Refused::NoSection)?;
+    if !table.contains_key(key) {
+        return Ok(None);
+    }
+    if let Some(left) = without_lines(text, section, key) {
+        return Ok(Some(left));
+    }
+    table.remove(key);
+    Ok(Some(document.to_string()))
+}
+
+fn parts(path: &str) -> (&str, &str) {
+    path.split_once('.').unwrap_or((path, ""))
 }
 
 /// A section behind all that the document has, comments at its end included.
@@ -226,8 +247,12 @@ fn remove(
     let there: Vec<Value> = match table.get(key) {
         None => list.clone(),
         Some(Item::Value(Value::Array(array))) => array.iter().cloned().collect(),
+        Some(Item::ArrayOfTables(_)) => return Err(Refused::Tables),
         Some(_) => return Err(Refused::NoList),
     };
+    if there.iter().any(Value::is_inline_table) {
+        return Err(Refused::Tables);
+    }
     if let Some(stranger) = removed
         .iter()
         .find(|gone| !there.iter().any(|value| is_same(gone, value)))
@@ -242,27 +267,6 @@ fn remove(
         }
     }
     Ok(!removed.is_empty())
-}
-
-/// Takes a setting out. Where it has lines of its own these go and nothing else: comments above them stay.
-fn unset(
-    text: &str,
-    mut document: DocumentMut,
-    section: &str,
-    key: &str,
-) -> Result<Option<String>, Refused> {
-    let Some(table) = document.get_mut(section) else {
-        return Ok(None);
-    };
-    let table = table.as_table_like_mut().ok_or(Refused::NoSection)?;
-    if !table.contains_key(key) {
-        return Ok(None);
-    }
-    if let Some(left) = without_lines(text, section, key) {
-        return Ok(Some(left));
-    }
-    table.remove(key);
-    Ok(Some(document.to_string()))
 }
 
 /// The text without the lines of this setting, if they are lines of `key = value` and hold nothing else.
@@ -300,9 +304,9 @@ mod tests {
         read_value(keys::find(path).unwrap(), text).unwrap()
     }
 
-    fn check(before: &str, path: &str, wanted: Change, after: &str) {
-        let list = vec![value("log.level", "known.test")];
-        let got = change(before, path, wanted, list).unwrap();
+    fn check(before: &str, path: &str, (wanted, value): (Change, Value), after: &str) {
+        let list = vec![self::value("log.level", "known.test")];
+        let got = change(before, path, wanted, value, list).unwrap();
         assert_eq!(
             got.as_deref().unwrap_or(before),
             after,
@@ -310,13 +314,13 @@ mod tests {
         );
     }
 
-    fn listed(texts: &str) -> Vec<Value> {
-        items(value("intercept.bypass", texts))
+    fn listed(texts: &str) -> Value {
+        value("intercept.bypass", texts)
     }
 
     #[test]
     fn a_value_is_set_where_it_stands() {
-        let set = |path: &str, text: &str| Change::Set(value(path, text));
+        let set = |path: &str, text: &str| (Change::Set, value(path, text));
         check(
             "",
             "log.level",
@@ -357,8 +361,8 @@ mod tests {
 
     #[test]
     fn a_list_grows_and_shrinks_as_it_is_written() {
-        let add = |texts: &str| Change::Add(listed(texts));
-        let remove = |texts: &str| Change::Remove(listed(texts));
+        let add = |texts: &str| (Change::Add, listed(texts));
+        let remove = |texts: &str| (Change::Remove, listed(texts));
         let path = "intercept.bypass";
         check(
             "",
@@ -397,17 +401,14 @@ mod tests {
             remove("a.test"),
             "[intercept]\nbypass = [ 'b.test']\n",
         );
-        let refused = change(
-            "[intercept]\nbypass = []\n",
-            path,
-            remove("a.test"),
-            Vec::new(),
-        );
-        assert_eq!(refused, Err(Refused::Unlisted("\"a.test\"".to_owned())));
-        let refused = change("[intercept]\nbypass = 3\n", path, add("a.test"), Vec::new());
-        assert_eq!(refused, Err(Refused::NoList));
-        let refused = change("intercept = 3\n", path, add("a.test"), Vec::new());
-        assert_eq!(refused, Err(Refused::NoSection));
+        let refuse = |text: &str, (wanted, value): (Change, Value), refused: Refused| {
+            let got = change(text, path, wanted, value, Vec::new());
+            assert_eq!(got, Err(refused), "{text:?}");
+        };
+        let unlisted = Refused::Unlisted("\"a.test\"".to_owned());
+        refuse("[intercept]\nbypass = []\n", remove("a.test"), unlisted);
+        refuse("[intercept]\nbypass = 3\n", add("a.test"), Refused::NoList);
+        refuse("intercept = 3\n", add("a.test"), Refused::NoSection);
     }
 
     #[test]
@@ -417,7 +418,7 @@ mod tests {
         check(
             "[[capture.body_limits]]\nkeep = \"2KiB\"\n",
             key,
-            Change::Add(vec![limit]),
+            (Change::Add, limit),
             "[[capture.body_limits]]\nkeep = \"2KiB\"\n\n[[capture.body_limits]]\nhosts = [\"a.test\"]\nkeep = \"1KiB\"\n",
         );
         assert!(read_value(keys::find(key).unwrap(), "a.test").is_err());
@@ -426,25 +427,30 @@ mod tests {
 
     #[test]
     fn what_is_unset_takes_no_comment_along() {
+        let check = |before: &str, path: &str, after: &str| {
+            let got = unset(before, path).unwrap();
+            assert_eq!(
+                got.as_deref().unwrap_or(before),
+                after,
+                "{path} in {before:?}"
+            );
+        };
         check(
             "[log]\n# why\nlevel = 'info' # so\nformat = 'json'\n",
             "log.level",
-            Change::Unset,
             "[log]\n# why\nformat = 'json'\n",
         );
         check(
             "[intercept]\nbypass = [\n  'a.test',\n]\n[log]\n",
             "intercept.bypass",
-            Change::Unset,
             "[intercept]\n[log]\n",
         );
         check(
             "log = { level = 'info', format = 'json' }\n",
             "log.level",
-            Change::Unset,
             "log = { format = 'json' }\n",
         );
-        check("[log]\n", "log.level", Change::Unset, "[log]\n");
-        check("", "log.level", Change::Unset, "");
+        check("[log]\n", "log.level", "[log]\n");
+        check("", "log.level", "");
     }
 }

@@ -18,6 +18,26 @@ pub(crate) struct Key {
     pub(crate) about: &'static str,
 }
 
+impl Key {
+    /// Whether its value may hold a password, which is not to be repeated.
+    pub(crate) fn may_be_secret(&self) -> bool {
+        matches!(self.path, "upstream_proxy.url" | "database.url")
+            || self.path.ends_with(".credentials")
+    }
+
+    /// Whether its value is a list, of texts, numbers or tables.
+    pub(crate) fn is_list(&self) -> bool {
+        let of_tables = [
+            "proxy.reverse",
+            "gateway.routes",
+            "upstream.client_certificates",
+            "upstream_proxy.routes",
+            "capture.body_limits",
+        ];
+        matches!(self.form, Form::Texts | Form::Numbers) || of_tables.contains(&self.path)
+    }
+}
+
 /// How the text of a variable is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {

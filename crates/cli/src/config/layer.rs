@@ -93,10 +93,7 @@ impl Layer {
         let text = environment
             .text(name)
             .ok_or_else(|| wrong_variable(name, "…", "it is not UTF-8"))?;
-        // What may hold a password is not repeated.
-        let may_hold_one = ["upstream_proxy.url", "database.url"];
-        let secret = name.contains("CREDENTIALS") || may_hold_one.contains(&key.path);
-        let shown = if secret { "…" } else { text };
+        let shown = if key.may_be_secret() { "…" } else { text };
         let value = value_of(key.form, text)
             .ok_or_else(|| wrong_variable(name, shown, key.form.describe()))?;
         let one = document(key.path, value)

@@ -352,7 +352,7 @@ fn first_line(error: &toml::de::Error) -> String {
         .to_owned()
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
+pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
     let what = format!("cannot read the config file {}", path.display());
     let shown = path.display();
     let fix = match error.kind() {

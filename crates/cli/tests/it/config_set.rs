@@ -101,6 +101,12 @@ fn a_mistake_is_not_written() {
             "is not in intercept.bypass",
         ),
         (vec!["log.level+=debug"], 2, "log.level is no list"),
+        (vec!["log.format-=json"], 2, "log.format is no list"),
+        (
+            vec!["capture.body_limits-={ bytes = 1 }"],
+            5,
+            "is not in capture.body_limits",
+        ),
         (vec!["log.level"], 2, "no value is given"),
         (vec!["log.level=info", "debug"], 2, "a value is given twice"),
         (vec!["gateway.routes=a.test"], 2, "it must be TOML"),
@@ -155,6 +161,58 @@ fn a_secret_comes_from_standard_input() {
         read(&world, USER),
         "[proxy]\ncredentials = \"me:correct horse\"\n"
     );
+}
+
+#[test]
+fn a_file_with_a_secret_is_for_its_owner_alone_and_the_secret_is_not_repeated() {
+    let world = World::new();
+    let path = world.file(USER, "[log]\nlevel = \"info\"\n");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let printed = world.oriel(&["config", "set", "upstream_proxy.url=http://me:horse@"]);
+    assert_ne!(printed.code, Some(0));
+    let told = format!("{}{}", printed.stdout, printed.stderr);
+    assert!(!told.contains("horse"), "{told}");
+    assert_eq!(mode(&path), 0o644);
+    world.done(&["config", "set", "proxy.credentials=me:horse"]);
+    assert_eq!(mode(&path), 0o600);
+}
+
+#[test]
+fn a_variable_that_another_setting_needs_counts() {
+    let world = World::new();
+    let open = ["config", "set", "proxy.listen=0.0.0.0:6743"];
+    assert_eq!(world.oriel(&open).code, Some(4));
+    let mut command = world.command(&open);
+    command.env("ORIEL_PROXY_CREDENTIALS", "me:horse");
+    Printed::of(command.output().unwrap()).succeeded();
+    assert_eq!(read(&world, USER), "[proxy]\nlisten = \"0.0.0.0:6743\"\n");
+}
+
+#[test]
+fn a_value_that_was_wrong_hides_no_new_mistake() {
+    let world = World::new();
+    let before = "[proxy]\nlisten = 7\n";
+    world.file(USER, before);
+    let printed = world.oriel(&["config", "set", "proxy.listen=0.0.0.0:6743"]);
+    assert_eq!(printed.code, Some(4), "{}", printed.stderr);
+    assert_eq!(read(&world, USER), before);
+}
+
+#[test]
+fn two_at_once_lose_nothing() {
+    let world = World::new();
+    let added: Vec<_> = (0..8)
+        .map(|number| format!("intercept.bypass+=h{number}.corp.test"))
+        .collect();
+    let children: Vec<_> = added
+        .iter()
+        .map(|words| world.command(&["config", "set", words]).spawn().unwrap())
+        .collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    let hosts = world.json(&["config", "get", "intercept.bypass", "--json"]);
+    assert_eq!(hosts["value"].as_array().unwrap().len(), added.len());
 }
 
 #[test]

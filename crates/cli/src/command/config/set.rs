@@ -1,10 +1,12 @@
 //! `oriel config set` and `unset`: one setting of the user's file, or of the one that `--config` names.
 //! Nothing is written that would be a mistake.
 
+use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
 use toml_edit::Value;
 
 use super::{row_to_json, value_text};
@@ -13,9 +15,8 @@ use crate::command::serve::reload::FIXED;
 use crate::config::edit::{self, Change, Refused};
 use crate::config::keys::{self, KEYS, Key};
 use crate::config::layer::{Layer, Origin};
-use crate::config::read::parse;
+use crate::config::read::{parse, unreadable};
 use crate::context::Context;
-use crate::environment::Environment;
 use crate::escape::escape_line;
 use crate::exit::Exit;
 use crate::fields::unknown;
@@ -31,22 +32,19 @@ use crate::wiring::mistakes;
 /// What is asked for.
 struct Wanted<'a> {
     key: &'static Key,
-    operation: Operation,
+    change: Change,
     text: &'a str,
 }
 
-#[derive(Clone, Copy)]
-enum Operation {
-    Set,
-    Add,
-    Remove,
-}
-
-/// The file that is changed.
-struct Target {
+/// The file that is changed. Another oriel that is to change it waits meanwhile.
+struct Target<'a> {
+    context: &'a Context,
+    key: &'static Key,
     path: PathBuf,
     /// Nothing if it is not there yet.
     text: String,
+    /// Of its folder.
+    _lock: File,
 }
 
 pub(super) fn set(context: &Context, words: &str, value: Option<&str>) -> Result<Exit, Problem> {
@@ -63,28 +61,28 @@ pub(super) fn set(context: &Context, words: &str, value: Option<&str>) -> Result
                 "oriel config get {path}      shows one that is right"
             ))
     })?;
-    let target = Target::of(context)?;
-    let change = match wanted.operation {
-        Operation::Set => Change::Set(value),
-        Operation::Add => Change::Add(edit::items(value)),
-        Operation::Remove => Change::Remove(edit::items(value)),
-    };
-    apply(context, wanted.key, change, &target)
+    let target = Target::of(context, wanted.key)?;
+    let list = target.list();
+    target.apply(match wanted.change {
+        Change::Add | Change::Remove if !wanted.key.is_list() => Err(Refused::NoList),
+        change => edit::change(&target.text, path, change, value, list),
+    })
 }
 
 pub(super) fn unset(context: &Context, name: &str) -> Result<Exit, Problem> {
-    apply(context, key_of(name)?, Change::Unset, &Target::of(context)?)
+    let target = Target::of(context, key_of(name)?)?;
+    target.apply(edit::unset(&target.text, target.key.path))
 }
 
 /// `key=value`, `key+=value` and `key-=value`, or key and value apart.
 fn read_words<'a>(words: &'a str, value: Option<&'a str>) -> Result<Wanted<'a>, Problem> {
-    let (name, operation, text) = match (words.split_once('='), value) {
-        (None, Some(value)) => (words, Operation::Set, value),
+    let (name, change, text) = match (words.split_once('='), value) {
+        (None, Some(value)) => (words, Change::Set, value),
         (Some((name, text)), None) => {
-            let added = name.strip_suffix('+').map(|name| (name, Operation::Add));
-            let removed = name.strip_suffix('-').map(|name| (name, Operation::Remove));
-            let (name, operation) = added.or(removed).unwrap_or((name, Operation::Set));
-            (name, operation, text)
+            let added = name.strip_suffix('+').map(|name| (name, Change::Add));
+            let removed = name.strip_suffix('-').map(|name| (name, Change::Remove));
+            let (name, change) = added.or(removed).unwrap_or((name, Change::Set));
+            (name, change, text)
         }
         (None, None) => {
             key_of(words)?;
@@ -105,11 +103,7 @@ fn read_words<'a>(words: &'a str, value: Option<&'a str>) -> Result<Wanted<'a>, 
         }
     };
     let key = key_of(name)?;
-    Ok(Wanted {
-        key,
-        operation,
-        text,
-    })
+    Ok(Wanted { key, change, text })
 }
 
 fn key_of(name: &str) -> Result<&'static Key, Problem> {
@@ -140,130 +134,142 @@ fn from_input() -> Result<String, Problem> {
     .why(why))
 }
 
-impl Target {
-    /// A file that is somewhere else, and linked to from where it is looked for, stays there.
-    fn of(context: &Context) -> Result<Self, Problem> {
+impl<'a> Target<'a> {
+    fn of(context: &'a Context, key: &'static Key) -> Result<Self, Problem> {
         let named = context.sources().named();
         let path = named.unwrap_or_else(|| context.paths.user_config.clone());
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Ok(Self { path, text }),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let text = String::new();
-                Ok(Self { path, text })
-            }
-            Err(error) => {
-                let what = format!("{} cannot be read", path.display());
-                Err(Problem::new("ORL0400", Exit::Usage, what)
-                    .why(error.to_string())
-                    .fix("oriel config path      shows where files are"))
-            }
-        }
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or_else(|| Path::new("."));
+        let lock = make_private_folder(folder)
+            .and_then(|()| File::open(folder))
+            .map_err(|error| unwritable(folder, &error))?;
+        flock(&lock, FlockOperation::LockExclusive)
+            .map_err(|error| unwritable(folder, &error.into()))?;
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(unreadable(&path, &error)),
+        };
+        Ok(Self {
+            context,
+            key,
+            path,
+            text,
+            _lock: lock,
+        })
     }
 
+    /// Writes what the text is to be, unless that would be wrong, and tells of it.
+    fn apply(&self, edited: Result<Option<String>, Refused>) -> Result<Exit, Problem> {
+        let edited = edited.map_err(|refused| self.refusal(refused))?;
+        if let Some(text) = &edited {
+            self.refuse_mistakes(text)?;
+            self.write(text)?;
+        }
+        tell(self.context, self.key, &self.path, edited.is_some())
+    }
+
+    /// A file that is somewhere else, and linked to from where it is looked for, stays there. One with a secret in it
+    /// is for its owner alone from then on.
     fn write(&self, text: &str) -> Result<(), Problem> {
-        let failed = |error| unwritable(&self.path, &error);
         let place = std::fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
         let mode = std::fs::metadata(&place).map_or(0o600, |there| there.permissions().mode());
-        if let Some(folder) = place.parent() {
-            make_private_folder(folder).map_err(|error| unwritable(folder, &error))?;
-        }
-        whole_file::replace_durably(&place, text.as_bytes(), mode & 0o777).map_err(failed)
+        let allowed = match self.key.may_be_secret() {
+            true => 0o600,
+            false => 0o777,
+        };
+        whole_file::replace_durably(&place, text.as_bytes(), mode & allowed)
+            .map_err(|error| unwritable(&place, &error))
     }
 
-    /// What is wrong with the file if it has this text, and whether more could be looked at than its form.
-    /// It is taken by itself: what variables set is not its fault.
-    fn problems(&self, context: &Context, text: &str) -> (bool, Vec<Problem>) {
-        match self.settings(context, text) {
-            Ok(settings) => (true, mistakes(&settings)),
-            Err(problems) => (false, problems),
+    /// Refuses a text with a mistake that the file did not have before: others may be put right one by one.
+    /// Where its value was wrong itself, nothing behind it was looked at, so the file without it counts too.
+    fn refuse_mistakes(&self, text: &str) -> Result<(), Problem> {
+        let without = edit::unset(&self.text, self.key.path).ok().flatten();
+        let mut known = self.mistakes(&self.text);
+        known.extend(without.iter().flat_map(|text| self.mistakes(text)));
+        let is_new = |problem: &&Problem| {
+            let is_it =
+                |known: &Problem| (known.code, &known.what) == (problem.code, &problem.what);
+            !known.iter().any(is_it)
+        };
+        let problem = match self.mistakes(text).iter().find(is_new) {
+            Some(problem) => problem.clone(),
+            None => return Ok(()),
+        };
+        let problem = match self.key.may_be_secret() {
+            true => problem.without_excerpt(),
+            false => problem,
+        };
+        Err(problem.note("nothing was changed; the file is told as it would be"))
+    }
+
+    /// What is wrong if the file has this text.
+    fn mistakes(&self, text: &str) -> Vec<Problem> {
+        match self.settings(text) {
+            Ok(settings) => mistakes(&settings),
+            Err(problems) => problems,
         }
     }
 
-    fn settings(&self, context: &Context, text: &str) -> Result<Settings, Vec<Problem>> {
+    /// What is in force if the file has this text, and no variable says otherwise.
+    fn settings(&self, text: &str) -> Result<Settings, Vec<Problem>> {
         let sources = Sources {
-            environment: &Environment::default(),
+            environment: &self.context.environment.without(self.key.variables),
             config: Some(&self.path),
             draft: Some(Draft {
                 path: &self.path,
                 text,
             }),
-            ..context.sources()
+            ..self.context.sources()
         };
         Settings::load(&sources, Purpose::Serve, Layer::default())
     }
 
     /// What a list has that the file does not set.
-    fn list(&self, context: &Context, key: &Key) -> Vec<Value> {
-        let Ok(settings) = self.settings(context, "") else {
+    fn list(&self) -> Vec<Value> {
+        let Ok(settings) = self.settings("") else {
             return Vec::new();
         };
         let rows = settings.rows();
-        let row = rows.iter().find(|row| row.path == key.path);
+        let row = rows.iter().find(|row| row.path == self.key.path);
         match row.and_then(|row| edit::edited(&row.value)) {
             Some(list @ Value::Array(_)) => edit::items(list),
             _ => Vec::new(),
         }
     }
-}
 
-fn apply(
-    context: &Context,
-    key: &'static Key,
-    change: Change,
-    target: &Target,
-) -> Result<Exit, Problem> {
-    let list = target.list(context, key);
-    let changed = edit::change(&target.text, key.path, change, list)
-        .map_err(|refused| refusal(refused, key, target))?;
-    if let Some(text) = &changed {
-        refuse_mistakes(context, target, text)?;
-        target.write(text)?;
-    }
-    tell(context, key, &target.path, changed.is_some())
-}
-
-fn refusal(refused: Refused, key: &Key, target: &Target) -> Problem {
-    let path = key.path;
-    match refused {
-        Refused::Syntax(said) => {
-            let read = parse(&target.path, target.text.clone());
-            let problem = read.problems.into_iter().next();
-            problem.unwrap_or_else(|| Problem::new("ORL0401", Exit::Usage, said))
-        }
-        Refused::NoSection => {
-            let section = path.split_once('.').map_or(path, |(section, _)| section);
-            let what = format!("`{section}` is no section in {}", target.path.display());
-            Problem::new("ORL0403", Exit::Usage, what)
+    fn refusal(&self, refused: Refused) -> Problem {
+        let key = self.key.path;
+        let wrong = |what: String| Problem::new("ORL0403", Exit::Usage, what);
+        match refused {
+            Refused::Syntax(said) => {
+                let read = parse(&self.path, self.text.clone());
+                let problem = read.problems.into_iter().next();
+                problem.unwrap_or_else(|| Problem::new("ORL0401", Exit::Usage, said))
+            }
+            Refused::NoSection => {
+                let section = key.split_once('.').map_or(key, |(section, _)| section);
+                wrong(format!(
+                    "`{section}` is no section in {}",
+                    self.path.display()
+                ))
                 .why("a section has a line of its own: [section]")
                 .fix_there()
-        }
-        Refused::NoList => Problem::new("ORL0403", Exit::Usage, format!("{path} is no list"))
-            .why("only to a list something can be added, and only of one it can be taken")
-            .fix(format!("oriel config set {path}=VALUE")),
-        Refused::Unlisted(item) => {
-            let what = format!("{item} is not in {path}");
-            Problem::new("ORL0403", Exit::Unknown, what)
+            }
+            Refused::NoList => wrong(format!("{key} is no list"))
+                .why("only to a list something can be added, and only of one it can be taken")
+                .fix(format!("oriel config set {key}=VALUE")),
+            Refused::Tables => wrong(format!("nothing can be taken out of {key}"))
+                .why("its items are tables, which have no name")
+                .fix(format!("take it out by hand:  {}", self.path.display())),
+            Refused::Unlisted(item) => wrong(format!("{item} is not in {key}"))
+                .exit(Exit::Unknown)
                 .why("so it cannot be taken out, and nothing was changed")
-                .fix(format!("oriel config get {path}      shows the list"))
+                .fix(format!("oriel config get {key}      shows the list")),
         }
-    }
-}
-
-/// Refuses a text with a mistake that the file did not have before: others may be put right one by one.
-fn refuse_mistakes(context: &Context, target: &Target, text: &str) -> Result<(), Problem> {
-    let (was_looked_at, before) = target.problems(context, &target.text);
-    let (is_looked_at, after) = target.problems(context, text);
-    if is_looked_at && !was_looked_at {
-        // More is looked at than before, and what is found then was there.
-        return Ok(());
-    }
-    let is_new = |problem: &&Problem| {
-        let is_it = |known: &Problem| (known.code, &known.what) == (problem.code, &problem.what);
-        !before.iter().any(is_it)
-    };
-    match after.iter().find(is_new) {
-        Some(problem) => Err(problem.clone().note("nothing was changed")),
-        None => Ok(()),
     }
 }
 

@@ -245,6 +245,17 @@ pub const REGEX_BYTES_MAX: usize = 1024 * 1024;
 
 /// Connecting to PostgreSQL, each address of a name on its own.
 pub const POSTGRES_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections to one PostgreSQL database that a process has at once, unless the URL says otherwise: one that
+/// copies, one for words, one that reads, one that removes.
+pub const POSTGRES_CONNECTIONS_MAX: usize = 4;
+/// Waiting for one of them, unless the URL says otherwise.
+pub const POSTGRES_POOL_TIMEOUT: Duration = Duration::from_secs(10);
+/// An idle connection is used as it is within this, and asked for a sign of life later.
+pub const POSTGRES_IDLE_TRUSTED: Duration = Duration::from_secs(1);
+/// Waiting for that sign; then another connection is made.
+pub const POSTGRES_IDLE_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+/// An idle connection is closed after this, when another one is given back.
+pub const POSTGRES_IDLE_MAX: Duration = Duration::from_secs(600);
 /// Waiting for a lock that another holds, for example who changes a table.
 pub const POSTGRES_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// One statement, and the silence of a server in the middle of a connection.

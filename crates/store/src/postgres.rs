@@ -10,6 +10,7 @@ mod columns;
 mod connect;
 mod copy;
 mod migrate;
+mod pool;
 mod reader;
 pub(crate) mod regex;
 mod removal;
@@ -24,11 +25,13 @@ mod words;
 mod write;
 
 use std::fmt;
+use std::sync::Arc;
 
 use postgres::Client;
 
-use self::connect::{Purpose, Server};
+use self::connect::Purpose;
 pub use self::migrate::postgres_schema;
+use self::pool::{Connection, Pool, Pooled};
 pub(crate) use self::reader::PostgresBackend;
 use self::removal::Removing;
 use self::words::WordIndexer;
@@ -41,47 +44,58 @@ pub const READONLY_ROLE: &str = include_str!("../migrations/postgres/readonly_ro
 /// Above so many flows, as the server estimates them, that estimate is told: counting takes long.
 const COUNTED_FLOWS_MAX: i64 = 100_000;
 
-/// A PostgreSQL database that flows are written to.
+/// A PostgreSQL database that flows are written to. All of one URL share their connections, with those who read:
+/// `connection_limit` in it says how many there may be (4 if it says nothing), `pool_timeout` how many seconds one
+/// is waited for (10).
 pub struct PostgresArchive {
-    server: Server,
-    client: Client,
-    /// Whether the connection has the tables that rows are copied into.
-    is_prepared: bool,
+    pool: Arc<Pool>,
     words: WordIndexer,
 }
 
 impl PostgresArchive {
     /// Connects to the database that a URL names. It is left as it is: see [`Archive::migrate`].
     pub fn connect(url: &str) -> Result<Self, StoreError> {
-        let server = Server::parse(url)?;
-        Ok(Self {
-            client: server.connect(Purpose::Write)?,
-            server,
-            is_prepared: false,
+        let archive = Self {
+            pool: Pool::of(url)?,
             words: WordIndexer::default(),
-        })
+        };
+        drop(archive.writer()?);
+        Ok(archive)
+    }
+
+    fn writer(&self) -> Result<Pooled, StoreError> {
+        self.pool.get(Purpose::Write)
     }
 }
 
 impl Archive for PostgresArchive {
     fn migrate(&mut self) -> Result<Migrated, StoreError> {
-        // A migration may change what these are made like.
-        self.is_prepared = false;
-        migrate::migrate(&mut self.client, &self.server)
+        let mut writer = self.writer()?;
+        let (connection, server) = writer.parts();
+        let migrated = migrate::migrate(&mut connection.client, server)?;
+        if migrated.from != migrated.to {
+            // The tables that rows are copied into may be of another form now.
+            writer.close();
+            self.pool.close_idle();
+        }
+        Ok(migrated)
     }
 
     fn write(&mut self, batch: &ArchiveBatch) -> Result<(), StoreError> {
-        if !self.is_prepared {
-            write::prepare(&mut self.client).map_err(|error| self.server.failed(error))?;
-            self.is_prepared = true;
+        let mut writer = self.writer()?;
+        let (connection, server) = writer.parts();
+        if !connection.is_prepared {
+            write::prepare(&mut connection.client).map_err(|error| server.failed(error))?;
+            connection.is_prepared = true;
         }
-        let listed = write::write(&mut self.client, &self.server, batch)?;
-        self.words.add(&self.server, listed);
+        let listed = write::write(&mut connection.client, server, batch)?;
+        drop(writer);
+        self.words.add(&self.pool, listed);
         Ok(())
     }
 
     fn plan_removal(&mut self, doomed: &Doomed<'_>) -> Result<Removal, StoreError> {
-        archive::removal::plan(&mut Removing::connect(&self.server)?, doomed)
+        archive::removal::plan(&mut Removing::begin(&self.pool)?, doomed)
     }
 
     fn remove(
@@ -89,7 +103,7 @@ impl Archive for PostgresArchive {
         doomed: &Doomed<'_>,
         progress: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<Removal, StoreError> {
-        archive::removal::remove(&mut Removing::connect(&self.server)?, doomed, progress)
+        archive::removal::remove(&mut Removing::begin(&self.pool)?, doomed, progress)
     }
 
     fn annotate(
@@ -97,22 +111,29 @@ impl Archive for PostgresArchive {
         uuid: &str,
         change: &Annotate,
     ) -> Result<Option<Annotation>, AnnotateError> {
-        annotate::annotate(&mut self.client, &self.server, uuid, change)
+        let mut writer = self.writer()?;
+        let (connection, server) = writer.parts();
+        annotate::annotate(&mut connection.client, server, uuid, change)
     }
 
     fn rename_session(&mut self, id: &str, name: &str) -> Result<bool, StoreError> {
-        sessions::rename(&mut self.client, &self.server, id, name)
+        let mut writer = self.writer()?;
+        let (connection, server) = writer.parts();
+        sessions::rename(&mut connection.client, server, id, name)
     }
 
     fn merge_sessions(&mut self, into: &str, other: &str) -> Result<bool, StoreError> {
-        sessions::merge(&mut self.client, &self.server, into, other)
+        let mut writer = self.writer()?;
+        let (connection, server) = writer.parts();
+        sessions::merge(&mut connection.client, server, into, other)
     }
 
     fn status(&mut self) -> Result<ArchiveStatus, StoreError> {
-        let schema = migrate::applied(&mut self.client, &self.server)?;
-        let failed = |error| self.server.failed(error);
-        let version: String = self
-            .client
+        let mut writer = self.writer()?;
+        let (Connection { client, .. }, server) = writer.parts();
+        let schema = migrate::applied(client, server)?;
+        let failed = |error| server.failed(error);
+        let version: String = client
             .query_one("SELECT current_setting('server_version')", &[])
             .map_err(failed)?
             .get(0);
@@ -126,7 +147,7 @@ impl Archive for PostgresArchive {
             bytes: None,
         };
         if schema > 0 {
-            let (runs, flows, bytes) = size(&mut self.client).map_err(failed)?;
+            let (runs, flows, bytes) = size(client).map_err(failed)?;
             status.runs = runs.unsigned_abs();
             status.flows = flows.unsigned_abs();
             status.bytes = Some(bytes.unsigned_abs());
@@ -156,7 +177,7 @@ fn size(client: &mut Client) -> Result<(i64, i64, i64), postgres::Error> {
 impl fmt::Debug for PostgresArchive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("PostgresArchive")
-            .field(&self.server.place())
+            .field(&self.pool.server().place())
             .finish()
     }
 }

@@ -1,28 +1,30 @@
 //! Connecting to a PostgreSQL server that a URL names, and what its errors mean.
 //!
 //! Besides what the client library knows, a URL may say `sslmode=verify-ca`, `verify-full` and
-//! `sslrootcert=PATH`, as libpq has them, and `schema=NAME`, as other programs that read
-//! `DATABASE_URL` have it.
+//! `sslrootcert=PATH`, as libpq has them, and `schema=NAME`, `connection_limit=NUMBER` and
+//! `pool_timeout=SECONDS`, as other programs that read `DATABASE_URL` have them (Prisma, "Connection URLs").
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use postgres::error::{DbError, SqlState};
 use postgres::{Client, Config, NoTls};
 
 use super::tls::{self, Roots, Verify};
-use crate::limits::{POSTGRES_CONNECT_TIMEOUT, POSTGRES_LOCK_TIMEOUT, POSTGRES_STATEMENT_TIMEOUT};
+use crate::limits::{
+    POSTGRES_CONNECT_TIMEOUT, POSTGRES_CONNECTIONS_MAX, POSTGRES_LOCK_TIMEOUT,
+    POSTGRES_POOL_TIMEOUT, POSTGRES_STATEMENT_TIMEOUT,
+};
 use crate::{Location, StoreError};
 
 /// The oldest server that has all that the schema uses, as it numbers itself.
 const VERSION_MIN: i32 = 120_000;
 
 /// Parameters that other programs put into a URL and that mean nothing here.
-const IGNORED: [&str; 6] = [
-    "connection_limit",
+const IGNORED: [&str; 4] = [
     "fallback_application_name",
     "gssencmode",
     "pgbouncer",
-    "pool_timeout",
     "sslsni",
 ];
 
@@ -47,6 +49,10 @@ pub(super) struct Server {
     /// `None`: without TLS.
     verify: Option<Verify>,
     schema: Option<String>,
+    /// Connections at once.
+    connection_limit: usize,
+    /// How long to wait for one of them; `None`: for as long as it takes.
+    pool_timeout: Option<Duration>,
 }
 
 /// What a connection is for.
@@ -68,6 +74,8 @@ impl Server {
         };
         let (base, parameters) = url.split_once('?').unwrap_or((url, ""));
         let (mut kept, mut mode, mut root, mut schema) = (Vec::new(), None, None, None);
+        let mut connection_limit = POSTGRES_CONNECTIONS_MAX;
+        let mut pool_timeout = Some(POSTGRES_POOL_TIMEOUT);
         for parameter in parameters.split('&').filter(|text| !text.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             let value = || decoded(value).ok_or_else(|| bad(format!("{name} is no text")));
@@ -75,6 +83,24 @@ impl Server {
                 "sslmode" => mode = Some(value()?),
                 "sslrootcert" => root = Some(value()?),
                 "schema" => schema = Some(value()?),
+                "connection_limit" => {
+                    let limit = value()?.parse().ok().filter(|limit| *limit > 0);
+                    connection_limit = limit.ok_or_else(|| {
+                        bad(
+                            "connection_limit is to be a number of connections, 1 or more"
+                                .to_owned(),
+                        )
+                    })?;
+                }
+                "pool_timeout" => {
+                    let seconds = value()?.parse::<u32>().map_err(|error| {
+                        bad(format!(
+                            "pool_timeout is to be a number of seconds, 0 for no limit: {error}"
+                        ))
+                    })?;
+                    let timeout = Duration::from_secs(seconds.into());
+                    pool_timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
+                }
                 name if IGNORED.contains(&name) => {}
                 _ => kept.push(parameter),
             }
@@ -116,12 +142,24 @@ impl Server {
             config,
             verify,
             schema,
+            connection_limit,
+            pool_timeout,
         })
     }
 
     /// The URL without what is secret, as [`Location`] shows it.
     pub(super) fn place(&self) -> &str {
         &self.place
+    }
+
+    /// How many connections there may be at once, 1 or more.
+    pub(super) fn connection_limit(&self) -> usize {
+        self.connection_limit
+    }
+
+    /// How long to wait for one of them; `None`: for as long as it takes.
+    pub(super) fn pool_timeout(&self) -> Option<Duration> {
+        self.pool_timeout
     }
 
     /// Connects.
@@ -215,6 +253,23 @@ impl Server {
         }
     }
 
+    /// All connections were in use all the time.
+    pub(super) fn exhausted(&self) -> StoreError {
+        let limit = self.connection_limit;
+        let seconds = self.pool_timeout.unwrap_or_default().as_secs();
+        let all = match limit {
+            1 => "the one connection to it was".to_owned(),
+            _ => format!("all {limit} connections to it were"),
+        };
+        StoreError::Unavailable {
+            place: self.place.clone(),
+            source: format!(
+                "{all} in use for {seconds} s; connection_limit and pool_timeout in its URL change that"
+            )
+            .into(),
+        }
+    }
+
     fn unfit(&self, detail: String) -> StoreError {
         StoreError::BadUrl {
             place: self.place.clone(),
@@ -224,7 +279,7 @@ impl Server {
 
     /// The settings of a connection. A writer that waits for a lock for long fails, and tries again
     /// later; what it began is undone.
-    fn session(&self, purpose: Purpose) -> String {
+    pub(super) fn session(&self, purpose: Purpose) -> String {
         let statement = POSTGRES_STATEMENT_TIMEOUT.as_millis();
         let mut sql = format!(
             "SET statement_timeout = {statement}; SET idle_in_transaction_session_timeout = {statement};
@@ -338,7 +393,15 @@ mod tests {
                 .session(Purpose::Read)
                 .contains("search_path = \"team\"\"a\"")
         );
+        assert_eq!(server.connection_limit(), 5);
+        assert_eq!(server.pool_timeout(), Some(POSTGRES_POOL_TIMEOUT));
+        let server = parse("?pool_timeout=0").unwrap();
+        assert_eq!(server.connection_limit(), POSTGRES_CONNECTIONS_MAX);
+        assert_eq!(server.pool_timeout(), None);
         for (parameters, part) in [
+            ("?connection_limit=0", "connection_limit is to be"),
+            ("?connection_limit=many", "connection_limit is to be"),
+            ("?pool_timeout=-1", "pool_timeout is to be"),
             ("?sslmode=sometimes", "sslmode is sometimes"),
             ("?colour=blue", "colour"),
             ("?sslrootcert=%ff", "sslrootcert"),

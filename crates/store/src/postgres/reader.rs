@@ -1,17 +1,17 @@
 //! Answers questions about an archive.
 
-use std::cell::{RefCell, RefMut};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use postgres::types::ToSql;
-use postgres::{Client, IsolationLevel, Row, Transaction};
+use postgres::{IsolationLevel, Row, Transaction};
 use rusqlite::types::Value;
 use traffic::rules::filter::{Filter, Words};
 use uuid::Uuid;
 
-use super::connect::{Purpose, Server};
+use super::connect::Purpose;
+use super::pool::{Pool, Pooled};
 use super::row::{
     ROW_COLUMNS, RUN_COLUMNS, bytes, get, read_detail, read_message, read_row, read_run,
     read_run_record, run_id,
@@ -38,8 +38,7 @@ const BODIES: &str = "coalesce(request_body, oriel_body(request_chunks)) AS requ
 
 /// An archive that is read; oriels may be writing to it.
 pub(crate) struct PostgresBackend {
-    server: Server,
-    client: RefCell<Client>,
+    pool: Arc<Pool>,
     /// Steps of the schema that are applied.
     schema: u32,
 }
@@ -47,23 +46,21 @@ pub(crate) struct PostgresBackend {
 impl PostgresBackend {
     /// Connects to the database that a URL names; it has to have our schema.
     pub(crate) fn connect(url: &str) -> Result<Self, StoreError> {
-        let server = Server::parse(url)?;
-        let mut client = server.connect(Purpose::Read)?;
-        let schema = migrate::applied(&mut client, &server)?;
+        let pool = Pool::of(url)?;
+        let mut connected = pool.get(Purpose::Read)?;
+        let (connection, server) = connected.parts();
+        let schema = migrate::applied(&mut connection.client, server)?;
         if schema == 0 {
             return Err(StoreError::NotFound {
                 path: server.place().into(),
             });
         }
-        Ok(Self {
-            server,
-            client: RefCell::new(client),
-            schema,
-        })
+        drop(connected);
+        Ok(Self { pool, schema })
     }
 
     fn failed(&self, error: postgres::Error) -> StoreError {
-        match self.server.failed(error) {
+        match self.pool.server().failed(error) {
             // Here it was the question.
             StoreError::NotStorable { detail } => StoreError::Io {
                 source: detail.into(),
@@ -81,12 +78,12 @@ impl PostgresBackend {
         Conditions::new(Dialect::Postgres).nameless(self.is_nameless())
     }
 
-    fn client(&self) -> RefMut<'_, Client> {
-        self.client.borrow_mut()
+    fn connection(&self) -> Result<Pooled, StoreError> {
+        self.pool.get(Purpose::Read)
     }
 
     fn query(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, StoreError> {
-        let rows = self.client().query(sql, values);
+        let rows = self.connection()?.parts().0.client.query(sql, values);
         rows.map_err(|error| self.failed(error))
     }
 
@@ -95,7 +92,7 @@ impl PostgresBackend {
         sql: &str,
         values: &[&(dyn ToSql + Sync)],
     ) -> Result<Option<Row>, StoreError> {
-        let row = self.client().query_opt(sql, values);
+        let row = self.connection()?.parts().0.client.query_opt(sql, values);
         row.map_err(|error| self.failed(error))
     }
 
@@ -104,8 +101,11 @@ impl PostgresBackend {
         &self,
         read: impl FnOnce(&mut Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let mut client = self.client();
-        let mut transaction = client
+        let mut connection = self.connection()?;
+        let mut transaction = connection
+            .parts()
+            .0
+            .client
             .build_transaction()
             .isolation_level(IsolationLevel::RepeatableRead)
             .read_only(true)
@@ -590,7 +590,7 @@ fn seq(flow: FlowRef) -> i64 {
 impl fmt::Debug for PostgresBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("PostgresBackend")
-            .field(&self.server.place())
+            .field(&self.pool.server().place())
             .finish()
     }
 }

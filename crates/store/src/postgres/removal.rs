@@ -4,13 +4,15 @@
 //! without a lock, which may take minutes, and removed a few at a time, with another look at what was written
 //! since. Only that last part keeps writers waiting, for milliseconds.
 
+use std::sync::Arc;
 use std::thread;
 
 use postgres::types::ToSql;
 use postgres::{Client, Row, Transaction};
 
-use super::connect::{Purpose, Server};
+use super::connect::Purpose;
 use super::migrate::{LOCKS, Lock};
+use super::pool::{Pool, Pooled};
 use super::reader::values;
 use super::row::{bytes, get, time};
 use crate::StoreError;
@@ -28,41 +30,41 @@ const FIND_UNNEEDED: &str =
    )";
 
 /// A connection that removes.
-pub(super) struct Removing<'s> {
-    server: &'s Server,
-    client: Client,
-}
+pub(super) struct Removing(Pooled);
 
-impl<'s> Removing<'s> {
-    pub(super) fn connect(server: &'s Server) -> Result<Self, StoreError> {
-        Ok(Self {
-            server,
-            client: server.connect(Purpose::Remove)?,
-        })
+impl Removing {
+    pub(super) fn begin(pool: &Arc<Pool>) -> Result<Self, StoreError> {
+        pool.get(Purpose::Remove).map(Self)
+    }
+
+    fn ask<T>(
+        &mut self,
+        question: impl FnOnce(&mut Client) -> Result<T, postgres::Error>,
+    ) -> Result<T, StoreError> {
+        let (connection, server) = self.0.parts();
+        question(&mut connection.client).map_err(|error| server.failed(error))
     }
 
     fn select(&mut self, sql: &str, conditions: &Conditions) -> Result<Vec<Row>, StoreError> {
         let values = values(conditions);
         let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| &**value as _).collect();
-        let rows = self.client.query(sql, &values);
-        rows.map_err(|error| self.server.failed(error))
+        self.ask(|client| client.query(sql, &values))
     }
 
     fn transaction<T>(
         &mut self,
         change: impl FnOnce(&mut Transaction<'_>) -> Result<T, postgres::Error>,
     ) -> Result<T, StoreError> {
-        let done = || {
-            let mut transaction = self.client.transaction()?;
+        self.ask(|client| {
+            let mut transaction = client.transaction()?;
             let answer = change(&mut transaction)?;
             transaction.commit()?;
             Ok(answer)
-        };
-        done().map_err(|error| self.server.failed(error))
+        })
     }
 }
 
-impl Removable for Removing<'_> {
+impl Removable for Removing {
     const DIALECT: Dialect = Dialect::Postgres;
     const HAS_BODY: &'static str = "(request_body IS NOT NULL OR request_chunks IS NOT NULL
        OR response_body IS NOT NULL OR response_chunks IS NOT NULL
@@ -151,8 +153,7 @@ impl Removable for Removing<'_> {
             lock_chunks(transaction)?;
             next_batch(transaction)
         })?;
-        let found = self.client.batch_execute(FIND_UNNEEDED);
-        found.map_err(|error| self.server.failed(error))?;
+        self.ask(|client| client.batch_execute(FIND_UNNEEDED))?;
         while goes_on() {
             let (removed, mark) = self.transaction(|transaction| {
                 lock_chunks(transaction)?;

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
-use super::connect::{Purpose, Server};
+use super::connect::Purpose;
+use super::pool::{Connection, Pool};
 use crate::StoreError;
 use crate::limits::POSTGRES_LISTED_WORD_BYTES;
 
@@ -52,7 +53,7 @@ impl WordIndexer {
     }
 
     /// Takes notice of words that were written. Does not wait.
-    pub(super) fn add(&mut self, server: &Server, bytes: usize) {
+    pub(super) fn add(&mut self, pool: &Arc<Pool>, bytes: usize) {
         let listed = self.listed.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let is_at_work = self
             .thread
@@ -61,12 +62,12 @@ impl WordIndexer {
         if listed < self.enough || is_at_work {
             return;
         }
-        let (server, enough, listed) = (server.clone(), self.enough, Arc::clone(&self.listed));
+        let (pool, enough, listed) = (Arc::clone(pool), self.enough, Arc::clone(&self.listed));
         let started = thread::Builder::new()
             .name("oriel-words".to_owned())
             .spawn(move || {
-                if let Err(error) = empty_list(&server, enough, &listed) {
-                    let archive = server.place();
+                if let Err(error) = empty_list(&pool, enough, &listed) {
+                    let archive = pool.server().place();
                     tracing::debug!(archive, %error, "new words stay beside their index for now");
                 }
             });
@@ -75,9 +76,12 @@ impl WordIndexer {
 }
 
 /// Empties the list as often as there is enough in it.
-fn empty_list(server: &Server, enough: usize, listed: &AtomicUsize) -> Result<(), StoreError> {
+fn empty_list(pool: &Arc<Pool>, enough: usize, listed: &AtomicUsize) -> Result<(), StoreError> {
+    let Some(mut spare) = pool.spare(Purpose::Write)? else {
+        return Ok(());
+    };
+    let (Connection { client, .. }, server) = spare.parts();
     let failed = |error| server.failed(error);
-    let mut client = server.connect(Purpose::Write)?;
     loop {
         let found = listed.load(Ordering::Relaxed);
         if found < enough {
@@ -125,11 +129,11 @@ mod tests {
         assert!(listed_pages(&cluster) > 10);
 
         // It needs to be nobody's owner.
-        let server = Server::parse(&url.replace("oriel@", "writer@")).unwrap();
+        let pool = Pool::of(&url.replace("oriel@", "writer@")).unwrap();
         let mut indexer = WordIndexer::new(1000);
-        indexer.add(&server, 999);
+        indexer.add(&pool, 999);
         assert!(indexer.thread.is_none());
-        indexer.add(&server, 1);
+        indexer.add(&pool, 1);
         indexer.thread.take().unwrap().join().unwrap();
         assert_eq!(listed_pages(&cluster), 0);
         assert_eq!(indexer.listed.load(Ordering::Relaxed), 0);
@@ -143,11 +147,11 @@ mod tests {
     #[test]
     fn without_a_second_connection_nothing_fails() {
         let mut cluster = PostgresCluster::start().unwrap();
-        let server = Server::parse(&cluster.url("postgres")).unwrap();
+        let pool = Pool::of(&cluster.url("postgres")).unwrap();
         cluster.stop().unwrap();
         let mut indexer = WordIndexer::new(1000);
         for listed in [1000, 2000] {
-            indexer.add(&server, 1000);
+            indexer.add(&pool, 1000);
             indexer.thread.take().unwrap().join().unwrap();
             // It is tried again with the next batch.
             assert_eq!(indexer.listed.load(Ordering::Relaxed), listed);

@@ -192,9 +192,13 @@ fn a_clickhouse_with_another_password_keeps_flows_waiting() {
 #[test]
 fn a_server_without_a_connection_to_spare_gets_every_flow_later() {
     let cluster = PostgresCluster::start_with(&["max_connections=5"]).unwrap();
-    let connect = || PostgresArchive::connect(&cluster.url("postgres"));
+    // Those of one URL would share their connections.
+    let connect = |number: usize| {
+        let url = cluster.url("postgres");
+        PostgresArchive::connect(&format!("{url}?fallback_application_name=other{number}"))
+    };
     let mut others = Vec::new();
-    while let Ok(other) = connect() {
+    while let Ok(other) = connect(others.len()) {
         others.push(other);
     }
     assert!((1..=5).contains(&others.len()));

@@ -5,9 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use oriel_store::{
-    Archive, ArchiveBatch, Doomed, FlowRecord, GapRecord, Keep, Location, Migrated, Origin,
-    PostgresArchive, Query, READONLY_ROLE, Reader, RunRecord, Shipper, ShipperOptions, StoreError,
-    file_status,
+    Archive, ArchiveBatch, Doomed, FlowRecord, FlowState, GapRecord, Keep, Location, Migrated,
+    Origin, PostgresArchive, Query, READONLY_ROLE, Reader, RunRecord, Shipper, ShipperOptions,
+    StoreError, file_status,
 };
 use testbed::postgres::PostgresCluster;
 use traffic::{Front, Timestamp};
@@ -409,7 +409,7 @@ fn what_comes_again_replaces_what_was_there() {
     let open = flows.iter_mut().find(|flow| flow.detail.row.id.seq == 7);
     let open = open.unwrap();
     let early = open.clone();
-    open.detail.row.state = oriel_store::FlowState::Completed;
+    open.detail.row.state = FlowState::Completed;
     open.detail.row.status = Some(201);
     archive.write(&batch(vec![early.clone()])).unwrap();
     // Twice in one batch, and the same batch twice: each flow is there once, as it was last.
@@ -685,6 +685,40 @@ fn old_flows_go_while_others_store_the_same_bodies() {
     remover.write(&batch(vec![later(0, 99)])).unwrap();
     remover.remove(&doomed, &mut |_progress| true).unwrap();
     assert_needed_and_whole(&cluster, rounds + count);
+}
+
+#[test]
+fn one_connection_is_enough_for_all_that_is_done() {
+    let cluster = PostgresCluster::start().unwrap();
+    ask(&cluster, "CREATE ROLE lonely LOGIN CONNECTION LIMIT 1");
+    ask(&cluster, "CREATE DATABASE narrow OWNER lonely");
+    let url = cluster.url("narrow").replace("oriel@", "lonely@") + "?connection_limit=1";
+    let mut archive = PostgresArchive::connect(&url).unwrap();
+    archive.migrate().unwrap();
+    let reader = Reader::open_at(&Location::Postgres(url.clone())).unwrap();
+    let mut another = PostgresArchive::connect(&url).unwrap();
+    let flows = all_sorts();
+    for flow in &flows {
+        archive.write(&batch(vec![flow.clone()])).unwrap();
+        another.write(&batch(vec![flow.clone()])).unwrap();
+    }
+    let query = Query::default();
+    let count = |reader: &Reader| reader.flows(&query).unwrap().rows.len();
+    assert_eq!(count(&reader), flows.len());
+    // The server lets nobody else in, whoever does not share.
+    let stranger = PostgresArchive::connect(&url.replace("limit=1", "limit=2"));
+    assert!(matches!(stranger, Err(StoreError::Unavailable { .. })));
+    let keep = Keep {
+        flows_since: Some(Timestamp(START + 1_000_000_000_000)),
+        ..Keep::default()
+    };
+    let mut goes_on = |_progress| true;
+    let removal = another.remove(&Doomed::Old(&keep), &mut goes_on).unwrap();
+    let is_open = |flow: &&FlowRecord| flow.detail.row.state == FlowState::Open;
+    let left = flows.iter().filter(is_open).count();
+    assert_eq!(removal.flows, (flows.len() - left) as u64);
+    assert_eq!(count(&reader), left);
+    assert_eq!(archive.status().unwrap().flows, left as u64);
 }
 
 #[test]

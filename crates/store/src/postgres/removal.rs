@@ -167,6 +167,8 @@ impl Removable for Removing {
             thread::sleep(REMOVAL_PAUSE);
         }
         self.transaction(|transaction| {
+            // The connection lives on.
+            transaction.batch_execute("DROP TABLE unneeded")?;
             // By the last one who follows knows how far the archive is.
             let sql = "DELETE FROM batches WHERE number < (SELECT max(number) FROM batches)
                  AND NOT EXISTS (SELECT FROM flows WHERE flows.batch = batches.batch)";
